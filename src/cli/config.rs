@@ -1,0 +1,13 @@
+//! `voicepay config`.
+
+use super::Context;
+use super::exit::{CliError, CliResult, Exit};
+
+/// (furnished by its room's owner)
+#[derive(Debug, clap::Args)]
+pub struct ConfigCmdArgs {}
+
+/// Runs it.
+pub fn run(_args: ConfigCmdArgs, _ctx: &Context) -> CliResult {
+    Err(CliError::new(Exit::Unexpected, "this command is not built yet"))
+}

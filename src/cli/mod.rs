@@ -1,0 +1,129 @@
+//! The command line: a file a subcommand, one table of exit codes, one way to print an error.
+
+pub mod call;
+pub mod card;
+pub mod config;
+pub mod customer;
+pub mod demo;
+pub mod doctor;
+pub mod enrol;
+pub mod eval;
+pub mod exit;
+pub mod models;
+pub mod payee;
+pub mod payments;
+pub mod request;
+pub mod serve;
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+use exit::{CliError, CliResult, Exit};
+
+/// What every subcommand is told.
+#[derive(Debug, Clone)]
+pub struct Context {
+    /// `--json`: answers as JSON on standard output.
+    pub json: bool,
+    /// `--config FILE`, if given.
+    pub config_path: Option<PathBuf>,
+}
+
+impl Context {
+    /// The configuration in force: defaults, then the file, then the environment.
+    pub fn config(&self) -> Result<crate::config::Config, CliError> {
+        crate::config::Config::load(self.config_path.as_deref()).map_err(|e| CliError::new(Exit::Config, e))
+    }
+
+    /// Prints an answer: `json` as one line under `--json`, else `text`.
+    pub fn answer(&self, json: &serde_json::Value, text: &str) {
+        use std::io::Write;
+        let mut out = std::io::stdout().lock();
+        // A reader that has gone away (`| head`) is no error of ours.
+        let _gone = if self.json { writeln!(out, "{json}") } else { writeln!(out, "{text}") };
+    }
+}
+
+/// IVR voice payments: a caller is known by voice, says a card number, and is charged once.
+#[derive(Debug, Parser)]
+#[command(name = "voicepay", version, propagate_version = true)]
+#[command(
+    after_help = "Examples:\n  voicepay demo                 four real calls on this machine, from enrolment to receipt\n  voicepay doctor               what is missing here, and how to mend it\n  voicepay serve                take calls\n\nExit codes: 0 well, 2 usage, 10 config, 11 model missing, 12 model corrupt, 13 database, 14 port, 15 audio,\n16 master key, 17 download, 18 refused, 19 call, 20 demo, 21 doctor, 22 eval, 1 anything else."
+)]
+pub struct Cli {
+    /// Answer in JSON, one object a line.
+    #[arg(long, global = true)]
+    json: bool,
+    /// Configuration file (default: ./voicepay.toml if there is one, else the built-in defaults).
+    #[arg(long, global = true, value_name = "FILE", env = "VOICEPAY_CONFIG")]
+    config: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Take calls.
+    Serve(serve::ServeArgs),
+    /// Show it all on this machine: four real calls.
+    Demo(demo::DemoArgs),
+    /// Place a call with the built-in softphone.
+    Call(call::CallArgs),
+    /// Add, list, show or delete customers.
+    Customer(customer::CustomerArgs),
+    /// Give a customer a card.
+    Card(card::CardArgs),
+    /// Add somebody who gets paid.
+    Payee(payee::PayeeArgs),
+    /// Ask a customer for money.
+    Request(request::RequestArgs),
+    /// Enrol a voice: by invitation, or from recordings.
+    Enrol(enrol::EnrolArgs),
+    /// What was charged.
+    Payments(payments::PaymentsArgs),
+    /// Fetch and verify the speech models.
+    Models(models::ModelsArgs),
+    /// Check or print the configuration.
+    Config(config::ConfigCmdArgs),
+    /// What is missing on this machine, and how to mend it.
+    Doctor(doctor::DoctorArgs),
+    /// Measure voice and number recognition on files.
+    Eval(eval::EvalArgs),
+}
+
+/// Parses the arguments, runs the command, and returns the process's exit code.
+pub fn main() -> u8 {
+    let cli = Cli::parse();
+    let ctx = Context { json: cli.json, config_path: cli.config };
+    let result = match cli.command {
+        Command::Serve(a) => serve::run(a, &ctx),
+        Command::Demo(a) => demo::run(a, &ctx),
+        Command::Call(a) => call::run(a, &ctx),
+        Command::Customer(a) => customer::run(a, &ctx),
+        Command::Card(a) => card::run(a, &ctx),
+        Command::Payee(a) => payee::run(a, &ctx),
+        Command::Request(a) => request::run(a, &ctx),
+        Command::Enrol(a) => enrol::run(a, &ctx),
+        Command::Payments(a) => payments::run(a, &ctx),
+        Command::Models(a) => models::run(a, &ctx),
+        Command::Config(a) => config::run(a, &ctx),
+        Command::Doctor(a) => doctor::run(a, &ctx),
+        Command::Eval(a) => eval::run(a, &ctx),
+    };
+    match result {
+        Ok(()) => 0,
+        Err(error) => {
+            report(&ctx, &error);
+            error.exit as u8
+        }
+    }
+}
+
+fn report(ctx: &Context, error: &CliError) {
+    if ctx.json {
+        let line = serde_json::json!({ "error": error.message, "exit": error.exit as u8 });
+        eprintln!("{line}");
+    } else {
+        eprintln!("voicepay: {error}");
+    }
+}

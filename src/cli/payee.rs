@@ -1,0 +1,13 @@
+//! `voicepay payee`.
+
+use super::Context;
+use super::exit::{CliError, CliResult, Exit};
+
+/// (furnished by its room's owner)
+#[derive(Debug, clap::Args)]
+pub struct PayeeArgs {}
+
+/// Runs it.
+pub fn run(_args: PayeeArgs, _ctx: &Context) -> CliResult {
+    Err(CliError::new(Exit::Unexpected, "this command is not built yet"))
+}

@@ -1,0 +1,3 @@
+//! PURE. The IVR: a file a state; `handle(now, Input, &mut effects) -> State`.
+
+pub mod prompt;

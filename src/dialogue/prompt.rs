@@ -1,0 +1,96 @@
+//! Everything the service can say, as values. `prompts/` turns one into recorded pieces; the wording is in `prompts/en.toml`.
+
+use crate::ids::PayeeId;
+use crate::money::Money;
+
+/// A payee as it is spoken: its recorded name where there is one, else spelt.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SpokenPayee {
+    /// Whose recording to play.
+    pub id: PayeeId,
+    /// The written name, for logs and for spelling.
+    pub name: String,
+}
+
+/// A calendar day to be spoken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SpokenDate {
+    /// 1 to 12.
+    pub month: u8,
+    /// 1 to 31.
+    pub day: u8,
+}
+
+/// Why a question is asked again; each has words of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Again {
+    /// Asked for the first time.
+    First,
+    /// Nothing was heard.
+    Silence,
+    /// Something was heard, but not understood or not enough of it.
+    NotUnderstood,
+    /// It did not match. Never says whether voice or number failed.
+    NoMatch,
+}
+
+/// One thing that the service says. `attempt` starts at 1; a prompt is worded for each attempt (3 and more share).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Prompt {
+    /// "Welcome to Voicepay. Your voice is used to confirm it is you…"
+    Greeting,
+    /// Key your customer number, then hash.
+    AskCustomerNumber { attempt: u8 },
+    /// No customer stands behind this call: goodbye. No card was asked for.
+    UnknownCaller,
+    /// Nothing is waiting to be paid.
+    NoOpenRequest,
+    /// No card is authorised, or it is expired or blocked.
+    NoUsableCard,
+    /// No voice is enrolled: how to get an invitation.
+    NotEnrolled,
+    /// "{payee} asks you to pay {amount}[, due {date}]."
+    ReadRequest { amount: Money, payee: SpokenPayee, due: Option<SpokenDate> },
+    /// "Please say your card number" in its variants.
+    AskCard { attempt: u8, why: Again },
+    /// The number was keyed; to hear the voice: "please count slowly from one to ten".
+    AskCounting { attempt: u8, why: Again },
+    /// "One moment."
+    OneMoment,
+    /// "I will charge {amount} to the card ending {last4}, for {payee}. Say yes to pay, or no."
+    ReadBack { amount: Money, payee: SpokenPayee, last4: [u8; 4] },
+    /// "Please say yes or no."
+    AskYes { attempt: u8, why: Again },
+    /// "Thank you. Paying now."
+    Charging,
+    /// "Paid {amount} to {payee}. Your reference is {reference}."
+    Paid { amount: Money, payee: SpokenPayee, reference: Vec<u8> },
+    /// The card was declined; nothing was charged.
+    Declined,
+    /// We could not learn the outcome yet: don't pay again, we will tell you.
+    OutcomeUnknown,
+    /// The one shape of a refusal: same words whichever factor failed.
+    Refused,
+    /// Too many failed tries of late: another way is needed.
+    LockedOut,
+    /// Nothing was paid, as you wished.
+    Cancelled,
+    /// No person can be reached by this line for now; how to reach one.
+    Person,
+    /// All lines that can listen are busy: please call again; nothing was charged.
+    Busy,
+    /// Something on our side failed; nothing was charged.
+    ServiceProblem,
+    /// Enrolment: key your invitation code, then hash.
+    AskInviteCode { attempt: u8, why: Again },
+    /// Enrolment: what is kept and what for; say yes to agree.
+    AskConsent { attempt: u8, why: Again },
+    /// Enrolment: "please say: 3 7 1…", `round` of `rounds`.
+    EnrolSay { round: u8, rounds: u8, digits: Vec<u8>, attempt: u8, why: Again },
+    /// Enrolment: your voice is stored.
+    EnrolDone,
+    /// Enrolment failed: nothing was stored.
+    EnrolFailed,
+    /// Goodbye.
+    Goodbye,
+}

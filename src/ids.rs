@@ -1,0 +1,101 @@
+//! Identifiers: a short prefix that tells the kind, then 96 random bits in hex. One type a kind, so they cannot be mixed up.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::clock::Entropy;
+
+macro_rules! id {
+    ($(#[$doc:meta])* $name:ident, $prefix:literal) => {
+        $(#[$doc])*
+        #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+        #[serde(try_from = "String", into = "String")]
+        pub struct $name(String);
+
+        impl $name {
+            /// What its text starts with.
+            pub const PREFIX: &'static str = $prefix;
+
+            /// A fresh one.
+            pub fn fresh(entropy: &dyn Entropy) -> Self {
+                Self(format!("{}_{}", $prefix, hex::encode(entropy.bytes::<12>())))
+            }
+
+            /// Reads one back, from a row or a command line.
+            pub fn parse(text: &str) -> Result<Self, IdError> {
+                let ok = text
+                    .strip_prefix(concat!($prefix, "_"))
+                    .is_some_and(|r| (1..=40).contains(&r.len()) && r.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit()));
+                if ok { Ok(Self(text.to_owned())) } else { Err(IdError { given: text.chars().take(24).collect(), prefix: $prefix }) }
+            }
+
+            /// The text.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl TryFrom<String> for $name {
+            type Error = IdError;
+            fn try_from(s: String) -> Result<Self, IdError> {
+                Self::parse(&s)
+            }
+        }
+
+        impl std::str::FromStr for $name {
+            type Err = IdError;
+            fn from_str(s: &str) -> Result<Self, IdError> {
+                Self::parse(s)
+            }
+        }
+
+        impl From<$name> for String {
+            fn from(id: $name) -> String {
+                id.0
+            }
+        }
+    };
+}
+
+id!(/** A customer. */ CustomerId, "cus");
+id!(/** A card in the vault: the token that stands for its number everywhere else. */ CardId, "card");
+id!(/** A payee: who gets the money. */ PayeeId, "pay");
+id!(/** A payment request: somebody asks a customer for money. */ RequestId, "req");
+id!(/** A payment intent: the customer set out to pay a request. */ IntentId, "int");
+id!(/** One try at charging an intent. */ AttemptId, "att");
+id!(/** One telephone call. */ CallId, "call");
+id!(/** A receipt. */ ReceiptId, "rcp");
+id!(/** A double-entry transfer. */ TransferId, "tr");
+id!(/** A row of the audit trail. */ AuditId, "aud");
+id!(/** A row of the outbox. */ OutboxId, "out");
+id!(/** An enrolment invitation. */ InviteId, "inv");
+
+/// A text that is no identifier of the wanted kind.
+#[derive(Debug, thiserror::Error, PartialEq, Eq, Clone)]
+#[error("`{given}` is not an identifier of the form {prefix}_…")]
+pub struct IdError {
+    given: String,
+    prefix: &'static str,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::SeededEntropy;
+
+    #[test]
+    fn kinds_do_not_mix() {
+        let id = CardId::fresh(&SeededEntropy::new(1));
+        assert_eq!(CardId::parse(id.as_str()).unwrap(), id);
+        assert!(CustomerId::parse(id.as_str()).is_err());
+        assert!(CardId::parse("card_").is_err());
+        assert!(CardId::parse("card_A").is_err());
+    }
+}

@@ -1,0 +1,39 @@
+//! Voicepay: an IVR voice-payment service. The rooms below stand in the order in which a call meets them;
+//! `ARCHITECTURE.md` walks one call through them and `tests/tidy.rs` holds which room may import which.
+
+#![cfg_attr(
+    test,
+    allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::as_conversions)
+)]
+
+pub mod clock; // the one place that reads the time and the system's randomness
+pub mod config; // one TOML, a section a room
+pub mod e164; // telephone numbers, normalised at the door
+pub mod ids; // identifiers that cannot be mixed up
+pub mod money; // minor units with their currency
+pub mod secret; // card numbers and other bytes that never print
+pub mod telemetry; // logs: one subscriber, one format
+
+pub mod media; // RTP, codecs, jitter buffer, play-out: the `Leg` that every kind of call hands over
+pub mod sip; // signalling: rsipstack behind our trait, SDP
+pub mod speech; // voice activity, end-pointing, whisper
+pub mod voiceprint; // filterbank, embedding, scoring, enrolment
+
+pub mod decision; // PURE: voice + number -> accept | inconclusive | reject
+pub mod dialogue; // PURE: the IVR
+pub mod ledger; // PURE: double entry
+pub mod payment; // PURE: request, intent, attempt
+
+pub mod gateway; // acquirers: the sandbox
+pub mod prompts; // what the service says: catalogue, recorded pieces
+pub mod store; // sqlx: SQLite
+pub mod vault; // card numbers sealed at rest
+
+pub mod call; // edge of dialogue: one task a call
+pub mod processor; // edge of payment and ledger: submit, worker, sweep
+
+pub mod app; // builds and joins everything
+pub mod cli; // a file a subcommand
+pub mod eval; // measuring on files, no phone
+pub mod models; // weights: fetch, verify, convert
+pub mod phone; // our own softphone, for demo and tests

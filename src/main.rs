@@ -1,0 +1,5 @@
+//! The `voicepay` command: everything is in the library.
+
+fn main() -> std::process::ExitCode {
+    std::process::ExitCode::from(voicepay::cli::main())
+}
