@@ -1,13 +1,44 @@
-//! `voicepay config`.
+//! `voicepay config`: is the configuration right, and what is in force.
 
 use super::Context;
 use super::exit::{CliError, CliResult, Exit};
+use crate::config::DEFAULT_TOML;
 
-/// (furnished by its room's owner)
+/// Check or print the configuration.
 #[derive(Debug, clap::Args)]
-pub struct ConfigCmdArgs {}
+#[command(
+    after_help = "Examples:\n  voicepay config check\n  voicepay --config prod.toml config print\n  voicepay config print --defaults > voicepay.toml"
+)]
+pub struct ConfigCmdArgs {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum What {
+    /// Say whether the configuration can be used; a mistake names its key and line.
+    Check,
+    /// Print what is in force: defaults, file and environment together.
+    Print {
+        /// Print the defaults file with its comments instead.
+        #[arg(long)]
+        defaults: bool,
+    },
+}
 
 /// Runs it.
-pub fn run(_args: ConfigCmdArgs, _ctx: &Context) -> CliResult {
-    Err(CliError::new(Exit::Unexpected, "this command is not built yet"))
+pub fn run(args: ConfigCmdArgs, ctx: &Context) -> CliResult {
+    match args.what {
+        What::Check => {
+            ctx.config()?;
+            ctx.answer(&serde_json::json!({ "ok": true }), "The configuration is fine.");
+        }
+        What::Print { defaults: true } => ctx.answer(&serde_json::json!({ "toml": DEFAULT_TOML }), DEFAULT_TOML.trim_end()),
+        What::Print { defaults: false } => {
+            let config = ctx.config()?;
+            let json = serde_json::to_value(&config).map_err(|e| CliError::new(Exit::Config, e))?;
+            ctx.answer(&json, config.to_toml().map_err(|e| CliError::new(Exit::Config, e))?.trim_end());
+        }
+    }
+    Ok(())
 }

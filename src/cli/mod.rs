@@ -18,7 +18,7 @@ pub mod serve;
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
-use exit::{CliError, CliResult, Exit};
+use exit::{CliError, Exit};
 
 /// What every subcommand is told.
 #[derive(Debug, Clone)]

@@ -1,22 +1,65 @@
-//! One TOML, a section a room. A room gets its own section, never the whole.
+//! One TOML, a section a room; a room is given its own section, never the whole.
+//!
+//! Three layers, each overriding the one before: `config/default.toml` (compiled in; documents every key), the operator's file,
+//! and the environment (`VOICEPAY__SIP__LISTEN=…` sets `sip.listen`). A wrong key or value names itself and its line.
+
+mod load;
+mod rules;
 
 use std::path::{Path, PathBuf};
 
+use serde::{Deserialize, Serialize};
+
+pub use load::{ConfigError, DEFAULT_TOML};
+
 /// The whole configuration.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
 pub struct Config {
-    /// Where database, keys and recordings of payees' names live.
-    pub data_dir: PathBuf,
+    /// The process as a whole.
+    pub service: ServiceConfig,
+    /// Who calls.
+    pub identity: IdentityConfig,
+    /// The pool that models run on.
+    pub inference: crate::call::inference::InferenceConfig,
 }
 
-impl Config {
-    /// Defaults, then the file, then the environment.
-    pub fn load(_path: Option<&Path>) -> Result<Self, ConfigError> {
-        Ok(Self { data_dir: PathBuf::from("voicepay-data") })
+/// The process as a whole.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ServiceConfig {
+    /// Where the database, the key file and the sandbox's journal live.
+    pub data_dir: PathBuf,
+    /// Calls at once; one more hears "busy" from the signalling (503).
+    pub max_calls: usize,
+    /// How long shutdown waits for calls to end by themselves, in seconds.
+    pub drain_s: u64,
+    /// Log filter, as `tracing` directives.
+    pub log: String,
+}
+
+impl Default for ServiceConfig {
+    fn default() -> Self {
+        Self { data_dir: "voicepay-data".into(), max_calls: 64, drain_s: 30, log: "voicepay=info,warn".into() }
     }
 }
 
-/// What is wrong with a configuration, with key and line.
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub struct ConfigError(String);
+/// Who calls.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct IdentityConfig {
+    /// Country code for national caller numbers, digits only (`44`); empty: such numbers identify nobody.
+    pub default_country: String,
+}
+
+impl Config {
+    /// Defaults, then `path` (or `./voicepay.toml` where there is one), then the environment.
+    pub fn load(path: Option<&Path>) -> Result<Self, ConfigError> {
+        load::load(path, std::env::vars())
+    }
+
+    /// The whole configuration in force, as TOML.
+    pub fn to_toml(&self) -> Result<String, ConfigError> {
+        toml::to_string_pretty(self).map_err(|e| ConfigError::Unprintable(e.to_string()))
+    }
+}
