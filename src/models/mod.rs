@@ -1,1 +1,2 @@
-//! (room not yet furnished)
+//! Weights: fetched, verified, converted.
+pub mod ggml;

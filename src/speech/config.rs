@@ -1,0 +1,71 @@
+//! `[speech]` and `[number]` of the configuration, each key with its unit.
+
+use serde::{Deserialize, Serialize};
+
+use crate::decision::NumberThresholds;
+
+use super::endpoint::ListenSpec;
+use super::vad::VadConfig;
+
+/// `[speech]`: hearing when the caller speaks.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SpeechConfig {
+    /// Voice activity.
+    pub vad: VadConfig,
+    /// Listening for a card number: long pauses between groups.
+    pub card: ListenSpec,
+    /// Listening for a yes or a no.
+    pub answer: ListenSpec,
+    /// Listening for the digits read out at enrolment, and for counting.
+    pub digits: ListenSpec,
+}
+
+impl Default for SpeechConfig {
+    fn default() -> Self {
+        Self { vad: VadConfig::default(), card: ListenSpec::card(), answer: ListenSpec::answer(), digits: ListenSpec::digits() }
+    }
+}
+
+/// Which recogniser hears card numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum NumberModel {
+    /// Whisper tiny.en: 78 MB, English.
+    #[serde(rename = "tiny.en")]
+    TinyEn,
+    /// Whisper base: 148 MB, multilingual. No better for English digits in our measurements.
+    #[serde(rename = "base")]
+    Base,
+}
+
+impl NumberModel {
+    /// The file in the models' cache directory.
+    pub fn file_name(self) -> &'static str {
+        match self {
+            Self::TinyEn => "whisper-tiny.en.ggml.bin",
+            Self::Base => "whisper-base.ggml.bin",
+        }
+    }
+}
+
+/// `[number]`: hearing card numbers.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct NumberConfig {
+    /// `tiny.en` or `base`.
+    pub model: NumberModel,
+    /// Recognitions that may run at once, one thread each; more are refused, the caller hears so.
+    pub max_at_once: usize,
+    /// Where a number is accepted and rejected.
+    pub thresholds: NumberThresholds,
+}
+
+impl Default for NumberConfig {
+    fn default() -> Self {
+        Self {
+            model: NumberModel::TinyEn,
+            max_at_once: 4,
+            thresholds: NumberThresholds { accept_log_ratio: 1.0, reject_log_ratio: -6.0 },
+        }
+    }
+}
