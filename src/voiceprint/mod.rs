@@ -1,1 +1,16 @@
-//! (room not yet furnished)
+//! Who speaks: filterbank → CAM++ embedding → centred cosine against an enrolled template.
+//!
+//! One call: `Embedder::embed` on an utterance, `score` against the customer's `Template`, the result goes to `decision`.
+//! A voice identifies nobody by itself; the thresholds in [`VoiceConfig`] say what was measured and on what.
+
+mod config;
+mod embedding;
+mod enrolment;
+mod score;
+mod template;
+
+pub use config::VoiceConfig;
+pub use embedding::{EMBEDDING_SIZE, EmbedError, Embedder, Embedding, ModelVersion};
+pub use enrolment::{Added, Enrolment, EnrolmentError};
+pub use score::{ScoreError, continuity, score};
+pub use template::{Template, TemplateError};
