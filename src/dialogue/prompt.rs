@@ -75,6 +75,8 @@ pub enum Prompt {
     LockedOut,
     /// Nothing was paid, as you wished.
     Cancelled,
+    /// We could not finish this by phone just now (nothing heard, nothing understood, too long); nothing was paid.
+    NotCompleted,
     /// No person can be reached by this line for now; how to reach one.
     Person,
     /// All lines that can listen are busy: please call again; nothing was charged.

@@ -1,0 +1,123 @@
+//! The dialogue's section of the configuration: limits, waits, thresholds. Units come last in each name.
+
+use serde::{Deserialize, Serialize};
+
+use crate::decision::{NumberThresholds, VoiceThresholds};
+
+/// Limits and waits of a call.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct DialogueConfig {
+    /// Name of the limits and thresholds in force, written into every approval and consent.
+    pub policy_version: String,
+
+    /// Re-prompts after silence, for each question.
+    pub silence_limit_reprompts: u32,
+    /// Rejected voices in a call: the last one refuses.
+    pub voice_failure_limit_tries: u32,
+    /// Rejected numbers in a call: the last one refuses.
+    pub number_failure_limit_tries: u32,
+    /// Rejected voices and numbers together in a call. No larger than the two limits above, so that the number of tries
+    /// before a refusal tells nothing about which factor failed.
+    pub mismatch_limit_tries: u32,
+    /// Card numbers in a call that could be neither accepted nor rejected (inconclusive, unusable audio, mistyped).
+    pub unclear_limit_tries: u32,
+    /// Answers to one yes-or-no question that are neither.
+    pub answer_limit_tries: u32,
+    /// Customer numbers keyed in a call.
+    pub customer_number_limit_tries: u32,
+    /// Invitation codes keyed in a call.
+    pub invite_code_limit_tries: u32,
+    /// Failed factors in 24 h, over all calls, from which on the line is closed.
+    pub failures_24h_limit_tries: u32,
+    /// Digit strings spoken to enrol.
+    pub enrol_rounds: u32,
+    /// Tries for each of those.
+    pub enrol_round_limit_tries: u32,
+    /// Net speech that an enrolment needs in all, in milliseconds; further strings are asked for until it is there.
+    pub enrol_net_speech_ms: u32,
+    /// Most digits of a customer number; the last one ends it.
+    pub customer_number_limit_digits: usize,
+    /// Most digits of an invitation code; the last one ends it.
+    pub invite_code_limit_digits: usize,
+
+    /// The whole call, in milliseconds, after which it is closed unless a payment is on its way.
+    pub call_limit_ms: u32,
+    /// Wait for the first sound or key after a question, in milliseconds.
+    pub silence_ms: u32,
+    /// From the first sound to the end of the utterance at most, in milliseconds.
+    pub speech_limit_ms: u32,
+    /// Between two keys, in milliseconds.
+    pub next_key_ms: u32,
+    /// Wait for a look-up, in milliseconds.
+    pub lookup_wait_ms: u32,
+    /// Wait for a model's answer, in milliseconds.
+    pub score_wait_ms: u32,
+    /// Wait for the payment's outcome, in milliseconds; after it the caller hears that it is not known yet.
+    pub payment_wait_ms: u32,
+    /// "One moment" is said after so long without an answer, in milliseconds.
+    pub patience_ms: u32,
+    /// A reply that is no acceptance comes this long after the end of the utterance, or at the next multiple if the answer
+    /// took longer, in milliseconds: its time does not tell how far the checks went. Larger than the checks usually take.
+    pub refusal_delay_ms: u32,
+    /// The last words of a call at most, in milliseconds.
+    pub closing_limit_ms: u32,
+
+    /// Voice thresholds; filled from the voice section.
+    #[serde(skip, default = "nobody_by_voice")]
+    pub voice: VoiceThresholds,
+    /// Number thresholds; filled from the number section.
+    #[serde(skip, default = "nothing_by_number")]
+    pub number: NumberThresholds,
+    /// The yes belongs to the accepted voice at this cosine and above; filled from the voice section.
+    #[serde(skip, default = "no_continuity")]
+    pub continuity_cosine: f32,
+}
+
+/// Until they are filled, thresholds accept nobody.
+fn nobody_by_voice() -> VoiceThresholds {
+    VoiceThresholds { accept_cosine: f32::INFINITY, reject_cosine: f32::INFINITY, min_net_speech_ms: 3000 }
+}
+
+fn nothing_by_number() -> NumberThresholds {
+    NumberThresholds { accept_log_ratio: f32::INFINITY, reject_log_ratio: f32::INFINITY }
+}
+
+fn no_continuity() -> f32 {
+    f32::INFINITY
+}
+
+impl Default for DialogueConfig {
+    fn default() -> Self {
+        Self {
+            policy_version: "1".to_owned(),
+            silence_limit_reprompts: 2,
+            voice_failure_limit_tries: 3,
+            number_failure_limit_tries: 3,
+            mismatch_limit_tries: 3,
+            unclear_limit_tries: 3,
+            answer_limit_tries: 3,
+            customer_number_limit_tries: 3,
+            invite_code_limit_tries: 3,
+            failures_24h_limit_tries: 5,
+            enrol_rounds: 3,
+            enrol_round_limit_tries: 3,
+            enrol_net_speech_ms: 8_000,
+            customer_number_limit_digits: 12,
+            invite_code_limit_digits: 12,
+            call_limit_ms: 300_000,
+            silence_ms: 6_000,
+            speech_limit_ms: 45_000,
+            next_key_ms: 5_000,
+            lookup_wait_ms: 5_000,
+            score_wait_ms: 10_000,
+            payment_wait_ms: 20_000,
+            patience_ms: 1_200,
+            refusal_delay_ms: 3_000,
+            closing_limit_ms: 30_000,
+            voice: nobody_by_voice(),
+            number: nothing_by_number(),
+            continuity_cosine: no_continuity(),
+        }
+    }
+}

@@ -1,0 +1,183 @@
+//! Everything a call can ask of the edge, to be carried out in the order given.
+
+use super::input::DeadlineKind;
+use super::prompt::Prompt;
+use crate::clock::Timestamp;
+use crate::decision::VoiceAccepted;
+use crate::e164::E164;
+use crate::ids::{CardId, CustomerId, RequestId};
+use crate::money::Money;
+use crate::secret::SecretBytes;
+
+/// Names one playing of a prompt, so that a late "done" is not taken for the next one's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct PlayId(pub u32);
+
+/// One thing to do.
+#[derive(Debug)]
+pub enum Effect {
+    /// Find the customer: by the caller's number or, where given, by the keyed customer number alone (ASCII digits).
+    /// Answered by `Input::Identity`.
+    LookUp { caller: Option<E164>, attested: bool, customer_number: Option<String> },
+    /// Play this; nothing else is playing. `Input::PromptDone` with the same id when it was played to its end.
+    Play { id: PlayId, prompt: Prompt },
+    /// Stop what is playing.
+    StopPlaying,
+    /// Listen from now on. With `barge_in` a prompt is playing meanwhile: keep its echo from counting as speech.
+    /// Ends by itself with `Input::Utterance` or `Input::NoSpeech`. A new `Listen` replaces an old one. The wait for a first
+    /// sound is ours (`DeadlineKind::Silence`): it starts when the prompt is done.
+    Listen { listen_for: ListenFor, barge_in: bool },
+    /// Stop listening and drop what was heard.
+    StopListening,
+    /// Compare the last utterance with the customer's template. Answered by `Input::VoiceScored`.
+    ScoreVoice { customer: CustomerId },
+    /// Score the last utterance against these cards' numbers. Answered by `Input::NumberRead`, with the proof.
+    ReadNumber { accepted: VoiceAccepted, customer: CustomerId, cards: Vec<CardId> },
+    /// Compare keyed digits (digit values 0 to 9) with these cards by keyed digest. Answered by `Input::NumberRead`.
+    CompareKeyed { accepted: VoiceAccepted, customer: CustomerId, cards: Vec<CardId>, digits: SecretBytes },
+    /// What does the last utterance answer? With `check_voice` also compare its voice with the utterance whose voice was
+    /// accepted in this call. Answered by `Input::Answer`.
+    ReadAnswer { check_voice: bool },
+    /// Check this invitation code (digit values 0 to 9) of this customer, counting wrong tries across calls. It is spent only
+    /// by `EnrolFinish`. Answered by `Input::InviteRedeemed`.
+    RedeemInvite { customer: CustomerId, code: SecretBytes },
+    /// Add the last utterance to the enrolment; `digits` is what was asked for. Answered by `Input::EnrolAdded`.
+    EnrolAdd { customer: CustomerId, digits: Vec<u8> },
+    /// Store template and consent and spend the invitation, in one transaction. Answered by `Input::EnrolStored`.
+    EnrolFinish { customer: CustomerId, consent: Consent },
+    /// Count a failed factor, durably, before anything else is done.
+    RecordFailure { customer: CustomerId, caller: Option<E164>, attested: bool, factor: Factor },
+    /// Both factors and the yes held.
+    RecordSuccess { customer: CustomerId },
+    /// Hand this payment over, once. Answered by `Input::Payment`; it goes on whether or not the caller stays.
+    Charge(Box<Charge>),
+    /// Report `Input::Deadline(kind)` at `at`. Replaces an earlier one of this kind.
+    SetDeadline { kind: DeadlineKind, at: Timestamp },
+    /// Forget the deadline of this kind.
+    ClearDeadline(DeadlineKind),
+    /// Tell the customer by other means, through the outbox.
+    Notify { customer: CustomerId, notice: Notice },
+    /// The last effect of every call, exactly once: hang up if the line is still up, and record the verdict.
+    HangUp(CallVerdict),
+}
+
+/// What is listened for: how end-pointing is set.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ListenFor {
+    /// A card number. Pauses between groups do not end it; free decoding that is complete, Luhn-valid and of one of
+    /// these lengths (sorted, in digits) does, early.
+    CardNumber { lengths: Vec<usize> },
+    /// "One, two, three … ten": only the voice matters.
+    Counting,
+    /// These digits (digit values), for enrolment.
+    EnrolDigits { digits: Vec<u8> },
+    /// Yes, no, cancel.
+    Answer,
+}
+
+/// Which factor failed. The caller never learns it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Factor {
+    /// The voice.
+    Voice,
+    /// The card number.
+    Number,
+}
+
+/// That the caller agreed to the voiceprint being kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Consent {
+    /// When the spoken yes was understood.
+    pub at: Timestamp,
+    /// Under which policy.
+    pub policy_version: String,
+}
+
+/// A payment that everything speaks for.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Charge {
+    /// Who pays.
+    pub customer: CustomerId,
+    /// Which request.
+    pub request: RequestId,
+    /// How much was read back.
+    pub amount: Money,
+    /// Which card.
+    pub card: CardId,
+    /// Why it may be charged, for the audit row.
+    pub approval: Approval,
+}
+
+/// The evidence a payment was approved on. No audio, no embedding, no number.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Approval {
+    /// Cosine of the accepted voice.
+    pub voice_cosine: f32,
+    /// Net speech it was measured on, in milliseconds.
+    pub voice_net_speech_ms: u32,
+    /// Model and centring that made the score.
+    pub voice_model: String,
+    /// How the number was given.
+    pub number: NumberSummary,
+    /// Cosine of the yes with the accepted utterance.
+    pub continuity_cosine: f32,
+    /// Thresholds and limits in force.
+    pub policy_version: String,
+}
+
+/// How an accepted number was given.
+#[derive(Clone, Debug, PartialEq)]
+pub enum NumberSummary {
+    /// Spoken.
+    Spoken { log_ratio: f32, engine: String },
+    /// Keyed.
+    Keyed,
+}
+
+/// What a customer is told by other means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Notice {
+    /// Too many failed tries of late: the voice line is closed for a while.
+    TooManyFailures,
+    /// A voice was enrolled (or replaced).
+    VoiceEnrolled,
+    /// The call ended before the payment's outcome was known: it will be told.
+    OutcomePending,
+}
+
+/// How a call ended: every call ends in exactly one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum CallVerdict {
+    /// Charged, and the caller was told.
+    Paid,
+    /// A voice was enrolled.
+    Enrolled,
+    /// Voice or number did not hold, or a rule refused the payment.
+    Refused,
+    /// The caller said no or pressed `*`.
+    Cancelled,
+    /// No customer stands behind the call.
+    UnknownCaller,
+    /// No open request.
+    NothingToPay,
+    /// No card that may be charged.
+    NoCard,
+    /// No voice to compare with, and no invitation.
+    NotEnrolled,
+    /// An enrolment was begun and came to nothing.
+    EnrolFailed,
+    /// The acquirer declined.
+    Declined,
+    /// Handed over for charging, and this call did not learn how it ended.
+    OutcomeUnknown,
+    /// Too many failures in 24 h.
+    LockedOut,
+    /// The caller hung up, fell silent, could not be understood or took too long; nothing was charged.
+    Abandoned,
+    /// A worker's queue was full or too slow; nothing was charged.
+    Busy,
+    /// Something on our side failed; nothing was charged.
+    ServiceTrouble,
+    /// The caller asked for a person.
+    Person,
+}

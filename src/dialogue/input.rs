@@ -1,0 +1,323 @@
+//! Everything a call can hear about. The edge (`call/`) turns frames, keys, rows and model outputs into these and hands
+//! them in one at a time, in the order in which they happened.
+
+use std::fmt;
+
+use super::effect::PlayId;
+use super::prompt::{SpokenDate, SpokenPayee};
+use crate::decision::{Answer, NumberEvidence, VoiceAccepted, VoiceScore};
+use crate::e164::E164;
+use crate::ids::{CardId, CustomerId, RequestId};
+use crate::money::Money;
+
+/// One thing that happened.
+#[derive(Debug)]
+pub enum Input {
+    /// The call is up. Always the first.
+    Started { caller: Caller },
+    /// Answer to [`Effect::LookUp`](super::Effect::LookUp).
+    Identity(IdentityOutcome),
+    /// A key was pressed.
+    Key(Keypress),
+    /// While listening: somebody began to speak.
+    SpeechStarted,
+    /// While listening: an utterance ended. The edge keeps the audio; listening is over until the next `Listen`.
+    Utterance(UtteranceFacts),
+    /// While listening: the end-pointer gave up without an utterance. Listening is over.
+    NoSpeech,
+    /// Answer to [`Effect::ScoreVoice`](super::Effect::ScoreVoice).
+    VoiceScored(Result<VoiceScore, ScoreTrouble>),
+    /// Answer to [`Effect::ReadNumber`](super::Effect::ReadNumber) and [`Effect::CompareKeyed`](super::Effect::CompareKeyed).
+    NumberRead(Result<NumberHeard, ScoreTrouble>),
+    /// Answer to [`Effect::ReadAnswer`](super::Effect::ReadAnswer).
+    Answer(Result<AnswerHeard, ScoreTrouble>),
+    /// Answer to [`Effect::RedeemInvite`](super::Effect::RedeemInvite).
+    InviteRedeemed(InviteOutcome),
+    /// Answer to [`Effect::EnrolAdd`](super::Effect::EnrolAdd).
+    EnrolAdded(EnrolOutcome),
+    /// Answer to [`Effect::EnrolFinish`](super::Effect::EnrolFinish).
+    EnrolStored(StoreOutcome),
+    /// This prompt was played to its end. One that was stopped may be reported or not.
+    PromptDone(PlayId),
+    /// What became of the payment that [`Effect::Charge`](super::Effect::Charge) handed over.
+    Payment(PaymentOutcome),
+    /// A deadline that was set and neither replaced nor cleared has come.
+    Deadline(DeadlineKind),
+    /// The caller is gone, however that came.
+    HungUp,
+    /// Something on our side failed: the database, a worker, the leg.
+    ServiceTrouble,
+}
+
+/// Who calls, as far as it is known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Caller {
+    /// A number that a trusted peer vouches for (P-Asserted-Identity, RFC 3325).
+    Attested(E164),
+    /// A number that the caller's side wrote. It nominates a customer like an attested one, but failures made under it
+    /// are counted against the number, never against the customer alone: else anyone could lock a customer out.
+    Unattested(E164),
+    /// Withheld, or no telephone number.
+    Withheld,
+}
+
+impl Caller {
+    /// The number, if there is one.
+    pub fn number(&self) -> Option<&E164> {
+        match self {
+            Self::Attested(number) | Self::Unattested(number) => Some(number),
+            Self::Withheld => None,
+        }
+    }
+
+    /// Whether a trusted peer vouches for the number.
+    pub fn attested(&self) -> bool {
+        match self {
+            Self::Attested(_) => true,
+            Self::Unattested(_) | Self::Withheld => false,
+        }
+    }
+}
+
+/// What a caller number or a customer number led to.
+#[derive(Clone, Debug, PartialEq)]
+pub enum IdentityOutcome {
+    /// No customer has it.
+    Unknown,
+    /// More than one customer has it: it nominates nobody.
+    Shared,
+    /// This one.
+    Known(Box<Known>),
+}
+
+/// What the dialogue needs to know of a customer.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Known {
+    /// Who.
+    pub customer: CustomerId,
+    /// Whether a voice is on file.
+    pub voice: VoiceOnFile,
+    /// Whether an enrolment invitation is open (unexpired, unspent).
+    pub has_open_invite: bool,
+    /// All cards, usable or not.
+    pub cards: Vec<CardOnFile>,
+    /// Open payment requests; the first is the one offered (earliest due first).
+    pub requests: Vec<OpenRequest>,
+    /// Failed factors of the last 24 h that count against *this* call: those of the customer under attested numbers and,
+    /// when this call's number is not attested, those made under this calling number.
+    pub failures_24h: FailuresOf24h,
+}
+
+/// Whether a customer's voice can be compared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum VoiceOnFile {
+    /// None was enrolled.
+    None,
+    /// One made by the model that runs now.
+    Enrolled,
+    /// One made by another model version: it is not comparable and counts as none.
+    OtherModel,
+}
+
+/// Failed factors.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FailuresOf24h {
+    /// Voices that were rejected.
+    pub voice: u32,
+    /// Numbers that were rejected.
+    pub number: u32,
+}
+
+/// A card, without its number.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CardOnFile {
+    /// Its token.
+    pub id: CardId,
+    /// Last four digits as digit values 0 to 9, to be spoken.
+    pub last4: [u8; 4],
+    /// How many digits its number has, 13 to 19.
+    pub length: usize,
+    /// Whether it may be charged.
+    pub usable: Usable,
+}
+
+/// Whether a card may be charged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Usable {
+    /// It may.
+    Yes,
+    /// Its expiry date has passed.
+    Expired,
+    /// It was blocked or revoked.
+    Blocked,
+}
+
+/// Somebody asks the customer for money.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OpenRequest {
+    /// Which request.
+    pub id: RequestId,
+    /// How much.
+    pub amount: Money,
+    /// For whom.
+    pub payee: SpokenPayee,
+    /// By when, if that was said.
+    pub due: Option<SpokenDate>,
+}
+
+/// A key of the telephone's keypad.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Keypress {
+    /// 0 to 9; larger values are ignored.
+    Digit(u8),
+    /// `*`
+    Star,
+    /// `#`
+    Pound,
+}
+
+impl fmt::Debug for Keypress {
+    /// Keyed digits may be a card number: they do not print.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Digit(_) => "Keypress(digit)",
+            Self::Star => "Keypress(*)",
+            Self::Pound => "Keypress(#)",
+        })
+    }
+}
+
+/// What is known of an utterance before any model has seen it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UtteranceFacts {
+    /// Speech without pauses, in milliseconds.
+    pub net_speech_ms: u32,
+    /// From the first to the last speech, in milliseconds.
+    pub total_ms: u32,
+    /// Whether it is worth a model's time.
+    pub quality: UtteranceQuality,
+}
+
+/// Whether audio is fit to be judged. Unfit audio is asked for again and never counted as a failed factor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UtteranceQuality {
+    /// Fit.
+    Good,
+    /// Too quiet to tell.
+    TooQuiet,
+    /// Overdriven.
+    Clipped,
+    /// Drowned in noise, or too many packets were lost.
+    TooNoisy,
+}
+
+/// Why a worker gave no result.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ScoreTrouble {
+    /// Its queue is full: the caller hears that we are busy.
+    Overloaded,
+    /// It took longer than its deadline.
+    TimedOut,
+    /// It broke (model, vault, template of another version): the call fails closed.
+    Failed,
+    /// The audio holds too little to work on: asked again.
+    Unusable,
+}
+
+/// What the number's worker says. The proof comes back with it, since the judge asks for it too.
+#[derive(Debug)]
+pub struct NumberHeard {
+    /// The evidence.
+    pub evidence: NumberEvidence,
+    /// The proof that went out with the effect.
+    pub accepted: VoiceAccepted,
+}
+
+/// What the answer's worker says.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct AnswerHeard {
+    /// What the words mean.
+    pub answer: Answer,
+    /// Cosine with the utterance whose voice was accepted in this call. `None` where it was not asked for or too little
+    /// was said: then no yes is taken for a payment.
+    pub continuity_cosine: Option<f32>,
+}
+
+/// What became of an invitation code.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum InviteOutcome {
+    /// It is right. `challenges`: fresh random digit strings (digit values), at least one a round; more serve re-asking.
+    Accepted { challenges: Vec<Vec<u8>> },
+    /// Wrong, expired, spent or voided by too many tries: the caller is not told which.
+    Rejected,
+    /// It could not be checked.
+    Trouble,
+}
+
+/// What became of one enrolment utterance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EnrolOutcome {
+    /// It was taken. `net_speech_total_ms`: net speech of all that were taken.
+    Added { net_speech_total_ms: u32 },
+    /// Too little speech in it.
+    TooShort,
+    /// Its voice does not agree with the earlier ones.
+    Disagrees,
+    /// It was not the digits that were asked for.
+    OtherWords,
+    /// No result.
+    Trouble(ScoreTrouble),
+}
+
+/// What became of the template.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StoreOutcome {
+    /// Stored, and the invitation spent, in one transaction.
+    Stored,
+    /// The utterances together make no template (they disagree, or the invitation was spent meanwhile).
+    Refused,
+    /// It could not be stored.
+    Trouble,
+}
+
+/// What became of a payment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PaymentOutcome {
+    /// Charged. `reference`: digit values to be spoken.
+    Paid { reference: Vec<u8> },
+    /// The acquirer said no: nothing was charged.
+    Declined,
+    /// Handed over, and nobody knows yet.
+    Unknown,
+    /// A rule refused it before the acquirer heard of it (request paid or withdrawn meanwhile): nothing was charged.
+    Refused,
+    /// It could not be handed over: nothing was charged.
+    NotSubmitted,
+}
+
+/// The deadlines a call can have; at most one of each kind runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum DeadlineKind {
+    /// The whole call has taken long enough.
+    CallLimit,
+    /// An answer to an effect (look-up, scoring, payment, …) is overdue.
+    Work,
+    /// Nobody spoke or keyed after a question.
+    Silence,
+    /// Speech began and no utterance came of it.
+    Speech,
+    /// The next key is overdue.
+    NextKey,
+    /// The caller has heard nothing for a while: say "one moment".
+    Patience,
+    /// A held reply is due (see `refusal_delay_ms`).
+    Reply,
+    /// The last words have taken long enough.
+    Closing,
+}
+
+impl DeadlineKind {
+    /// Every kind.
+    pub const ALL: [Self; 8] =
+        [Self::CallLimit, Self::Work, Self::Silence, Self::Speech, Self::NextKey, Self::Patience, Self::Reply, Self::Closing];
+}
