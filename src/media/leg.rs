@@ -126,7 +126,9 @@ pub enum LegCommand {
     Play { id: u64, audio: Arc<Sound> },
     /// Stop and drop whatever is queued; each dropped prompt gets its `PlayEnded`.
     StopPlaying,
-    /// End the call.
+    /// Press a key (our softphone): RFC 4733, one after another however fast they are sent; audio waits meanwhile.
+    SendKey(Key),
+    /// End the call. No event follows: the event channel closes.
     HangUp,
 }
 

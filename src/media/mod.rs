@@ -1,5 +1,26 @@
 //! Media: everything between the wire and 16-bit samples. Every kind of call (SIP today, a browser later) hands the
 //! rest of the house a [`Leg`](leg::Leg); nobody beyond this room knows codecs, sockets or packet rates.
 
+//!
+//! What a packet meets: `rtp_session` (sockets, pacing) → `source` (whose packet is it) → `jitter` (order) → `g711` →
+//! `conceal` (gaps) → `leg`. What a prompt meets: `leg` → `playout` → `resample` → `g711` → `rtp_session`.
+//! `in_process` is a second kind of call, without packets, at any rate.
+
 pub mod frame;
 pub mod leg;
+
+pub mod config; // the section `[media]`
+pub mod in_process; // legs without sockets: the simulated phone
+pub mod rtp_session; // legs over UDP
+
+pub mod conceal; // PURE: lost audio
+pub mod g711; // PURE: PCMU and PCMA
+pub mod jitter; // PURE: packets into order
+pub mod playout; // PURE: prompts into frames
+pub mod resample; // PURE: sample rates
+pub mod stats; // PURE: what a call's packets went through
+pub mod telephone_event; // PURE: keys as packets, RFC 4733
+
+pub mod wav; // files
+
+mod outbox; // events to a call that may lag

@@ -1,0 +1,159 @@
+//! Sample rates. One filter, two ways to run it: over a whole signal (what the speech models are fed with; equal to
+//! `scipy.signal.resample_poly` and its default window, because the golden embeddings were made so) and as a stream
+//! (prompts to the leg's rate).
+
+use std::f64::consts::PI;
+
+use super::frame::SampleRate;
+
+/// scipy's default window: Kaiser with this β.
+const KAISER_BETA: f64 = 5.0;
+/// Zero crossings of the sinc kept on each side, as in scipy.
+const HALF_CROSSINGS: usize = 10;
+
+/// Resamples a whole signal with zero delay: `ceil(len * to / from)` samples.
+#[allow(clippy::as_conversions, clippy::cast_possible_truncation)] // back to single precision
+pub fn resample_whole(samples: &[f32], from: SampleRate, to: SampleRate) -> Vec<f32> {
+    let filter = Filter::new(from, to);
+    if filter.up == filter.down {
+        return samples.to_vec();
+    }
+    let get = |index: i64| usize::try_from(index).ok().and_then(|i| samples.get(i)).map_or(0.0, |&x| f64::from(x));
+    (0..filter.output_len(samples.len())).map(|m| filter.at(m, get) as f32).collect()
+}
+
+/// Resamples a stream of 16-bit samples piece by piece; state is bounded by the filter's length. What comes out in all
+/// (after [`Resampler::finish`]) is [`resample_whole`] of the whole, rounded.
+#[derive(Debug)]
+pub struct Resampler {
+    filter: Filter,
+    // Input from index `start` on; what the filter no longer reaches is dropped.
+    held: Vec<i16>,
+    start: usize,
+    produced: usize,
+}
+
+impl Resampler {
+    /// Between any two rates.
+    pub fn new(from: SampleRate, to: SampleRate) -> Self {
+        Self { filter: Filter::new(from, to), held: Vec::new(), start: 0, produced: 0 }
+    }
+
+    /// Takes input, appends the output that is ready.
+    pub fn push(&mut self, input: &[i16], out: &mut Vec<i16>) {
+        if self.filter.up == self.filter.down {
+            out.extend_from_slice(input);
+            return;
+        }
+        self.held.extend_from_slice(input);
+        let known = self.start + self.held.len();
+        // Output m reaches input up to (m * down + half) / up.
+        while (self.produced * self.filter.down + self.filter.half) / self.filter.up < known {
+            self.emit(out);
+        }
+        let first_needed = (self.produced * self.filter.down).saturating_sub(self.filter.half) / self.filter.up;
+        let spent = first_needed.saturating_sub(self.start).min(self.held.len());
+        self.held.drain(..spent);
+        self.start += spent;
+    }
+
+    /// The stream has ended: appends the rest and starts anew.
+    pub fn finish(&mut self, out: &mut Vec<i16>) {
+        if self.filter.up != self.filter.down {
+            let total = self.filter.output_len(self.start + self.held.len());
+            while self.produced < total {
+                self.emit(out);
+            }
+        }
+        self.held.clear();
+        self.start = 0;
+        self.produced = 0;
+    }
+
+    fn emit(&mut self, out: &mut Vec<i16>) {
+        let get = |index: i64| {
+            let place = usize::try_from(index).ok().and_then(|i| i.checked_sub(self.start));
+            place.and_then(|i| self.held.get(i)).map_or(0.0, |&x| f64::from(x))
+        };
+        out.push(round(self.filter.at(self.produced, get)));
+        self.produced += 1;
+    }
+}
+
+/// To the nearest 16-bit sample, clipped.
+#[allow(clippy::as_conversions, clippy::cast_possible_truncation)] // clamped before
+pub fn round(sample: f64) -> i16 {
+    sample.round().clamp(f64::from(i16::MIN), f64::from(i16::MAX)) as i16
+}
+
+/// A windowed sinc (scipy's `firwin(2 * half + 1, 1 / max(up, down), window=("kaiser", 5.0)) * up`).
+struct Filter {
+    up: usize,
+    down: usize,
+    half: usize,
+    taps: Vec<f64>,
+}
+
+impl std::fmt::Debug for Filter {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Filter({}/{})", self.up, self.down)
+    }
+}
+
+impl Filter {
+    #[allow(clippy::as_conversions, clippy::cast_precision_loss)] // small counts
+    fn new(from: SampleRate, to: SampleRate) -> Self {
+        let divisor = gcd(from.hz(), to.hz());
+        let up = usize::try_from(to.hz() / divisor).unwrap_or(1);
+        let down = usize::try_from(from.hz() / divisor).unwrap_or(1);
+        let widest = up.max(down);
+        let half = HALF_CROSSINGS * widest;
+        let cutoff = 1.0 / widest as f64;
+        let taps: Vec<f64> = (0..=2 * half)
+            .map(|n| {
+                let t = n as f64 - half as f64;
+                let inside = (1.0 - (t / half as f64).powi(2)).max(0.0).sqrt();
+                cutoff * sinc(cutoff * t) * bessel_i0(KAISER_BETA * inside) / bessel_i0(KAISER_BETA)
+            })
+            .collect();
+        // firwin scales to unity at DC; zero-stuffing by `up` takes as much away.
+        let scale = up as f64 / taps.iter().sum::<f64>();
+        Self { up, down, half, taps: taps.into_iter().map(|h| h * scale).collect() }
+    }
+
+    fn output_len(&self, input_len: usize) -> usize {
+        (input_len * self.up).div_ceil(self.down)
+    }
+
+    /// Output sample `m`: Σ h[half + m·down − k·up] · x[k].
+    fn at(&self, m: usize, get: impl Fn(i64) -> f64) -> f64 {
+        let centre = m * self.down + self.half;
+        // The last input that the filter reaches is centre / up; its tap, the lowest of this phase, is centre % up.
+        let last = i64::try_from(centre / self.up).unwrap_or(i64::MAX);
+        let taps = self.taps.iter().skip(centre % self.up).step_by(self.up);
+        (0i64..).zip(taps).map(|(back, tap)| tap * get(last - back)).sum()
+    }
+}
+
+fn gcd(a: u32, b: u32) -> u32 {
+    if b == 0 { a } else { gcd(b, a % b) }
+}
+
+fn sinc(x: f64) -> f64 {
+    if x == 0.0 { 1.0 } else { (PI * x).sin() / (PI * x) }
+}
+
+/// Modified Bessel function of the first kind, order 0, by its power series (converges fast for x ≤ 5).
+fn bessel_i0(x: f64) -> f64 {
+    let quarter = x * x / 4.0;
+    let mut term = 1.0;
+    let mut sum = 1.0;
+    for k in 1..64 {
+        term *= quarter / f64::from(k * k);
+        sum += term;
+        if term < sum * 1e-17 {
+            break;
+        }
+    }
+    sum
+}
