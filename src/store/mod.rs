@@ -1,1 +1,241 @@
-//! (room not yet furnished)
+//! What outlives a call. [`Store`] is made of small traits, one a subject; each operation is one transaction. `sqlite/` is the
+//! implementation; another database implements the same traits with its own migrations.
+
+pub mod records;
+pub mod sqlite;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use serde::Deserialize;
+
+use crate::clock::{Entropy, Timestamp};
+use crate::e164::E164;
+use crate::ids::{AttemptId, CallId, CardId, CustomerId, IntentId, OutboxId, PayeeId, RequestId};
+use crate::ledger::Transfer;
+use crate::payment::{Attempt, PaymentRequest, Receipt};
+use crate::vault::{Vault, VaultConfig, VaultError};
+
+pub use records::*;
+pub use sqlite::SqliteStore;
+
+/// `[store]`: where the data lies.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct StoreConfig {
+    /// The SQLite database file; it and its directory are made on the first run.
+    pub path: PathBuf,
+    /// How long a write waits for another process that is writing, in milliseconds.
+    pub busy_timeout_ms: u64,
+    /// Connections kept open. Writes go one at a time whatever this says.
+    pub connections: u32,
+}
+
+impl Default for StoreConfig {
+    fn default() -> Self {
+        Self { path: "voicepay-data/voicepay.db".into(), busy_timeout_ms: 5000, connections: 4 }
+    }
+}
+
+/// What can go wrong in a store.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The database can't be opened or made.
+    #[error("the database {} can't be opened: {why}", path.display())]
+    Open {
+        /// Which file.
+        path: PathBuf,
+        /// In words.
+        why: String,
+    },
+    /// Its tables can't be brought up to date.
+    #[error("the database {} can't be migrated: {why}", path.display())]
+    Migrate {
+        /// Which file.
+        path: PathBuf,
+        /// In words.
+        why: String,
+    },
+    /// Another process held it too long.
+    #[error("the database is locked by another process; try again, or raise `store.busy_timeout_ms`")]
+    Busy,
+    /// There is already one such.
+    #[error("{0} exists already")]
+    Exists(&'static str),
+    /// There is none such.
+    #[error("there is no such {0}")]
+    NotFound(&'static str),
+    /// A rule of the data refuses it.
+    #[error("{0}")]
+    Refused(String),
+    /// Somebody else changed the row since it was read. Read again.
+    #[error("the {0} was changed by somebody else meanwhile")]
+    Conflict(&'static str),
+    /// A row holds what no program wrote.
+    #[error("a row of {table} is damaged: {why}")]
+    Damaged {
+        /// Which table.
+        table: &'static str,
+        /// What is wrong.
+        why: String,
+    },
+    /// The database failed.
+    #[error("the database failed: {0}")]
+    Failed(String),
+}
+
+/// Customers, their cards, payees.
+#[async_trait]
+pub trait People: Send + Sync {
+    /// Adds a customer.
+    async fn add_customer(&self, customer: &Customer, audit: &AuditRecord) -> Result<(), StoreError>;
+    /// One customer, deleted ones too.
+    async fn customer(&self, id: &CustomerId) -> Result<Option<Customer>, StoreError>;
+    /// Every customer that is not deleted, oldest first.
+    async fn customers(&self) -> Result<Vec<Customer>, StoreError>;
+    /// Whom a telephone number nominates.
+    async fn customer_by_number(&self, number: &E164) -> Result<LookUp, StoreError>;
+    /// Who has this customer number (not deleted).
+    async fn customer_by_customer_number(&self, digits: &str) -> Result<Option<Customer>, StoreError>;
+    /// Erases the sealed card numbers, their digests, the voice template, open invitations, telephone numbers and the name. Money rows and last
+    /// four digits stay. Refused while a payment is under way.
+    async fn delete_customer(&self, id: &CustomerId, audit: &AuditRecord) -> Result<(), StoreError>;
+    /// Adds a card.
+    async fn add_card(&self, card: &CardRecord, audit: &AuditRecord) -> Result<(), StoreError>;
+    /// One card.
+    async fn card(&self, id: &CardId) -> Result<Option<CardRecord>, StoreError>;
+    /// A customer's cards, whatever their status, oldest first.
+    async fn cards_of(&self, customer: &CustomerId) -> Result<Vec<CardRecord>, StoreError>;
+    /// Blocks, revokes or re-activates a card. A revoked card stays revoked.
+    async fn set_card_status(&self, id: &CardId, status: CardStatus, audit: &AuditRecord) -> Result<(), StoreError>;
+    /// Adds a payee.
+    async fn add_payee(&self, payee: &Payee, audit: &AuditRecord) -> Result<(), StoreError>;
+    /// One payee with its recording.
+    async fn payee(&self, id: &PayeeId) -> Result<Option<Payee>, StoreError>;
+    /// Every payee, without recordings.
+    async fn payees(&self) -> Result<Vec<Payee>, StoreError>;
+}
+
+/// Requests, intents, attempts, the books, receipts.
+#[async_trait]
+pub trait Payments: Send + Sync {
+    /// Adds a request; its customer and payee must exist.
+    async fn add_request(&self, request: &PaymentRequest, audit: &AuditRecord) -> Result<(), StoreError>;
+    /// One request.
+    async fn request(&self, id: &RequestId) -> Result<Option<RequestWithPayee>, StoreError>;
+    /// What a customer could pay at `now`, the earliest due first, then the oldest.
+    async fn payable_requests(&self, customer: &CustomerId, now: Timestamp) -> Result<Vec<RequestWithPayee>, StoreError>;
+    /// Withdraws a request; refused while it is being paid.
+    async fn cancel_request(&self, id: &RequestId, audit: &AuditRecord) -> Result<(), StoreError>;
+    /// Marks open, unheld requests whose time ran out; says how many.
+    async fn expire_requests(&self, now: Timestamp) -> Result<u64, StoreError>;
+
+    /// The whole of a submission in ONE transaction: intent, prepared attempt, pending transfer, request held, audit row, outbox row.
+    /// The same call and request give the same intent again.
+    async fn submit(&self, charge: &NewCharge) -> Result<Submitted, StoreError>;
+    /// Attempts that were never sent, oldest first.
+    async fn prepared(&self, limit: u32) -> Result<Vec<Job>, StoreError>;
+    /// Attempts that were sent and have no end yet, oldest first.
+    async fn in_doubt(&self, limit: u32) -> Result<Vec<Job>, StoreError>;
+    /// Writes an attempt over the version before it, and everything that goes with it, in ONE transaction. `Conflict` if the row is
+    /// no longer at that version: somebody else was faster and nothing was written.
+    async fn advance(&self, attempt: &Attempt, settlement: &Settlement) -> Result<(), StoreError>;
+    /// One payment, whole.
+    async fn payment(&self, intent: &IntentId) -> Result<Option<Payment>, StoreError>;
+    /// The payment that an attempt belongs to.
+    async fn payment_of_attempt(&self, attempt: &AttemptId) -> Result<Option<Payment>, StoreError>;
+    /// The latest payments, newest first.
+    async fn payments(&self, limit: u32) -> Result<Vec<Payment>, StoreError>;
+    /// A receipt by its ten digits.
+    async fn receipt_by_reference(&self, reference: &str) -> Result<Option<Receipt>, StoreError>;
+    /// The books, in the order in which they were written.
+    async fn transfers(&self) -> Result<Vec<Transfer>, StoreError>;
+}
+
+/// Voices: invitations, templates, consent.
+#[async_trait]
+pub trait Voices: Send + Sync {
+    /// Adds an invitation; older open ones of the customer end with it.
+    async fn add_invite(&self, invite: &Invite, code_digest: &[u8; 32], audit: &AuditRecord) -> Result<(), StoreError>;
+    /// What a keyed code is worth at `now`. `customer`: who the calling number nominates, if anybody; then the code must be
+    /// that customer's, and a wrong one counts against the customer's open invitation, which ends after `max_wrong_tries`.
+    async fn check_invite(
+        &self,
+        code_digest: &[u8; 32],
+        customer: Option<&CustomerId>,
+        now: Timestamp,
+        max_wrong_tries: u32,
+    ) -> Result<InviteCheck, StoreError>;
+    /// Stores template and consent and uses the invitation up, all or nothing.
+    async fn complete_enrolment(&self, enrolment: &EnrolmentRecord, audit: &AuditRecord) -> Result<(), StoreError>;
+    /// A customer's template.
+    async fn template(&self, customer: &CustomerId) -> Result<Option<TemplateRecord>, StoreError>;
+    /// Withdraws a customer's voice.
+    async fn delete_template(&self, customer: &CustomerId, audit: &AuditRecord) -> Result<(), StoreError>;
+}
+
+/// Failures across calls, and the calls themselves.
+#[async_trait]
+pub trait Calls: Send + Sync {
+    /// Commits a failure, then counts those since `window_start`, this one among them. Call it before the call goes on.
+    async fn record_failure(&self, failure: &FactorFailure, window_start: Timestamp) -> Result<FailureCounts, StoreError>;
+    /// Counts failures since `window_start`.
+    async fn failure_counts(
+        &self,
+        customer: Option<&CustomerId>,
+        calling: Option<&E164>,
+        trunk: &str,
+        window_start: Timestamp,
+    ) -> Result<FailureCounts, StoreError>;
+    /// A call began.
+    async fn call_started(&self, call: &CallRecord) -> Result<(), StoreError>;
+    /// A call ended: writes customer, end, verdict and timeline.
+    async fn call_ended(&self, call: &CallRecord) -> Result<(), StoreError>;
+    /// One call.
+    async fn call(&self, id: &CallId) -> Result<Option<CallRecord>, StoreError>;
+    /// The latest calls, newest first.
+    async fn calls(&self, limit: u32) -> Result<Vec<CallRecord>, StoreError>;
+}
+
+/// The audit trail, the outbox, and what the database remembers of itself.
+#[async_trait]
+pub trait Trail: Send + Sync {
+    /// Adds an audit row that goes with no other change.
+    async fn audit(&self, record: &AuditRecord) -> Result<(), StoreError>;
+    /// The latest audit rows, newest first.
+    async fn audit_trail(&self, limit: u32) -> Result<Vec<AuditRecord>, StoreError>;
+    /// Outbox rows not yet delivered, oldest first.
+    async fn outbox_waiting(&self, limit: u32) -> Result<Vec<OutboxRecord>, StoreError>;
+    /// An outbox row was delivered.
+    async fn outbox_delivered(&self, id: &OutboxId, now: Timestamp) -> Result<(), StoreError>;
+    /// The master key's check value, if one was ever stored.
+    async fn key_check(&self) -> Result<Option<Vec<u8>>, StoreError>;
+    /// Remembers the master key's check value; an older one stays and must be equal.
+    async fn remember_key_check(&self, check: &[u8; 32]) -> Result<(), StoreError>;
+}
+
+/// All of it. Use it as `Arc<dyn Store>`: the methods of every part are callable on it.
+pub trait Store: People + Payments + Voices + Calls + Trail + std::fmt::Debug {}
+
+/// Opens the vault that goes with this database: the first time its key's check value is stored, later another key is
+/// refused at once.
+pub async fn unlock(store: &dyn Store, cfg: &VaultConfig, entropy: Arc<dyn Entropy>) -> Result<Vault, UnlockError> {
+    let stored = store.key_check().await?;
+    let vault = Vault::open(cfg, stored.as_deref(), entropy)?;
+    if stored.is_none() {
+        store.remember_key_check(&vault.key_check()).await?;
+    }
+    Ok(vault)
+}
+
+/// Why the vault does not open.
+#[derive(Debug, thiserror::Error)]
+pub enum UnlockError {
+    /// The key.
+    #[error(transparent)]
+    Vault(#[from] VaultError),
+    /// The database.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
