@@ -1,1 +1,81 @@
-//! (room not yet furnished)
+//! Measuring on files, no phone: what `voicepay eval` runs and every claim about accuracy or speed is made with.
+//!
+//! `data` reads lists and sound, `splice` and `degrade` make telephone audio of them, `metrics` and `neighbours` are pure
+//! arithmetic, `work` spreads inference over threads, and `voiceprint`, `number` and `decision` each measure one thing.
+
+pub mod data;
+pub mod degrade;
+pub mod metrics;
+pub mod neighbours;
+pub mod random;
+pub mod splice;
+pub mod work;
+
+use std::path::PathBuf;
+
+/// Why an evaluation can't run. Every message says which file, where in it, and what is wrong or to be done.
+#[derive(Debug, thiserror::Error)]
+pub enum EvalError {
+    /// The folder named by `--data` isn't there.
+    #[error("there is no folder {}: give the root of a speech data folder with --data (it holds SPLIT/trials/*.csv)", .0.display())]
+    NoRoot(PathBuf),
+    /// The root has no such split.
+    #[error("{root} has no split \"{split}\" (a folder with trials/ in it); it has: {have}", root = .root.display())]
+    NoSplit {
+        /// The data root.
+        root: PathBuf,
+        /// What was asked for.
+        split: String,
+        /// What is there.
+        have: String,
+    },
+    /// A list is nowhere to be found.
+    #[error("there is no list {list}: looked for {looked}")]
+    NoList {
+        /// As it was named.
+        list: String,
+        /// Where it was looked for.
+        looked: String,
+    },
+    /// Something in a list is wrong.
+    #[error("{file}, line {line}, column \"{column}\": {what}", file = .file.display())]
+    Cell {
+        /// The list.
+        file: PathBuf,
+        /// Counted from 1, the header being line 1.
+        line: usize,
+        /// The column's name in the header.
+        column: String,
+        /// What is wrong with it.
+        what: String,
+    },
+    /// A list as a whole is wrong.
+    #[error("{file}: {what}", file = .file.display())]
+    List {
+        /// The list.
+        file: PathBuf,
+        /// What is wrong with it.
+        what: String,
+    },
+    /// A sound file can't be used.
+    #[error("{file} can't be used as sound: {what}", file = .file.display())]
+    Sound {
+        /// The sound file.
+        file: PathBuf,
+        /// What is wrong with it.
+        what: String,
+    },
+    /// The conditions don't go together.
+    #[error("{0}")]
+    Conditions(String),
+    /// An engine refused an utterance or failed.
+    #[error("{what} of {utterance}: {why}")]
+    Engine {
+        /// What was being done.
+        what: &'static str,
+        /// The utterance or speaker.
+        utterance: String,
+        /// The engine's own words.
+        why: String,
+    },
+}
