@@ -1,1 +1,7 @@
-//! (room not yet furnished)
+//! Our own softphone: a script (`script`) played on a leg (`run`), over SIP or in process, as a patient caller would.
+
+pub mod run; // plays a script on a leg
+pub mod script; // what to do, from TOML
+
+pub use run::{PhoneEnd, PhoneEvent, PhoneEventKind, PhoneReport, StepFailure, run_script};
+pub use script::{Action, Script, ScriptError, Step};

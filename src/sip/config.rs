@@ -1,0 +1,161 @@
+//! The `[sip]` section of the configuration.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::str::FromStr;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// How calls reach us.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SipConfig {
+    /// Where SIP over UDP is heard, `ADDRESS:PORT`. The default takes calls from this machine only: this release has
+    /// neither TLS nor SRTP, so only a private trunk's interface should be opened (`0.0.0.0:5060` is every interface).
+    pub listen: SocketAddr,
+    /// The address that peers are told (Contact, SDP) when it isn't the one that the system would choose, e.g. behind
+    /// a one-to-one NAT. Unset: the local address that leads to the peer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub public_address: Option<IpAddr>,
+    /// Peers whose P-Asserted-Identity is believed (RFC 3325), as addresses or networks such as `192.0.2.0/24`.
+    /// Everybody else's caller number is what they wrote in From, and counts as unverified.
+    pub trusted_peers: Vec<Network>,
+    /// Calls at a time; the next caller gets 503 with Retry-After.
+    pub max_calls: usize,
+    /// What the Retry-After of that 503 says, in seconds.
+    pub busy_retry_after_s: u32,
+    /// What we call ourselves in User-Agent and Server.
+    pub user_agent: String,
+    /// RFC 3261's T1, the round trip that retransmissions start from, in milliseconds. An answer that isn't
+    /// acknowledged within 64 times this (32 s) ends its call.
+    pub t1_ms: u64,
+}
+
+impl Default for SipConfig {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 5060),
+            public_address: None,
+            trusted_peers: Vec::new(),
+            max_calls: 32,
+            busy_retry_after_s: 30,
+            user_agent: concat!("voicepay/", env!("CARGO_PKG_VERSION")).to_owned(),
+            t1_ms: 500,
+        }
+    }
+}
+
+impl SipConfig {
+    /// RFC 3261's T1.
+    pub fn t1(&self) -> Duration {
+        Duration::from_millis(self.t1_ms.max(1))
+    }
+
+    /// Is this peer's P-Asserted-Identity believed?
+    pub fn trusts(&self, peer: IpAddr) -> bool {
+        self.trusted_peers.iter().any(|n| n.contains(peer))
+    }
+}
+
+/// An address or a network: `192.0.2.7`, `192.0.2.0/24`, `2001:db8::/32`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Network {
+    base: IpAddr,
+    prefix_bits: u8,
+}
+
+impl Network {
+    /// Does `address` lie in it? An IPv4 address written as IPv6 (`::ffff:192.0.2.7`) counts as IPv4.
+    pub fn contains(&self, address: IpAddr) -> bool {
+        match (self.base, address.to_canonical()) {
+            (IpAddr::V4(base), IpAddr::V4(a)) => {
+                let mask = u32::MAX.checked_shl(32 - u32::from(self.prefix_bits)).unwrap_or(0);
+                base.to_bits() & mask == a.to_bits() & mask
+            }
+            (IpAddr::V6(base), IpAddr::V6(a)) => {
+                let mask = u128::MAX.checked_shl(128 - u32::from(self.prefix_bits)).unwrap_or(0);
+                base.to_bits() & mask == a.to_bits() & mask
+            }
+            (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => false,
+        }
+    }
+}
+
+impl FromStr for Network {
+    type Err = NetworkError;
+    fn from_str(text: &str) -> Result<Self, NetworkError> {
+        let wrong = || NetworkError { given: text.chars().take(60).collect() };
+        let (address, prefix) = match text.trim().split_once('/') {
+            Some((a, p)) => (a, Some(p)),
+            None => (text.trim(), None),
+        };
+        let base = address.parse::<IpAddr>().map_err(|_| wrong())?.to_canonical();
+        let most = if base.is_ipv4() { 32 } else { 128 };
+        let prefix_bits = match prefix {
+            None => most,
+            Some(p) => p.parse::<u8>().ok().filter(|b| *b <= most).ok_or_else(wrong)?,
+        };
+        Ok(Self { base, prefix_bits })
+    }
+}
+
+impl TryFrom<String> for Network {
+    type Error = NetworkError;
+    fn try_from(s: String) -> Result<Self, NetworkError> {
+        s.parse()
+    }
+}
+
+impl From<Network> for String {
+    fn from(n: Network) -> String {
+        n.to_string()
+    }
+}
+
+impl fmt::Display for Network {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.base, self.prefix_bits)
+    }
+}
+
+/// A text that is no network.
+#[derive(Debug, thiserror::Error, PartialEq, Eq, Clone)]
+#[error("`{given}` is neither an IP address nor a network such as 192.0.2.0/24")]
+pub struct NetworkError {
+    given: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_network_holds_its_own_addresses_only() {
+        let n: Network = "192.0.2.0/24".parse().unwrap();
+        assert!(n.contains("192.0.2.255".parse().unwrap()));
+        assert!(n.contains("::ffff:192.0.2.1".parse().unwrap()));
+        assert!(!n.contains("192.0.3.0".parse().unwrap()));
+        assert!(!n.contains("2001:db8::1".parse().unwrap()));
+        let one: Network = "192.0.2.7".parse().unwrap();
+        assert!(one.contains("192.0.2.7".parse().unwrap()) && !one.contains("192.0.2.6".parse().unwrap()));
+        let all: Network = "0.0.0.0/0".parse().unwrap();
+        assert!(all.contains("203.0.113.9".parse().unwrap()));
+        let six: Network = "2001:db8::/32".parse().unwrap();
+        assert!(six.contains("2001:db8:ffff::1".parse().unwrap()) && !six.contains("2001:db9::1".parse().unwrap()));
+        for bad in ["192.0.2.0/33", "192.0.2", "", "example.org", "192.0.2.0/-1", "192.0.2.0/24/1"] {
+            assert!(bad.parse::<Network>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn an_unknown_key_is_refused_and_defaults_hold() {
+        let cfg: SipConfig = toml::from_str("listen = \"0.0.0.0:5070\"\ntrusted_peers = [\"10.0.0.0/8\"]").unwrap();
+        assert_eq!(cfg.listen.port(), 5070);
+        assert!(cfg.trusts("10.1.2.3".parse().unwrap()) && !cfg.trusts("11.1.2.3".parse().unwrap()));
+        assert_eq!(cfg.max_calls, SipConfig::default().max_calls);
+        assert!(toml::from_str::<SipConfig>("lisen = \"0.0.0.0:5070\"").unwrap_err().to_string().contains("lisen"));
+        assert!(toml::from_str::<SipConfig>("trusted_peers = [\"here\"]").unwrap_err().to_string().contains("here"));
+    }
+}
