@@ -46,7 +46,8 @@ mod tests {
         let f = slaney_filters(16_000, 400, 80);
         assert_eq!(f.len(), 80 * 201);
         // librosa.filters.mel(sr=16000, n_fft=400, n_mels=80), its first three rows
-        for (at, weight) in [(0, 0.0), (1, 0.024_862_59), (2, 0.0), (202, 0.001_990_82), (203, 0.022_871_77), (404, 0.003_981_63)] {
+        for (at, weight) in [(0, 0.0), (1, 0.024_862_59), (2, 0.0), (202, 0.001_990_82), (203, 0.022_871_77), (404, 0.003_981_63)]
+        {
             assert!((f[at] - weight).abs() < 1e-7, "{at}: {}", f[at]);
         }
         // each triangle has about the same area
