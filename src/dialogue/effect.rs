@@ -16,8 +16,9 @@ pub struct PlayId(pub u32);
 /// One thing to do.
 #[derive(Debug)]
 pub enum Effect {
-    /// Find the customer: by the caller's number or, where given, by the keyed customer number alone (ASCII digits).
-    /// Answered by `Input::Identity`.
+    /// Find the customer: by the keyed customer number (ASCII digits) where given, else by the caller's number. `attested`:
+    /// whether an attested caller number nominates the customer (never so for a keyed number); it decides which failures
+    /// of the last 24 h count. Answered by `Input::Identity`.
     LookUp { caller: Option<E164>, attested: bool, customer_number: Option<String> },
     /// Play this; nothing else is playing. `Input::PromptDone` with the same id when it was played to its end.
     Play { id: PlayId, prompt: Prompt },
@@ -45,7 +46,8 @@ pub enum Effect {
     EnrolAdd { customer: CustomerId, digits: Vec<u8> },
     /// Store template and consent and spend the invitation, in one transaction. Answered by `Input::EnrolStored`.
     EnrolFinish { customer: CustomerId, consent: Consent },
-    /// Count a failed factor, durably, before anything else is done.
+    /// Count a failed factor, durably, before anything else is done: against the customer when `attested`, else against the
+    /// calling number (all withheld ones count as one), so that nobody can lock out somebody else.
     RecordFailure { customer: CustomerId, caller: Option<E164>, attested: bool, factor: Factor },
     /// Both factors and the yes held.
     RecordSuccess { customer: CustomerId },

@@ -103,8 +103,8 @@ pub struct Known {
     pub cards: Vec<CardOnFile>,
     /// Open payment requests; the first is the one offered (earliest due first).
     pub requests: Vec<OpenRequest>,
-    /// Failed factors of the last 24 h that count against *this* call: those of the customer under attested numbers and,
-    /// when this call's number is not attested, those made under this calling number.
+    /// Failed factors of the last 24 h that count against *this* call: those recorded against the customer and, when the
+    /// look-up was not `attested`, those recorded against this calling number (all withheld ones count as one).
     pub failures_24h: FailuresOf24h,
 }
 

@@ -5,6 +5,22 @@ mod effect;
 mod input;
 pub mod prompt;
 
+mod line; // what all states share
+mod stage; // the states, and what is the same in all
+
+mod card; // 4: the card number, spoken or keyed
+mod charging; // 7: once
+mod closing;
+mod confirm; // 7: read-back and yes
+mod consent; // enrolment: the yes
+mod customer_number; // 2: another identification
+mod enrol; // enrolment: the strings
+mod invite; // enrolment: the code
+mod judging; // 5, 6: voice, then number, then one shape of reply
+mod payer; // 3: voice, limits, cards, request
+mod request; // what is to be paid
+mod welcome; // 1, 2: greeting, look-up // last words
+
 pub use config::DialogueConfig;
 pub use effect::{Approval, CallVerdict, Charge, Consent, Effect, Factor, ListenFor, Notice, NumberSummary, PlayId};
 pub use input::{
@@ -16,13 +32,22 @@ pub use prompt::{Again, Prompt, SpokenDate, SpokenPayee};
 
 use crate::clock::Timestamp;
 
-/// Where a call stands. Begin with [`State::new`]; what is inside is the dialogue's own.
+/// Where a call stands. Begin with [`State::new`]; what is inside a live call is the dialogue's own.
 #[derive(Debug)]
 pub enum State {
     /// Nothing has happened yet.
     Waiting,
+    /// Somebody is on the line.
+    Live(Live),
     /// Over.
     Ended(CallVerdict),
+}
+
+/// A live call.
+#[derive(Debug)]
+pub struct Live {
+    line: line::Line,
+    stage: Box<stage::Stage>,
 }
 
 impl State {
@@ -35,6 +60,7 @@ impl State {
     pub fn name(&self) -> &'static str {
         match self {
             Self::Waiting => "waiting",
+            Self::Live(live) => live.stage.name(),
             Self::Ended(_) => "ended",
         }
     }
@@ -42,7 +68,7 @@ impl State {
     /// The verdict, once the call is over.
     pub fn verdict(&self) -> Option<CallVerdict> {
         match self {
-            Self::Waiting => None,
+            Self::Waiting | Self::Live(_) => None,
             Self::Ended(verdict) => Some(*verdict),
         }
     }
@@ -54,9 +80,65 @@ impl Default for State {
     }
 }
 
-/// Takes the call one step further: consumes the state, appends to `out` what is to be done, in order, and returns the next state.
-/// `now` never goes back within a call.
+/// Takes the call one step further: consumes the state, appends to `out` what is to be done, in order, and returns the
+/// next state. `now` never goes back within a call. Answers to effects that nobody waits for any more are ignored.
 pub fn handle(cfg: &DialogueConfig, state: State, now: Timestamp, input: Input, out: &mut Vec<Effect>) -> State {
-    let (_, _, _, _) = (cfg, now, input, out);
-    state
+    let (mut line, stage) = match state {
+        State::Ended(verdict) => return State::Ended(verdict),
+        State::Live(Live { line, stage }) => (line, *stage),
+        State::Waiting => {
+            return match before_the_call(input) {
+                Before::Begin(caller) => {
+                    let mut line = line::Line::new(now, caller);
+                    let stage = welcome::begin(&mut line::Desk { cfg, now, line: &mut line, out });
+                    next(line, stage, out)
+                }
+                Before::End(verdict) => end(verdict, out),
+                Before::Wait => State::Waiting,
+            };
+        }
+    };
+    let stage = stage.step(&mut line::Desk { cfg, now, line: &mut line, out }, input);
+    next(line, stage, out)
+}
+
+fn next(line: line::Line, stage: stage::Stage, out: &mut Vec<Effect>) -> State {
+    match stage {
+        stage::Stage::Over(verdict) => end(verdict, out),
+        live => State::Live(Live { line, stage: Box::new(live) }),
+    }
+}
+
+/// The only place that ends a call.
+fn end(verdict: CallVerdict, out: &mut Vec<Effect>) -> State {
+    out.push(Effect::HangUp(verdict));
+    State::Ended(verdict)
+}
+
+enum Before {
+    Begin(Caller),
+    End(CallVerdict),
+    Wait,
+}
+
+fn before_the_call(input: Input) -> Before {
+    match input {
+        Input::Started { caller } => Before::Begin(caller),
+        Input::HungUp => Before::End(CallVerdict::Abandoned),
+        Input::ServiceTrouble => Before::End(CallVerdict::ServiceTrouble),
+        Input::Identity(_)
+        | Input::Key(_)
+        | Input::SpeechStarted
+        | Input::Utterance(_)
+        | Input::NoSpeech
+        | Input::VoiceScored(_)
+        | Input::NumberRead(_)
+        | Input::Answer(_)
+        | Input::InviteRedeemed(_)
+        | Input::EnrolAdded(_)
+        | Input::EnrolStored(_)
+        | Input::PromptDone(_)
+        | Input::Payment(_)
+        | Input::Deadline(_) => Before::Wait,
+    }
 }

@@ -1,0 +1,120 @@
+//! The payment is handed over, once, and its outcome awaited. From here on nothing that the caller does stops it.
+
+use super::closing::close;
+use super::effect::{Approval, CallVerdict, Charge, Effect, Notice};
+use super::input::{DeadlineKind, OpenRequest, PaymentOutcome};
+use super::judging::Proven;
+use super::line::Desk;
+use super::payer::Payer;
+use super::prompt::Prompt;
+use super::stage::{Event, Stage, Told};
+use crate::ids::CustomerId;
+
+/// Handed over.
+#[derive(Debug)]
+pub(super) struct Charging {
+    customer: CustomerId,
+    request: OpenRequest,
+    announced: bool,
+    outcome: Option<PaymentOutcome>,
+}
+
+/// Hands it over. Consumes the payer and the proof: there is nothing left to charge a second time with.
+pub(super) fn begin(desk: &mut Desk<'_>, payer: Payer, proven: Proven, continuity_cosine: f32) -> Stage {
+    desk.rest();
+    let (voice, card, number) = proven.into_parts();
+    let Payer { customer, request, .. } = payer;
+    let score = voice.score();
+    let approval = Approval {
+        voice_cosine: score.cosine,
+        voice_net_speech_ms: score.net_speech_ms,
+        voice_model: score.model.clone(),
+        number,
+        continuity_cosine,
+        policy_version: desk.cfg.policy_version.clone(),
+    };
+    desk.push(Effect::RecordSuccess { customer: customer.clone() });
+    desk.push(Effect::Charge(Box::new(Charge {
+        customer: customer.clone(),
+        request: request.id.clone(),
+        amount: request.amount,
+        card: card.id,
+        approval,
+    })));
+    desk.play(Prompt::Charging);
+    desk.arm(DeadlineKind::Work, desk.cfg.payment_wait_ms);
+    Charging { customer, request, announced: false, outcome: None }.into()
+}
+
+impl Charging {
+    pub(super) fn on(mut self, desk: &mut Desk<'_>, event: Event) -> Stage {
+        match event {
+            Event::PromptDone => {
+                self.announced = true;
+                match self.outcome.take() {
+                    Some(outcome) => self.tell(desk, outcome),
+                    None => {
+                        desk.arm(DeadlineKind::Patience, desk.cfg.patience_ms);
+                        self.into()
+                    }
+                }
+            }
+            Event::Told(Told::Payment(outcome)) if self.announced => self.tell(desk, outcome),
+            Event::Told(Told::Payment(outcome)) => {
+                // The first answer stands.
+                self.outcome.get_or_insert(outcome);
+                self.into()
+            }
+            Event::Overdue => {
+                let outcome = self.outcome.take().unwrap_or(PaymentOutcome::Unknown);
+                self.tell(desk, outcome)
+            }
+            Event::Key(_)
+            | Event::SpeechStarted
+            | Event::Utterance(_)
+            | Event::Nothing
+            | Event::NextKeyDue
+            | Event::ReplyDue
+            | Event::Told(_) => self.into(),
+        }
+    }
+
+    fn tell(self, desk: &mut Desk<'_>, outcome: PaymentOutcome) -> Stage {
+        let verdict = verdict_of(&outcome);
+        let prompt = match outcome {
+            PaymentOutcome::Paid { reference } => {
+                Prompt::Paid { amount: self.request.amount, payee: self.request.payee, reference }
+            }
+            PaymentOutcome::Declined => Prompt::Declined,
+            PaymentOutcome::Unknown => {
+                desk.push(Effect::Notify { customer: self.customer, notice: Notice::OutcomePending });
+                Prompt::OutcomeUnknown
+            }
+            PaymentOutcome::Refused => Prompt::Refused,
+            PaymentOutcome::NotSubmitted => Prompt::ServiceProblem,
+        };
+        close(desk, verdict, prompt)
+    }
+
+    /// The caller hung up: the payment goes on, and is told by other means.
+    pub(super) fn gone(self, desk: &mut Desk<'_>) -> Stage {
+        let verdict = match &self.outcome {
+            Some(outcome) => verdict_of(outcome),
+            None => CallVerdict::OutcomeUnknown,
+        };
+        if verdict == CallVerdict::OutcomeUnknown {
+            desk.push(Effect::Notify { customer: self.customer, notice: Notice::OutcomePending });
+        }
+        Stage::Over(verdict)
+    }
+}
+
+fn verdict_of(outcome: &PaymentOutcome) -> CallVerdict {
+    match outcome {
+        PaymentOutcome::Paid { .. } => CallVerdict::Paid,
+        PaymentOutcome::Declined => CallVerdict::Declined,
+        PaymentOutcome::Unknown => CallVerdict::OutcomeUnknown,
+        PaymentOutcome::Refused => CallVerdict::Refused,
+        PaymentOutcome::NotSubmitted => CallVerdict::ServiceTrouble,
+    }
+}

@@ -1,0 +1,134 @@
+//! The identity stands: what this customer can do in this call, checked in order and before any audio is captured.
+
+use super::closing::close;
+use super::config::DialogueConfig;
+use super::effect::{CallVerdict, Effect, Factor, Notice};
+use super::input::{CardOnFile, FailuresOf24h, Known, OpenRequest, Usable, VoiceOnFile};
+use super::invite;
+use super::line::Desk;
+use super::prompt::Prompt;
+use super::request;
+use super::stage::Stage;
+use crate::ids::{CardId, CustomerId};
+
+/// A customer who has a voice on file, a card to charge and something to pay.
+#[derive(Debug)]
+pub(super) struct Payer {
+    pub(super) customer: CustomerId,
+    /// Usable ones, at least one.
+    pub(super) cards: Vec<CardOnFile>,
+    pub(super) request: OpenRequest,
+    pub(super) tally: Tally,
+    /// Whether an attested caller number nominated this customer: only then do failures count against the customer.
+    attested: bool,
+}
+
+impl Payer {
+    pub(super) fn card_ids(&self) -> Vec<CardId> {
+        self.cards.iter().map(|c| c.id.clone()).collect()
+    }
+
+    /// Lengths of the cards' numbers in digits, sorted, each once.
+    pub(super) fn card_lengths(&self) -> Vec<usize> {
+        let mut lengths: Vec<usize> = self.cards.iter().map(|c| c.length).collect();
+        lengths.sort_unstable();
+        lengths.dedup();
+        lengths
+    }
+
+    /// Counts a failed factor, for this call and for the days to come. Tells whether the call must refuse now.
+    pub(super) fn failed(&mut self, desk: &mut Desk<'_>, factor: Factor) -> bool {
+        let caller = desk.line.caller().clone();
+        let effect = Effect::RecordFailure {
+            customer: self.customer.clone(),
+            caller: caller.number().cloned(),
+            attested: self.attested,
+            factor,
+        };
+        desk.push(effect);
+        self.tally.fail(factor);
+        if self.tally.closes_line(desk.cfg) {
+            desk.push(Effect::Notify { customer: self.customer.clone(), notice: Notice::TooManyFailures });
+            return true;
+        }
+        self.tally.refuses(desk.cfg)
+    }
+
+    /// Counts a card number that could not be judged. Tells whether it was the last.
+    pub(super) fn unclear(&mut self, cfg: &DialogueConfig) -> bool {
+        self.tally.unclear = self.tally.unclear.saturating_add(1);
+        self.tally.unclear >= cfg.unclear_limit_tries
+    }
+}
+
+/// What has gone wrong so far.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Tally {
+    voice: u32,
+    number: u32,
+    unclear: u32,
+    /// Failures of the last 24 h before this call.
+    earlier: u32,
+    /// How often the card was asked for.
+    pub(super) card_asked: u32,
+}
+
+impl Tally {
+    fn fail(&mut self, factor: Factor) {
+        let count = match factor {
+            Factor::Voice => &mut self.voice,
+            Factor::Number => &mut self.number,
+        };
+        *count = count.saturating_add(1);
+    }
+
+    fn mismatches(&self) -> u32 {
+        self.voice.saturating_add(self.number)
+    }
+
+    fn refuses(&self, cfg: &DialogueConfig) -> bool {
+        self.voice >= cfg.voice_failure_limit_tries
+            || self.number >= cfg.number_failure_limit_tries
+            || self.mismatches() >= cfg.mismatch_limit_tries
+    }
+
+    fn closes_line(&self, cfg: &DialogueConfig) -> bool {
+        self.earlier.saturating_add(self.mismatches()) >= cfg.failures_24h_limit_tries
+    }
+}
+
+/// Goes through the checks of a customer who calls. The first that fails ends the call.
+pub(super) fn receive(desk: &mut Desk<'_>, known: Known, attested: bool) -> Stage {
+    let Known { customer, voice, has_open_invite, cards, requests, failures_24h } = known;
+    let invited = has_open_invite;
+    match voice {
+        VoiceOnFile::Enrolled => {}
+        VoiceOnFile::None | VoiceOnFile::OtherModel if invited => return invite::begin(desk, customer),
+        VoiceOnFile::None | VoiceOnFile::OtherModel => return close(desk, CallVerdict::NotEnrolled, Prompt::NotEnrolled),
+    }
+    let FailuresOf24h { voice, number } = failures_24h;
+    let tally = Tally { earlier: voice.saturating_add(number), ..Tally::default() };
+    if tally.closes_line(desk.cfg) {
+        return close(desk, CallVerdict::LockedOut, Prompt::LockedOut);
+    }
+    let request = requests.into_iter().next();
+    // Invited although enrolled, and nothing to pay: the caller is here to enrol anew.
+    if invited && request.is_none() {
+        return invite::begin(desk, customer);
+    }
+    let cards: Vec<CardOnFile> = cards.into_iter().filter(|card| may_be_charged(card.usable)).collect();
+    if cards.is_empty() {
+        return close(desk, CallVerdict::NoCard, Prompt::NoUsableCard);
+    }
+    let Some(request) = request else {
+        return close(desk, CallVerdict::NothingToPay, Prompt::NoOpenRequest);
+    };
+    request::read(desk, Payer { customer, cards, request, tally, attested })
+}
+
+fn may_be_charged(usable: Usable) -> bool {
+    match usable {
+        Usable::Yes => true,
+        Usable::Expired | Usable::Blocked => false,
+    }
+}

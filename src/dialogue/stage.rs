@@ -1,0 +1,255 @@
+//! The states of a live call, and what is the same in all of them: hanging up, cancelling, asking for a person, trouble
+//! on our side, a call that takes too long.
+
+use super::card::{AskingCard, AskingCounting, KeyingCard};
+use super::charging::Charging;
+use super::closing::{self, Closing};
+use super::confirm::{Confirming, HearingAnswer};
+use super::consent::{AskingConsent, HearingConsent};
+use super::customer_number::{KeyingCustomerNumber, LookingUp};
+use super::effect::CallVerdict;
+use super::enrol::{Adding, Saying, Storing};
+use super::input::{
+    AnswerHeard, DeadlineKind, EnrolOutcome, IdentityOutcome, Input, InviteOutcome, Keypress, NumberHeard, PaymentOutcome,
+    ScoreTrouble, StoreOutcome, UtteranceFacts,
+};
+use super::invite::{KeyingInvite, Redeeming};
+use super::judging::{Holding, ReadingNumber, ScoringVoice};
+use super::line::Desk;
+use super::prompt::Prompt;
+use super::request::ReadingRequest;
+use super::welcome::Welcoming;
+use crate::decision::VoiceScore;
+
+/// What a state may have to answer, once the line has sifted out what is stale.
+#[derive(Debug)]
+pub(super) enum Event {
+    /// What was playing has been played.
+    PromptDone,
+    /// A digit 0 to 9 or `#`; `*` and a `0` that asks for a person never come this far.
+    Key(Keypress),
+    /// Somebody speaks.
+    SpeechStarted,
+    /// Somebody has spoken.
+    Utterance(UtteranceFacts),
+    /// Nobody has.
+    Nothing,
+    /// No further key came.
+    NextKeyDue,
+    /// A held reply is due.
+    ReplyDue,
+    /// What was asked of the edge is not answered in time.
+    Overdue,
+    /// What was asked of the edge is answered.
+    Told(Told),
+}
+
+/// Answers of the edge. A state that has asked for none of them is past waiting: it ignores them all.
+#[derive(Debug)]
+pub(super) enum Told {
+    Identity(IdentityOutcome),
+    VoiceScored(Result<VoiceScore, ScoreTrouble>),
+    NumberRead(Result<NumberHeard, ScoreTrouble>),
+    Answer(Result<AnswerHeard, ScoreTrouble>),
+    InviteRedeemed(InviteOutcome),
+    EnrolAdded(EnrolOutcome),
+    EnrolStored(StoreOutcome),
+    Payment(PaymentOutcome),
+}
+
+macro_rules! stages {
+    ($($(#[$doc:meta])* $name:ident => $text:literal,)*) => {
+        /// Where a live call stands: one variant a state.
+        #[derive(Debug)]
+        pub(super) enum Stage {
+            $($(#[$doc])* $name($name),)*
+            /// Nothing more will happen.
+            Over(CallVerdict),
+        }
+
+        $(impl From<$name> for Stage {
+            fn from(state: $name) -> Self {
+                Self::$name(state)
+            }
+        })*
+
+        impl Stage {
+            pub(super) fn name(&self) -> &'static str {
+                match self {
+                    $(Self::$name(_) => $text,)*
+                    Self::Over(_) => "over",
+                }
+            }
+
+            /// Hands the event to the state.
+            fn on(self, desk: &mut Desk<'_>, event: Event) -> Self {
+                match self {
+                    $(Self::$name(state) => state.on(desk, event),)*
+                    Self::Over(verdict) => Self::Over(verdict),
+                }
+            }
+        }
+    };
+}
+
+stages! {
+    Welcoming => "welcoming",
+    KeyingCustomerNumber => "keying customer number",
+    LookingUp => "looking up",
+    ReadingRequest => "reading request",
+    AskingCard => "asking card",
+    KeyingCard => "keying card",
+    AskingCounting => "asking to count",
+    ScoringVoice => "scoring voice",
+    ReadingNumber => "reading number",
+    Holding => "holding reply",
+    Confirming => "confirming",
+    HearingAnswer => "hearing answer",
+    Charging => "charging",
+    KeyingInvite => "keying invitation",
+    Redeeming => "redeeming invitation",
+    AskingConsent => "asking consent",
+    HearingConsent => "hearing consent",
+    Saying => "enrolling: asking",
+    Adding => "enrolling: adding",
+    Storing => "enrolling: storing",
+    Closing => "closing",
+}
+
+/// How far a call has gone, for what comes from outside the dialogue's own order.
+enum Reach {
+    /// Nothing has been handed over: the call can be dropped at any moment. Tells whether digits are being collected.
+    Free { collecting: bool },
+    /// Something is being written that the call must hear of, or say that it did not.
+    Committed,
+    /// The last words.
+    Closing,
+}
+
+impl Stage {
+    fn reach(&self) -> Reach {
+        match self {
+            Self::KeyingCustomerNumber(_) | Self::KeyingCard(_) | Self::KeyingInvite(_) => Reach::Free { collecting: true },
+            Self::Welcoming(_)
+            | Self::LookingUp(_)
+            | Self::ReadingRequest(_)
+            | Self::AskingCard(_)
+            | Self::AskingCounting(_)
+            | Self::ScoringVoice(_)
+            | Self::ReadingNumber(_)
+            | Self::Holding(_)
+            | Self::Confirming(_)
+            | Self::HearingAnswer(_)
+            | Self::Redeeming(_)
+            | Self::AskingConsent(_)
+            | Self::HearingConsent(_)
+            | Self::Saying(_)
+            | Self::Adding(_) => Reach::Free { collecting: false },
+            Self::Charging(_) | Self::Storing(_) => Reach::Committed,
+            Self::Closing(_) | Self::Over(_) => Reach::Closing,
+        }
+    }
+
+    /// One step: sifts what is stale, answers what is the same everywhere, leaves the rest to the state.
+    pub(super) fn step(self, desk: &mut Desk<'_>, input: Input) -> Self {
+        if desk.now >= desk.line.hard_end(desk.cfg) {
+            return self.gone(desk);
+        }
+        match input {
+            Input::Started { .. } => self,
+            Input::HungUp => self.gone(desk),
+            Input::ServiceTrouble => self.trouble(desk),
+            Input::Key(key) => self.key(desk, key),
+            Input::Deadline(kind) => self.deadline(desk, kind),
+            Input::PromptDone(id) if desk.line.prompt_done(id) => self.on(desk, Event::PromptDone),
+            Input::SpeechStarted if desk.line.listening() => self.on(desk, Event::SpeechStarted),
+            Input::Utterance(facts) if desk.line.listening() => {
+                desk.line.heard_out();
+                self.on(desk, Event::Utterance(facts))
+            }
+            Input::NoSpeech if desk.line.listening() => {
+                desk.line.heard_out();
+                self.on(desk, Event::Nothing)
+            }
+            Input::PromptDone(_) | Input::SpeechStarted | Input::Utterance(_) | Input::NoSpeech => self,
+            Input::Identity(outcome) => self.on(desk, Event::Told(Told::Identity(outcome))),
+            Input::VoiceScored(result) => self.on(desk, Event::Told(Told::VoiceScored(result))),
+            Input::NumberRead(result) => self.on(desk, Event::Told(Told::NumberRead(result))),
+            Input::Answer(result) => self.on(desk, Event::Told(Told::Answer(result))),
+            Input::InviteRedeemed(outcome) => self.on(desk, Event::Told(Told::InviteRedeemed(outcome))),
+            Input::EnrolAdded(outcome) => self.on(desk, Event::Told(Told::EnrolAdded(outcome))),
+            Input::EnrolStored(outcome) => self.on(desk, Event::Told(Told::EnrolStored(outcome))),
+            Input::Payment(outcome) => self.on(desk, Event::Told(Told::Payment(outcome))),
+        }
+    }
+
+    /// `*` cancels wherever nothing is committed; `0` asks for a person wherever it is not part of a number.
+    fn key(self, desk: &mut Desk<'_>, key: Keypress) -> Self {
+        match (self.reach(), key) {
+            (Reach::Committed | Reach::Closing, _) => self,
+            (Reach::Free { .. }, Keypress::Star) => closing::cancelled(desk),
+            (Reach::Free { collecting: false }, Keypress::Digit(0)) => closing::person(desk),
+            (Reach::Free { .. }, Keypress::Digit(10..)) => self,
+            (Reach::Free { .. }, Keypress::Digit(_) | Keypress::Pound) => self.on(desk, Event::Key(key)),
+        }
+    }
+
+    fn deadline(self, desk: &mut Desk<'_>, kind: DeadlineKind) -> Self {
+        if !desk.due(kind) {
+            return self;
+        }
+        match kind {
+            DeadlineKind::CallLimit => match self.reach() {
+                Reach::Free { .. } => closing::not_completed(desk),
+                // Their own wait bounds them.
+                Reach::Committed | Reach::Closing => self,
+            },
+            DeadlineKind::Closing => self.gone(desk),
+            DeadlineKind::Patience => {
+                desk.one_moment();
+                self
+            }
+            DeadlineKind::Silence | DeadlineKind::Speech => self.on(desk, Event::Nothing),
+            DeadlineKind::NextKey => self.on(desk, Event::NextKeyDue),
+            DeadlineKind::Reply => self.on(desk, Event::ReplyDue),
+            DeadlineKind::Work => self.on(desk, Event::Overdue),
+        }
+    }
+
+    /// The line is gone. What was not handed over never will be; what was goes on without us.
+    fn gone(self, desk: &mut Desk<'_>) -> Self {
+        match self {
+            Self::Charging(charging) => charging.gone(desk),
+            Self::Closing(closing) => Self::Over(closing.verdict()),
+            Self::Over(verdict) => Self::Over(verdict),
+            Self::Welcoming(_)
+            | Self::KeyingCustomerNumber(_)
+            | Self::LookingUp(_)
+            | Self::ReadingRequest(_)
+            | Self::AskingCard(_)
+            | Self::KeyingCard(_)
+            | Self::AskingCounting(_)
+            | Self::ScoringVoice(_)
+            | Self::ReadingNumber(_)
+            | Self::Holding(_)
+            | Self::Confirming(_)
+            | Self::HearingAnswer(_)
+            | Self::KeyingInvite(_)
+            | Self::Redeeming(_)
+            | Self::AskingConsent(_)
+            | Self::HearingConsent(_)
+            | Self::Saying(_)
+            | Self::Adding(_)
+            | Self::Storing(_) => Self::Over(CallVerdict::Abandoned),
+        }
+    }
+
+    /// Something on our side failed: fail closed, but never say "nothing was charged" when that is not known.
+    fn trouble(self, desk: &mut Desk<'_>) -> Self {
+        match self.reach() {
+            Reach::Free { .. } => closing::close(desk, CallVerdict::ServiceTrouble, Prompt::ServiceProblem),
+            Reach::Committed => self.on(desk, Event::Overdue),
+            Reach::Closing => self,
+        }
+    }
+}
