@@ -1,12 +1,133 @@
-//! The store on SQLite.
+//! The store on SQLite: write-ahead log, every commit synced to disk, writers take their turn with `BEGIN IMMEDIATE`, and every UPDATE
+//! says how many rows it must touch.
+
+mod calls;
+mod payments;
+mod people;
+mod requests;
+mod rows;
+mod trail;
+mod voices;
+
+use std::path::Path;
+use std::time::Duration;
+
+use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::{ConnectOptions, SqlSafeStr, Sqlite, Transaction};
+
+use super::{Store, StoreConfig, StoreError};
 
 /// The store on SQLite. Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct SqliteStore {}
+pub struct SqliteStore {
+    pool: SqlitePool,
+}
+
+impl Store for SqliteStore {}
 
 impl SqliteStore {
     /// Opens the database, makes it on the first run, and brings its tables up to date.
-    pub async fn open(cfg: &super::StoreConfig) -> Result<Self, super::StoreError> {
-        Err(super::StoreError::Open { path: cfg.path.clone(), why: "the SQLite store is being built".into() })
+    pub async fn open(cfg: &StoreConfig) -> Result<Self, StoreError> {
+        let path = &cfg.path;
+        let open = |why: String| StoreError::Open { path: path.clone(), why };
+        make_file(path).map_err(|e| open(e.to_string()))?;
+        let options = SqliteConnectOptions::new()
+            .filename(path)
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Full)
+            .busy_timeout(Duration::from_millis(cfg.busy_timeout_ms))
+            .foreign_keys(true)
+            // Erased rows are overwritten, not only unlinked.
+            .pragma("secure_delete", "ON")
+            .disable_statement_logging();
+        let pool = SqlitePoolOptions::new()
+            .max_connections(cfg.connections.clamp(1, 64))
+            .acquire_timeout(Duration::from_millis(cfg.busy_timeout_ms.saturating_add(5000)))
+            .connect_with(options)
+            .await
+            .map_err(|e| open(in_words(&e)))?;
+        migrations().run(&pool).await.map_err(|e| match e {
+            MigrateError::Execute(e) => match fault(e) {
+                StoreError::Busy => StoreError::Busy,
+                other => StoreError::Migrate { path: path.clone(), why: other.to_string() },
+            },
+            MigrateError::VersionMissing(v) => StoreError::Migrate {
+                path: path.clone(),
+                why: format!("it was made by a newer voicepay (its migration {v} is unknown here); run that version"),
+            },
+            other => StoreError::Migrate { path: path.clone(), why: other.to_string() },
+        })?;
+        Ok(Self { pool })
     }
+
+    /// Closes every connection; the write-ahead log is folded into the database file.
+    pub async fn close(&self) {
+        self.pool.close().await;
+    }
+
+    /// A transaction that holds the write lock from its beginning, so that what it reads stays true until it commits.
+    async fn write(&self) -> Result<Transaction<'static, Sqlite>, StoreError> {
+        self.pool.begin_with("BEGIN IMMEDIATE").await.map_err(fault)
+    }
+}
+
+fn migrations() -> Migrator {
+    let simple = |version, name: &'static str, sql: &'static str| {
+        Migration::new(version, name.into(), MigrationType::Simple, sql.into_sql_str(), false)
+    };
+    Migrator::with_migrations(vec![simple(1, "first", include_str!("../../../migrations/sqlite/0001_first.sql"))])
+}
+
+/// Makes directory and file, readable by their owner only (SQLite gives its log the same mode), and tells early what is wrong with them.
+fn make_file(path: &Path) -> std::io::Result<()> {
+    if let Some(dir) = path.parent().filter(|d| !d.as_os_str().is_empty()) {
+        std::fs::create_dir_all(dir)?;
+    }
+    let mut options = std::fs::OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false);
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::OpenOptionsExt;
+        options.mode(0o600);
+    }
+    options.open(path).map(drop)
+}
+
+/// SQLite's result codes that mean something of their own to us (<https://www.sqlite.org/rescode.html>).
+fn fault(error: sqlx::Error) -> StoreError {
+    let code = match &error {
+        sqlx::Error::Database(e) => e.code().and_then(|c| c.parse::<u32>().ok()).unwrap_or(0),
+        sqlx::Error::PoolTimedOut => return StoreError::Busy,
+        _ => 0,
+    };
+    const BUSY: u32 = 5;
+    const LOCKED: u32 = 6;
+    const TRIGGER: u32 = 1811;
+    match code & 0xff {
+        BUSY | LOCKED => StoreError::Busy,
+        _ if code == TRIGGER => StoreError::Refused(in_words(&error)),
+        _ => StoreError::Failed(in_words(&error)),
+    }
+}
+
+/// Whether a uniqueness rule refused it (SQLITE_CONSTRAINT_UNIQUE, SQLITE_CONSTRAINT_PRIMARYKEY).
+fn is_duplicate(error: &sqlx::Error) -> bool {
+    matches!(error, sqlx::Error::Database(e) if e.code().is_some_and(|c| c == "2067" || c == "1555"))
+}
+
+fn in_words(error: &sqlx::Error) -> String {
+    const NOT_A_DATABASE: &str = "26";
+    match error {
+        sqlx::Error::Database(e) if e.code().is_some_and(|c| c == NOT_A_DATABASE) => {
+            "the file is not a SQLite database; move it away or choose another `store.path`".to_owned()
+        }
+        sqlx::Error::Database(e) => e.message().to_owned(),
+        other => other.to_string(),
+    }
+}
+
+/// Checks how many rows a statement touched.
+fn exactly_one(result: &sqlx::sqlite::SqliteQueryResult, otherwise: StoreError) -> Result<(), StoreError> {
+    if result.rows_affected() == 1 { Ok(()) } else { Err(otherwise) }
 }

@@ -1,0 +1,300 @@
+//! Customers, their cards, payees.
+
+use async_trait::async_trait;
+use sqlx::sqlite::SqliteRow;
+use sqlx::{Sqlite, SqliteConnection, Transaction};
+
+use super::rows::Reader;
+use super::trail::insert_audit;
+use super::{SqliteStore, exactly_one, fault, is_duplicate};
+use crate::e164::E164;
+use crate::ids::{CardId, CustomerId, PayeeId};
+use crate::payment::Expiry;
+use crate::store::{AuditRecord, CardRecord, CardStatus, Customer, CustomerStatus, LookUp, Payee, People, StoreError};
+
+#[async_trait]
+impl People for SqliteStore {
+    async fn add_customer(&self, customer: &Customer, audit: &AuditRecord) -> Result<(), StoreError> {
+        let mut tx = self.write().await?;
+        sqlx::query("INSERT INTO customers (id, name, customer_number, status, created_at) VALUES (?, ?, ?, ?, ?)")
+            .bind(customer.id.as_str())
+            .bind(&customer.name)
+            .bind(&customer.customer_number)
+            .bind(customer.status.as_str())
+            .bind(customer.created_at.0)
+            .execute(&mut *tx)
+            .await
+            .map_err(|e| if is_duplicate(&e) { StoreError::Exists("a customer with this customer number") } else { fault(e) })?;
+        for number in &customer.numbers {
+            sqlx::query("INSERT INTO customer_numbers (number, customer_id) VALUES (?, ?)")
+                .bind(number.as_str())
+                .bind(customer.id.as_str())
+                .execute(&mut *tx)
+                .await
+                .map_err(
+                    |e| if is_duplicate(&e) { StoreError::Exists("this telephone number of the customer") } else { fault(e) },
+                )?;
+        }
+        insert_audit(&mut tx, audit).await?;
+        tx.commit().await.map_err(fault)
+    }
+
+    async fn customer(&self, id: &CustomerId) -> Result<Option<Customer>, StoreError> {
+        let mut conn = self.pool.acquire().await.map_err(fault)?;
+        let row = sqlx::query("SELECT * FROM customers WHERE id = ?")
+            .bind(id.as_str())
+            .fetch_optional(&mut *conn)
+            .await
+            .map_err(fault)?;
+        one(&mut conn, row.as_ref()).await
+    }
+
+    async fn customers(&self) -> Result<Vec<Customer>, StoreError> {
+        let mut conn = self.pool.acquire().await.map_err(fault)?;
+        let rows = sqlx::query("SELECT * FROM customers WHERE status <> 'deleted' ORDER BY created_at, id")
+            .fetch_all(&mut *conn)
+            .await
+            .map_err(fault)?;
+        let mut all = Vec::with_capacity(rows.len());
+        for row in &rows {
+            all.push(read_customer(&mut conn, row).await?);
+        }
+        Ok(all)
+    }
+
+    async fn customer_by_number(&self, number: &E164) -> Result<LookUp, StoreError> {
+        let mut conn = self.pool.acquire().await.map_err(fault)?;
+        let rows = sqlx::query(
+            "SELECT c.* FROM customers c JOIN customer_numbers n ON n.customer_id = c.id
+             WHERE n.number = ? AND c.status <> 'deleted' LIMIT 2",
+        )
+        .bind(number.as_str())
+        .fetch_all(&mut *conn)
+        .await
+        .map_err(fault)?;
+        match rows.as_slice() {
+            [] => Ok(LookUp::Nobody),
+            [row] => Ok(LookUp::One(read_customer(&mut conn, row).await?)),
+            [_, _, ..] => Ok(LookUp::Shared),
+        }
+    }
+
+    async fn customer_by_customer_number(&self, digits: &str) -> Result<Option<Customer>, StoreError> {
+        let mut conn = self.pool.acquire().await.map_err(fault)?;
+        let row = sqlx::query("SELECT * FROM customers WHERE customer_number = ? AND status <> 'deleted'")
+            .bind(digits)
+            .fetch_optional(&mut *conn)
+            .await
+            .map_err(fault)?;
+        one(&mut conn, row.as_ref()).await
+    }
+
+    async fn delete_customer(&self, id: &CustomerId, audit: &AuditRecord) -> Result<(), StoreError> {
+        let mut tx = self.write().await?;
+        let pending = sqlx::query("SELECT count(*) AS n FROM intents WHERE customer_id = ? AND status = 'pending'")
+            .bind(id.as_str())
+            .fetch_one(&mut *tx)
+            .await
+            .map_err(fault)?;
+        if Reader::new(&pending, "intents").int("n")? > 0 {
+            return Err(StoreError::Refused(
+                "a payment of this customer is under way; delete the customer when it has ended".into(),
+            ));
+        }
+        let done = sqlx::query(
+            "UPDATE customers SET name = '', customer_number = NULL, status = 'deleted' WHERE id = ? AND status <> 'deleted'",
+        )
+        .bind(id.as_str())
+        .execute(&mut *tx)
+        .await
+        .map_err(fault)?;
+        exactly_one(&done, StoreError::NotFound("customer"))?;
+        erase_what_hangs_on(&mut tx, id).await?;
+        insert_audit(&mut tx, audit).await?;
+        tx.commit().await.map_err(fault)?;
+        self.fold_log().await;
+        Ok(())
+    }
+
+    async fn add_card(&self, card: &CardRecord, audit: &AuditRecord) -> Result<(), StoreError> {
+        let mut tx = self.write().await?;
+        let owner = sqlx::query("SELECT 1 FROM customers WHERE id = ? AND status <> 'deleted'")
+            .bind(card.customer.as_str())
+            .fetch_optional(&mut *tx)
+            .await
+            .map_err(fault)?;
+        if owner.is_none() {
+            return Err(StoreError::NotFound("customer"));
+        }
+        sqlx::query(
+            "INSERT INTO cards (id, customer_id, last4, length, expiry_year, expiry_month, status, sealed, digest, created_at)
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        )
+        .bind(card.id.as_str())
+        .bind(card.customer.as_str())
+        .bind(&card.last4)
+        .bind(card.length)
+        .bind(card.expiry.map(Expiry::year))
+        .bind(card.expiry.map(Expiry::month))
+        .bind(card.status.as_str())
+        .bind(&card.sealed)
+        .bind(card.digest.as_slice())
+        .bind(card.created_at.0)
+        .execute(&mut *tx)
+        .await
+        .map_err(|e| if is_duplicate(&e) { StoreError::Exists("this card of the customer") } else { fault(e) })?;
+        insert_audit(&mut tx, audit).await?;
+        tx.commit().await.map_err(fault)
+    }
+
+    async fn card(&self, id: &CardId) -> Result<Option<CardRecord>, StoreError> {
+        let mut conn = self.pool.acquire().await.map_err(fault)?;
+        find_card(&mut conn, id).await
+    }
+
+    async fn cards_of(&self, customer: &CustomerId) -> Result<Vec<CardRecord>, StoreError> {
+        let rows = sqlx::query("SELECT * FROM cards WHERE customer_id = ? ORDER BY created_at, id")
+            .bind(customer.as_str())
+            .fetch_all(&self.pool)
+            .await
+            .map_err(fault)?;
+        rows.iter().map(read_card).collect()
+    }
+
+    async fn set_card_status(&self, id: &CardId, status: CardStatus, audit: &AuditRecord) -> Result<(), StoreError> {
+        let mut tx = self.write().await?;
+        let done = sqlx::query("UPDATE cards SET status = ? WHERE id = ? AND status <> 'revoked'")
+            .bind(status.as_str())
+            .bind(id.as_str())
+            .execute(&mut *tx)
+            .await
+            .map_err(fault)?;
+        exactly_one(&done, StoreError::NotFound("card that is not revoked"))?;
+        insert_audit(&mut tx, audit).await?;
+        tx.commit().await.map_err(fault)
+    }
+
+    async fn add_payee(&self, payee: &Payee, audit: &AuditRecord) -> Result<(), StoreError> {
+        let mut tx = self.write().await?;
+        sqlx::query("INSERT INTO payees (id, name, spoken_name_wav, created_at) VALUES (?, ?, ?, ?)")
+            .bind(payee.id.as_str())
+            .bind(&payee.name)
+            .bind(&payee.spoken_name_wav)
+            .bind(payee.created_at.0)
+            .execute(&mut *tx)
+            .await
+            .map_err(|e| if is_duplicate(&e) { StoreError::Exists("this payee") } else { fault(e) })?;
+        insert_audit(&mut tx, audit).await?;
+        tx.commit().await.map_err(fault)
+    }
+
+    async fn payee(&self, id: &PayeeId) -> Result<Option<Payee>, StoreError> {
+        let row = sqlx::query("SELECT id, name, spoken_name_wav, created_at FROM payees WHERE id = ?")
+            .bind(id.as_str())
+            .fetch_optional(&self.pool)
+            .await
+            .map_err(fault)?;
+        row.as_ref().map(read_payee).transpose()
+    }
+
+    async fn payees(&self) -> Result<Vec<Payee>, StoreError> {
+        let rows = sqlx::query("SELECT id, name, NULL AS spoken_name_wav, created_at FROM payees ORDER BY created_at, id")
+            .fetch_all(&self.pool)
+            .await
+            .map_err(fault)?;
+        rows.iter().map(read_payee).collect()
+    }
+}
+
+/// Everything of a customer that is not money: sealed numbers, voice, telephone numbers. Statements that may touch no row at all.
+async fn erase_what_hangs_on(tx: &mut Transaction<'static, Sqlite>, id: &CustomerId) -> Result<(), StoreError> {
+    const STATEMENTS: [&str; 7] = [
+        "UPDATE cards SET sealed = x'', digest = NULL, status = 'revoked' WHERE customer_id = ?",
+        "DELETE FROM templates WHERE customer_id = ?",
+        "DELETE FROM invites WHERE customer_id = ?",
+        "DELETE FROM customer_numbers WHERE customer_id = ?",
+        "UPDATE requests SET status = 'cancelled' WHERE customer_id = ? AND status = 'open'",
+        "UPDATE factor_failures SET calling = NULL WHERE customer_id = ?",
+        "UPDATE calls SET calling = NULL, record = '{}' WHERE customer_id = ?",
+    ];
+    for sql in STATEMENTS {
+        sqlx::query(sql).bind(id.as_str()).execute(&mut **tx).await.map_err(fault)?;
+    }
+    Ok(())
+}
+
+async fn one(conn: &mut SqliteConnection, row: Option<&SqliteRow>) -> Result<Option<Customer>, StoreError> {
+    match row {
+        Some(row) => Ok(Some(read_customer(conn, row).await?)),
+        None => Ok(None),
+    }
+}
+
+pub(super) async fn read_customer(conn: &mut SqliteConnection, row: &SqliteRow) -> Result<Customer, StoreError> {
+    let r = Reader::new(row, "customers");
+    let id: CustomerId = r.parsed("id")?;
+    let rows = sqlx::query("SELECT number FROM customer_numbers WHERE customer_id = ? ORDER BY number")
+        .bind(id.as_str())
+        .fetch_all(conn)
+        .await
+        .map_err(fault)?;
+    let numbers = rows
+        .iter()
+        .map(|row| {
+            let r = Reader::new(row, "customer_numbers");
+            E164::try_from(r.text("number")?).map_err(|e| r.damaged(e))
+        })
+        .collect::<Result<_, StoreError>>()?;
+    Ok(Customer {
+        id,
+        name: r.text("name")?,
+        customer_number: r.maybe_text("customer_number")?.unwrap_or_default(),
+        numbers,
+        status: r.word("status", CustomerStatus::parse)?,
+        created_at: r.at("created_at")?,
+    })
+}
+
+pub(super) async fn find_card(conn: &mut SqliteConnection, id: &CardId) -> Result<Option<CardRecord>, StoreError> {
+    let row = sqlx::query("SELECT * FROM cards WHERE id = ?").bind(id.as_str()).fetch_optional(conn).await.map_err(fault)?;
+    row.as_ref().map(read_card).transpose()
+}
+
+fn read_card(row: &SqliteRow) -> Result<CardRecord, StoreError> {
+    let r = Reader::new(row, "cards");
+    let expiry = match (r.maybe_int("expiry_year")?, r.maybe_int("expiry_month")?) {
+        (Some(year), Some(month)) => {
+            let year = u16::try_from(year).map_err(|e| r.damaged(e))?;
+            let month = u8::try_from(month).map_err(|e| r.damaged(e))?;
+            Some(Expiry::new(year, month).map_err(|e| r.damaged(e))?)
+        }
+        (None, None) => None,
+        (Some(_), None) | (None, Some(_)) => return Err(r.damaged("half an expiry date")),
+    };
+    // An erased card has no digest; all zeros is no card's.
+    let digest = match r.maybe_bytes("digest")? {
+        Some(bytes) => bytes.try_into().map_err(|_| r.damaged("digest has not 32 bytes"))?,
+        None => [0; 32],
+    };
+    Ok(CardRecord {
+        id: r.parsed("id")?,
+        customer: r.parsed("customer_id")?,
+        last4: r.text("last4")?,
+        length: r.small("length")?,
+        expiry,
+        status: r.word("status", CardStatus::parse)?,
+        sealed: r.bytes("sealed")?,
+        digest,
+        created_at: r.at("created_at")?,
+    })
+}
+
+fn read_payee(row: &SqliteRow) -> Result<Payee, StoreError> {
+    let r = Reader::new(row, "payees");
+    Ok(Payee {
+        id: r.parsed("id")?,
+        name: r.text("name")?,
+        spoken_name_wav: r.maybe_bytes("spoken_name_wav")?,
+        created_at: r.at("created_at")?,
+    })
+}

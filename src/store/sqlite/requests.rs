@@ -1,0 +1,120 @@
+//! Payment requests: reading and writing them inside a transaction.
+
+use sqlx::SqliteConnection;
+use sqlx::sqlite::SqliteRow;
+
+use super::rows::Reader;
+use super::{exactly_one, fault, is_duplicate};
+use crate::clock::Timestamp;
+use crate::ids::{CustomerId, IntentId, RequestId};
+use crate::payment::{PaymentRequest, RequestStatus};
+use crate::store::{RequestWithPayee, StoreError};
+
+pub(super) async fn insert(conn: &mut SqliteConnection, r: &PaymentRequest) -> Result<(), StoreError> {
+    let customer = sqlx::query("SELECT 1 FROM customers WHERE id = ? AND status <> 'deleted'")
+        .bind(r.customer.as_str())
+        .fetch_optional(&mut *conn)
+        .await
+        .map_err(fault)?;
+    if customer.is_none() {
+        return Err(StoreError::NotFound("customer"));
+    }
+    let payee = sqlx::query("SELECT 1 FROM payees WHERE id = ?")
+        .bind(r.payee.as_str())
+        .fetch_optional(&mut *conn)
+        .await
+        .map_err(fault)?;
+    if payee.is_none() {
+        return Err(StoreError::NotFound("payee"));
+    }
+    sqlx::query(
+        "INSERT INTO requests (id, customer_id, payee_id, amount_minor, currency, due, expires_at, status, held_by, created_at)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+    )
+    .bind(r.id.as_str())
+    .bind(r.customer.as_str())
+    .bind(r.payee.as_str())
+    .bind(r.amount.minor.get())
+    .bind(r.amount.currency.code())
+    .bind(r.due.map(String::from))
+    .bind(r.expires_at.map(|t| t.0))
+    .bind(r.status.as_str())
+    .bind(r.held_by.as_ref().map(IntentId::as_str))
+    .bind(r.created_at.0)
+    .execute(conn)
+    .await
+    .map_err(|e| if is_duplicate(&e) { StoreError::Exists("this payment request") } else { fault(e) })?;
+    Ok(())
+}
+
+pub(super) async fn find(conn: &mut SqliteConnection, id: &RequestId) -> Result<Option<RequestWithPayee>, StoreError> {
+    let row = sqlx::query("SELECT r.*, p.name AS payee_name FROM requests r JOIN payees p ON p.id = r.payee_id WHERE r.id = ?")
+        .bind(id.as_str())
+        .fetch_optional(conn)
+        .await
+        .map_err(fault)?;
+    row.as_ref().map(read).transpose()
+}
+
+pub(super) async fn payable(
+    conn: &mut SqliteConnection,
+    customer: &CustomerId,
+    now: Timestamp,
+) -> Result<Vec<RequestWithPayee>, StoreError> {
+    // Dates are written year first, so that they sort as texts; those without one come last.
+    let rows = sqlx::query(
+        "SELECT r.*, p.name AS payee_name FROM requests r JOIN payees p ON p.id = r.payee_id
+         WHERE r.customer_id = ? AND r.status = 'open' AND r.held_by IS NULL
+         ORDER BY r.due IS NULL, r.due, r.created_at, r.id",
+    )
+    .bind(customer.as_str())
+    .fetch_all(conn)
+    .await
+    .map_err(fault)?;
+    let all = rows.iter().map(read).collect::<Result<Vec<_>, _>>()?;
+    Ok(all.into_iter().filter(|r| r.request.payable(now)).collect())
+}
+
+/// Writes status and holder over what was read as `before`; asserts that nobody changed them meanwhile.
+pub(super) async fn replace(
+    conn: &mut SqliteConnection,
+    before: &PaymentRequest,
+    after: &PaymentRequest,
+) -> Result<(), StoreError> {
+    let done = sqlx::query("UPDATE requests SET status = ?, held_by = ? WHERE id = ? AND status = ? AND held_by IS ?")
+        .bind(after.status.as_str())
+        .bind(after.held_by.as_ref().map(IntentId::as_str))
+        .bind(before.id.as_str())
+        .bind(before.status.as_str())
+        .bind(before.held_by.as_ref().map(IntentId::as_str))
+        .execute(conn)
+        .await
+        .map_err(fault)?;
+    exactly_one(&done, StoreError::Conflict("payment request"))
+}
+
+pub(super) async fn expire(conn: &mut SqliteConnection, now: Timestamp) -> Result<u64, StoreError> {
+    let done =
+        sqlx::query("UPDATE requests SET status = 'expired' WHERE status = 'open' AND held_by IS NULL AND expires_at <= ?")
+            .bind(now.0)
+            .execute(conn)
+            .await
+            .map_err(fault)?;
+    Ok(done.rows_affected())
+}
+
+fn read(row: &SqliteRow) -> Result<RequestWithPayee, StoreError> {
+    let r = Reader::new(row, "requests");
+    let request = PaymentRequest {
+        id: r.parsed("id")?,
+        customer: r.parsed("customer_id")?,
+        payee: r.parsed("payee_id")?,
+        amount: r.money()?,
+        due: r.maybe_parsed("due")?,
+        expires_at: r.maybe_at("expires_at")?,
+        status: r.word("status", RequestStatus::parse)?,
+        held_by: r.maybe_parsed("held_by")?,
+        created_at: r.at("created_at")?,
+    };
+    Ok(RequestWithPayee { request, payee_name: r.text("payee_name")? })
+}

@@ -1,0 +1,123 @@
+//! Audit trail, outbox, and the master key's check value.
+
+use async_trait::async_trait;
+use sqlx::SqliteConnection;
+
+use super::rows::{Reader, to_json};
+use super::{SqliteStore, exactly_one, fault};
+use crate::clock::Timestamp;
+use crate::ids::OutboxId;
+use crate::store::{AuditRecord, OutboxRecord, StoreError, Trail};
+
+const KEY_CHECK: &str = "vault.key_check";
+
+#[async_trait]
+impl Trail for SqliteStore {
+    async fn audit(&self, record: &AuditRecord) -> Result<(), StoreError> {
+        let mut tx = self.write().await?;
+        insert_audit(&mut tx, record).await?;
+        tx.commit().await.map_err(fault)
+    }
+
+    async fn audit_trail(&self, limit: u32) -> Result<Vec<AuditRecord>, StoreError> {
+        let rows = sqlx::query("SELECT id, at, actor, action, subject, detail FROM audit ORDER BY seq DESC LIMIT ?")
+            .bind(limit)
+            .fetch_all(&self.pool)
+            .await
+            .map_err(fault)?;
+        rows.iter()
+            .map(|row| {
+                let r = Reader::new(row, "audit");
+                Ok(AuditRecord {
+                    id: r.parsed("id")?,
+                    at: r.at("at")?,
+                    actor: r.text("actor")?,
+                    action: r.text("action")?,
+                    subject: r.text("subject")?,
+                    detail: r.json("detail")?,
+                })
+            })
+            .collect()
+    }
+
+    async fn outbox_waiting(&self, limit: u32) -> Result<Vec<OutboxRecord>, StoreError> {
+        let rows = sqlx::query("SELECT id, at, topic, payload FROM outbox WHERE delivered_at IS NULL ORDER BY seq LIMIT ?")
+            .bind(limit)
+            .fetch_all(&self.pool)
+            .await
+            .map_err(fault)?;
+        rows.iter()
+            .map(|row| {
+                let r = Reader::new(row, "outbox");
+                Ok(OutboxRecord { id: r.parsed("id")?, at: r.at("at")?, topic: r.text("topic")?, payload: r.json("payload")? })
+            })
+            .collect()
+    }
+
+    async fn outbox_delivered(&self, id: &OutboxId, now: Timestamp) -> Result<(), StoreError> {
+        let mut tx = self.write().await?;
+        let done = sqlx::query("UPDATE outbox SET delivered_at = ? WHERE id = ? AND delivered_at IS NULL")
+            .bind(now.0)
+            .bind(id.as_str())
+            .execute(&mut *tx)
+            .await
+            .map_err(fault)?;
+        exactly_one(&done, StoreError::Conflict("outbox row"))?;
+        tx.commit().await.map_err(fault)
+    }
+
+    async fn key_check(&self) -> Result<Option<Vec<u8>>, StoreError> {
+        let row = sqlx::query("SELECT value FROM meta WHERE key = ?")
+            .bind(KEY_CHECK)
+            .fetch_optional(&self.pool)
+            .await
+            .map_err(fault)?;
+        row.map(|row| Reader::new(&row, "meta").bytes("value")).transpose()
+    }
+
+    async fn remember_key_check(&self, check: &[u8; 32]) -> Result<(), StoreError> {
+        let mut tx = self.write().await?;
+        let row =
+            sqlx::query("SELECT value FROM meta WHERE key = ?").bind(KEY_CHECK).fetch_optional(&mut *tx).await.map_err(fault)?;
+        match row {
+            Some(row) if Reader::new(&row, "meta").bytes("value")?.as_slice() == check => Ok(()),
+            Some(_) => Err(StoreError::Conflict("master key")),
+            None => {
+                let done = sqlx::query("INSERT INTO meta (key, value) VALUES (?, ?)")
+                    .bind(KEY_CHECK)
+                    .bind(check.as_slice())
+                    .execute(&mut *tx)
+                    .await
+                    .map_err(fault)?;
+                exactly_one(&done, StoreError::Conflict("master key"))?;
+                tx.commit().await.map_err(fault)
+            }
+        }
+    }
+}
+
+pub(super) async fn insert_audit(conn: &mut SqliteConnection, a: &AuditRecord) -> Result<(), StoreError> {
+    sqlx::query("INSERT INTO audit (id, at, actor, action, subject, detail) VALUES (?, ?, ?, ?, ?, ?)")
+        .bind(a.id.as_str())
+        .bind(a.at.0)
+        .bind(&a.actor)
+        .bind(&a.action)
+        .bind(&a.subject)
+        .bind(to_json(&a.detail)?)
+        .execute(conn)
+        .await
+        .map_err(fault)?;
+    Ok(())
+}
+
+pub(super) async fn insert_outbox(conn: &mut SqliteConnection, o: &OutboxRecord) -> Result<(), StoreError> {
+    sqlx::query("INSERT INTO outbox (id, at, topic, payload) VALUES (?, ?, ?, ?)")
+        .bind(o.id.as_str())
+        .bind(o.at.0)
+        .bind(&o.topic)
+        .bind(to_json(&o.payload)?)
+        .execute(conn)
+        .await
+        .map_err(fault)?;
+    Ok(())
+}

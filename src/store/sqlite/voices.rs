@@ -1,0 +1,204 @@
+//! Invitations, templates, consent.
+
+use async_trait::async_trait;
+
+use super::rows::Reader;
+use super::trail::{insert_audit, insert_outbox};
+use super::{SqliteStore, exactly_one, fault, is_duplicate};
+use crate::clock::Timestamp;
+use crate::ids::{AuditId, CallId, CustomerId, InviteId, OutboxId};
+use crate::store::{AuditRecord, EnrolmentRecord, Invite, InviteCheck, OutboxRecord, StoreError, TemplateRecord, Voices};
+
+#[async_trait]
+impl Voices for SqliteStore {
+    async fn add_invite(&self, invite: &Invite, code_digest: &[u8; 32], audit: &AuditRecord) -> Result<(), StoreError> {
+        let mut tx = self.write().await?;
+        // There may be none: then nothing ends.
+        sqlx::query("UPDATE invites SET ended_at = ? WHERE customer_id = ? AND used_at IS NULL AND ended_at IS NULL")
+            .bind(audit.at.0)
+            .bind(invite.customer.as_str())
+            .execute(&mut *tx)
+            .await
+            .map_err(fault)?;
+        // A code may be drawn again once the invitation that had it has run out.
+        sqlx::query("UPDATE invites SET ended_at = ?1 WHERE code_digest = ?2 AND expires_at <= ?1 AND used_at IS NULL AND ended_at IS NULL")
+            .bind(audit.at.0)
+            .bind(code_digest.as_slice())
+            .execute(&mut *tx)
+            .await
+            .map_err(fault)?;
+        sqlx::query("INSERT INTO invites (id, customer_id, code_digest, expires_at, wrong_tries) VALUES (?, ?, ?, ?, ?)")
+            .bind(invite.id.as_str())
+            .bind(invite.customer.as_str())
+            .bind(code_digest.as_slice())
+            .bind(invite.expires_at.0)
+            .bind(i64::from(invite.wrong_tries))
+            .execute(&mut *tx)
+            .await
+            .map_err(|e| if is_duplicate(&e) { StoreError::Exists("this invitation code") } else { fault(e) })?;
+        insert_audit(&mut tx, audit).await?;
+        tx.commit().await.map_err(fault)
+    }
+
+    async fn check_invite(
+        &self,
+        code_digest: &[u8; 32],
+        customer: Option<&CustomerId>,
+        now: Timestamp,
+        max_wrong_tries: u32,
+    ) -> Result<InviteCheck, StoreError> {
+        let mut tx = self.write().await?;
+        let row = sqlx::query(
+            "SELECT i.id, i.customer_id, i.expires_at, i.wrong_tries FROM invites i JOIN customers c ON c.id = i.customer_id
+             WHERE i.code_digest = ? AND i.used_at IS NULL AND i.ended_at IS NULL AND c.status = 'active'",
+        )
+        .bind(code_digest.as_slice())
+        .fetch_optional(&mut *tx)
+        .await
+        .map_err(fault)?;
+        let found = row
+            .map(|row| {
+                let r = Reader::new(&row, "invites");
+                Ok::<_, StoreError>(Invite {
+                    id: r.parsed("id")?,
+                    customer: r.parsed("customer_id")?,
+                    expires_at: r.at("expires_at")?,
+                    wrong_tries: r.small("wrong_tries")?,
+                })
+            })
+            .transpose()?;
+        if let Some(invite) = found {
+            let theirs = customer.is_none_or(|c| *c == invite.customer);
+            if theirs && now < invite.expires_at && invite.wrong_tries < max_wrong_tries {
+                tx.commit().await.map_err(fault)?;
+                return Ok(InviteCheck::Good(invite));
+            }
+        }
+        if let Some(customer) = customer {
+            // The customer may have no open invitation: then there is none to count against.
+            sqlx::query(
+                "UPDATE invites SET wrong_tries = wrong_tries + 1 WHERE customer_id = ? AND used_at IS NULL AND ended_at IS NULL",
+            )
+            .bind(customer.as_str())
+            .execute(&mut *tx)
+            .await
+            .map_err(fault)?;
+        }
+        tx.commit().await.map_err(fault)?;
+        Ok(InviteCheck::Refused)
+    }
+
+    async fn complete_enrolment(&self, enrolment: &EnrolmentRecord, audit: &AuditRecord) -> Result<(), StoreError> {
+        let EnrolmentRecord { template, invite, consent_text_version, consent_by, consent_at, call } = enrolment;
+        let mut tx = self.write().await?;
+        let alive = sqlx::query("SELECT 1 FROM customers WHERE id = ? AND status = 'active'")
+            .bind(template.customer.as_str())
+            .fetch_optional(&mut *tx)
+            .await
+            .map_err(fault)?;
+        if alive.is_none() {
+            return Err(StoreError::NotFound("active customer"));
+        }
+        if let Some(invite) = invite {
+            let used = sqlx::query(
+                "UPDATE invites SET used_at = ? WHERE id = ? AND customer_id = ? AND used_at IS NULL AND ended_at IS NULL",
+            )
+            .bind(audit.at.0)
+            .bind(invite.as_str())
+            .bind(template.customer.as_str())
+            .execute(&mut *tx)
+            .await
+            .map_err(fault)?;
+            exactly_one(&used, StoreError::Refused("the invitation was used or replaced meanwhile; nothing was stored".into()))?;
+        }
+        let put = sqlx::query(
+            "INSERT INTO templates (customer_id, model, sealed, created_at) VALUES (?, ?, ?, ?)
+             ON CONFLICT (customer_id) DO UPDATE SET model = excluded.model, sealed = excluded.sealed, created_at = excluded.created_at",
+        )
+        .bind(template.customer.as_str())
+        .bind(&template.model)
+        .bind(&template.sealed)
+        .bind(template.created_at.0)
+        .execute(&mut *tx)
+        .await
+        .map_err(fault)?;
+        exactly_one(&put, StoreError::Conflict("voice template"))?;
+        sqlx::query(
+            "INSERT INTO consents (customer_id, text_version, given_by, given_at, call_id, invite_id) VALUES (?, ?, ?, ?, ?, ?)",
+        )
+        .bind(template.customer.as_str())
+        .bind(consent_text_version)
+        .bind(consent_by)
+        .bind(consent_at.0)
+        .bind(call.as_ref().map(CallId::as_str))
+        .bind(invite.as_ref().map(InviteId::as_str))
+        .execute(&mut *tx)
+        .await
+        .map_err(fault)?;
+        insert_audit(&mut tx, audit).await?;
+        // A customer is told of every enrolment: whoever enrols behind their back is found out.
+        let news = OutboxRecord {
+            id: outbox_id_beside(&audit.id)?,
+            at: audit.at,
+            topic: "voice.enrolled".into(),
+            payload: serde_json::json!({ "customer": template.customer, "model": template.model, "call": call }),
+        };
+        insert_outbox(&mut tx, &news).await?;
+        tx.commit().await.map_err(fault)
+    }
+
+    async fn template(&self, customer: &CustomerId) -> Result<Option<TemplateRecord>, StoreError> {
+        let row = sqlx::query("SELECT customer_id, model, sealed, created_at FROM templates WHERE customer_id = ?")
+            .bind(customer.as_str())
+            .fetch_optional(&self.pool)
+            .await
+            .map_err(fault)?;
+        row.map(|row| {
+            let r = Reader::new(&row, "templates");
+            Ok(TemplateRecord {
+                customer: r.parsed("customer_id")?,
+                model: r.text("model")?,
+                sealed: r.bytes("sealed")?,
+                created_at: r.at("created_at")?,
+            })
+        })
+        .transpose()
+    }
+
+    async fn delete_template(&self, customer: &CustomerId, audit: &AuditRecord) -> Result<(), StoreError> {
+        let mut tx = self.write().await?;
+        let gone = sqlx::query("DELETE FROM templates WHERE customer_id = ?")
+            .bind(customer.as_str())
+            .execute(&mut *tx)
+            .await
+            .map_err(fault)?;
+        exactly_one(&gone, StoreError::NotFound("voice template"))?;
+        insert_audit(&mut tx, audit).await?;
+        let news = OutboxRecord {
+            id: outbox_id_beside(&audit.id)?,
+            at: audit.at,
+            topic: "voice.withdrawn".into(),
+            payload: serde_json::json!({ "customer": customer }),
+        };
+        insert_outbox(&mut tx, &news).await?;
+        tx.commit().await.map_err(fault)?;
+        self.fold_log().await;
+        Ok(())
+    }
+}
+
+impl SqliteStore {
+    /// Folds the write-ahead log into the database and empties it, so that what was erased is not left in old pages there. A reader may be in
+    /// the way; then the next checkpoint does it.
+    pub(super) async fn fold_log(&self) {
+        if let Err(error) = sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)").execute(&self.pool).await {
+            tracing::debug!(%error, "the write-ahead log could not be emptied yet");
+        }
+    }
+}
+
+/// The outbox row that goes with an audit row has the same random part.
+fn outbox_id_beside(audit: &AuditId) -> Result<OutboxId, StoreError> {
+    let random = audit.as_str().split_once('_').map_or("", |(_, r)| r);
+    OutboxId::parse(&format!("{}_{random}", OutboxId::PREFIX)).map_err(|e| StoreError::Failed(e.to_string()))
+}
