@@ -9,6 +9,7 @@ pub mod config; // the section of the TOML
 pub mod decode; // the digit decoder: beam and trie walk over any next-digit model
 pub mod digits; // spoken digits, as text, to digit strings
 pub mod endpoint; // when the caller began, paused, ended
+mod model_file; // a ggml file, checked before whisper.cpp sees it
 pub mod utterance; // the audio of one turn, with its quality
 pub mod vad; // voice activity by energy
 pub mod whisper; // whisper-rs behind the two traits

@@ -1,19 +1,52 @@
 //! Whisper (whisper.cpp by whisper-rs) behind the two traits. One context holds the weights; each call makes a state of its own,
 //! uses one thread and drops it: whisper.cpp's barriers collapse when threads outnumber cores, several calls at once do not.
+//!
+//! Numbers are heard by a second context with the vocabulary cut down (see `model_file`).
 
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::decision::{Answer, NumberEvidence, VoiceAccepted};
+use whisper_rs::{
+    FullParams, SamplingStrategy, WhisperContext, WhisperContextParameters, WhisperError, WhisperState, WhisperTokenId,
+};
+use zeroize::Zeroizing;
+
+use crate::decision::{Answer, CardEvidence, NumberEvidence, VoiceAccepted};
 use crate::ids::CardId;
 use crate::secret::Pan;
 
+use super::answer::answer_in;
 use super::config::NumberConfig;
+use super::decode::{CHOICES, END, NextDigit, Walk, log_softmax};
+use super::model_file::ModelFile;
 use super::{AnswerEngine, FreeReading, NumberEngine, SpeechError, Utterance};
 
+/// whisper.cpp refuses less than 100 ms and reads 200 samples past the start; a second is what it was trained to hear at least.
+const AUDIO_MIN_SAMPLES: usize = 16_000;
+/// Whisper's window.
+const AUDIO_MAX_SAMPLES: usize = 480_000;
+/// Model steps that free reading may take: a clear number of 16 digits takes about 20.
+const FREE_MAX_STEPS: usize = 120;
+/// Model steps for the best rival of each authorised number, the number itself not counted.
+const RIVAL_MAX_STEPS: usize = 250;
+
 /// Whisper, loaded.
-#[derive(Debug)]
 pub struct WhisperEngine {
+    /// Whole vocabulary: answers.
+    words: WhisperContext,
+    /// Cut vocabulary: numbers.
+    digits: WhisperContext,
+    /// What the decoder is given before the number, as tokens of the cut vocabulary.
+    prompt: Vec<WhisperTokenId>,
+    running: AtomicUsize,
     max_at_once: usize,
+    name: &'static str,
+}
+
+impl std::fmt::Debug for WhisperEngine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "WhisperEngine({}, at most {} at once)", self.name, self.max_at_once)
+    }
 }
 
 impl WhisperEngine {
@@ -24,30 +57,208 @@ impl WhisperEngine {
 
     /// From a ggml file.
     pub fn load_with(path: &Path, config: &NumberConfig) -> Result<Self, SpeechError> {
-        if !path.is_file() {
-            return Err(SpeechError::ModelMissing(path.to_owned()));
-        }
-        Ok(Self { max_at_once: config.max_at_once })
+        whisper_rs::install_logging_hooks();
+        let file = ModelFile::open(path)?;
+        let corrupt = |why: &str| SpeechError::ModelCorrupt { path: path.to_owned(), why: why.to_owned() };
+        let load = |bytes: &[u8]| {
+            WhisperContext::new_from_buffer_with_params(bytes, WhisperContextParameters::default())
+                .map_err(|_| corrupt("whisper.cpp can't load it"))
+        };
+        let words = load(file.bytes())?;
+        let (keep, prompt) = kept_tokens(&file, &words).ok_or_else(|| corrupt("its vocabulary lacks the digits"))?;
+        let digits = load(&file.cut(&keep).ok_or_else(|| corrupt("its vocabulary can't be cut"))?)?;
+        let name = if words.is_multilingual() { "whisper-multilingual" } else { "whisper-english" };
+        Ok(Self { words, digits, prompt, running: AtomicUsize::new(0), max_at_once: config.max_at_once.max(1), name })
     }
 
     /// For measuring only (`eval`): log P(string, end) of each string of digit values, teacher-forced under the softmax over the
     /// ten digits and the end. Needs no accepted voice, so no service code may call it.
     pub fn score_strings(&self, utterance: &Utterance, strings: &[Vec<u8>]) -> Result<Vec<f32>, SpeechError> {
-        let _ = (utterance, strings);
-        Err(SpeechError::Overloaded { limit: self.max_at_once })
+        let _turn = self.turn()?;
+        let mut walk = self.hear(utterance)?;
+        let mut order: Vec<usize> = (0..strings.len()).collect();
+        order.sort_by_key(|i| strings.get(*i));
+        let mut scores = vec![f32::NEG_INFINITY; strings.len()];
+        for i in order {
+            if let (Some(s), Some(score)) = (strings.get(i), scores.get_mut(i)) {
+                *score = walk.log_prob(s)?;
+            }
+        }
+        Ok(scores)
     }
 
     /// What was said, as plain text. May hold a card number: don't log it.
-    pub fn read_text(&self, utterance: &Utterance) -> Result<zeroize::Zeroizing<String>, SpeechError> {
-        let _ = utterance;
-        Err(SpeechError::Overloaded { limit: self.max_at_once })
+    pub fn read_text(&self, utterance: &Utterance) -> Result<Zeroizing<String>, SpeechError> {
+        let _turn = self.turn()?;
+        let audio = padded(utterance)?;
+        let mut state = self.words.create_state().map_err(failed("making room"))?;
+        let mut params = FullParams::new(SamplingStrategy::Greedy { best_of: 1 });
+        params.set_n_threads(1);
+        params.set_language(Some("en"));
+        params.set_no_context(true);
+        params.set_no_timestamps(true);
+        params.set_single_segment(true);
+        params.set_temperature(0.0);
+        params.set_temperature_inc(0.0);
+        params.set_max_tokens(48);
+        params.set_suppress_blank(true);
+        params.set_print_special(false);
+        params.set_print_progress(false);
+        params.set_print_realtime(false);
+        params.set_print_timestamps(false);
+        state.full(params, &audio).map_err(failed("reading"))?;
+        let mut text = Zeroizing::new(String::new());
+        for segment in state.as_iter() {
+            text.push_str(&segment.to_str_lossy().map_err(failed("reading"))?);
+        }
+        Ok(text)
+    }
+
+    fn turn(&self) -> Result<Turn<'_>, SpeechError> {
+        let turn = Turn(&self.running);
+        if self.running.fetch_add(1, Ordering::AcqRel) >= self.max_at_once {
+            return Err(SpeechError::Overloaded { limit: self.max_at_once });
+        }
+        Ok(turn)
+    }
+
+    /// Encodes and feeds the prompt.
+    fn hear(&self, utterance: &Utterance) -> Result<Walk<Heard<'_>>, SpeechError> {
+        let audio = padded(utterance)?;
+        let mut state = self.digits.create_state().map_err(failed("making room"))?;
+        let context = std::env::var("AUDIO_CTX").ok().and_then(|v| v.parse::<i32>().ok()).unwrap_or(0);
+        if context >= 0 {
+            let need = i32::try_from(audio.len() / 320).unwrap_or(1500);
+            shorten(&mut state, if context == 0 { 0 } else { (need + context).min(1500) })?;
+        }
+        state.pcm_to_mel(&audio, 1).map_err(failed("making the spectrogram"))?;
+        state.encode(0, 1).map_err(failed("encoding"))?;
+        let (last, before) = self.prompt.split_last().ok_or(SpeechError::Unusable("the prompt is empty"))?;
+        state.decode(before, 0, 1).map_err(failed("decoding"))?;
+        Ok(Walk::new(Heard { state, base: before.len(), last: *last, cached: Zeroizing::new(Vec::new()), _engine: self }))
+    }
+}
+
+fn shorten(state: &mut WhisperState, frames: i32) -> Result<(), SpeechError> {
+    let mut params = FullParams::new(SamplingStrategy::Greedy { best_of: 1 });
+    params.set_n_threads(1);
+    params.set_language(Some("en"));
+    params.set_audio_ctx(frames);
+    params.set_duration_ms(100);
+    state.full(params, &[0.0; 1600]).map_err(failed("setting the window"))
+}
+
+/// Counts down when the call ends, however it ends.
+struct Turn<'a>(&'a AtomicUsize);
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+fn failed(doing: &'static str) -> impl Fn(WhisperError) -> SpeechError {
+    move |source| SpeechError::Inference { doing, source }
+}
+
+fn padded(utterance: &Utterance) -> Result<Zeroizing<Vec<f32>>, SpeechError> {
+    let heard = utterance.samples_16k.as_slice();
+    if heard.is_empty() {
+        return Err(SpeechError::Unusable("it is empty"));
+    }
+    if heard.len() > AUDIO_MAX_SAMPLES {
+        return Err(SpeechError::Unusable("it is longer than 30 s"));
+    }
+    let mut audio = Zeroizing::new(Vec::with_capacity(heard.len().max(AUDIO_MIN_SAMPLES)));
+    audio.extend_from_slice(heard);
+    audio.resize(heard.len().max(AUDIO_MIN_SAMPLES), 0.0);
+    Ok(audio)
+}
+
+/// Which tokens the cut vocabulary keeps, the ten digits and the end first, and the prompt in its terms.
+fn kept_tokens(file: &ModelFile, words: &WhisperContext) -> Option<(Vec<usize>, Vec<WhisperTokenId>)> {
+    let mut keep: Vec<usize> = (0..10).map(|d| file.token(&format!(" {d}"))).collect::<Option<_>>()?;
+    keep.push(usize::try_from(words.token_eot()).ok()?);
+    let mut start = Vec::new();
+    let text = std::env::var("PROMPT").unwrap_or_default();
+    if !text.is_empty() {
+        start.push(words.token_prev());
+        start.extend(words.tokenize(&text, 64).ok()?);
+    }
+    start.push(words.token_sot());
+    if words.is_multilingual() {
+        start.push(words.token_lang(0)); // English
+        start.push(words.token_transcribe());
+    }
+    start.push(words.token_not());
+    let mut prompt = Vec::with_capacity(start.len());
+    for token in start {
+        let token = usize::try_from(token).ok()?;
+        let at = keep.iter().position(|k| *k == token).unwrap_or_else(|| {
+            keep.push(token);
+            keep.len() - 1
+        });
+        prompt.push(i32::try_from(at).ok()?);
+    }
+    Some((keep, prompt))
+}
+
+/// An encoded utterance: whisper.cpp's decoder with its cache of one prefix.
+struct Heard<'a> {
+    state: WhisperState,
+    /// Prompt tokens in the cache.
+    base: usize,
+    /// The prompt's last token, decoded with the empty prefix.
+    last: WhisperTokenId,
+    /// Digits whose keys and values are in the cache, behind the prompt.
+    cached: Zeroizing<Vec<u8>>,
+    _engine: &'a WhisperEngine,
+}
+
+impl NextDigit for Heard<'_> {
+    type Error = SpeechError;
+
+    fn next(&mut self, prefix: &[u8]) -> Result<[f32; CHOICES], SpeechError> {
+        let common = self.cached.iter().zip(prefix).take_while(|(a, b)| a == b).count();
+        // whisper-rs lends the first row of logits, which is filled only when a single token is decoded: the last goes alone.
+        let known = common.min(prefix.len().saturating_sub(1));
+        let mut at = self.base + if prefix.is_empty() { 0 } else { known + 1 };
+        let tokens: Zeroizing<Vec<WhisperTokenId>> =
+            Zeroizing::new(prefix.iter().skip(known).map(|d| WhisperTokenId::from(*d)).collect());
+        let (last, before) = tokens.split_last().map_or((self.last, &[][..]), |(l, b)| (*l, b));
+        if !before.is_empty() {
+            self.state.decode(before, at, 1).map_err(failed("decoding"))?;
+            at += before.len();
+        }
+        self.state.decode(&[last], at, 1).map_err(failed("decoding"))?;
+        self.cached.clear();
+        self.cached.extend_from_slice(prefix);
+        let logits = self.state.get_logits().map_err(failed("decoding"))?;
+        let mut choices = [f32::NEG_INFINITY; CHOICES];
+        for (choice, logit) in choices.iter_mut().zip(logits) {
+            *choice = *logit;
+        }
+        Ok(log_softmax(choices))
     }
 }
 
 impl NumberEngine for WhisperEngine {
-    fn read_free(&self, utterance: &Utterance, lengths: &[usize]) -> Result<FreeReading, SpeechError> {
-        let _ = (utterance, lengths);
-        Err(SpeechError::Overloaded { limit: self.max_at_once })
+    fn read_free(&self, utterance: &Utterance, _lengths: &[usize]) -> Result<FreeReading, SpeechError> {
+        let _turn = self.turn()?;
+        let mut walk = self.hear(utterance)?;
+        let best = walk.best_except(&[], FREE_MAX_STEPS)?.ok_or(SpeechError::Unusable("no end of the number was found"))?;
+        let (mut sum, mut smallest, mut count) = (0.0f32, f32::INFINITY, 0.0f32);
+        for i in 0..=best.digits.len() {
+            let Some((prefix, rest)) = best.digits.split_at_checked(i) else { break };
+            let chosen = rest.first().map_or(END, |d| usize::from(*d));
+            let next = walk.after(prefix)?;
+            let taken = next.get(chosen).copied().unwrap_or(f32::NEG_INFINITY);
+            let other = next.iter().enumerate().filter(|(c, _)| *c != chosen).map(|(_, l)| *l).fold(f32::NEG_INFINITY, f32::max);
+            sum += taken - other;
+            smallest = smallest.min(taken - other);
+            count += 1.0;
+        }
+        Ok(FreeReading { log_prob: best.log_prob, mean_margin: sum / count.max(1.0), min_margin: smallest, digits: best.digits })
     }
 
     fn score(
@@ -56,14 +267,121 @@ impl NumberEngine for WhisperEngine {
         utterance: &Utterance,
         authorised: &[(CardId, Pan)],
     ) -> Result<NumberEvidence, SpeechError> {
-        let _ = (utterance, authorised);
-        Err(SpeechError::Overloaded { limit: self.max_at_once })
+        let _turn = self.turn()?;
+        let mut walk = self.hear(utterance)?;
+        let mut cards = Vec::with_capacity(authorised.len());
+        for (card, pan) in authorised {
+            let own = walk.log_prob(pan.digits())?;
+            let rival = walk.best_except(&[pan.digits()], RIVAL_MAX_STEPS)?;
+            let log_ratio = own - rival.map_or(f32::INFINITY, |r| r.log_prob);
+            cards.push(CardEvidence { card: card.clone(), log_ratio });
+        }
+        Ok(NumberEvidence::Spoken { cards, engine: self.name.to_owned() })
     }
 }
 
 impl AnswerEngine for WhisperEngine {
     fn read_answer(&self, utterance: &Utterance) -> Result<Answer, SpeechError> {
-        let _ = utterance;
-        Err(SpeechError::Overloaded { limit: self.max_at_once })
+        Ok(answer_in(&self.read_text(utterance)?))
+    }
+}
+
+#[cfg(test)]
+mod measure {
+    use super::*;
+    use crate::media::frame::SampleRate;
+
+    fn neighbours(s: &[u8]) -> Vec<(char, Vec<u8>)> {
+        let mut out = Vec::new();
+        for i in 0..s.len() {
+            for d in 0..10 {
+                if d != s[i] {
+                    let mut n = s.to_vec();
+                    n[i] = d;
+                    out.push(('s', n));
+                }
+            }
+            if i + 1 < s.len() && s[i] != s[i + 1] {
+                let mut n = s.to_vec();
+                n.swap(i, i + 1);
+                out.push(('t', n));
+            }
+            let mut n = s.to_vec();
+            n.remove(i);
+            out.push(('d', n));
+        }
+        out
+    }
+
+    #[test]
+    #[ignore = "measures"]
+    #[allow(clippy::disallowed_methods)]
+    fn figures() {
+        use std::time::Instant;
+        let dir = std::env::var("DIR").unwrap();
+        let limit: usize = std::env::var("LIMIT").map_or(1000, |v| v.parse().unwrap());
+        let full = std::env::var("FULL").is_ok();
+        let model = std::env::var("MODEL").unwrap_or("whisper-tiny.en.ggml.bin".into());
+        let t = Instant::now();
+        let engine = WhisperEngine::load(&crate::models::cache_dir().join(model)).unwrap();
+        println!("load {:?}", t.elapsed());
+        let index = std::fs::read_to_string(format!("{dir}/index.csv")).unwrap();
+        let (mut exact, mut n) = (0, 0);
+        for line in index.lines().skip(1).take(limit) {
+            let f: Vec<&str> = line.split(',').collect();
+            let mut r = hound::WavReader::open(format!("{dir}/{}.wav", f[0])).unwrap();
+            let samples: Vec<i16> = r.samples().map(|s| s.unwrap()).collect();
+            let u = Utterance::from_recording(&samples, SampleRate::new(r.spec().sample_rate).unwrap());
+            let said: Vec<u8> = f[2].bytes().map(|b| b - b'0').collect();
+            let t0 = Instant::now();
+            let mut walk = engine.hear(&u).unwrap();
+            let t_enc = t0.elapsed();
+            let best = walk.best_except(&[], FREE_MAX_STEPS).unwrap().unwrap();
+            let (t_free, s_free) = (t0.elapsed() - t_enc, walk.steps());
+            let t1 = Instant::now();
+            let own = walk.log_prob(&said).unwrap();
+            let rival = walk.best_except(&[&said], RIVAL_MAX_STEPS).unwrap().unwrap();
+            let (t_score, s_score) = (t1.elapsed(), walk.steps() - s_free);
+            n += 1;
+            let ok = *best.digits == said;
+            exact += usize::from(ok);
+            let show = |d: &[u8]| d.iter().map(|d| char::from(b'0' + d)).collect::<String>();
+            let mut near = String::new();
+            if full {
+                let t2 = Instant::now();
+                let ns = neighbours(&said);
+                let mut strings: Vec<Vec<u8>> = ns.iter().map(|n| n.1.clone()).collect();
+                strings.sort();
+                let top = strings.iter().map(|s| walk.log_prob(s).unwrap() - best.log_prob).collect::<Vec<_>>();
+                let worst = top.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+                let over = |x: f32| top.iter().filter(|t| **t >= x).count();
+                near = format!(
+                    " worst {worst:.2} n {} ge-1:{} ge-2:{} ge-3:{} ge-5:{} ms {}",
+                    top.len(),
+                    over(-1.),
+                    over(-2.),
+                    over(-3.),
+                    over(-5.),
+                    t2.elapsed().as_millis()
+                );
+            }
+            println!(
+                "{} {} said {} read {} lp {:.2} own {:.2} ratio {:.2} rival {} enc {} free {}/{} score {}/{}{near}",
+                if ok { "ok " } else { "BAD" },
+                f[0],
+                f[2],
+                show(&best.digits),
+                best.log_prob,
+                own,
+                own - rival.log_prob,
+                show(&rival.digits),
+                t_enc.as_millis(),
+                t_free.as_millis(),
+                s_free,
+                t_score.as_millis(),
+                s_score
+            );
+        }
+        println!("exact {exact} of {n}");
     }
 }
