@@ -3,6 +3,9 @@
 use zeroize::Zeroizing;
 
 use crate::media::frame::SampleRate;
+use crate::media::resample::resample_whole;
+
+use super::vad::{STEP_MS, Step, Vad, VadConfig};
 
 /// What one turn sounded like. Wiped on drop; `Debug` shows lengths only.
 #[derive(Clone)]
@@ -22,9 +25,9 @@ pub struct Utterance {
 pub struct Quality {
     /// Share of samples at full scale, 0 to 1. Above about 0.01 the level was too high.
     pub clipped_share: f32,
-    /// Speech level over noise floor in dB, an estimate from frame energies; 0 when there was no speech.
+    /// Speech level over noise floor in dB, an estimate from 10 ms energies; 0 when there was no speech.
     pub snr_db: f32,
-    /// Root mean square of the speech frames, dB relative to full scale.
+    /// Root mean square of the speech, dB relative to full scale.
     pub speech_dbfs: f32,
 }
 
@@ -37,12 +40,47 @@ impl std::fmt::Debug for Utterance {
 impl Utterance {
     /// From a whole recording at any rate (files: `eval`, `enrol from-wav`). Finds the speech in it, keeps all of the audio.
     pub fn from_recording(samples: &[i16], rate: SampleRate) -> Self {
-        let _ = (samples, rate);
+        // Twice through the same line, so that a recording that starts with speech is judged by a floor that knows its pauses.
+        let mut vad = Vad::new(VadConfig::default(), rate);
+        let piece = rate.samples_in(std::time::Duration::from_millis(u64::from(STEP_MS))).max(1);
+        let mut steps = Vec::new();
+        for _ in 0..2 {
+            steps = samples.chunks(piece).flat_map(|chunk| vad.push(chunk)).collect();
+        }
+        Self::from_steps(samples, rate, &steps)
+    }
+
+    /// From samples and how each 10 ms of them was judged.
+    pub(super) fn from_steps(samples: &[i16], rate: SampleRate, steps: &[Step]) -> Self {
+        let single: Zeroizing<Vec<f32>> = Zeroizing::new(samples.iter().map(|s| f32::from(*s) / 32_768.0).collect());
+        let samples_16k = Zeroizing::new(resample_whole(&single, rate, SampleRate::HZ_16000));
+        let total_ms = u32::try_from(rate.duration_of(samples.len()).as_millis()).unwrap_or(u32::MAX);
+        let spoken = steps.iter().filter(|s| s.speech).count();
+        let net_speech_ms = u32::try_from(spoken).unwrap_or(u32::MAX).saturating_mul(STEP_MS).min(total_ms);
+        Self { samples_16k, net_speech_ms, total_ms, quality: Quality::of(samples, steps) }
+    }
+}
+
+impl Quality {
+    fn of(samples: &[i16], steps: &[Step]) -> Self {
+        // G.711 μ-law decodes its largest code to 32,124.
+        const FULL_SCALE: u16 = 32_100;
+        let clipped = samples.iter().filter(|s| s.unsigned_abs() >= FULL_SCALE).count();
+        let mean_db = |wanted: &dyn Fn(&Step) -> bool| {
+            let powers: Vec<f32> = steps.iter().filter(|s| wanted(s)).map(|s| 10f32.powf(s.level_dbfs / 10.0)).collect();
+            (!powers.is_empty()).then(|| 10.0 * (powers.iter().sum::<f32>() / share_base(powers.len())).log10())
+        };
+        let speech = mean_db(&|s| s.loud);
+        let noise = mean_db(&|s| !s.speech).or_else(|| steps.last().map(|s| s.floor_dbfs));
         Self {
-            samples_16k: Zeroizing::new(Vec::new()),
-            net_speech_ms: 0,
-            total_ms: 0,
-            quality: Quality { clipped_share: 0.0, snr_db: 0.0, speech_dbfs: -96.0 },
+            clipped_share: if samples.is_empty() { 0.0 } else { share_base(clipped) / share_base(samples.len()) },
+            snr_db: speech.zip(noise).map_or(0.0, |(s, n)| (s - n).max(0.0)),
+            speech_dbfs: speech.unwrap_or(-96.0),
         }
     }
+}
+
+#[allow(clippy::as_conversions, clippy::cast_precision_loss)] // a count as a divisor: seven digits are plenty
+fn share_base(count: usize) -> f32 {
+    count as f32
 }

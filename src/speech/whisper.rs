@@ -25,10 +25,17 @@ use super::{AnswerEngine, FreeReading, NumberEngine, SpeechError, Utterance};
 const AUDIO_MIN_SAMPLES: usize = 16_000;
 /// Whisper's window.
 const AUDIO_MAX_SAMPLES: usize = 480_000;
+/// The encoder's frames: 20 ms.
+const SAMPLES_A_FRAME: usize = 320;
+/// Frames of the whole window.
+const WINDOW_FRAMES: usize = 1_500;
 /// Model steps that free reading may take: a clear number of 16 digits takes about 20.
 const FREE_MAX_STEPS: usize = 120;
 /// Model steps for the best rival of each authorised number, the number itself not counted.
 const RIVAL_MAX_STEPS: usize = 250;
+
+/// A prompt takes room from the decoder's context.
+const PROMPT_MAX_TOKENS: usize = 64;
 
 /// Whisper, loaded.
 pub struct WhisperEngine {
@@ -41,7 +48,20 @@ pub struct WhisperEngine {
     running: AtomicUsize,
     max_at_once: usize,
     name: &'static str,
+    tuning: Tuning,
 }
+
+/// What was found best by measuring; other values are for measuring again.
+#[derive(Clone, Copy, Debug)]
+struct Tuning {
+    /// Frames (20 ms) of silence that the encoder sees behind the audio; `None`: the whole 30 s.
+    window_slack_frames: Option<usize>,
+    /// Text that the decoder is told came before.
+    prompt: &'static str,
+}
+
+/// See `measure` below.
+const TUNED: Tuning = Tuning { window_slack_frames: None, prompt: "" };
 
 impl std::fmt::Debug for WhisperEngine {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -57,6 +77,10 @@ impl WhisperEngine {
 
     /// From a ggml file.
     pub fn load_with(path: &Path, config: &NumberConfig) -> Result<Self, SpeechError> {
+        Self::load_tuned(path, config, TUNED)
+    }
+
+    fn load_tuned(path: &Path, config: &NumberConfig, tuning: Tuning) -> Result<Self, SpeechError> {
         whisper_rs::install_logging_hooks();
         let file = ModelFile::open(path)?;
         let corrupt = |why: &str| SpeechError::ModelCorrupt { path: path.to_owned(), why: why.to_owned() };
@@ -65,10 +89,11 @@ impl WhisperEngine {
                 .map_err(|_| corrupt("whisper.cpp can't load it"))
         };
         let words = load(file.bytes())?;
-        let (keep, prompt) = kept_tokens(&file, &words).ok_or_else(|| corrupt("its vocabulary lacks the digits"))?;
+        let (keep, prompt) =
+            kept_tokens(&file, &words, tuning.prompt).ok_or_else(|| corrupt("its vocabulary lacks the digits"))?;
         let digits = load(&file.cut(&keep).ok_or_else(|| corrupt("its vocabulary can't be cut"))?)?;
         let name = if words.is_multilingual() { "whisper-multilingual" } else { "whisper-english" };
-        Ok(Self { words, digits, prompt, running: AtomicUsize::new(0), max_at_once: config.max_at_once.max(1), name })
+        Ok(Self { words, digits, prompt, running: AtomicUsize::new(0), max_at_once: config.max_at_once.max(1), name, tuning })
     }
 
     /// For measuring only (`eval`): log P(string, end) of each string of digit values, teacher-forced under the softmax over the
@@ -123,29 +148,31 @@ impl WhisperEngine {
     }
 
     /// Encodes and feeds the prompt.
-    fn hear(&self, utterance: &Utterance) -> Result<Walk<Heard<'_>>, SpeechError> {
+    fn hear(&self, utterance: &Utterance) -> Result<Walk<Heard>, SpeechError> {
         let audio = padded(utterance)?;
         let mut state = self.digits.create_state().map_err(failed("making room"))?;
-        let context = std::env::var("AUDIO_CTX").ok().and_then(|v| v.parse::<i32>().ok()).unwrap_or(0);
-        if context >= 0 {
-            let need = i32::try_from(audio.len() / 320).unwrap_or(1500);
-            shorten(&mut state, if context == 0 { 0 } else { (need + context).min(1500) })?;
+        if let Some(slack) = self.tuning.window_slack_frames {
+            let need = audio.len() / SAMPLES_A_FRAME + slack;
+            shorten(&mut state, need.min(WINDOW_FRAMES))?;
         }
         state.pcm_to_mel(&audio, 1).map_err(failed("making the spectrogram"))?;
         state.encode(0, 1).map_err(failed("encoding"))?;
         let (last, before) = self.prompt.split_last().ok_or(SpeechError::Unusable("the prompt is empty"))?;
         state.decode(before, 0, 1).map_err(failed("decoding"))?;
-        Ok(Walk::new(Heard { state, base: before.len(), last: *last, cached: Zeroizing::new(Vec::new()), _engine: self }))
+        Ok(Walk::new(Heard { state, base: before.len(), last: *last, cached: Zeroizing::new(Vec::new()) }))
     }
 }
 
-fn shorten(state: &mut WhisperState, frames: i32) -> Result<(), SpeechError> {
+/// Lets the encoder see only the first `frames` frames of the window. whisper.cpp takes that from the parameters of its full pipeline
+/// alone, so that is run on 100 ms, which it sets the window by and then finds too short to encode.
+fn shorten(state: &mut WhisperState, frames: usize) -> Result<(), SpeechError> {
+    let frames = i32::try_from(frames).unwrap_or(0); // 0: the whole window
     let mut params = FullParams::new(SamplingStrategy::Greedy { best_of: 1 });
     params.set_n_threads(1);
     params.set_language(Some("en"));
     params.set_audio_ctx(frames);
     params.set_duration_ms(100);
-    state.full(params, &[0.0; 1600]).map_err(failed("setting the window"))
+    state.full(params, &[0.0; AUDIO_MIN_SAMPLES]).map_err(failed("setting the window"))
 }
 
 /// Counts down when the call ends, however it ends.
@@ -176,14 +203,13 @@ fn padded(utterance: &Utterance) -> Result<Zeroizing<Vec<f32>>, SpeechError> {
 }
 
 /// Which tokens the cut vocabulary keeps, the ten digits and the end first, and the prompt in its terms.
-fn kept_tokens(file: &ModelFile, words: &WhisperContext) -> Option<(Vec<usize>, Vec<WhisperTokenId>)> {
+fn kept_tokens(file: &ModelFile, words: &WhisperContext, text: &str) -> Option<(Vec<usize>, Vec<WhisperTokenId>)> {
     let mut keep: Vec<usize> = (0..10).map(|d| file.token(&format!(" {d}"))).collect::<Option<_>>()?;
     keep.push(usize::try_from(words.token_eot()).ok()?);
     let mut start = Vec::new();
-    let text = std::env::var("PROMPT").unwrap_or_default();
     if !text.is_empty() {
         start.push(words.token_prev());
-        start.extend(words.tokenize(&text, 64).ok()?);
+        start.extend(words.tokenize(text, PROMPT_MAX_TOKENS).ok()?);
     }
     start.push(words.token_sot());
     if words.is_multilingual() {
@@ -204,7 +230,7 @@ fn kept_tokens(file: &ModelFile, words: &WhisperContext) -> Option<(Vec<usize>, 
 }
 
 /// An encoded utterance: whisper.cpp's decoder with its cache of one prefix.
-struct Heard<'a> {
+struct Heard {
     state: WhisperState,
     /// Prompt tokens in the cache.
     base: usize,
@@ -212,10 +238,9 @@ struct Heard<'a> {
     last: WhisperTokenId,
     /// Digits whose keys and values are in the cache, behind the prompt.
     cached: Zeroizing<Vec<u8>>,
-    _engine: &'a WhisperEngine,
 }
 
-impl NextDigit for Heard<'_> {
+impl NextDigit for Heard {
     type Error = SpeechError;
 
     fn next(&mut self, prefix: &[u8]) -> Result<[f32; CHOICES], SpeechError> {
@@ -317,13 +342,29 @@ mod measure {
     #[ignore = "measures"]
     #[allow(clippy::disallowed_methods)]
     fn figures() {
-        use std::time::Instant;
+        struct Instant(u64);
+        impl Instant {
+            fn cpu() -> u64 {
+                std::fs::read_to_string("/proc/thread-self/schedstat").unwrap().split(' ').next().unwrap().parse().unwrap()
+            }
+            fn now() -> Self {
+                Self(Self::cpu())
+            }
+            fn elapsed(&self) -> std::time::Duration {
+                std::time::Duration::from_nanos(Self::cpu() - self.0)
+            }
+        }
         let dir = std::env::var("DIR").unwrap();
         let limit: usize = std::env::var("LIMIT").map_or(1000, |v| v.parse().unwrap());
         let full = std::env::var("FULL").is_ok();
         let model = std::env::var("MODEL").unwrap_or("whisper-tiny.en.ggml.bin".into());
         let t = Instant::now();
-        let engine = WhisperEngine::load(&crate::models::cache_dir().join(model)).unwrap();
+        let tuning = Tuning {
+            window_slack_frames: std::env::var("SLACK").ok().map(|v| v.parse().unwrap()),
+            prompt: std::env::var("PROMPT").map_or("", |p| p.leak()),
+        };
+        let path = crate::models::cache_dir().join(model);
+        let engine = WhisperEngine::load_tuned(&path, &NumberConfig::default(), tuning).unwrap();
         println!("load {:?}", t.elapsed());
         let index = std::fs::read_to_string(format!("{dir}/index.csv")).unwrap();
         let (mut exact, mut n) = (0, 0);
