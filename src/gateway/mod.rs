@@ -3,13 +3,16 @@
 pub mod sandbox;
 
 use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use serde::Deserialize;
 
+use crate::clock::Clock;
 use crate::money::Money;
 use crate::payment::{BankWord, Expiry, GatewayKey};
-use crate::secret::Pan;
+use crate::secret::{Pan, SecretBytes};
 
 /// `[gateway]`: which acquirer, and where the sandbox keeps its journal.
 #[derive(Clone, Debug, Deserialize)]
@@ -75,4 +78,18 @@ pub trait Gateway: Send + Sync + fmt::Debug {
 
     /// What became of our reference. `NotFound` right after a charge proves nothing. An error is [`BankWord::Silence`].
     async fn status(&self, our_reference: &str) -> BankWord;
+}
+
+/// Opens the acquirer that the config names. `journal_key` is the vault's key for the sandbox's journal.
+pub fn open(
+    cfg: &GatewayConfig,
+    journal_key: SecretBytes,
+    clock: Arc<dyn Clock>,
+) -> Result<Arc<dyn Gateway>, sandbox::SandboxError> {
+    match cfg.kind {
+        GatewayKind::Sandbox => {
+            let latency = Duration::from_millis(cfg.sandbox_latency_ms);
+            Ok(Arc::new(sandbox::SandboxGateway::open(&cfg.sandbox_journal, latency, journal_key, clock)?))
+        }
+    }
 }

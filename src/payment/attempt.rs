@@ -195,8 +195,10 @@ pub enum AttemptEvent {
     Resend { hash: RequestHash },
     /// It can't be sent at all (the card is gone). Only before it was sent.
     Abandon,
-    /// The acquirer spoke.
-    Bank(BankWord),
+    /// The acquirer answered a charge that was sent.
+    Answer(BankWord),
+    /// The acquirer answered a question about our reference. An error while asking changes nothing.
+    Found(BankWord),
 }
 
 /// What else must change together with the attempt, in the same transaction where it is a row.
@@ -229,8 +231,9 @@ pub struct ReconcilePolicy {
     pub max_sends: u32,
 }
 
-/// One step: consumes the attempt, returns it as it stands after `event`, and what must happen with it.
-/// A terminal attempt never changes: what agrees with it is a duplicate and has no effects, what contradicts it is a `Conflict`.
+/// One step: consumes the attempt, returns it as it stands after `event`, and what must happen with it. Its version counts up only
+/// if its state changed. A terminal attempt never changes: what agrees with it is a duplicate and has no effects, what
+/// contradicts it is a `Conflict`.
 pub fn step(
     policy: &ReconcilePolicy,
     now: Timestamp,
@@ -238,6 +241,7 @@ pub fn step(
     event: AttemptEvent,
 ) -> Result<(Attempt, Vec<Effect>), TransitionError> {
     let Attempt { id, intent, amount, state, version } = attempt;
+    let before = state.clone();
     let (state, effects) = match state {
         AttemptState::Prepared => from_prepared(now, event)?,
         AttemptState::Dispatched { at, key, hash, sends, last_sent } => {
@@ -248,10 +252,11 @@ pub fn step(
         }
         AttemptState::Succeeded { .. } | AttemptState::Declined { .. } | AttemptState::Reversed { .. } => {
             let effects = from_terminal(amount, &state, event)?;
-            return Ok((Attempt { id, intent, amount, state, version }, effects));
+            (state, effects)
         }
     };
-    Ok((Attempt { id, intent, amount, state, version: version.saturating_add(1) }, effects))
+    let version = if state == before { version } else { version.saturating_add(1) };
+    Ok((Attempt { id, intent, amount, state, version }, effects))
 }
 
 /// Why an event can't happen now. Money has not moved because of it.
@@ -306,15 +311,13 @@ fn from_prepared(now: Timestamp, event: AttemptEvent) -> Stepped {
         AttemptEvent::Dispatch { key, hash } => {
             Ok((AttemptState::Dispatched { at: now, key, hash, sends: 1, last_sent: now }, vec![]))
         }
-        AttemptEvent::Abandon => {
-            Ok((AttemptState::Declined { at: now, reason: DeclineReason::NotSent }, vec![Effect::VoidPending, Effect::Release]))
-        }
-        AttemptEvent::Resend { .. } | AttemptEvent::Bank(_) => Err(TransitionError::NeverSent),
+        AttemptEvent::Abandon => Ok(declined(now, DeclineReason::NotSent)),
+        AttemptEvent::Resend { .. } | AttemptEvent::Answer(_) | AttemptEvent::Found(_) => Err(TransitionError::NeverSent),
     }
 }
 
 fn from_sent(policy: &ReconcilePolicy, now: Timestamp, amount: Money, mut sent: Sent, event: AttemptEvent) -> Stepped {
-    let word = match event {
+    let (word, asked) = match event {
         AttemptEvent::Dispatch { .. } | AttemptEvent::Abandon => return Err(TransitionError::AlreadySent),
         AttemptEvent::Resend { hash } => {
             if hash != sent.hash {
@@ -327,8 +330,10 @@ fn from_sent(policy: &ReconcilePolicy, now: Timestamp, amount: Money, mut sent: 
             sent.last_sent = now;
             return Ok((sent.into_state(), vec![]));
         }
-        AttemptEvent::Bank(word) => word,
+        AttemptEvent::Answer(word) => (word, false),
+        AttemptEvent::Found(word) => (word, true),
     };
+    let mismatch = matches!(sent.doubt, Some(Doubt::Mismatch { .. }));
     match word {
         BankWord::Approved { charged, gateway_reference } if charged == amount => {
             Ok((AttemptState::Succeeded { at: now, gateway_reference }, vec![Effect::PostPending, Effect::Settle]))
@@ -338,36 +343,36 @@ fn from_sent(policy: &ReconcilePolicy, now: Timestamp, amount: Money, mut sent: 
             Ok((sent.into_state(), vec![Effect::Conflict, Effect::AskLater]))
         }
         // A "declined" after a reported mismatch contradicts the acquirer's own earlier word: a person must look.
-        BankWord::Declined(_) if matches!(sent.doubt, Some(Doubt::Mismatch { .. })) => {
-            Ok((sent.into_state(), vec![Effect::Conflict, Effect::AskLater]))
-        }
-        BankWord::Declined(reason) => {
-            Ok((AttemptState::Declined { at: now, reason }, vec![Effect::VoidPending, Effect::Release]))
-        }
+        BankWord::Declined(_) if mismatch => Ok((sent.into_state(), vec![Effect::Conflict, Effect::AskLater])),
+        BankWord::Declined(reason) => Ok(declined(now, reason)),
         BankWord::Reversed => Ok((AttemptState::Reversed { at: now }, vec![Effect::VoidPending, Effect::Release])),
-        BankWord::StillWorking | BankWord::Silence => {
+        BankWord::NotFound if asked && !mismatch => Ok(not_found(policy, now, sent)),
+        // The question failed, or the answer makes no sense: nothing is known that was not known before.
+        BankWord::Silence | BankWord::NotFound if asked => Ok((sent.into_state(), vec![Effect::AskLater])),
+        BankWord::Silence | BankWord::NotFound | BankWord::StillWorking => {
             sent.doubt = sent.doubt.or(Some(Doubt::NoAnswer));
             Ok((sent.into_state(), vec![Effect::AskLater]))
         }
-        BankWord::NotFound => {
-            sent.doubt = sent.doubt.or(Some(Doubt::NoAnswer));
-            let mismatch = matches!(sent.doubt, Some(Doubt::Mismatch { .. }));
-            // Too early to mean anything: the charge may still be on its way.
-            if now.since(sent.last_sent) < policy.not_found_grace || mismatch {
-                return Ok((sent.into_state(), vec![Effect::AskLater]));
-            }
-            if sent.may_send_again(policy, now) {
-                return Ok((sent.into_state(), vec![Effect::SendAgain]));
-            }
-            if now.since(sent.at) < policy.resend_window {
-                return Ok((sent.into_state(), vec![Effect::AskLater]));
-            }
-            Ok((
-                AttemptState::Declined { at: now, reason: DeclineReason::NeverReceived },
-                vec![Effect::VoidPending, Effect::Release],
-            ))
-        }
     }
+}
+
+fn not_found(policy: &ReconcilePolicy, now: Timestamp, sent: Sent) -> (AttemptState, Vec<Effect>) {
+    // Too early to mean anything: what was sent may still be on its way.
+    if now.since(sent.last_sent) < policy.not_found_grace {
+        return (sent.into_state(), vec![Effect::AskLater]);
+    }
+    if sent.may_send_again(policy, now) {
+        return (sent.into_state(), vec![Effect::SendAgain]);
+    }
+    // Sent as often as allowed; the acquirer may still find it while it keeps the key.
+    if now.since(sent.at) < policy.resend_window {
+        return (sent.into_state(), vec![Effect::AskLater]);
+    }
+    declined(now, DeclineReason::NeverReceived)
+}
+
+fn declined(now: Timestamp, reason: DeclineReason) -> (AttemptState, Vec<Effect>) {
+    (AttemptState::Declined { at: now, reason }, vec![Effect::VoidPending, Effect::Release])
 }
 
 fn from_terminal(amount: Money, state: &AttemptState, event: AttemptEvent) -> Result<Vec<Effect>, TransitionError> {
@@ -375,14 +380,14 @@ fn from_terminal(amount: Money, state: &AttemptState, event: AttemptEvent) -> Re
         AttemptEvent::Dispatch { .. } | AttemptEvent::Resend { .. } | AttemptEvent::Abandon => {
             return Err(TransitionError::Ended);
         }
-        AttemptEvent::Bank(word) => word,
+        AttemptEvent::Answer(word) | AttemptEvent::Found(word) => word,
     };
     let agrees = match (&word, state) {
         (BankWord::Approved { charged, gateway_reference: heard }, AttemptState::Succeeded { gateway_reference, .. }) => {
             *charged == amount && heard == gateway_reference
         }
         (BankWord::Approved { .. }, _) => false,
-        // A charge that was taken back had been approved; one that was declined or never made can't be taken back.
+        // What was taken back had been charged; what was declined or never made can't be taken back.
         (BankWord::Reversed, AttemptState::Reversed { .. }) => true,
         (BankWord::Reversed, _) => false,
         (BankWord::Declined(_), AttemptState::Declined { .. } | AttemptState::Reversed { .. }) => true,
@@ -390,4 +395,168 @@ fn from_terminal(amount: Money, state: &AttemptState, event: AttemptEvent) -> Re
         (BankWord::NotFound | BankWord::Silence | BankWord::StillWorking, _) => true,
     };
     Ok(if agrees { vec![] } else { vec![Effect::Conflict] })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::SeededEntropy;
+    use crate::money::Currency;
+    use proptest::prelude::*;
+
+    const POLICY: ReconcilePolicy =
+        ReconcilePolicy { not_found_grace: Duration::from_secs(60), resend_window: Duration::from_secs(24 * 3600), max_sends: 3 };
+
+    fn usd(minor: i64) -> Money {
+        Money::new(minor, Currency::Usd).unwrap()
+    }
+
+    fn prepared() -> Attempt {
+        let e = SeededEntropy::new(4);
+        Attempt {
+            id: AttemptId::fresh(&e),
+            intent: IntentId::fresh(&e),
+            amount: usd(1999),
+            state: AttemptState::Prepared,
+            version: 0,
+        }
+    }
+
+    fn hash(of: &str) -> RequestHash {
+        RequestHash(of.to_owned())
+    }
+
+    fn dispatch() -> AttemptEvent {
+        AttemptEvent::Dispatch { key: GatewayKey("k".into()), hash: hash("h") }
+    }
+
+    fn approved(minor: i64) -> BankWord {
+        BankWord::Approved { charged: usd(minor), gateway_reference: "g".into() }
+    }
+
+    fn sent_at(at: i64) -> Attempt {
+        step(&POLICY, Timestamp(at), prepared(), dispatch()).unwrap().0
+    }
+
+    #[test]
+    fn the_happy_path_posts_and_settles_once() {
+        let (done, effects) = step(&POLICY, Timestamp(2), sent_at(1), AttemptEvent::Answer(approved(1999))).unwrap();
+        assert_eq!(effects, [Effect::PostPending, Effect::Settle]);
+        let (again, effects) = step(&POLICY, Timestamp(3), done.clone(), AttemptEvent::Found(approved(1999))).unwrap();
+        assert_eq!((again, effects), (done.clone(), vec![]));
+        let late = step(&POLICY, Timestamp(3), done, AttemptEvent::Answer(BankWord::Declined(DeclineReason::Other))).unwrap();
+        assert_eq!(late.1, [Effect::Conflict]);
+    }
+
+    #[test]
+    fn another_amount_or_currency_is_no_success() {
+        for charged in [usd(1998), usd(2000), Money::new(1999, Currency::Eur).unwrap()] {
+            let word = BankWord::Approved { charged, gateway_reference: "g".into() };
+            let (a, effects) = step(&POLICY, Timestamp(2), sent_at(1), AttemptEvent::Answer(word)).unwrap();
+            assert_eq!(effects, [Effect::Conflict, Effect::AskLater]);
+            assert!(matches!(a.state, AttemptState::NeedsReconciliation { doubt: Doubt::Mismatch { .. }, .. }));
+            assert_eq!(
+                step(&POLICY, Timestamp(3), a.clone(), AttemptEvent::Resend { hash: hash("h") }).unwrap_err(),
+                TransitionError::NoMoreSends
+            );
+            let (b, _) = step(&POLICY, Timestamp(3), a, AttemptEvent::Found(BankWord::Reversed)).unwrap();
+            assert!(matches!(b.state, AttemptState::Reversed { .. }));
+        }
+    }
+
+    #[test]
+    fn not_found_means_nothing_before_the_grace_time_and_errors_change_nothing() {
+        let sent = sent_at(0);
+        let ask = |at: i64, a: Attempt, word| step(&POLICY, Timestamp(at), a, AttemptEvent::Found(word)).unwrap();
+        assert_eq!(ask(59_999, sent.clone(), BankWord::NotFound), (sent.clone(), vec![Effect::AskLater]));
+        assert_eq!(ask(999_999_999, sent.clone(), BankWord::Silence), (sent.clone(), vec![Effect::AskLater]));
+        assert_eq!(ask(60_000, sent.clone(), BankWord::NotFound), (sent.clone(), vec![Effect::SendAgain]));
+        let resend = |at, a, h| step(&POLICY, Timestamp(at), a, AttemptEvent::Resend { hash: hash(h) });
+        assert_eq!(resend(60_000, sent.clone(), "other").unwrap_err(), TransitionError::OtherBytes);
+        let (two, _) = resend(60_000, sent, "h").unwrap();
+        assert_eq!(ask(60_001, two.clone(), BankWord::NotFound).1, [Effect::AskLater], "the second send may be on its way");
+        let (three, _) = resend(120_000, two, "h").unwrap();
+        assert_eq!(resend(180_000, three.clone(), "h").unwrap_err(), TransitionError::NoMoreSends);
+        assert_eq!(ask(1_000_000, three.clone(), BankWord::NotFound).1, [Effect::AskLater]);
+        let (end, effects) = ask(24 * 3_600_000, three, BankWord::NotFound);
+        assert!(matches!(end.state, AttemptState::Declined { reason: DeclineReason::NeverReceived, .. }));
+        assert_eq!(effects, [Effect::VoidPending, Effect::Release]);
+    }
+
+    #[test]
+    fn nothing_is_sent_after_the_window() {
+        let late = 24 * 3_600_000;
+        let again = AttemptEvent::Resend { hash: hash("h") };
+        assert_eq!(step(&POLICY, Timestamp(late), sent_at(0), again).unwrap_err(), TransitionError::NoMoreSends);
+    }
+
+    fn any_word() -> impl Strategy<Value = BankWord> {
+        prop_oneof![
+            Just(approved(1999)),
+            Just(approved(1998)),
+            Just(BankWord::Declined(DeclineReason::InsufficientFunds)),
+            Just(BankWord::Reversed),
+            Just(BankWord::StillWorking),
+            Just(BankWord::NotFound),
+            Just(BankWord::Silence),
+        ]
+    }
+
+    fn any_event() -> impl Strategy<Value = AttemptEvent> {
+        prop_oneof![
+            Just(dispatch()),
+            Just(AttemptEvent::Abandon),
+            Just(AttemptEvent::Resend { hash: hash("h") }),
+            Just(AttemptEvent::Resend { hash: hash("other") }),
+            any_word().prop_map(AttemptEvent::Answer),
+            any_word().prop_map(AttemptEvent::Found),
+        ]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2000))]
+
+        /// Any events in any order, duplicates among them: at most one end, money posted or voided exactly at that end, terminal
+        /// states stay, nothing is sent before its dispatch was written, never more often than allowed.
+        #[test]
+        fn no_order_of_events_charges_twice(events in proptest::collection::vec((any_event(), 0i64..40_000_000), 1..30)) {
+            let mut attempt = prepared();
+            let (mut now, mut posts, mut voids, mut settles, mut releases) = (0, 0, 0, 0, 0);
+            for (event, wait) in events {
+                now += wait;
+                let before = attempt.clone();
+                let is_dispatch = matches!(event, AttemptEvent::Dispatch { .. });
+                let Ok((after, effects)) = step(&POLICY, Timestamp(now), attempt, event) else {
+                    attempt = before;
+                    continue;
+                };
+                prop_assert_eq!(after.version - before.version, i64::from(after.state != before.state));
+                if before.state.terminal() {
+                    prop_assert_eq!(&after, &before);
+                }
+                if is_dispatch {
+                    prop_assert!(before.state == AttemptState::Prepared);
+                }
+                if let AttemptState::Dispatched { sends, at, last_sent, .. } | AttemptState::NeedsReconciliation { sends, at, last_sent, .. } = &after.state {
+                    prop_assert!(*sends <= POLICY.max_sends);
+                    prop_assert!(last_sent.since(*at) < POLICY.resend_window);
+                }
+                for effect in effects {
+                    match effect {
+                        Effect::PostPending => posts += 1,
+                        Effect::VoidPending => voids += 1,
+                        Effect::Settle => settles += 1,
+                        Effect::Release => releases += 1,
+                        Effect::SendAgain | Effect::AskLater => prop_assert!(!after.state.terminal()),
+                        Effect::Conflict => {}
+                    }
+                }
+                attempt = after;
+            }
+            prop_assert!(posts + voids <= 1);
+            prop_assert_eq!((posts, voids), (settles, releases));
+            prop_assert_eq!(posts + voids == 1, attempt.state.terminal());
+            prop_assert_eq!(posts == 1, matches!(attempt.state, AttemptState::Succeeded { .. }));
+        }
+    }
 }

@@ -4,15 +4,19 @@
 /// The environment variable that names the point to die at.
 pub const CRASH_ENV: &str = "VOICEPAY_CRASH_AT";
 
-/// Every point, in the order in which a charge meets them.
-pub const POINTS: [&str; 6] = [
-    "before_submit_commit",
+/// The points that an undisturbed charge meets, in order.
+pub const POINTS: [&str; 7] = [
+    "before_submit",
     "after_submit_committed",
+    "before_dispatched_commit",
     "after_dispatched_commit",
     "after_gateway_answered",
     "before_result_commit",
     "after_result_committed",
 ];
+
+/// The points that only reconciliation meets.
+pub const SWEEP_POINTS: [&str; 2] = ["after_question_answered", "after_resend_commit"];
 
 /// Dies here if told to.
 pub fn point(name: &str) {

@@ -2,19 +2,25 @@
 //! doubt. A caller who hangs up changes nothing here.
 
 pub mod crash;
+mod records;
+mod send;
+mod submit;
+mod worker;
 
-use std::sync::Arc;
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use serde::Deserialize;
-use tokio_util::sync::CancellationToken;
+use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
 
 use crate::clock::{Clock, Entropy};
 use crate::gateway::Gateway;
-use crate::ids::{CallId, CardId, CustomerId, IntentId, RequestId};
+use crate::ids::{AttemptId, CallId, CardId, CustomerId, IntentId, RequestId};
 use crate::money::Money;
-use crate::payment::{DeclineReason, Evidence, Receipt, ReconcilePolicy};
-use crate::store::{Store, StoreError, SubmitRefusal};
+use crate::payment::{AttemptState, DeclineReason, Doubt, Evidence, Receipt, ReconcilePolicy};
+use crate::store::{Payment, Store, StoreError, SubmitRefusal};
 use crate::vault::Vault;
 
 /// `[processor]`: bounds of sending and asking.
@@ -33,7 +39,7 @@ pub struct ProcessorConfig {
     pub resend_window_ms: u64,
     /// How often one attempt may be sent, the first time included.
     pub max_sends: u32,
-    /// How many attempts one look takes.
+    /// How many attempts are sent or asked about at the same time.
     pub batch: u32,
 }
 
@@ -122,6 +128,13 @@ struct Inner {
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
     cfg: ProcessorConfig,
+    /// Something was submitted.
+    work: Notify,
+    /// Counts what has changed; whoever waits for an outcome looks again.
+    changed: watch::Sender<u64>,
+    /// Attempts that a task of this process is busy with, so that the sweep does not ask about what is being sent right now. Only to
+    /// save questions: across processes, and whatever this says, the store's version check decides who writes.
+    busy: Mutex<HashSet<AttemptId>>,
 }
 
 impl Processor {
@@ -134,23 +147,64 @@ impl Processor {
         entropy: Arc<dyn Entropy>,
         cfg: ProcessorConfig,
     ) -> Self {
-        Self { inner: Arc::new(Inner { store, gateway, vault, clock, entropy, cfg }) }
+        let (changed, _) = watch::channel(0);
+        let (work, busy) = (Notify::new(), Mutex::default());
+        Self { inner: Arc::new(Inner { store, gateway, vault, clock, entropy, cfg, work, changed, busy }) }
     }
 
-    /// Takes an order over: after `Ok` it will be charged, or declined, whatever becomes of the call. Submitting the same call and request
-    /// again gives the same intent.
-    pub async fn submit(&self, _order: ChargeOrder) -> Result<IntentId, SubmitError> {
-        Err(StoreError::Failed("the processor is not built yet".into()).into())
-    }
-
-    /// Waits until the charge has ended, at most `wait`; then [`Outcome::Unknown`].
-    pub async fn outcome(&self, _intent: &IntentId, _wait: Duration) -> Result<Outcome, StoreError> {
-        Ok(Outcome::Unknown)
-    }
-
-    /// The worker: sweeps at the start, then sends what is prepared and asks about what is in doubt until `shutdown`. What is
-    /// being sent is finished first.
-    pub async fn run(&self, shutdown: CancellationToken) {
-        shutdown.cancelled().await;
+    /// Waits until the charge has ended, at most `wait`; then [`Outcome::Unknown`], which the acquirer's silence also gives. `NotFound` for
+    /// an intent that was never submitted.
+    pub async fn outcome(&self, intent: &IntentId, wait: Duration) -> Result<Outcome, StoreError> {
+        let deadline = Instant::now() + wait;
+        let mut changed = self.inner.changed.subscribe();
+        loop {
+            changed.mark_unchanged();
+            let payment = self.inner.store.payment(intent).await?.ok_or(StoreError::NotFound("payment"))?;
+            if let Some(outcome) = settled(&payment) {
+                return Ok(outcome);
+            }
+            let now = Instant::now();
+            if now >= deadline {
+                return Ok(Outcome::Unknown);
+            }
+            // Another process may settle it: then nothing is announced here, so look now and then.
+            let look = deadline.min(now + Duration::from_millis(self.inner.cfg.poll_ms.max(1)));
+            let _timed_out = tokio::time::timeout_at(look, changed.changed()).await;
+        }
     }
 }
+
+/// The outcome, if waiting longer makes no sense.
+fn settled(payment: &Payment) -> Option<Outcome> {
+    match &payment.attempts.last()?.state {
+        AttemptState::Prepared | AttemptState::Dispatched { .. } => None,
+        AttemptState::NeedsReconciliation { doubt: Doubt::NoAnswer, .. } => None,
+        // Only a person or the acquirer's own correction can resolve it.
+        AttemptState::NeedsReconciliation { doubt: Doubt::Mismatch { .. }, .. } => Some(Outcome::Unknown),
+        AttemptState::Succeeded { .. } => payment.receipt.clone().map(Outcome::Paid),
+        AttemptState::Declined { reason, .. } => Some(Outcome::Declined(*reason)),
+        AttemptState::Reversed { .. } => Some(Outcome::Reversed),
+    }
+}
+
+/// Marks an attempt as busy for as long as it lives.
+struct Busy {
+    inner: Arc<Inner>,
+    id: AttemptId,
+}
+
+impl Busy {
+    fn claim(inner: &Arc<Inner>, id: &AttemptId) -> Option<Self> {
+        let fresh = inner.busy.lock().unwrap_or_else(PoisonError::into_inner).insert(id.clone());
+        fresh.then(|| Self { inner: inner.clone(), id: id.clone() })
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.inner.busy.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.id);
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -136,8 +136,11 @@ pub trait Payments: Send + Sync {
     async fn submit(&self, charge: &NewCharge) -> Result<Submitted, StoreError>;
     /// Attempts that were never sent, oldest first.
     async fn prepared(&self, limit: u32) -> Result<Vec<Job>, StoreError>;
-    /// Attempts that were sent and have no end yet, oldest first.
-    async fn in_doubt(&self, limit: u32) -> Result<Vec<Job>, StoreError>;
+    /// Attempts that were sent and have no end yet, by identifier, those after `after`: page by page, so that a few that never resolve can't
+    /// keep the rest from being asked about.
+    async fn in_doubt(&self, after: Option<&AttemptId>, limit: u32) -> Result<Vec<Job>, StoreError>;
+    /// One attempt with its intent.
+    async fn job(&self, attempt: &AttemptId) -> Result<Option<Job>, StoreError>;
     /// Writes an attempt over the version before it, and everything that goes with it, in ONE transaction. `Conflict` if the row is
     /// no longer at that version: somebody else was faster and nothing was written.
     async fn advance(&self, attempt: &Attempt, settlement: &Settlement) -> Result<(), StoreError>;

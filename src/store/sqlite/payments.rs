@@ -89,18 +89,27 @@ impl Payments for SqliteStore {
         jobs(&mut conn, &rows).await
     }
 
-    async fn in_doubt(&self, limit: u32) -> Result<Vec<Job>, StoreError> {
+    async fn in_doubt(&self, after: Option<&AttemptId>, limit: u32) -> Result<Vec<Job>, StoreError> {
         let mut conn = self.pool.acquire().await.map_err(fault)?;
-        // Those asked about least come first (each question that changes something counts the version up), so that a few that
-        // never resolve can't keep the rest from being asked about.
         let rows = sqlx::query(
-            "SELECT * FROM attempts WHERE state IN ('dispatched', 'needs_reconciliation') ORDER BY version, created_at, id LIMIT ?",
+            "SELECT * FROM attempts WHERE state IN ('dispatched', 'needs_reconciliation') AND id > ? ORDER BY id LIMIT ?",
         )
+        .bind(after.map_or("", AttemptId::as_str))
         .bind(limit)
         .fetch_all(&mut *conn)
         .await
         .map_err(fault)?;
         jobs(&mut conn, &rows).await
+    }
+
+    async fn job(&self, attempt: &AttemptId) -> Result<Option<Job>, StoreError> {
+        let mut conn = self.pool.acquire().await.map_err(fault)?;
+        let row = sqlx::query("SELECT * FROM attempts WHERE id = ?")
+            .bind(attempt.as_str())
+            .fetch_all(&mut *conn)
+            .await
+            .map_err(fault)?;
+        Ok(jobs(&mut conn, &row).await?.pop())
     }
 
     async fn advance(&self, attempt: &Attempt, settlement: &Settlement) -> Result<(), StoreError> {
