@@ -4,7 +4,12 @@ use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
+use sha2::{Digest, Sha256};
 use zeroize::{Zeroize, ZeroizeOnDrop};
+
+use super::campplus::CampPlus;
+use super::centring;
+use super::fbank::Filterbank;
 
 /// How many numbers an embedding has.
 pub const EMBEDDING_SIZE: usize = 192;
@@ -64,20 +69,55 @@ impl fmt::Debug for Embedding {
     }
 }
 
+/// The shortest sound that is embedded at all. What is long enough to be *accepted* is a threshold, not this.
+const MIN_MS: u32 = 300;
+/// The longest: two minutes of speech take over a second and 200 MB; no utterance is that long.
+const MAX_MS: u32 = 120_000;
+
 /// The network with its weights. Shared by threads; one call of [`Embedder::embed`] uses one thread, several may run at once.
 pub struct Embedder {
     version: ModelVersion,
+    filterbank: Filterbank,
+    network: CampPlus,
 }
 
 impl Embedder {
-    /// Loads `campplus.safetensors` (see `models::cache_dir`).
-    pub fn load(_path: &Path) -> Result<Self, EmbedError> {
-        Err(EmbedError::NotReady)
+    /// Loads `campplus.safetensors` (see `models::cache_dir`). The version that embeddings carry names the file's digest.
+    pub fn load(path: &Path) -> Result<Self, EmbedError> {
+        let shown = || path.display().to_string();
+        let corrupt = |why: String| EmbedError::Corrupt { path: shown(), why };
+        let bytes = std::fs::read(path).map_err(|e| match e.kind() {
+            std::io::ErrorKind::NotFound => EmbedError::Missing { path: shown() },
+            _ => corrupt(e.to_string()),
+        })?;
+        let digest = hex::encode(Sha256::digest(&bytes));
+        let network = CampPlus::load(&bytes).map_err(|e| corrupt(e.to_string()))?;
+        let version = format!("campplus-zh-en+{}+{}", digest.get(..12).unwrap_or_default(), centring::VERSION);
+        Ok(Self { version: ModelVersion::new(&version), filterbank: Filterbank::new(), network })
     }
 
     /// The embedding of `samples_16k`: mono, 16 kHz, −1 to 1.
-    pub fn embed(&self, _samples_16k: &[f32]) -> Result<Embedding, EmbedError> {
-        Err(EmbedError::NotReady)
+    pub fn embed(&self, samples_16k: &[f32]) -> Result<Embedding, EmbedError> {
+        let got_ms = u32::try_from(samples_16k.len() / 16).unwrap_or(u32::MAX);
+        if got_ms < MIN_MS {
+            return Err(EmbedError::TooShort { got_ms, min_ms: MIN_MS });
+        }
+        if got_ms > MAX_MS {
+            return Err(EmbedError::BadSound("it is longer than two minutes"));
+        }
+        if samples_16k.iter().any(|s| !s.is_finite()) {
+            return Err(EmbedError::BadSound("it holds numbers that are not finite"));
+        }
+        if samples_16k.iter().all(|s| s.abs() < 1e-5) {
+            return Err(EmbedError::BadSound("it is silent"));
+        }
+        let mut mels = self.filterbank.compute(samples_16k);
+        if let Some(mean) = mels.mean_axis(ndarray::Axis(0)) {
+            mels -= &mean;
+        }
+        let values = self.network.forward(&mels).map_err(|e| EmbedError::Network(e.to_string()))?;
+        mels.as_slice_mut().unwrap_or_default().zeroize(); // the caller's voice
+        Embedding::new(values, self.version.clone()).ok_or_else(|| EmbedError::Network("its output is not finite".into()))
     }
 
     /// What its embeddings carry.
@@ -95,9 +135,6 @@ impl fmt::Debug for Embedder {
 /// Why there is no embedding.
 #[derive(Debug, thiserror::Error)]
 pub enum EmbedError {
-    /// Not built yet.
-    #[error("the embedding network is not built yet")]
-    NotReady,
     /// The file is not there.
     #[error("the voice model {path} is not there: run `voicepay models fetch`")]
     Missing {
@@ -126,4 +163,71 @@ pub enum EmbedError {
     /// The network failed.
     #[error("the voice network failed: {0}")]
     Network(String),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::media::frame::SampleRate;
+
+    #[derive(serde::Deserialize)]
+    struct Golden {
+        clips: std::collections::BTreeMap<String, Clip>,
+    }
+
+    #[derive(serde::Deserialize)]
+    struct Clip {
+        frames: usize,
+        fbank_frame_0: Vec<f32>,
+        fbank_frame_50: Vec<f32>,
+        embedding: Vec<f32>,
+    }
+
+    fn cosine(a: &[f32], b: &[f32]) -> f64 {
+        let dot = |x: &[f32], y: &[f32]| x.iter().zip(y).map(|(x, y)| f64::from(*x) * f64::from(*y)).sum::<f64>();
+        dot(a, b) / (dot(a, a) * dot(b, b)).sqrt()
+    }
+
+    fn embedder() -> Embedder {
+        let path = crate::models::Model::CampPlus.path().unwrap_or_else(|e| panic!("{e}"));
+        Embedder::load(&path).unwrap()
+    }
+
+    /// 8 kHz 16-bit WAV → 16 kHz, as the golden script's `resample_poly`.
+    fn telephone_wav(path: &Path) -> Vec<f32> {
+        let samples: Vec<f32> =
+            hound::WavReader::open(path).unwrap().samples::<i16>().map(|s| f32::from(s.unwrap()) / 32_768.0).collect();
+        crate::media::resample::resample_whole(&samples, SampleRate::HZ_8000, SampleRate::HZ_16000)
+    }
+
+    fn held_to(folder: &Path) {
+        let golden: Golden = serde_json::from_slice(&std::fs::read(folder.join("campplus.json")).unwrap()).unwrap();
+        assert!(!golden.clips.is_empty());
+        let embedder = embedder();
+        for (name, clip) in golden.clips {
+            let samples = telephone_wav(&folder.join(&name));
+            let mels = embedder.filterbank.compute(&samples);
+            assert_eq!(mels.nrows(), clip.frames, "{name}");
+            for (frame, want) in [(0, &clip.fbank_frame_0), (50, &clip.fbank_frame_50)] {
+                let apart = mels.row(frame).iter().zip(want).map(|(a, b)| (a - b).abs()).fold(0.0f32, f32::max);
+                assert!(apart < 5e-3, "{name}: filterbank frame {frame} is {apart} off");
+            }
+            let embedding = embedder.embed(&samples).unwrap();
+            let apart = embedding.values().iter().zip(&clip.embedding).map(|(a, b)| (a - b).abs()).fold(0.0f32, f32::max);
+            let close = cosine(embedding.values(), &clip.embedding);
+            println!("{name}: cosine {close:.8}, largest difference {apart:.2e}");
+            assert!(close > 0.99999, "{name}: cosine {close}");
+        }
+    }
+
+    #[test]
+    fn embeddings_equal_the_shared_reference() {
+        let shared = std::env::var("VOICEPAY_SHARED").unwrap_or_else(|_| format!("{}/../shared", env!("CARGO_MANIFEST_DIR")));
+        let folder = Path::new(&shared).join("golden");
+        if !folder.is_dir() {
+            println!("skipped: ../shared is absent");
+            return;
+        }
+        held_to(&folder);
+    }
 }

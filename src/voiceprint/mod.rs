@@ -3,9 +3,14 @@
 //! One call: `Embedder::embed` on an utterance, `score` against the customer's `Template`, the result goes to `decision`.
 //! A voice identifies nobody by itself; the thresholds in [`VoiceConfig`] say what was measured and on what.
 
+mod campplus;
+mod centring;
 mod config;
+mod conv;
+mod dense;
 mod embedding;
 mod enrolment;
+pub mod fbank;
 mod score;
 mod template;
 
