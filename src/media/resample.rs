@@ -157,3 +157,82 @@ fn bessel_i0(x: f64) -> f64 {
     }
     sum
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const RATES: [SampleRate; 3] = [SampleRate::HZ_8000, SampleRate::HZ_16000, SampleRate::HZ_48000];
+
+    #[derive(serde::Deserialize)]
+    struct Golden {
+        from: u32,
+        to: u32,
+        n: usize,
+        out: Vec<f64>,
+    }
+
+    #[test]
+    fn whole_signals_come_out_as_scipys_resample_poly_makes_them() {
+        let cases: Vec<Golden> = serde_json::from_str(include_str!("../../tests/golden/resample.json")).unwrap();
+        assert!(cases.len() >= 8);
+        for case in cases {
+            let input: Vec<f32> = (0..case.n).map(|i| ((i * i * 7919 + i * 104_729) % 2001) as f32 / 1000.0 - 1.0).collect();
+            let (from, to) = (SampleRate::new(case.from).unwrap(), SampleRate::new(case.to).unwrap());
+            let out = resample_whole(&input, from, to);
+            assert_eq!(out.len(), case.out.len(), "{} to {}", case.from, case.to);
+            for (ours, theirs) in out.iter().zip(&case.out) {
+                assert!((f64::from(*ours) - theirs).abs() < 1e-6, "{} to {}: {ours} for {theirs}", case.from, case.to);
+            }
+        }
+    }
+
+    fn tone(hz: f64, rate: SampleRate, samples: usize) -> Vec<i16> {
+        (0..samples).map(|n| round(12_000.0 * (2.0 * PI * hz * n as f64 / f64::from(rate.hz())).sin())).collect()
+    }
+
+    fn rms(samples: &[i16]) -> f64 {
+        (samples.iter().map(|&s| f64::from(s).powi(2)).sum::<f64>() / samples.len() as f64).sqrt()
+    }
+
+    #[test]
+    fn a_tone_in_band_survives_and_one_above_is_gone() {
+        for (hz, least, most) in [(1_000.0, 8_300.0, 8_600.0), (6_500.0, 0.0, 60.0)] {
+            let mut out = Vec::new();
+            let mut resampler = Resampler::new(SampleRate::HZ_48000, SampleRate::HZ_8000);
+            resampler.push(&tone(hz, SampleRate::HZ_48000, 48_000), &mut out);
+            let level = rms(&out[400..7_000]);
+            assert!((least..=most).contains(&level), "{hz} Hz came out at {level}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_stream_in_pieces_is_the_whole_rounded_and_state_stays_small(
+            samples in prop::collection::vec(any::<i16>(), 0..700),
+            cuts in prop::collection::vec(0usize..200, 0..12),
+            from in 0usize..3, to in 0usize..3,
+        ) {
+            let (from, to) = (RATES[from], RATES[to]);
+            let mut resampler = Resampler::new(from, to);
+            let mut out = Vec::new();
+            let mut rest = &samples[..];
+            for cut in cuts {
+                let (piece, after) = rest.split_at(cut.min(rest.len()));
+                resampler.push(piece, &mut out);
+                prop_assert!(resampler.held.len() <= 2 * 60 + 1, "held {}", resampler.held.len());
+                rest = after;
+            }
+            resampler.push(rest, &mut out);
+            resampler.finish(&mut out);
+            let input: Vec<f32> = samples.iter().map(|&s| f32::from(s)).collect();
+            let whole = resample_whole(&input, from, to);
+            prop_assert_eq!(out.len(), whole.len());
+            for (piecewise, at_once) in out.iter().zip(whole) {
+                let at_once = f64::from(at_once).clamp(-32_768.0, 32_767.0);
+                prop_assert!((f64::from(*piecewise) - at_once).abs() <= 0.51, "{piecewise} for {at_once}");
+            }
+        }
+    }
+}
