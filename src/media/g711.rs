@@ -6,6 +6,8 @@ use audio_codec::pcma::PcmaDecoder;
 use audio_codec::pcmu::{PcmuDecoder, PcmuEncoder};
 use audio_codec::{Decoder, Encoder};
 
+use super::frame::SampleRate;
+
 /// A codec that we negotiate. Both are 8 kHz, a byte a sample.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Codec {
@@ -29,6 +31,13 @@ impl Codec {
         match self {
             Self::Pcmu => 0,
             Self::Pcma => 8,
+        }
+    }
+
+    /// Of the samples and of the RTP clock.
+    pub fn rate(self) -> SampleRate {
+        match self {
+            Self::Pcmu | Self::Pcma => SampleRate::HZ_8000,
         }
     }
 

@@ -1,9 +1,8 @@
 //! Media: everything between the wire and 16-bit samples. Every kind of call (SIP today, a browser later) hands the
 //! rest of the house a [`Leg`](leg::Leg); nobody beyond this room knows codecs, sockets or packet rates.
-
 //!
-//! What a packet meets: `rtp_session` (sockets, pacing) → `source` (whose packet is it) → `jitter` (order) → `g711` →
-//! `conceal` (gaps) → `leg`. What a prompt meets: `leg` → `playout` → `resample` → `g711` → `rtp_session`.
+//! What a packet meets: `rtp_session` (sockets, pacing) → `peer` (whose packet is it) → `receive` → `g711` → `jitter` (order) →
+//! `conceal` (gaps) → `leg`. What a prompt meets: `leg` → `playout` → `resample` → `send` → `g711` → `rtp_session`.
 //! `in_process` is a second kind of call, without packets, at any rate.
 
 pub mod frame;
@@ -24,3 +23,6 @@ pub mod telephone_event; // PURE: keys as packets, RFC 4733
 pub mod wav; // files
 
 mod outbox; // events to a call that may lag
+mod peer; // PURE: whose packets are ours
+mod receive; // PURE: datagrams into frames and keys
+mod send; // PURE: prompts and keys into datagrams

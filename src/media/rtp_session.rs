@@ -3,11 +3,13 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use thiserror::Error;
 use tokio::net::UdpSocket;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
+use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
 pub use super::config::MediaConfig;
@@ -15,7 +17,21 @@ pub use super::g711::Codec;
 pub use super::stats::MediaStats;
 use crate::clock::Entropy;
 
-use super::leg::{FarEnd, LegEnd};
+use super::leg::{FarEnd, LegCommand, LegEnd, LegEvent};
+use super::outbox::{Outbox, Undelivered};
+use super::peer::Peer;
+use super::playout::FRAME_MS;
+use super::receive::{Receiver, Taken};
+use super::send::Sender;
+
+/// Longest datagram that is read; a longer one is cut and then refused.
+pub const DATAGRAM_MAX_BYTES: usize = 2_048;
+/// Packets taken in one packet time before the pace comes first again.
+pub const RECEIVE_PER_TICK_PACKETS: usize = 64;
+/// Frames handed over at once after this task was kept waiting.
+pub const CATCH_UP_FRAMES: u32 = 5;
+/// Errors of the socket in a row that end the session.
+pub const RECEIVE_ERRORS_MAX: u32 = 50;
 
 /// What offer and answer settled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,7 +50,7 @@ pub struct SessionSetup {
     /// From [`bind_port`].
     pub socket: UdpSocket,
     /// The peer's address from its SDP. Packets from another IP are ignored; another port of the same IP is learned from
-    /// the first valid packet (symmetric RTP, RFC 4961). Port 0 or an unspecified address: nothing is sent until then.
+    /// the first valid packet (symmetric RTP, RFC 4961). Port 0 or an unspecified address: nothing is sent (hold).
     pub remote: SocketAddr,
     /// The codec and its payload types.
     pub media: NegotiatedMedia,
@@ -88,17 +104,28 @@ pub struct RtpSession {
 /// Signalling's hand on a session; clones steer the same one.
 #[derive(Clone, Debug)]
 pub struct SessionControl {
-    end: Arc<watch::Sender<Option<LegEnd>>>,
+    orders: Arc<watch::Sender<Orders>>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Orders {
+    end: Option<LegEnd>,
+    remote: SocketAddr,
 }
 
 impl SessionControl {
     /// The peer hung up, gave up or failed: the call hears `Ended(end)` as its last event. The first end counts.
     pub fn end(&self, end: LegEnd) {
-        self.end.send_if_modified(|told| {
-            let first = told.is_none();
-            told.get_or_insert(end);
+        self.orders.send_if_modified(|orders| {
+            let first = orders.end.is_none();
+            orders.end.get_or_insert(end);
             first
         });
+    }
+
+    /// The peer's SDP named another address (re-INVITE).
+    pub fn renegotiate(&self, remote: SocketAddr) {
+        self.orders.send_if_modified(|orders| std::mem::replace(&mut orders.remote, remote) != remote);
     }
 }
 
@@ -145,13 +172,212 @@ pub async fn bind_port(config: &MediaConfig, entropy: &dyn Entropy) -> Result<Ud
     Err(MediaError::NoFreePort { address, min, max })
 }
 
-/// Starts the session's task. `entropy` gives SSRC, first sequence number and first timestamp (RFC 3550 section 5.1).
+/// Starts the session's task. `entropy` gives SSRC, first sequence number and first timestamp.
 pub fn start(config: &MediaConfig, setup: SessionSetup, entropy: &dyn Entropy) -> RtpSession {
-    let _ = (config, entropy);
-    let (end, _watch) = watch::channel(None);
+    let SessionSetup { socket, remote, media, far, stop } = setup;
+    let (orders, told) = watch::channel(Orders { end: None, remote });
+    let control = SessionControl { orders: Arc::new(orders) };
+    let session = Session {
+        socket,
+        peer: Peer::new(remote),
+        receiver: Receiver::new(config, media),
+        sender: Sender::new(media, entropy),
+        outbox: Outbox::new(far.events),
+        timeout: config.media_timeout(),
+        epoch: Instant::now(),
+        heard_at: Duration::ZERO,
+        packets_foreign: 0,
+        packets_sent: 0,
+        packets_unsent: 0,
+        receive_errors: 0,
+        warned_of_keys: false,
+    };
+    // The task keeps the sending side, so that dropped controls do not look like orders.
+    let keep = control.clone();
     let task = tokio::spawn(async move {
-        setup.stop.cancelled().await;
-        SessionReport { why: SessionEnd::Stopped, stats: MediaStats::default() }
+        let report = session.run(far.commands, told, stop).await;
+        drop(keep);
+        report
     });
-    RtpSession { control: SessionControl { end: Arc::new(end) }, task }
+    RtpSession { control, task }
 }
+
+struct Session {
+    socket: UdpSocket,
+    peer: Peer,
+    receiver: Receiver,
+    sender: Sender,
+    outbox: Outbox,
+    timeout: Duration,
+    epoch: Instant,
+    heard_at: Duration,
+    packets_foreign: u64,
+    packets_sent: u64,
+    packets_unsent: u64,
+    receive_errors: u32,
+    warned_of_keys: bool,
+}
+
+impl Session {
+    async fn run(
+        mut self,
+        mut commands: mpsc::Receiver<LegCommand>,
+        mut told: watch::Receiver<Orders>,
+        stop: CancellationToken,
+    ) -> SessionReport {
+        let frame = Duration::from_millis(FRAME_MS);
+        let mut ticks = tokio::time::interval_at(self.epoch + frame, frame);
+        // A missed packet time is missed: a burst would only fill the peer's jitter buffer.
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        let mut last_tick = self.epoch;
+        let mut buffer = [0u8; DATAGRAM_MAX_BYTES];
+        let why = loop {
+            // In order of urgency: a flood of packets must hold up neither the end nor the pace.
+            let done = tokio::select! {
+                biased;
+                () = stop.cancelled() => Err(SessionEnd::Stopped),
+                changed = told.changed() => self.ordered(changed.is_ok().then(|| *told.borrow_and_update())),
+                tick = ticks.tick() => {
+                    let elapsed = (tick - last_tick).as_millis() / u128::from(FRAME_MS);
+                    last_tick = tick;
+                    if elapsed > 1 {
+                        // This task was kept waiting: let the runtime look at the socket before the gap counts as loss.
+                        tokio::task::yield_now().await;
+                    }
+                    self.tick(u32::try_from(elapsed).unwrap_or(u32::MAX).max(1), &mut buffer)
+                }
+                command = commands.recv() => self.command(command),
+                received = self.socket.recv_from(&mut buffer) => {
+                    self.received(received, &buffer)
+                }
+            };
+            if let Err(why) = done {
+                break why;
+            }
+        };
+        self.finish(why).await
+    }
+
+    fn ordered(&mut self, orders: Option<Orders>) -> Result<(), SessionEnd> {
+        let Some(Orders { end, remote }) = orders else { return Err(SessionEnd::Failed) };
+        self.peer.renegotiate(remote);
+        end.map_or(Ok(()), |end| Err(SessionEnd::Told(end)))
+    }
+
+    fn command(&mut self, command: Option<LegCommand>) -> Result<(), SessionEnd> {
+        match command {
+            Some(LegCommand::Play { id, audio }) => self.sender.play(id, audio),
+            Some(LegCommand::StopPlaying) => {
+                for ended in self.sender.stop_playing() {
+                    self.outbox.must_arrive(ended.into())?;
+                }
+            }
+            Some(LegCommand::SendKey(key)) => {
+                if !self.sender.press(key) && !std::mem::replace(&mut self.warned_of_keys, true) {
+                    tracing::warn!("a key could not be sent: the peer takes no telephone-event, or too many wait");
+                }
+            }
+            Some(LegCommand::HangUp) | None => return Err(SessionEnd::HungUp),
+        }
+        Ok(())
+    }
+
+    /// One packet time (more if some were missed): what the peer said goes to the call, what we say to the peer.
+    fn tick(&mut self, elapsed: u32, buffer: &mut [u8]) -> Result<(), SessionEnd> {
+        for _ in 0..RECEIVE_PER_TICK_PACKETS {
+            match self.socket.try_recv_from(buffer) {
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => break,
+                received => self.received(received, buffer)?,
+            }
+        }
+        let now = self.epoch.elapsed();
+        if now.saturating_sub(self.heard_at) > self.timeout {
+            return Err(SessionEnd::MediaTimeout);
+        }
+        for _ in 0..elapsed.min(CATCH_UP_FRAMES) {
+            self.outbox.frame(self.receiver.frame(now))?;
+        }
+        if self.receiver.surplus() {
+            self.outbox.frame(self.receiver.frame(now))?;
+        }
+        let (datagram, ended) = self.sender.packet(elapsed);
+        if let (Some(datagram), Some(to)) = (datagram, self.peer.destination()) {
+            match self.socket.try_send_to(&datagram, to) {
+                Ok(_) => self.packets_sent += 1,
+                // As good as lost on the way: the next one is due in 20 ms.
+                Err(_) => self.packets_unsent += 1,
+            }
+        }
+        for ended in ended {
+            self.outbox.must_arrive(ended.into())?;
+        }
+        Ok(())
+    }
+
+    fn received(&mut self, received: std::io::Result<(usize, SocketAddr)>, buffer: &[u8]) -> Result<(), SessionEnd> {
+        let (length, from) = match received {
+            Ok(received) => received,
+            Err(error) => {
+                // An ICMP error for something we sent shows up here, and passes.
+                self.receive_errors += 1;
+                if self.receive_errors > RECEIVE_ERRORS_MAX {
+                    tracing::warn!(%error, "the RTP socket cannot be read");
+                    return Err(SessionEnd::Failed);
+                }
+                return Ok(());
+            }
+        };
+        self.receive_errors = 0;
+        let now = self.epoch.elapsed();
+        if !self.peer.may_be(from, now) {
+            self.packets_foreign += 1;
+            return Ok(());
+        }
+        match self.receiver.take(now, buffer.get(..length).unwrap_or_default()) {
+            Taken::Malformed => Ok(()),
+            Taken::Valid(key) => {
+                self.peer.heard_from(from, now);
+                self.heard_at = now;
+                match key {
+                    Some(key) => Ok(self.outbox.must_arrive(LegEvent::Key(key))?),
+                    None => Ok(()),
+                }
+            }
+        }
+    }
+
+    async fn finish(mut self, why: SessionEnd) -> SessionReport {
+        let (keys_sent, keys_unsendable) = self.sender.keys();
+        let stats = MediaStats {
+            packets_foreign: self.packets_foreign,
+            packets_sent: self.packets_sent,
+            packets_unsent: self.packets_unsent,
+            frames_dropped: self.outbox.frames_dropped(),
+            keys_sent,
+            keys_unsendable,
+            ..self.receiver.stats()
+        };
+        let end = match why {
+            SessionEnd::HungUp => None,
+            SessionEnd::Told(end) => Some(end),
+            SessionEnd::MediaTimeout => Some(LegEnd::MediaTimeout),
+            SessionEnd::Failed | SessionEnd::Stopped => Some(LegEnd::Failed),
+        };
+        let unplayed = self.sender.stop_playing();
+        self.outbox.finish(unplayed.into_iter().map(LegEvent::from), end).await;
+        tracing::debug!(?why, ?stats, "media session ended");
+        SessionReport { why, stats }
+    }
+}
+
+impl From<Undelivered> for SessionEnd {
+    fn from(undelivered: Undelivered) -> Self {
+        match undelivered {
+            Undelivered::Gone => Self::HungUp,
+            Undelivered::Stuck => Self::Failed,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

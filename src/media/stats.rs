@@ -15,7 +15,7 @@ pub struct MediaStats {
     pub packets_duplicate: u64,
     /// Dropped because the jitter buffer was full.
     pub packets_overflowed: u64,
-    /// Not RTP, or of a payload type that was not negotiated.
+    /// Not RTP, of a payload type that was not negotiated, or of a sender not yet believed.
     pub packets_malformed: u64,
     /// From another address than the negotiated one.
     pub packets_foreign: u64,

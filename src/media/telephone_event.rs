@@ -54,6 +54,7 @@ impl EventPayload {
 /// Tells each key press once, whichever of its packets come.
 #[derive(Debug, Default)]
 pub struct KeyReceiver {
+    ssrc: Option<u32>,
     // Newest last.
     told: Vec<u32>,
     current: Option<(u32, EventPayload)>,
@@ -65,16 +66,14 @@ impl KeyReceiver {
         Self::default()
     }
 
-    /// The sender changed (another SSRC): its timestamps mean nothing any more.
-    pub fn reset(&mut self) {
-        *self = Self::default();
-    }
-
     /// Takes a packet of the telephone-event payload type. All packets of one press carry the same timestamp (section 2.5.1.2), so a
-    /// timestamp that is new is a press, even if its start was lost.
-    pub fn take(&mut self, timestamp: u32, marker: bool, payload: &[u8]) -> Option<Key> {
+    /// timestamp that is new is a press, even if its start was lost. Another SSRC is another sender: its timestamps begin anew.
+    pub fn take(&mut self, ssrc: u32, timestamp: u32, marker: bool, payload: &[u8]) -> Option<Key> {
         let event = EventPayload::parse(payload)?;
         let key = Key::from_event(event.code)?;
+        if self.ssrc != Some(ssrc) {
+            *self = Self { ssrc: Some(ssrc), ..Self::default() };
+        }
         if self.told.contains(&timestamp) {
             if let Some((_, seen)) = self.current.as_mut().filter(|(at, _)| *at == timestamp) {
                 seen.end |= event.end;
@@ -165,6 +164,8 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    const SSRC: u32 = 7;
+
     fn press(key: Key, timestamp: u32) -> Vec<EventPacket> {
         let mut sender = KeySender::new(key, timestamp, 160, 20);
         let mut packets = Vec::new();
@@ -175,7 +176,7 @@ mod tests {
     }
 
     fn hear(receiver: &mut KeyReceiver, packets: &[EventPacket]) -> Vec<Key> {
-        packets.iter().filter_map(|p| receiver.take(p.timestamp, p.marker, &p.payload)).collect()
+        packets.iter().filter_map(|p| receiver.take(SSRC, p.timestamp, p.marker, &p.payload)).collect()
     }
 
     #[test]
@@ -196,10 +197,10 @@ mod tests {
     fn a_held_key_beyond_the_longest_duration_is_one_press() {
         let mut receiver = KeyReceiver::new();
         let update = |duration| EventPayload { code: 5, end: false, volume: 10, duration }.bytes();
-        assert_eq!(receiver.take(100, true, &update(160)), Some(Key::Digit(5)));
-        assert_eq!(receiver.take(100, false, &update(u16::MAX)), None);
-        assert_eq!(receiver.take(100 + 65_535, false, &update(160)), None);
-        assert_eq!(receiver.take(100 + 65_535 + 9_000, true, &update(160)), Some(Key::Digit(5)));
+        assert_eq!(receiver.take(SSRC, 100, true, &update(160)), Some(Key::Digit(5)));
+        assert_eq!(receiver.take(SSRC, 100, false, &update(u16::MAX)), None);
+        assert_eq!(receiver.take(SSRC, 100 + 65_535, false, &update(160)), None);
+        assert_eq!(receiver.take(SSRC, 100 + 65_535 + 9_000, true, &update(160)), Some(Key::Digit(5)));
     }
 
     #[test]
@@ -211,12 +212,21 @@ mod tests {
     }
 
     #[test]
+    fn another_sender_may_press_at_the_same_timestamp() {
+        let mut receiver = KeyReceiver::new();
+        let payload = press(Key::Star, 5)[0].payload;
+        assert_eq!(receiver.take(1, 5, true, &payload), Some(Key::Star));
+        assert_eq!(receiver.take(2, 5, true, &payload), Some(Key::Star));
+        assert_eq!(receiver.take(2, 5, false, &payload), None);
+    }
+
+    #[test]
     fn short_payloads_and_events_that_are_no_keys_are_ignored() {
         let mut receiver = KeyReceiver::new();
-        assert_eq!(receiver.take(1, true, &[5, 0, 0]), None);
-        assert_eq!(receiver.take(1, true, &[]), None);
-        assert_eq!(receiver.take(2, true, &[16, 0, 0, 160]), None, "flash");
-        assert_eq!(receiver.take(1, true, &[5, 0, 0, 160, 99]), Some(Key::Digit(5)));
+        assert_eq!(receiver.take(SSRC, 1, true, &[5, 0, 0]), None);
+        assert_eq!(receiver.take(SSRC, 1, true, &[]), None);
+        assert_eq!(receiver.take(SSRC, 2, true, &[16, 0, 0, 160]), None, "flash");
+        assert_eq!(receiver.take(SSRC, 1, true, &[5, 0, 0, 160, 99]), Some(Key::Digit(5)));
     }
 
     proptest! {
@@ -245,7 +255,7 @@ mod tests {
         fn any_bytes_are_survived(packets in prop::collection::vec((any::<u32>(), any::<bool>(), prop::collection::vec(any::<u8>(), 0..9)), 0..200)) {
             let mut receiver = KeyReceiver::new();
             for (timestamp, marker, payload) in packets {
-                receiver.take(timestamp, marker, &payload);
+                receiver.take(SSRC, timestamp, marker, &payload);
             }
             prop_assert!(receiver.told.len() <= REMEMBERED_KEYS);
         }

@@ -1,0 +1,100 @@
+//! Whose packets are ours: the peer's, by the IP address that offer and answer settled. Pure.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+/// A learned port that has been silent for so long may be replaced by another of the same IP (a NAT that rebound), in milliseconds.
+pub const PEER_RELEARN_MS: u64 = 2_000;
+
+/// The peer's addresses.
+#[derive(Debug)]
+pub struct Peer {
+    negotiated: SocketAddr,
+    heard: Option<(SocketAddr, Duration)>,
+}
+
+impl Peer {
+    /// From its SDP.
+    pub fn new(negotiated: SocketAddr) -> Self {
+        Self { negotiated: canonical(negotiated), heard: None }
+    }
+
+    /// Another SDP (re-INVITE): what was learned is forgotten.
+    pub fn renegotiate(&mut self, negotiated: SocketAddr) {
+        if canonical(negotiated) != self.negotiated {
+            *self = Self::new(negotiated);
+        }
+    }
+
+    /// Whether a packet from there may be the peer's. An address of its own SDP always may; another port of the same IP if
+    /// nothing has been heard yet (RFC 4961: symmetric RTP behind NAT), or that port it was, or silence has fallen.
+    pub fn may_be(&self, from: SocketAddr, now: Duration) -> bool {
+        let from = canonical(from);
+        if from.ip() != self.negotiated.ip() {
+            return false;
+        }
+        from == self.negotiated
+            || self
+                .heard
+                .is_none_or(|(heard, at)| heard == from || now.saturating_sub(at) >= Duration::from_millis(PEER_RELEARN_MS))
+    }
+
+    /// A valid packet came from there ([`Peer::may_be`] allowed it).
+    pub fn heard_from(&mut self, from: SocketAddr, now: Duration) {
+        self.heard = Some((canonical(from), now));
+    }
+
+    /// Where to send, if anywhere: port 0 and the unspecified address mean "not now" (RFC 3264 sections 5.1 and 8.4).
+    pub fn destination(&self) -> Option<SocketAddr> {
+        let to = self.heard.map_or(self.negotiated, |(heard, _)| heard);
+        (to.port() != 0 && !to.ip().is_unspecified()).then_some(to)
+    }
+}
+
+/// An IPv4 address in IPv6 clothes is that IPv4 address.
+fn canonical(address: SocketAddr) -> SocketAddr {
+    let ip: IpAddr = address.ip().to_canonical();
+    SocketAddr::new(ip, address.port())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(text: &str) -> SocketAddr {
+        text.parse().unwrap()
+    }
+
+    const NOW: Duration = Duration::from_secs(10);
+
+    #[test]
+    fn only_the_negotiated_ip_is_heard_and_its_first_port_is_kept() {
+        let mut peer = Peer::new(at("192.0.2.1:4000"));
+        assert!(!peer.may_be(at("192.0.2.2:4000"), NOW));
+        assert!(peer.may_be(at("192.0.2.1:5000"), NOW));
+        peer.heard_from(at("192.0.2.1:5000"), NOW);
+        assert_eq!(peer.destination(), Some(at("192.0.2.1:5000")));
+        assert!(!peer.may_be(at("192.0.2.1:6000"), NOW), "a second stranger's port");
+        assert!(peer.may_be(at("192.0.2.1:6000"), NOW + Duration::from_secs(3)), "a NAT that rebound");
+    }
+
+    #[test]
+    fn the_negotiated_port_wins_over_a_learned_one() {
+        let mut peer = Peer::new(at("192.0.2.1:4000"));
+        peer.heard_from(at("192.0.2.1:5000"), NOW);
+        assert!(peer.may_be(at("[::ffff:192.0.2.1]:4000"), NOW));
+        peer.heard_from(at("[::ffff:192.0.2.1]:4000"), NOW);
+        assert_eq!(peer.destination(), Some(at("192.0.2.1:4000")));
+        assert!(!peer.may_be(at("192.0.2.1:5000"), NOW));
+    }
+
+    #[test]
+    fn nothing_is_sent_to_nowhere_and_a_new_sdp_is_followed() {
+        let mut peer = Peer::new(at("0.0.0.0:4000"));
+        assert_eq!(peer.destination(), None);
+        assert!(!peer.may_be(at("192.0.2.1:4000"), NOW));
+        peer.renegotiate(at("192.0.2.9:4004"));
+        assert_eq!(peer.destination(), Some(at("192.0.2.9:4004")));
+        assert_eq!(Peer::new(at("192.0.2.1:0")).destination(), None);
+    }
+}

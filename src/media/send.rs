@@ -1,0 +1,210 @@
+//! The sending half of a session: prompts and keys in, one datagram each 20 ms out. Pure.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rtp_rs::RtpPacketBuilder;
+
+use super::leg::{Key, Sound};
+use super::playout::{Ended, FRAME_MS, Playout};
+use super::rtp_session::NegotiatedMedia;
+use super::telephone_event::KeySender;
+use crate::clock::Entropy;
+
+/// Keys that may wait to be sent: a card number, its `#` and the next answers.
+pub const KEY_QUEUE_KEYS: usize = 64;
+
+/// See the module.
+#[derive(Debug)]
+pub struct Sender {
+    media: NegotiatedMedia,
+    ssrc: u32,
+    sequence: u16,
+    timestamp: u32,
+    frame_units: u32,
+    playout: Playout,
+    waiting: VecDeque<Key>,
+    pressing: Option<KeySender>,
+    // In a talkspurt: the next one begins with a marker (RFC 3551 section 4.1).
+    talking: bool,
+    keys_sent: u64,
+    keys_unsendable: u64,
+}
+
+impl Sender {
+    /// SSRC, first sequence number and first timestamp are random (RFC 3550 section 5.1).
+    pub fn new(media: NegotiatedMedia, entropy: &dyn Entropy) -> Self {
+        let rate = media.codec.rate();
+        Self {
+            media,
+            ssrc: u32::from_be_bytes(entropy.bytes()),
+            sequence: u16::from_be_bytes(entropy.bytes()),
+            timestamp: u32::from_be_bytes(entropy.bytes()),
+            frame_units: u32::try_from(rate.samples_in(Duration::from_millis(FRAME_MS))).unwrap_or(160),
+            playout: Playout::new(rate),
+            waiting: VecDeque::new(),
+            pressing: None,
+            talking: false,
+            keys_sent: 0,
+            keys_unsendable: 0,
+        }
+    }
+
+    /// Queues a prompt.
+    pub fn play(&mut self, id: u64, sound: Arc<Sound>) {
+        self.playout.play(id, sound);
+    }
+
+    /// Drops all prompts; keys go on.
+    pub fn stop_playing(&mut self) -> Vec<Ended> {
+        self.playout.stop()
+    }
+
+    /// Queues a key; false if it cannot be sent: the peer takes no telephone-event, or too many wait.
+    pub fn press(&mut self, key: Key) -> bool {
+        let possible = self.media.telephone_event_pt.is_some() && self.waiting.len() < KEY_QUEUE_KEYS;
+        if possible {
+            self.waiting.push_back(key);
+        } else {
+            self.keys_unsendable += 1;
+        }
+        possible
+    }
+
+    /// Keys sent and keys that could not be.
+    pub fn keys(&self) -> (u64, u64) {
+        (self.keys_sent, self.keys_unsendable)
+    }
+
+    /// The datagram of this packet time and the prompts that end with it. `elapsed` is 1, or more if packet times were missed:
+    /// the timestamp follows time, the audio goes on where it was. `None` could only come of a packet that cannot be built.
+    pub fn packet(&mut self, elapsed: u32) -> (Option<Vec<u8>>, Vec<Ended>) {
+        self.timestamp = self.timestamp.wrapping_add(self.frame_units.wrapping_mul(elapsed));
+        let frame_ms = u32::try_from(FRAME_MS).unwrap_or(20);
+        if self.pressing.is_none() {
+            let next = self.waiting.pop_front();
+            self.pressing = next.map(|key| KeySender::new(key, self.timestamp, self.frame_units, frame_ms));
+            self.keys_sent += u64::from(self.pressing.is_some());
+        }
+        // While a key is down its packets take the place of audio (RFC 4733 section 2.6): prompts wait.
+        if let (Some(pressing), Some(payload_type)) = (self.pressing.as_mut(), self.media.telephone_event_pt) {
+            let event = pressing.next_packet();
+            if pressing.is_done() {
+                self.pressing = None;
+            }
+            self.talking = false;
+            let datagram = match event {
+                Some(event) => self.datagram(payload_type, event.marker, event.timestamp, &event.payload),
+                None => self.silence(),
+            };
+            return (datagram, Vec::new());
+        }
+        let (frame, ended) = self.playout.next_frame();
+        let datagram = match frame {
+            Some(frame) => {
+                let starts = !std::mem::replace(&mut self.talking, true);
+                let payload = self.media.codec.encode(&frame.samples);
+                self.datagram(self.media.payload_type, starts, self.timestamp, &payload)
+            }
+            None => {
+                self.talking = false;
+                self.silence()
+            }
+        };
+        (datagram, ended)
+    }
+
+    /// Packets of silence keep NATs open and tell the peer that we live.
+    fn silence(&mut self) -> Option<Vec<u8>> {
+        let length = usize::try_from(self.frame_units).unwrap_or(160);
+        let payload = vec![self.media.codec.silence(); length];
+        self.datagram(self.media.payload_type, false, self.timestamp, &payload)
+    }
+
+    fn datagram(&mut self, payload_type: u8, marker: bool, timestamp: u32, payload: &[u8]) -> Option<Vec<u8>> {
+        self.sequence = self.sequence.wrapping_add(1);
+        RtpPacketBuilder::new()
+            .payload_type(payload_type)
+            .marked(marker)
+            .sequence(self.sequence.into())
+            .timestamp(timestamp)
+            .ssrc(self.ssrc)
+            .payload(payload)
+            .build()
+            .ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::SeededEntropy;
+    use crate::media::frame::SampleRate;
+    use crate::media::g711::Codec;
+    use rtp_rs::RtpReader;
+
+    fn sender(telephone_event_pt: Option<u8>) -> Sender {
+        Sender::new(NegotiatedMedia { codec: Codec::Pcmu, payload_type: 0, telephone_event_pt }, &SeededEntropy::new(3))
+    }
+
+    fn sound(frames: usize) -> Arc<Sound> {
+        Arc::new(Sound { rate: SampleRate::HZ_8000, samples: vec![1_000; 160 * frames] })
+    }
+
+    // (payload type, marker, sequence, timestamp), the numbers counted from the first packet's.
+    fn headers(sender: &mut Sender, packets: usize) -> Vec<(u8, bool, u16, u32)> {
+        let (sequence, timestamp) = (sender.sequence, sender.timestamp);
+        (0..packets)
+            .map(|_| {
+                let datagram = sender.packet(1).0.unwrap();
+                let packet = RtpReader::new(&datagram).unwrap();
+                let number = u16::from(packet.sequence_number()).wrapping_sub(sequence);
+                (packet.payload_type(), packet.mark(), number, packet.timestamp().wrapping_sub(timestamp) / 160)
+            })
+            .collect()
+    }
+
+    #[test]
+    fn silence_flows_with_steady_numbers_and_a_talkspurt_is_marked() {
+        let mut sender = sender(None);
+        assert_eq!(headers(&mut sender, 2), [(0, false, 1, 1), (0, false, 2, 2)]);
+        sender.play(1, sound(2));
+        assert_eq!(headers(&mut sender, 3), [(0, true, 1, 1), (0, false, 2, 2), (0, false, 3, 3)]);
+        sender.play(2, sound(1));
+        assert_eq!(headers(&mut sender, 1), [(0, true, 1, 1)]);
+    }
+
+    #[test]
+    fn missed_packet_times_move_the_timestamp_and_cut_no_audio() {
+        let mut sender = sender(None);
+        sender.play(1, sound(2));
+        let before = sender.timestamp;
+        assert_eq!(sender.packet(4).1, []);
+        assert_eq!(sender.timestamp.wrapping_sub(before), 640);
+        assert_eq!(sender.packet(1).1, [Ended { id: 1, completed: true }]);
+    }
+
+    #[test]
+    fn keys_go_out_one_after_another_while_audio_waits() {
+        let mut sender = sender(Some(101));
+        sender.play(1, sound(1));
+        assert!(sender.press(Key::Digit(4)) && sender.press(Key::Pound));
+        let sent = headers(&mut sender, 27);
+        let events: Vec<_> = sent.iter().filter(|p| p.0 == 101).collect();
+        assert_eq!(events.len(), 20);
+        let starts: Vec<u16> = events.iter().filter(|p| p.1).map(|p| p.2).collect();
+        assert_eq!(starts, [1, 14], "160 ms of key and 100 ms of gap");
+        assert!(events[..10].iter().all(|p| p.3 == 1) && events[10..].iter().all(|p| p.3 == 14));
+        assert!(sent.iter().zip(1u16..).all(|(p, n)| p.2 == n));
+        assert_eq!(sent[26], (0, true, 27, 27), "then the audio");
+        assert_eq!(sender.keys(), (2, 0));
+    }
+
+    #[test]
+    fn a_key_for_a_peer_that_takes_none_is_refused() {
+        let mut sender = sender(None);
+        assert!(!sender.press(Key::Star));
+        assert_eq!(sender.keys(), (0, 1));
+    }
+}
