@@ -1,0 +1,336 @@
+//! The recorded pieces, and how a prompt becomes sound and text. Recordings are embedded in the binary and decoded once.
+
+use std::collections::BTreeMap;
+use std::io::Cursor;
+use std::time::Duration;
+
+use claxon::FlacReader;
+use include_dir::{Dir, include_dir};
+
+use super::catalogue::{Catalogue, CatalogueError, Part, Slot};
+use super::spoken::{self, Piece};
+use super::wording::{Fill, PHRASES, fills_of, payee_name, phrases_of};
+use crate::dialogue::prompt::Prompt;
+use crate::media::frame::SampleRate;
+use crate::media::leg::Sound;
+
+/// Rate of the masters and of everything rendered.
+pub const MASTER_RATE: SampleRate = SampleRate::HZ_16000;
+/// Between a wording and what is filled in.
+const JOINT_GAP_MS: u64 = 70;
+/// Between pieces of one number or date.
+const PIECE_GAP_MS: u64 = 25;
+/// Between digits or letters said one by one.
+const DIGIT_GAP_MS: u64 = 110;
+/// Between two sentences.
+const SENTENCE_GAP_MS: u64 = 260;
+
+static RECORDINGS: Dir<'static> = include_dir!("$CARGO_MANIFEST_DIR/prompts/en");
+
+/// All recordings and all wording.
+pub struct Bank {
+    catalogue: Catalogue,
+    clips: BTreeMap<String, Vec<i16>>,
+}
+
+impl std::fmt::Debug for Bank {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Bank({} clips)", self.clips.len())
+    }
+}
+
+/// Why the prompts can't be used: a fault of the build, never of a call.
+#[derive(Debug, thiserror::Error)]
+pub enum PromptError {
+    /// The catalogue is malformed.
+    #[error(transparent)]
+    Catalogue(#[from] CatalogueError),
+    /// A text has no recording.
+    #[error("prompt `{0}` has no recording: run `make prompts` and build again")]
+    NotRecorded(String),
+    /// A recording is no 16 kHz mono 16-bit FLAC.
+    #[error("recording `{clip}` can't be used: {why}")]
+    Recording { clip: String, why: String },
+    /// A phrase that the dialogue can ask for is not in the catalogue.
+    #[error("the prompt catalogue has no phrase `{0}`")]
+    NoPhrase(&'static str),
+}
+
+impl Bank {
+    /// Reads the catalogue, decodes every recording and checks that nothing is missing. Takes about 0.1 s and 10 MB.
+    pub fn load() -> Result<Self, PromptError> {
+        let catalogue = Catalogue::english()?;
+        if let Some(missing) = PHRASES.iter().find(|id| catalogue.phrase(id).is_none()) {
+            return Err(PromptError::NoPhrase(missing));
+        }
+        let mut clips = BTreeMap::new();
+        for id in catalogue.clips() {
+            let file = RECORDINGS.get_file(format!("{id}.flac")).ok_or_else(|| PromptError::NotRecorded(id.to_owned()))?;
+            let samples = decode(file.contents()).map_err(|why| PromptError::Recording { clip: id.to_owned(), why })?;
+            clips.insert(id.to_owned(), samples);
+        }
+        Ok(Self { catalogue, clips })
+    }
+
+    /// A prompt as sound at [`MASTER_RATE`]. `payee_clip`: a recording of the payee's name, at any rate; without one the
+    /// catalogue's is used, else the name is spelt.
+    pub fn render(&self, prompt: &Prompt, payee_clip: Option<&Sound>) -> Sound {
+        let mut track = Track::default();
+        let fills = fills_of(prompt);
+        for (n, phrase) in phrases_of(prompt).into_iter().enumerate() {
+            if n > 0 {
+                track.gap(SENTENCE_GAP_MS);
+            }
+            for part in self.catalogue.phrase(phrase).unwrap_or_default() {
+                match part {
+                    Part::Wording { clip: Some(clip), text } => {
+                        track.gap(if text.starts_with('.') { SENTENCE_GAP_MS } else { JOINT_GAP_MS });
+                        track.add(self.samples(clip));
+                    }
+                    Part::Wording { clip: None, text } => {
+                        track.gap(if text.starts_with('.') { SENTENCE_GAP_MS } else { JOINT_GAP_MS });
+                    }
+                    Part::Filled(slot) => {
+                        // "after me. {digits}", "Paid. {amount}": the wording before may end a sentence.
+                        track.gap(JOINT_GAP_MS);
+                        self.fill(&mut track, *slot, &fills, payee_clip);
+                    }
+                }
+            }
+        }
+        Sound { rate: MASTER_RATE, samples: track.samples }
+    }
+
+    /// What [`render`](Self::render) says, in words, for timelines. Of a card it holds the last four digits at most.
+    pub fn text(&self, prompt: &Prompt) -> String {
+        let fills = fills_of(prompt);
+        let said: Vec<String> = phrases_of(prompt)
+            .into_iter()
+            .map(|phrase| {
+                let parts = self.catalogue.phrase(phrase).unwrap_or_default();
+                let mut text = String::new();
+                for part in parts {
+                    match part {
+                        Part::Wording { text: wording, .. } => text.push_str(wording),
+                        Part::Filled(slot) => text.push_str(&self.words(*slot, &fills)),
+                    }
+                }
+                text
+            })
+            .collect();
+        said.join(" ")
+    }
+
+    fn samples(&self, clip: &str) -> &[i16] {
+        self.clips.get(clip).map_or(&[], Vec::as_slice)
+    }
+
+    fn pieces(&self, slot: Slot, fills: &[Fill<'_>]) -> Vec<Piece> {
+        for fill in fills {
+            match (slot, fill) {
+                (Slot::Payee, Fill::Payee(p)) => return spoken::payee(&p.name, |id| self.clips.contains_key(id)),
+                (Slot::Amount, Fill::Amount(money)) => return spoken::amount(*money),
+                (Slot::Date, Fill::Date(day)) => return spoken::date(*day).unwrap_or_default(),
+                (Slot::Last4 | Slot::Reference | Slot::Digits, Fill::Digits(of, digits)) if *of == slot => {
+                    return spoken::digits(digits);
+                }
+                (
+                    Slot::Payee | Slot::Amount | Slot::Date | Slot::Last4 | Slot::Reference | Slot::Digits,
+                    Fill::Payee(_) | Fill::Amount(_) | Fill::Date(_) | Fill::Digits(..),
+                ) => {}
+            }
+        }
+        Vec::new()
+    }
+
+    fn fill(&self, track: &mut Track, slot: Slot, fills: &[Fill<'_>], payee_clip: Option<&Sound>) {
+        if let (Slot::Payee, Some(clip)) = (slot, payee_clip) {
+            track.add(&at_master_rate(clip));
+            return;
+        }
+        for (n, piece) in self.pieces(slot, fills).iter().enumerate() {
+            match piece {
+                Piece::Pause(ms) => track.gap(*ms),
+                Piece::Clip(clip) => {
+                    if n > 0 {
+                        let one_by_one = clip.starts_with("digit") || clip.starts_with("letter");
+                        track.gap(if one_by_one { DIGIT_GAP_MS } else { PIECE_GAP_MS });
+                    }
+                    track.add(self.samples(clip));
+                }
+            }
+        }
+    }
+
+    fn words(&self, slot: Slot, fills: &[Fill<'_>]) -> String {
+        if let (Slot::Payee, Some(name)) = (slot, fills.iter().find_map(payee_name)) {
+            return name.to_owned();
+        }
+        let digit_by_digit = matches!(slot, Slot::Last4 | Slot::Reference | Slot::Digits);
+        let words: Vec<String> = self
+            .pieces(slot, fills)
+            .iter()
+            .filter_map(|piece| match piece {
+                Piece::Pause(_) => None,
+                // `digit.4` reads better as 4 than as "four,".
+                Piece::Clip(id) if digit_by_digit => id.rsplit('.').next().map(str::to_owned),
+                Piece::Clip(id) => self.catalogue.clip_text(id).map(str::to_owned),
+            })
+            .collect();
+        words.join(" ")
+    }
+}
+
+/// Samples being put together; a gap is laid only once something stands before it, and only the longest of neighbours.
+#[derive(Default)]
+struct Track {
+    samples: Vec<i16>,
+    pending_gap_ms: u64,
+}
+
+impl Track {
+    fn gap(&mut self, ms: u64) {
+        self.pending_gap_ms = self.pending_gap_ms.max(ms);
+    }
+
+    fn add(&mut self, samples: &[i16]) {
+        let gap = std::mem::take(&mut self.pending_gap_ms);
+        if samples.is_empty() {
+            self.pending_gap_ms = gap;
+            return;
+        }
+        if !self.samples.is_empty() {
+            let silence = MASTER_RATE.samples_in(Duration::from_millis(gap));
+            self.samples.resize(self.samples.len() + silence, 0);
+        }
+        self.samples.extend_from_slice(samples);
+    }
+}
+
+/// A recorded name at the masters' rate, by linear interpolation: enough for speech on its way to a telephone.
+fn at_master_rate(sound: &Sound) -> Vec<i16> {
+    if sound.rate == MASTER_RATE {
+        return sound.samples.clone();
+    }
+    let (from, to) = (u64::from(sound.rate.hz()), u64::from(MASTER_RATE.hz()));
+    let at = |i: u64| usize::try_from(i).ok().and_then(|i| sound.samples.get(i)).copied().map_or(0, i64::from);
+    let wanted = u64::try_from(sound.samples.len()).unwrap_or(0) * to / from;
+    (0..wanted)
+        .map(|i| {
+            let (whole, part) = (i * from / to, i64::try_from(i * from % to).unwrap_or(0));
+            let scale = i64::from(MASTER_RATE.hz());
+            let mixed = (at(whole) * (scale - part) + at(whole + 1) * part) / scale;
+            i16::try_from(mixed).unwrap_or(0)
+        })
+        .collect()
+}
+
+fn decode(flac: &[u8]) -> Result<Vec<i16>, String> {
+    let mut reader = FlacReader::new(Cursor::new(flac)).map_err(|e| e.to_string())?;
+    let info = reader.streaminfo();
+    if (info.sample_rate, info.channels, info.bits_per_sample) != (MASTER_RATE.hz(), 1, 16) {
+        return Err(format!(
+            "it has {} Hz, {} channels and {} bits, wanted are {} Hz, 1 and 16",
+            info.sample_rate,
+            info.channels,
+            info.bits_per_sample,
+            MASTER_RATE.hz()
+        ));
+    }
+    reader.samples().map(|s| s.map_err(|e| e.to_string()).and_then(|s| i16::try_from(s).map_err(|e| e.to_string()))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dialogue::prompt::{Again, SpokenDate, SpokenPayee};
+    use crate::ids::PayeeId;
+    use crate::money::{Currency, Money};
+    use crate::prompts::wording::every;
+
+    fn paid() -> Prompt {
+        let payee = SpokenPayee { id: PayeeId::parse("pay_1").unwrap(), name: "Riverside Electric".into() };
+        Prompt::Paid { amount: Money::new(1999, Currency::Usd).unwrap(), payee, reference: vec![4, 7, 1, 0, 5, 2] }
+    }
+
+    #[test]
+    fn every_text_has_a_recording_of_good_level_without_clipping() {
+        let bank = Bank::load().unwrap();
+        for (id, samples) in &bank.clips {
+            let peak = samples.iter().map(|s| s.unsigned_abs()).max().unwrap_or(0);
+            let rms = (samples.iter().map(|s| f64::from(*s).powi(2)).sum::<f64>() / samples.len() as f64).sqrt();
+            let seconds = MASTER_RATE.duration_of(samples.len()).as_secs_f64();
+            assert!(peak < 32_000, "{id} peaks at {peak}");
+            assert!((800.0..8_000.0).contains(&rms), "{id} has an RMS of {rms}");
+            assert!((0.1..25.0).contains(&seconds), "{id} lasts {seconds} s");
+        }
+    }
+
+    #[test]
+    fn no_recording_is_left_over() {
+        let bank = Bank::load().unwrap();
+        for file in RECORDINGS.files() {
+            let name = file.path().to_str().unwrap();
+            if let Some(id) = name.strip_suffix(".flac") {
+                assert!(bank.clips.contains_key(id), "{name} belongs to no text");
+            }
+        }
+    }
+
+    #[test]
+    fn the_recordings_were_made_from_the_texts_as_they_stand() {
+        let root = env!("CARGO_MANIFEST_DIR");
+        let out = std::process::Command::new("python3")
+            .args(["scripts/render-prompts.py", "--check"])
+            .current_dir(root)
+            .output()
+            .unwrap();
+        assert!(out.status.success(), "run `make prompts`: {}", String::from_utf8_lossy(&out.stdout));
+    }
+
+    #[test]
+    fn every_prompt_can_be_heard_and_read() {
+        let bank = Bank::load().unwrap();
+        for prompt in every::prompt() {
+            let sound = bank.render(&prompt, None);
+            assert_eq!(sound.rate, MASTER_RATE);
+            assert!(sound.samples.len() > 4_000, "{prompt:?}");
+            let text = bank.text(&prompt);
+            assert!(!text.contains(['{', '}']) && !text.contains("  ") && !text.contains("  "), "{text}");
+        }
+    }
+
+    #[test]
+    fn texts_read_as_they_are_said() {
+        let bank = Bank::load().unwrap();
+        assert_eq!(
+            bank.text(&paid()),
+            "Paid. nineteen dollars and ninety-nine cents, to Riverside Electric. Your reference is 4 7 1 0 5 2. Thank you."
+        );
+        let say = Prompt::EnrolSay { round: 2, rounds: 3, digits: vec![3, 7, 1], attempt: 1, why: Again::First };
+        assert_eq!(bank.text(&say), "Thank you. And now these. 3 7 1");
+        let again = Prompt::AskYes { attempt: 2, why: Again::Silence };
+        assert_eq!(bank.text(&again), "Sorry, I did not hear anything. Please say yes, or no.");
+        let payee = SpokenPayee { id: PayeeId::parse("pay_1").unwrap(), name: "Café 7".into() };
+        let amount = Money::new(500, Currency::Jpy).unwrap();
+        let read = Prompt::ReadRequest { amount, payee, due: Some(SpokenDate { month: 6, day: 5 }) };
+        assert_eq!(bank.text(&read), "Café 7 asks you to pay five hundred yen, due June fifth.");
+    }
+
+    #[test]
+    fn a_recording_of_the_payee_replaces_the_spelling() {
+        let bank = Bank::load().unwrap();
+        let clip = Sound { rate: SampleRate::HZ_8000, samples: vec![1234; 8_000] };
+        let sound = bank.render(&paid(), Some(&clip));
+        let played = sound.samples.iter().filter(|s| **s == 1234).count();
+        assert!((15_990..=16_050).contains(&played), "one second at 16 kHz, not {played} samples");
+    }
+
+    #[test]
+    fn what_is_no_master_is_refused() {
+        assert!(decode(b"RIFF").is_err());
+        let whole = RECORDINGS.get_file("goodbye.flac").unwrap().contents();
+        assert!(decode(whole).is_ok());
+        assert!(decode(&whole[..whole.len() / 2]).is_err());
+    }
+}

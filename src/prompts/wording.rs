@@ -1,0 +1,274 @@
+//! Which phrases of the catalogue a prompt is made of, and what it fills into them.
+
+use super::catalogue::Slot;
+use super::spoken;
+use crate::dialogue::prompt::{Again, Prompt, SpokenDate, SpokenPayee};
+use crate::money::Money;
+
+/// A value for one of a phrase's slots, borrowed from the prompt.
+#[derive(Debug)]
+pub enum Fill<'a> {
+    /// Who is paid.
+    Payee(&'a SpokenPayee),
+    /// How much.
+    Amount(Money),
+    /// When it is due.
+    Date(SpokenDate),
+    /// Digits for the slot named.
+    Digits(Slot, &'a [u8]),
+}
+
+/// Every phrase that [`phrases_of`] can name; [`Bank::load`](super::Bank::load) holds the catalogue to it.
+pub const PHRASES: [&str; 50] = [
+    "greeting",
+    "unknown_caller",
+    "no_open_request",
+    "no_usable_card",
+    "not_enrolled",
+    "one_moment",
+    "charging",
+    "declined",
+    "outcome_unknown",
+    "refused",
+    "locked_out",
+    "cancelled",
+    "person",
+    "busy",
+    "service_problem",
+    "goodbye",
+    "enrol_done",
+    "enrol_failed",
+    "read_request.with_due",
+    "read_request.without_due",
+    "read_back.all",
+    "paid.all",
+    "again.silence.second",
+    "again.silence.third",
+    "again.not_understood.second",
+    "again.not_understood.third",
+    "again.no_match.second",
+    "again.no_match.third",
+    "ask_customer_number.first",
+    "ask_customer_number.second",
+    "ask_customer_number.third",
+    "ask_card.first",
+    "ask_card.second",
+    "ask_card.third",
+    "ask_counting.first",
+    "ask_counting.second",
+    "ask_counting.third",
+    "ask_yes.first",
+    "ask_yes.second",
+    "ask_yes.third",
+    "ask_invite_code.first",
+    "ask_invite_code.second",
+    "ask_invite_code.third",
+    "ask_consent.first",
+    "ask_consent.second",
+    "ask_consent.third",
+    "enrol_say.first",
+    "enrol_say.next",
+    "enrol_say.second",
+    "enrol_say.third",
+];
+
+/// The wordings of a question: first, second, third and after.
+type Ladder = [&'static str; 3];
+
+fn ladder(steps: Ladder, attempt: u8) -> &'static str {
+    let [first, second, third] = steps;
+    match attempt {
+        0 | 1 => first,
+        2 => second,
+        3.. => third,
+    }
+}
+
+/// "Sorry, I did not hear anything." where there is cause, then the question.
+fn asked(question: Ladder, attempt: u8, why: Again) -> Vec<&'static str> {
+    let (second, third) = match why {
+        Again::First => return vec![ladder(question, attempt)],
+        Again::Silence => ("again.silence.second", "again.silence.third"),
+        Again::NotUnderstood => ("again.not_understood.second", "again.not_understood.third"),
+        Again::NoMatch => ("again.no_match.second", "again.no_match.third"),
+    };
+    // A reason without a second attempt would be a slip of the caller's; it is still worded as one.
+    let attempt = attempt.max(2);
+    vec![if attempt == 2 { second } else { third }, ladder(question, attempt)]
+}
+
+/// Which phrases of the catalogue make up a prompt, in order.
+pub fn phrases_of(prompt: &Prompt) -> Vec<&'static str> {
+    match prompt {
+        Prompt::Greeting => vec!["greeting"],
+        Prompt::AskCustomerNumber { attempt } => {
+            vec![ladder(["ask_customer_number.first", "ask_customer_number.second", "ask_customer_number.third"], *attempt)]
+        }
+        Prompt::UnknownCaller => vec!["unknown_caller"],
+        Prompt::NoOpenRequest => vec!["no_open_request"],
+        Prompt::NoUsableCard => vec!["no_usable_card"],
+        Prompt::NotEnrolled => vec!["not_enrolled"],
+        Prompt::ReadRequest { due, .. } => match due.and_then(spoken::date) {
+            Some(_) => vec!["read_request.with_due"],
+            None => vec!["read_request.without_due"],
+        },
+        Prompt::AskCard { attempt, why } => asked(["ask_card.first", "ask_card.second", "ask_card.third"], *attempt, *why),
+        Prompt::AskCounting { attempt, why } => {
+            asked(["ask_counting.first", "ask_counting.second", "ask_counting.third"], *attempt, *why)
+        }
+        Prompt::OneMoment => vec!["one_moment"],
+        Prompt::ReadBack { .. } => vec!["read_back.all"],
+        Prompt::AskYes { attempt, why } => asked(["ask_yes.first", "ask_yes.second", "ask_yes.third"], *attempt, *why),
+        Prompt::Charging => vec!["charging"],
+        Prompt::Paid { .. } => vec!["paid.all"],
+        Prompt::Declined => vec!["declined"],
+        Prompt::OutcomeUnknown => vec!["outcome_unknown"],
+        Prompt::Refused => vec!["refused"],
+        Prompt::LockedOut => vec!["locked_out"],
+        Prompt::Cancelled => vec!["cancelled"],
+        Prompt::Person => vec!["person"],
+        Prompt::Busy => vec!["busy"],
+        Prompt::ServiceProblem => vec!["service_problem"],
+        Prompt::AskInviteCode { attempt, why } => {
+            asked(["ask_invite_code.first", "ask_invite_code.second", "ask_invite_code.third"], *attempt, *why)
+        }
+        Prompt::AskConsent { attempt, why } => {
+            asked(["ask_consent.first", "ask_consent.second", "ask_consent.third"], *attempt, *why)
+        }
+        Prompt::EnrolSay { round, attempt, why, .. } => {
+            let first = if *round > 1 { "enrol_say.next" } else { "enrol_say.first" };
+            asked([first, "enrol_say.second", "enrol_say.third"], *attempt, *why)
+        }
+        Prompt::EnrolDone => vec!["enrol_done"],
+        Prompt::EnrolFailed => vec!["enrol_failed"],
+        Prompt::Goodbye => vec!["goodbye"],
+    }
+}
+
+/// What a prompt has to fill in.
+pub fn fills_of(prompt: &Prompt) -> Vec<Fill<'_>> {
+    match prompt {
+        Prompt::ReadRequest { amount, payee, due } => {
+            let mut fills = vec![Fill::Amount(*amount), Fill::Payee(payee)];
+            fills.extend(due.map(Fill::Date));
+            fills
+        }
+        Prompt::ReadBack { amount, payee, last4 } => {
+            vec![Fill::Amount(*amount), Fill::Payee(payee), Fill::Digits(Slot::Last4, last4)]
+        }
+        Prompt::Paid { amount, payee, reference } => {
+            vec![Fill::Amount(*amount), Fill::Payee(payee), Fill::Digits(Slot::Reference, reference)]
+        }
+        Prompt::EnrolSay { digits, .. } => vec![Fill::Digits(Slot::Digits, digits)],
+        Prompt::Greeting
+        | Prompt::AskCustomerNumber { .. }
+        | Prompt::UnknownCaller
+        | Prompt::NoOpenRequest
+        | Prompt::NoUsableCard
+        | Prompt::NotEnrolled
+        | Prompt::AskCard { .. }
+        | Prompt::AskCounting { .. }
+        | Prompt::OneMoment
+        | Prompt::AskYes { .. }
+        | Prompt::Charging
+        | Prompt::Declined
+        | Prompt::OutcomeUnknown
+        | Prompt::Refused
+        | Prompt::LockedOut
+        | Prompt::Cancelled
+        | Prompt::Person
+        | Prompt::Busy
+        | Prompt::ServiceProblem
+        | Prompt::AskInviteCode { .. }
+        | Prompt::AskConsent { .. }
+        | Prompt::EnrolDone
+        | Prompt::EnrolFailed
+        | Prompt::Goodbye => Vec::new(),
+    }
+}
+
+/// The name, if it is one.
+pub fn payee_name<'a>(fill: &Fill<'a>) -> Option<&'a str> {
+    match fill {
+        Fill::Payee(p) => Some(&p.name),
+        Fill::Amount(_) | Fill::Date(_) | Fill::Digits(..) => None,
+    }
+}
+
+#[cfg(test)]
+pub mod every {
+    //! Every prompt there is, for tests.
+    use super::*;
+    use crate::ids::PayeeId;
+    use crate::money::Currency;
+
+    /// All variants with all their attempts and reasons.
+    pub fn prompt() -> Vec<Prompt> {
+        let amount = Money::new(1999, Currency::Usd).unwrap();
+        let payee = SpokenPayee { id: PayeeId::parse("pay_1").unwrap(), name: "Riverside Electric".into() };
+        let due = SpokenDate { month: 6, day: 5 };
+        let mut all = vec![
+            Prompt::Greeting,
+            Prompt::UnknownCaller,
+            Prompt::NoOpenRequest,
+            Prompt::NoUsableCard,
+            Prompt::NotEnrolled,
+            Prompt::ReadRequest { amount, payee: payee.clone(), due: None },
+            Prompt::ReadRequest { amount, payee: payee.clone(), due: Some(due) },
+            Prompt::ReadRequest { amount, payee: payee.clone(), due: Some(SpokenDate { month: 13, day: 5 }) },
+            Prompt::OneMoment,
+            Prompt::ReadBack { amount, payee: payee.clone(), last4: [5, 8, 1, 6] },
+            Prompt::Charging,
+            Prompt::Paid { amount, payee, reference: vec![1, 2, 3, 4, 5, 6] },
+            Prompt::Declined,
+            Prompt::OutcomeUnknown,
+            Prompt::Refused,
+            Prompt::LockedOut,
+            Prompt::Cancelled,
+            Prompt::Person,
+            Prompt::Busy,
+            Prompt::ServiceProblem,
+            Prompt::EnrolDone,
+            Prompt::EnrolFailed,
+            Prompt::Goodbye,
+        ];
+        for attempt in [0, 1, 2, 3, 4, 255] {
+            all.push(Prompt::AskCustomerNumber { attempt });
+            for why in [Again::First, Again::Silence, Again::NotUnderstood, Again::NoMatch] {
+                all.push(Prompt::AskCard { attempt, why });
+                all.push(Prompt::AskCounting { attempt, why });
+                all.push(Prompt::AskYes { attempt, why });
+                all.push(Prompt::AskInviteCode { attempt, why });
+                all.push(Prompt::AskConsent { attempt, why });
+                for round in [1, 2, 3] {
+                    all.push(Prompt::EnrolSay { round, rounds: 3, digits: vec![3, 7, 1], attempt, why });
+                }
+            }
+        }
+        all
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn the_list_of_phrases_is_what_prompts_ask_for() {
+        let asked: BTreeSet<_> = every::prompt().iter().flat_map(phrases_of).collect();
+        assert_eq!(asked, PHRASES.into_iter().collect());
+    }
+
+    #[test]
+    fn each_attempt_and_each_reason_is_worded_differently() {
+        let card = |attempt, why| phrases_of(&Prompt::AskCard { attempt, why });
+        let mut seen = BTreeSet::new();
+        for why in [Again::Silence, Again::NotUnderstood, Again::NoMatch] {
+            assert!(seen.insert(card(2, why)) && seen.insert(card(3, why)), "{why:?}");
+            assert_eq!(card(3, why), card(9, why));
+            assert_eq!(card(1, why), card(2, why), "a reason implies a second attempt");
+        }
+        assert!(seen.insert(card(1, Again::First)));
+    }
+}
