@@ -19,7 +19,7 @@ pub enum Fill<'a> {
 }
 
 /// Every phrase that [`phrases_of`] can name; [`Bank::load`](super::Bank::load) holds the catalogue to it.
-pub const PHRASES: [&str; 50] = [
+pub const PHRASES: [&str; 51] = [
     "greeting",
     "unknown_caller",
     "no_open_request",
@@ -32,6 +32,7 @@ pub const PHRASES: [&str; 50] = [
     "refused",
     "locked_out",
     "cancelled",
+    "not_completed",
     "person",
     "busy",
     "service_problem",
@@ -126,6 +127,7 @@ pub fn phrases_of(prompt: &Prompt) -> Vec<&'static str> {
         Prompt::Refused => vec!["refused"],
         Prompt::LockedOut => vec!["locked_out"],
         Prompt::Cancelled => vec!["cancelled"],
+        Prompt::NotCompleted => vec!["not_completed"],
         Prompt::Person => vec!["person"],
         Prompt::Busy => vec!["busy"],
         Prompt::ServiceProblem => vec!["service_problem"],
@@ -176,6 +178,7 @@ pub fn fills_of(prompt: &Prompt) -> Vec<Fill<'_>> {
         | Prompt::Refused
         | Prompt::LockedOut
         | Prompt::Cancelled
+        | Prompt::NotCompleted
         | Prompt::Person
         | Prompt::Busy
         | Prompt::ServiceProblem
@@ -225,6 +228,7 @@ pub mod every {
             Prompt::Refused,
             Prompt::LockedOut,
             Prompt::Cancelled,
+            Prompt::NotCompleted,
             Prompt::Person,
             Prompt::Busy,
             Prompt::ServiceProblem,
