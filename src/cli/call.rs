@@ -1,13 +1,171 @@
-//! `voicepay call`.
+//! `voicepay call`: the built-in softphone, playing a script over real SIP and RTP.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::Context;
 use super::exit::{CliError, CliResult, Exit};
+use crate::media::leg::LegEnd;
+use crate::media::wav;
+use crate::phone::{PhoneEnd, PhoneEvent, PhoneEventKind, PhoneReport, Script, ScriptError, run_script};
+use crate::sip::{DialError, DialOptions, dial};
 
-/// (furnished by its room's owner)
+/// Place a call with the built-in softphone.
 #[derive(Debug, clap::Args)]
-pub struct CallArgs {}
+#[command(
+    after_help = "Examples:\n  voicepay call sip:pay@127.0.0.1:5060 --script pay.toml --from +447700900123\n  voicepay call sip:pay@127.0.0.1 --script pay.toml --record heard.wav --json\n\nA script is a list of steps, one [[step]] table each:\n  [[step]]\n  wait_prompt = 700      # until the other side has spoken and then been silent for 700 ms\n  timeout_ms = 20000     # a step fails after 60 s unless it says so itself\n  [[step]]\n  say = \"number.wav\"     # beside the script; `text` names it in the timeline, `barge_in = 500` talks over a prompt\n  [[step]]\n  keys = \"1234#\"\n  [[step]]\n  wait_ms = 300\n  [[step]]\n  wait_hang_up = true    # or: hang_up = true\n\nThe exit code is 0 if every step was done, else 19."
+)]
+pub struct CallArgs {
+    /// Whom to call: sip:USER@HOST or sip:USER@HOST:PORT.
+    uri: String,
+    /// What to say and press, and when.
+    #[arg(long, value_name = "FILE")]
+    script: PathBuf,
+    /// The number to call from.
+    #[arg(long, value_name = "NUMBER", default_value = "anonymous")]
+    from: String,
+    /// Also assert this number (P-Asserted-Identity), as a trusted trunk would; believed only if we are in `sip.trusted_peers`.
+    #[arg(long, value_name = "NUMBER")]
+    assert: Option<String>,
+    /// Write what was heard to a WAV file.
+    #[arg(long, value_name = "OUT.WAV")]
+    record: Option<PathBuf>,
+    /// How long the other side may take to answer, in seconds.
+    #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=600))]
+    answer_within: u64,
+}
 
 /// Runs it.
-pub fn run(_args: CallArgs, _ctx: &Context) -> CliResult {
-    Err(CliError::new(Exit::Unexpected, "this command is not built yet"))
+pub fn run(args: CallArgs, ctx: &Context) -> CliResult {
+    let script = Script::load(&args.script).map_err(|e| CliError::new(script_exit(&e), e))?;
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|e| CliError::new(Exit::Unexpected, e))?;
+    let report = runtime.block_on(call(&args, &script, ctx))?;
+    if let Some(path) = &args.record {
+        save(path, &report)?;
+    }
+    ctx.answer(&summary(&report), &sentence(&report));
+    match &report.failure {
+        None => Ok(()),
+        Some(failure) => Err(CliError::new(Exit::Call, format!("the call did not go as the script says: {failure}"))),
+    }
+}
+
+async fn call(args: &CallArgs, script: &Script, ctx: &Context) -> Result<PhoneReport, CliError> {
+    let options = DialOptions {
+        asserted_identity: args.assert.clone(),
+        timeout: Duration::from_secs(args.answer_within),
+        ..DialOptions::new(&args.uri, &args.from)
+    };
+    let leg = dial(options).await.map_err(|e| {
+        let exit = match e {
+            DialError::Target { .. }
+            | DialError::Refused { .. }
+            | DialError::NoAnswer(_)
+            | DialError::Answer(_)
+            | DialError::Failed(_) => Exit::Call,
+            DialError::Bind(_) => Exit::Port,
+        };
+        CliError::new(exit, e)
+    })?;
+    let report = run_script(leg, script, |event| ctx.answer(&event_json(&event), &event_text(&event))).await;
+    // The last BYE and its answer are the dialler's to see through; the process must not end before them.
+    tokio::time::sleep(Duration::from_millis(GOODBYE_MS)).await;
+    Ok(report)
+}
+
+/// What a BYE needs on any network that carries speech.
+const GOODBYE_MS: u64 = 300;
+
+fn script_exit(error: &ScriptError) -> Exit {
+    match error {
+        ScriptError::Step { key: "say", .. } => Exit::Audio,
+        ScriptError::Step { .. }
+        | ScriptError::Unreadable { .. }
+        | ScriptError::TooLong { .. }
+        | ScriptError::Malformed { .. }
+        | ScriptError::Count { .. } => Exit::Config,
+    }
+}
+
+fn save(path: &Path, report: &PhoneReport) -> CliResult {
+    wav::write_wav(path, &report.received).map_err(|e| CliError::new(Exit::Audio, e))
+}
+
+fn event_text(event: &PhoneEvent) -> String {
+    let what = match &event.kind {
+        PhoneEventKind::Step { step, what } => format!("step {step}: {what}"),
+        PhoneEventKind::HeardSpeech => "they speak".to_owned(),
+        PhoneEventKind::HeardSilence { spoke } => format!("they have spoken for {:.1} s", spoke.as_secs_f32()),
+        PhoneEventKind::Saying { label, lasting } => format!("we say: {label} ({:.1} s)", lasting.as_secs_f32()),
+        PhoneEventKind::Said { completed: true } => "we have spoken".to_owned(),
+        PhoneEventKind::Said { completed: false } => "we were cut off".to_owned(),
+        PhoneEventKind::Keys { count } => format!("we press {count} keys"),
+        PhoneEventKind::Ended(end) => end_text(*end).to_owned(),
+    };
+    format!("{:>8.2} s  {what}", event.at.as_secs_f32())
+}
+
+fn event_json(event: &PhoneEvent) -> serde_json::Value {
+    let at_ms = millis(event.at);
+    match &event.kind {
+        PhoneEventKind::Step { step, what } => serde_json::json!({ "at_ms": at_ms, "event": "step", "step": step, "what": what }),
+        PhoneEventKind::HeardSpeech => serde_json::json!({ "at_ms": at_ms, "event": "heard_speech" }),
+        PhoneEventKind::HeardSilence { spoke } => {
+            serde_json::json!({ "at_ms": at_ms, "event": "heard_silence", "spoke_ms": millis(*spoke) })
+        }
+        PhoneEventKind::Saying { label, lasting } => {
+            serde_json::json!({ "at_ms": at_ms, "event": "saying", "label": label, "lasting_ms": millis(*lasting) })
+        }
+        PhoneEventKind::Said { completed } => serde_json::json!({ "at_ms": at_ms, "event": "said", "completed": completed }),
+        PhoneEventKind::Keys { count } => serde_json::json!({ "at_ms": at_ms, "event": "keys", "count": count }),
+        PhoneEventKind::Ended(end) => serde_json::json!({ "at_ms": at_ms, "event": "ended", "by": end_word(*end) }),
+    }
+}
+
+fn summary(report: &PhoneReport) -> serde_json::Value {
+    serde_json::json!({
+        "event": "report",
+        "ended_by": end_word(report.ended_by),
+        "steps_done": report.steps_done,
+        "steps": report.steps,
+        "failure": report.failure.as_ref().map(ToString::to_string),
+        "duration_ms": millis(report.duration),
+        "heard_speech_ms": millis(report.heard_speech),
+    })
+}
+
+fn sentence(report: &PhoneReport) -> String {
+    format!(
+        "{} of {} steps done in {:.1} s; {}; they spoke for {:.1} s in all",
+        report.steps_done,
+        report.steps,
+        report.duration.as_secs_f32(),
+        end_text(report.ended_by),
+        report.heard_speech.as_secs_f32()
+    )
+}
+
+fn end_text(end: PhoneEnd) -> &'static str {
+    match end {
+        PhoneEnd::Us => "we hung up",
+        PhoneEnd::Far(LegEnd::Caller) => "they hung up",
+        PhoneEnd::Far(LegEnd::Abandoned) => "the call was given up",
+        PhoneEnd::Far(LegEnd::MediaTimeout) => "nothing more was heard from them",
+        PhoneEnd::Far(LegEnd::Failed) => "the line failed",
+    }
+}
+
+fn end_word(end: PhoneEnd) -> &'static str {
+    match end {
+        PhoneEnd::Us => "us",
+        PhoneEnd::Far(LegEnd::Caller) => "them",
+        PhoneEnd::Far(LegEnd::Abandoned) => "abandoned",
+        PhoneEnd::Far(LegEnd::MediaTimeout) => "media_timeout",
+        PhoneEnd::Far(LegEnd::Failed) => "failed",
+    }
+}
+
+fn millis(d: Duration) -> u64 {
+    u64::try_from(d.as_millis()).unwrap_or(u64::MAX)
 }

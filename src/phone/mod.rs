@@ -1,5 +1,6 @@
 //! Our own softphone: a script (`script`) played on a leg (`run`), over SIP or in process, as a patient caller would.
 
+pub mod hearing; // speech or silence
 pub mod run; // plays a script on a leg
 pub mod script; // what to do, from TOML
 

@@ -1,9 +1,16 @@
 //! Plays a script on a leg. It hears like a person: by how loud the line is, not by what the other side's program does.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use super::script::Script;
-use crate::media::leg::{Leg, LegEnd, Sound};
+use tokio::time::Instant;
+
+use super::hearing::{Heard, Hearing};
+use super::script::{Action, Script};
+use crate::media::leg::{Key, Leg, LegCommand, LegEnd, LegEvent, Sound};
+
+/// How long the line may take to go down after we have hung up.
+pub const HANG_UP_WAIT_MS: u64 = 5_000;
 
 /// What happens, for a timeline.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,7 +76,7 @@ pub struct PhoneReport {
     pub duration: Duration,
     /// How long the other side spoke in all.
     pub heard_speech: Duration,
-    /// What was heard, from the first moment on, with gaps filled; at most `RECORDING_LIMIT_S`.
+    /// What was heard, from the first moment on, with gaps filled; at most `hearing::RECORDING_LIMIT_S`.
     pub received: Sound,
 }
 
@@ -81,16 +88,232 @@ impl PhoneReport {
 }
 
 /// Plays `script`, telling `observer` what happens. Returns when the call is over.
-pub async fn run_script(leg: Leg, script: &Script, mut observer: impl FnMut(PhoneEvent)) -> PhoneReport {
+pub async fn run_script(leg: Leg, script: &Script, observer: impl FnMut(PhoneEvent)) -> PhoneReport {
     let rate = leg.info.rate;
-    observer(PhoneEvent { at: Duration::ZERO, kind: PhoneEventKind::Ended(PhoneEnd::Us) });
-    PhoneReport {
-        ended_by: PhoneEnd::Us,
-        steps_done: 0,
-        steps: script.steps.len(),
-        failure: None,
-        duration: Duration::ZERO,
-        heard_speech: Duration::ZERO,
-        received: Sound { rate, samples: Vec::new() },
+    let start = Instant::now();
+    let mut phone =
+        Phone { leg, start, hearing: Hearing::new(rate, start), observer, ended: None, finished: Vec::new(), plays: 0 };
+    let mut failure = None;
+    let mut steps_done = 0;
+    for (i, step) in script.steps.iter().enumerate() {
+        let what = step.action.describe();
+        phone.tell(PhoneEventKind::Step { step: i + 1, what: what.clone() });
+        let done = match tokio::time::timeout(step.timeout, phone.act(&step.action)).await {
+            Ok(done) => done,
+            Err(_elapsed) => Err(format!("not done within {} ms", step.timeout.as_millis())),
+        };
+        match done {
+            Ok(()) => steps_done += 1,
+            Err(problem) => {
+                failure = Some(StepFailure { step: i + 1, what, problem });
+                break;
+            }
+        }
+        // A hang-up that the script did not wait for: whatever steps remain can't be done.
+        if phone.ended.is_some() && i + 1 < script.steps.len() {
+            let next = script.steps.get(i + 1).map(|s| s.action.describe()).unwrap_or_default();
+            if script.steps.get(i + 1).is_some_and(|s| matches!(s.action, Action::WaitHangUp | Action::HangUp)) {
+                continue;
+            }
+            failure = Some(StepFailure { step: i + 2, what: next, problem: phone.why_ended() });
+            break;
+        }
+    }
+    phone.hang_up().await;
+    let ended_by = phone.ended.unwrap_or(PhoneEnd::Us);
+    phone.hearing.until(Instant::now());
+    let duration = start.elapsed();
+    let Phone { hearing, .. } = phone;
+    let (received, heard_speech) = hearing.into_recording();
+    PhoneReport { ended_by, steps_done, steps: script.steps.len(), failure, duration, heard_speech, received }
+}
+
+struct Phone<F> {
+    leg: Leg,
+    start: Instant,
+    hearing: Hearing,
+    observer: F,
+    ended: Option<PhoneEnd>,
+    /// Sounds that have been played to their end or stopped since anybody looked.
+    finished: Vec<(u64, bool)>,
+    plays: u64,
+}
+
+impl<F: FnMut(PhoneEvent)> Phone<F> {
+    fn tell(&mut self, kind: PhoneEventKind) {
+        (self.observer)(PhoneEvent { at: self.start.elapsed(), kind });
+    }
+
+    fn why_ended(&self) -> String {
+        match self.ended {
+            Some(PhoneEnd::Us) | None => "we have hung up".to_owned(),
+            Some(PhoneEnd::Far(LegEnd::Caller)) => "the other side hung up".to_owned(),
+            Some(PhoneEnd::Far(LegEnd::Abandoned)) => "the call was never connected".to_owned(),
+            Some(PhoneEnd::Far(LegEnd::MediaTimeout)) => "nothing more was heard from the other side".to_owned(),
+            Some(PhoneEnd::Far(LegEnd::Failed)) => "the line failed".to_owned(),
+        }
+    }
+
+    /// Does one step. Dropped when its time is over.
+    async fn act(&mut self, action: &Action) -> Result<(), String> {
+        match action {
+            Action::WaitPrompt { silence } => {
+                self.hearing.forget();
+                self.listen_until(|h, now| h.spoke_and_stopped(now, *silence)).await
+            }
+            Action::Wait(duration) => {
+                let end = Instant::now() + *duration;
+                self.listen_until(|_, now| (now >= end).then_some(()).ok_or(Some(end))).await
+            }
+            Action::Say { audio, label, barge_in } => {
+                if let Some(after) = barge_in {
+                    self.hearing.forget();
+                    self.listen_until(|h, now| h.speaking_for(now, *after)).await?;
+                }
+                self.say(audio, label).await
+            }
+            Action::Keys(keys) => self.press(keys).await,
+            Action::WaitHangUp => {
+                while self.ended.is_none() {
+                    self.hear_next(None).await;
+                }
+                match self.ended {
+                    Some(PhoneEnd::Far(LegEnd::Caller)) => Ok(()),
+                    Some(_) | None => Err(self.why_ended()),
+                }
+            }
+            Action::HangUp => {
+                self.hang_up().await;
+                Ok(())
+            }
+        }
+    }
+
+    /// Listens until `done` says so; its error is when to look again if nothing is heard.
+    async fn listen_until(&mut self, done: impl Fn(&Hearing, Instant) -> Result<(), Option<Instant>>) -> Result<(), String> {
+        loop {
+            match done(&self.hearing, Instant::now()) {
+                Ok(()) => return Ok(()),
+                Err(_) if self.ended.is_some() => return Err(self.why_ended()),
+                Err(look_again) => self.hear_next(look_again).await,
+            }
+        }
+    }
+
+    async fn say(&mut self, audio: &Arc<Sound>, label: &str) -> Result<(), String> {
+        self.plays += 1;
+        let id = self.plays;
+        let lasting = audio.rate.duration_of(audio.samples.len());
+        self.command(LegCommand::Play { id, audio: audio.clone() }).await?;
+        self.tell(PhoneEventKind::Saying { label: label.to_owned(), lasting });
+        let completed = loop {
+            if let Some((_, completed)) = self.finished.iter().find(|(played, _)| *played == id) {
+                break *completed;
+            }
+            if self.ended.is_some() {
+                return Err(self.why_ended());
+            }
+            self.hear_next(None).await;
+        };
+        self.finished.clear();
+        self.tell(PhoneEventKind::Said { completed });
+        if completed { Ok(()) } else { Err("it was not played to its end".to_owned()) }
+    }
+
+    async fn press(&mut self, keys: &[Key]) -> Result<(), String> {
+        self.tell(PhoneEventKind::Keys { count: keys.len() });
+        for key in keys {
+            self.command(LegCommand::SendKey(*key)).await?;
+        }
+        // Media presses them one after another; whoever waits next waits for what comes back.
+        Ok(())
+    }
+
+    /// Commands go through a short queue: meanwhile we go on hearing, or both sides could wait for each other.
+    async fn command(&mut self, command: LegCommand) -> Result<(), String> {
+        loop {
+            if self.ended.is_some() {
+                return Err(self.why_ended());
+            }
+            let commands = self.leg.commands.clone();
+            let event = tokio::select! {
+                biased;
+                place = commands.reserve() => {
+                    return match place {
+                        Ok(place) => {
+                            place.send(command);
+                            Ok(())
+                        }
+                        Err(_closed) => Err(self.why_ended()),
+                    };
+                }
+                event = self.leg.events.recv() => event,
+            };
+            self.heard(event);
+        }
+    }
+
+    /// The next thing from the line, or nothing by `deadline`.
+    async fn hear_next(&mut self, deadline: Option<Instant>) {
+        let event = match deadline {
+            Some(at) => match tokio::time::timeout_at(at, self.leg.events.recv()).await {
+                Ok(event) => event,
+                Err(_elapsed) => {
+                    let heard = self.hearing.until(Instant::now());
+                    return self.tell_heard(heard);
+                }
+            },
+            None => self.leg.events.recv().await,
+        };
+        self.heard(event);
+    }
+
+    fn heard(&mut self, event: Option<LegEvent>) {
+        match event {
+            Some(LegEvent::Frame(frame)) => {
+                let heard = self.hearing.frame(Instant::now(), &frame);
+                self.tell_heard(heard);
+            }
+            // Keys from the other side mean nothing to a caller.
+            Some(LegEvent::Key(_)) => {}
+            Some(LegEvent::PlayEnded { id, completed }) => self.finished.push((id, completed)),
+            Some(LegEvent::Ended(end)) => self.end(PhoneEnd::Far(end)),
+            // Closed without a word: the line is gone. After our own hang-up, `ended` is set already.
+            None => self.end(PhoneEnd::Far(LegEnd::Failed)),
+        }
+    }
+
+    fn tell_heard(&mut self, heard: Option<Heard>) {
+        match heard {
+            Some(Heard::Speech) => self.tell(PhoneEventKind::HeardSpeech),
+            Some(Heard::Silence { spoke }) => self.tell(PhoneEventKind::HeardSilence { spoke }),
+            None => {}
+        }
+    }
+
+    fn end(&mut self, end: PhoneEnd) {
+        if self.ended.is_none() {
+            self.ended = Some(end);
+            self.tell(PhoneEventKind::Ended(end));
+        }
+    }
+
+    async fn hang_up(&mut self) {
+        if self.ended.is_some() {
+            return;
+        }
+        let gone = self.command(LegCommand::HangUp).await;
+        // The other side may have been quicker: what is still in the queue tells.
+        let drained = async {
+            while self.ended.is_none() {
+                match self.leg.events.recv().await {
+                    None => break,
+                    Some(LegEvent::Ended(end)) => self.end(PhoneEnd::Far(end)),
+                    Some(_late) => {}
+                }
+            }
+        };
+        let _at_last = tokio::time::timeout(Duration::from_millis(HANG_UP_WAIT_MS), drained).await;
+        self.end(if gone.is_ok() { PhoneEnd::Us } else { PhoneEnd::Far(LegEnd::Failed) });
     }
 }

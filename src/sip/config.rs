@@ -27,6 +27,8 @@ pub struct SipConfig {
     pub busy_retry_after_s: u32,
     /// What we call ourselves in User-Agent and Server.
     pub user_agent: String,
+    /// How long it rings before we answer, in milliseconds.
+    pub ring_ms: u64,
     /// RFC 3261's T1, the round trip that retransmissions start from, in milliseconds. An answer that isn't
     /// acknowledged within 64 times this (32 s) ends its call.
     pub t1_ms: u64,
@@ -41,6 +43,7 @@ impl Default for SipConfig {
             max_calls: 32,
             busy_retry_after_s: 30,
             user_agent: concat!("voicepay/", env!("CARGO_PKG_VERSION")).to_owned(),
+            ring_ms: 0,
             t1_ms: 500,
         }
     }

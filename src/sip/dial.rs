@@ -3,9 +3,32 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use tokio::net::UdpSocket;
+use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
+
+use super::conduct::{Agreement, address_towards, conduct};
+use super::gate;
 use super::headers::Headers;
+use super::rsip::{Rsip, StackOptions};
+use super::sdp::{self, LocalAudio};
+use super::signalling::{Call, CallEvent, Outgoing, Over, Signalling, StackError};
+use crate::clock::{Entropy, SystemEntropy};
 use crate::media::config::MediaConfig;
-use crate::media::leg::Leg;
+use crate::media::frame::SampleRate;
+use crate::media::leg::{self, CallerClaim, Leg, LegInfo};
+use crate::media::rtp_session::{self, SessionSetup};
+
+/// Where SIP is heard unless the URI says otherwise.
+const DEFAULT_PORT: u16 = 5060;
+/// RFC 3261's T1.
+const T1_MS: u64 = 500;
+/// How long the socket stays after a call, for what the other side repeats.
+const LINGER_MS: u64 = 2_000;
+/// How long a call that was given up may take to end properly.
+const GIVE_UP_MS: u64 = 5_000;
+/// What our softphone calls itself.
+const USER_AGENT: &str = concat!("voicepay-phone/", env!("CARGO_PKG_VERSION"));
 
 /// Whom to call, as whom, from where.
 #[derive(Clone, Debug)]
@@ -77,5 +100,233 @@ pub enum DialError {
 /// Calls and waits for the answer. The leg ends the call when it hangs up or is dropped. Dropping this future gives the
 /// call up (CANCEL).
 pub async fn dial(options: DialOptions) -> Result<Leg, DialError> {
-    Err(DialError::Failed(format!("dialling {} is not built yet", options.target)))
+    let target = Target::parse(&options.target)?;
+    let destination = target.resolve().await?;
+    let bind = |e: std::io::Error| DialError::Bind(e.to_string());
+    let local = match options.local {
+        Some(local) => local,
+        None => SocketAddr::new(address_towards(destination).await.map_err(bind)?, 0),
+    };
+    let gate = gate::bind(local).await.map_err(|e| DialError::Bind(format!("UDP {local}: {e}")))?;
+    let entropy = SystemEntropy;
+    let socket = rtp_session::bind_port(&options.media, &entropy).await.map_err(|e| DialError::Bind(e.to_string()))?;
+    let media_address = match options.media.advertised_address {
+        Some(address) => address,
+        None if options.media.bind_address.is_unspecified() => address_towards(destination).await.map_err(bind)?,
+        None => options.media.bind_address,
+    };
+    let audio = LocalAudio {
+        address: media_address,
+        port: socket.local_addr().map_err(bind)?.port(),
+        session_id: u32::from_le_bytes((&entropy as &dyn Entropy).bytes()),
+        version: 1,
+    };
+    let failed = |e: StackError| DialError::Failed(e.0);
+    let stack_options =
+        StackOptions { user_agent: USER_AGENT.to_owned(), t1: Duration::from_millis(T1_MS), public_address: None };
+    let mut stack = Rsip::start(gate, stack_options, CancellationToken::new()).await.map_err(failed)?;
+    let contact = match stack.local_addr().ip() {
+        any if any.is_unspecified() => address_towards(destination).await.map_err(bind)?,
+        address => address,
+    };
+    let host = if contact.is_ipv6() { format!("[{contact}]") } else { contact.to_string() };
+    let mut headers = options.headers.clone();
+    if let Some(identity) = &options.asserted_identity {
+        headers.push("P-Asserted-Identity", format!("<sip:{}@{host}>", escape(identity)));
+    }
+    let outgoing = Outgoing {
+        target: options.target.trim().to_owned(),
+        destination,
+        from: format!("sip:{}@{host}", escape(&options.from)),
+        contact,
+        headers,
+        offer: sdp::offer(&audio),
+    };
+    let call = stack.invite(outgoing).await.map_err(failed)?;
+    let info = LegInfo {
+        protocol_id: String::new(), // the stack names it; nobody on this side asks
+        caller: CallerClaim::Unverified(options.from.clone()),
+        called: target.user.clone(),
+        peer: destination.ip().to_string(),
+        rate: SampleRate::HZ_8000,
+        codec: "PCMU",
+    };
+    let (reply, replied) = oneshot::channel();
+    let dialled = Dialled { call, socket, audio, info, media: options.media, timeout: options.timeout };
+    tokio::spawn(async move {
+        dialled.run(reply).await;
+        // The other side may repeat its BYE: somebody should still be here.
+        tokio::time::sleep(Duration::from_millis(LINGER_MS)).await;
+        drop(stack);
+    });
+    replied.await.unwrap_or_else(|_| Err(DialError::Failed("the call's task is gone".to_owned())))
+}
+
+/// A call that has been placed; a task of its own, so that it can still be given up when nobody waits any more.
+struct Dialled {
+    call: Box<dyn Call>,
+    socket: UdpSocket,
+    audio: LocalAudio,
+    info: LegInfo,
+    media: MediaConfig,
+    timeout: Duration,
+}
+
+impl Dialled {
+    async fn run(mut self, mut reply: oneshot::Sender<Result<Leg, DialError>>) {
+        let answer = tokio::select! {
+            () = reply.closed() => Err(None),
+            () = tokio::time::sleep(self.timeout) => Err(Some(DialError::NoAnswer(self.timeout))),
+            answered = answered(&mut self.call) => answered.map_err(Some),
+        };
+        let agreed = match answer {
+            Ok(body) => sdp::parse(&body).and_then(|a| sdp::agreed(&a)).map_err(|e| Some(e.into())),
+            Err(error) => Err(error),
+        };
+        let remote = match agreed {
+            Ok(remote) => remote,
+            Err(error) => {
+                if let Some(error) = error {
+                    let _gone = reply.send(Err(error));
+                }
+                return give_up(&mut self.call).await;
+            }
+        };
+        let agreement = Agreement { local: self.audio, remote };
+        let (leg, far) = leg::pair(self.info);
+        let setup = SessionSetup {
+            socket: self.socket,
+            remote: agreement.destination(),
+            media: agreement.media(),
+            far,
+            stop: CancellationToken::new(),
+        };
+        let session = rtp_session::start(&self.media, setup, &SystemEntropy);
+        // If nobody waits any more, the leg is dropped, and that hangs up.
+        let _gone = reply.send(Ok(leg));
+        conduct(&mut self.call, session, agreement, true).await;
+    }
+}
+
+async fn answered(call: &mut Box<dyn Call>) -> Result<Vec<u8>, DialError> {
+    loop {
+        match call.next().await {
+            CallEvent::Progress(status) => tracing::debug!(status, "the call proceeds"),
+            CallEvent::Answered(body) => return Ok(body),
+            CallEvent::Acknowledged(_) | CallEvent::Reoffer { .. } => {}
+            CallEvent::Over(Over::Refused { status, reason }) => return Err(DialError::Refused { status, reason }),
+            CallEvent::Over(Over::Failed(why)) => return Err(DialError::Failed(why)),
+            CallEvent::Over(Over::Bye | Over::Cancelled | Over::NotAcknowledged | Over::Ours) => {
+                return Err(DialError::Failed("it ended before it was answered".to_owned()));
+            }
+        }
+    }
+}
+
+/// CANCEL or BYE, and a little time for them to do their work.
+async fn give_up(call: &mut Box<dyn Call>) {
+    let goodbye = async {
+        call.hang_up().await;
+        while !matches!(call.next().await, CallEvent::Over(_)) {}
+    };
+    let _best_effort = tokio::time::timeout(Duration::from_millis(GIVE_UP_MS), goodbye).await;
+}
+
+/// A SIP URI taken apart.
+struct Target {
+    given: String,
+    user: String,
+    host: String,
+    port: u16,
+}
+
+impl Target {
+    fn parse(given: &str) -> Result<Self, DialError> {
+        let wrong = |problem: &str| DialError::Target { given: given.chars().take(100).collect(), problem: problem.to_owned() };
+        let text = given.trim();
+        if text.chars().any(|c| c.is_control() || c.is_whitespace() || "<>\"".contains(c)) {
+            return Err(wrong("it holds blanks, brackets or quotes"));
+        }
+        let rest = match text.split_once(':') {
+            Some((scheme, rest)) if scheme.eq_ignore_ascii_case("sip") => rest,
+            Some((scheme, _)) if scheme.eq_ignore_ascii_case("sips") => return Err(wrong("this release has no TLS, only sip:")),
+            Some(_) | None => return Err(wrong("it does not begin with sip:")),
+        };
+        let rest = rest.split([';', '?']).next().unwrap_or(rest);
+        let (user, host_port) = rest.rsplit_once('@').unwrap_or(("", rest));
+        let (host, port) = match host_port.strip_prefix('[') {
+            Some(v6) => {
+                let (host, after) = v6.split_once(']').ok_or_else(|| wrong("the bracket of an IPv6 address is not closed"))?;
+                (host, after.strip_prefix(':'))
+            }
+            None => match host_port.split_once(':') {
+                Some((host, port)) => (host, Some(port)),
+                None => (host_port, None),
+            },
+        };
+        if host.is_empty() {
+            return Err(wrong("it names no host"));
+        }
+        let port = match port {
+            None => DEFAULT_PORT,
+            Some(p) => p.parse().ok().filter(|p| *p != 0).ok_or_else(|| wrong("its port is not a number from 1 to 65535"))?,
+        };
+        Ok(Self { given: given.to_owned(), user: user.to_owned(), host: host.to_owned(), port })
+    }
+
+    async fn resolve(&self) -> Result<SocketAddr, DialError> {
+        let wrong = |problem: String| DialError::Target { given: self.given.clone(), problem };
+        let mut found = tokio::net::lookup_host((self.host.as_str(), self.port))
+            .await
+            .map_err(|e| wrong(format!("its host can't be found ({e})")))?;
+        found.next().ok_or_else(|| wrong("its host has no address".to_owned()))
+    }
+}
+
+/// A user part as RFC 3261 section 25.1 lets it be written.
+fn escape(user: &str) -> String {
+    let mut out = String::new();
+    for b in user.bytes() {
+        if b.is_ascii_alphanumeric() || b"-_.!~*'()&=+$,/".contains(&b) {
+            out.push(char::from(b));
+        } else {
+            out.push_str(&format!("%{b:02X}"));
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn targets_are_taken_apart() {
+        let t = Target::parse("sip:pay@192.0.2.1:5070;transport=udp").unwrap();
+        assert_eq!((t.user.as_str(), t.host.as_str(), t.port), ("pay", "192.0.2.1", 5070));
+        let t = Target::parse("SIP:[2001:db8::1]").unwrap();
+        assert_eq!((t.user.as_str(), t.host.as_str(), t.port), ("", "2001:db8::1", 5060));
+        for bad in [
+            "",
+            "pay@host",
+            "sips:pay@host",
+            "tel:+44",
+            "sip:",
+            "sip:a@",
+            "sip:a@h:0",
+            "sip:a@h:x",
+            "sip:a b@h",
+            "sip:<a@h>",
+            "sip:a@[::1",
+        ] {
+            let error = Target::parse(bad).err().unwrap().to_string();
+            assert!(error.contains("sip:USER@HOST"), "{bad}: {error}");
+        }
+    }
+
+    #[test]
+    fn user_parts_cannot_break_out() {
+        assert_eq!(escape("+442079460958"), "+442079460958");
+        assert_eq!(escape("a@b>\r\nX: y"), "a%40b%3E%0D%0AX%3A%20y");
+    }
 }

@@ -5,27 +5,21 @@
 
 use std::net::SocketAddr;
 
-use tokio::sync::mpsc;
-use tokio_util::sync::CancellationToken;
-
-use crate::media::config::MediaConfig;
-use crate::media::leg::Leg;
-
 pub mod config; // the section `[sip]`
 pub mod dial; // calling somebody
 pub mod headers; // header fields
 pub mod identity; // PURE: who calls
 pub mod sdp; // PURE: offer and answer
+pub mod server; // taking calls
+pub mod signalling; // what we need of a SIP stack
+
+mod conduct; // a call between its answer and its end
+mod gate; // the socket below the stack
+mod rsip; // the stack
 
 pub use config::SipConfig;
 pub use dial::{DialError, DialOptions, dial};
-
-/// What a running listener tells.
-#[derive(Debug)]
-pub struct Listener {
-    /// Where it hears, with the real port when the configured one was 0.
-    pub local_addr: SocketAddr,
-}
+pub use server::{Listener, listen};
 
 /// Why no calls can be taken.
 #[derive(Debug, thiserror::Error)]
@@ -41,15 +35,4 @@ pub enum SipError {
     /// The stack would not start.
     #[error("the SIP stack did not start: {0}")]
     Stack(String),
-}
-
-/// Takes calls until `shutdown`. Each accepted call arrives in `legs`; when that is full, callers get 503.
-pub async fn listen(
-    config: SipConfig,
-    media: MediaConfig,
-    legs: mpsc::Sender<Leg>,
-    shutdown: CancellationToken,
-) -> Result<Listener, SipError> {
-    let _to_come = (media, legs, shutdown);
-    Ok(Listener { local_addr: config.listen })
 }

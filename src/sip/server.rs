@@ -1,0 +1,230 @@
+//! Taking calls: who may come in, what they are answered, and the leg that the rest of the house gets.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::UdpSocket;
+use tokio::sync::mpsc::OwnedPermit;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use super::conduct::{Agreement, address_towards, conduct, refusal};
+use super::config::SipConfig;
+use super::identity::{caller_claim, user_of_uri};
+use super::rsip::{Rsip, StackOptions};
+use super::sdp::{self, LocalAudio, Session};
+use super::signalling::{Call, CallEvent, Invitation, Invite, Refusal, Signalling, StackError};
+use super::{SipError, gate};
+use crate::clock::{Entropy, SystemEntropy};
+use crate::media::config::MediaConfig;
+use crate::media::frame::SampleRate;
+use crate::media::leg::{self, Leg, LegInfo};
+use crate::media::rtp_session::{self, RtpSession, SessionSetup};
+
+/// How long calls may take to say goodbye when the service stops.
+const SHUTDOWN_GRACE_MS: u64 = 2_000;
+
+/// What a running listener tells.
+#[derive(Debug)]
+pub struct Listener {
+    /// Where it hears, with the real port when the configured one was 0.
+    pub local_addr: SocketAddr,
+}
+
+/// Takes calls until `shutdown`, which also ends the calls that are up. Each accepted call arrives in `legs`; while that
+/// is full, callers get 503.
+pub async fn listen(
+    config: SipConfig,
+    media: MediaConfig,
+    legs: mpsc::Sender<Leg>,
+    shutdown: CancellationToken,
+) -> Result<Listener, SipError> {
+    let gate = gate::bind(config.listen).await.map_err(|source| SipError::Bind { address: config.listen, source })?;
+    let options = StackOptions { user_agent: config.user_agent.clone(), t1: config.t1(), public_address: config.public_address };
+    // The stack outlives `shutdown` by the goodbyes.
+    let stack = Rsip::start(gate, options, CancellationToken::new()).await.map_err(|e| SipError::Stack(e.0))?;
+    let local_addr = stack.local_addr();
+    let server = Arc::new(Server {
+        places: Arc::new(Semaphore::new(config.max_calls.min(Semaphore::MAX_PERMITS))),
+        config,
+        media,
+        legs,
+        shutdown,
+        local_addr,
+        entropy: Box::new(SystemEntropy),
+    });
+    tokio::spawn(serve(stack, server));
+    Ok(Listener { local_addr })
+}
+
+struct Server {
+    config: SipConfig,
+    media: MediaConfig,
+    legs: mpsc::Sender<Leg>,
+    shutdown: CancellationToken,
+    local_addr: SocketAddr,
+    places: Arc<Semaphore>,
+    entropy: Box<dyn Entropy>,
+}
+
+async fn serve(mut stack: impl Signalling, server: Arc<Server>) {
+    let mut calls = JoinSet::new();
+    loop {
+        tokio::select! {
+            () = server.shutdown.cancelled() => break,
+            Some(_ended) = calls.join_next() => {}
+            invitation = stack.invitation() => match invitation {
+                Some(invitation) => drop(calls.spawn(take(server.clone(), invitation))),
+                None => break,
+            }
+        }
+    }
+    let goodbyes = async { while calls.join_next().await.is_some() {} };
+    if tokio::time::timeout(Duration::from_millis(SHUTDOWN_GRACE_MS), goodbyes).await.is_err() {
+        tracing::warn!("some calls were cut off without an answered BYE");
+    }
+}
+
+async fn take(server: Arc<Server>, Invitation { invite, call }: Invitation) {
+    let call_id = invite.call_id.clone();
+    let prepared = match server.prepare(&invite).await {
+        Ok(prepared) => prepared,
+        Err(refusal) => {
+            tracing::info!(%call_id, peer = %invite.peer, status = refusal.status, "a call was refused");
+            return call.refuse(refusal).await;
+        }
+    };
+    match call.ring(prepared.contact).await {
+        Ok(mut call) => {
+            if let Err(error) = server.answer(&mut call, prepared, &invite).await {
+                tracing::warn!(%call_id, %error, "a call could not be answered");
+            }
+        }
+        Err(error) => tracing::warn!(%call_id, %error, "a call could not be taken"),
+    }
+}
+
+/// All that a call needs, before the caller is told anything but "trying".
+struct Prepared {
+    _place: OwnedSemaphorePermit,
+    door: OwnedPermit<Leg>,
+    socket: UdpSocket,
+    local: LocalAudio,
+    contact: IpAddr,
+    offer: Option<Session>,
+}
+
+impl Server {
+    async fn prepare(&self, invite: &Invite) -> Result<Prepared, Refusal> {
+        let busy = || Refusal::new(503).with("Retry-After", self.config.busy_retry_after_s.to_string());
+        let place = self.places.clone().try_acquire_owned().map_err(|_| busy())?;
+        let door = self.legs.clone().try_reserve_owned().map_err(|_| busy())?;
+        let offer = invite.offer.as_deref().map(sdp::parse).transpose().map_err(|e| refusal(&e))?;
+        // What can't be answered is refused before it costs a port.
+        let nothing = LocalAudio { address: invite.peer.ip(), port: 0, session_id: 0, version: 0 };
+        offer.as_ref().map(|o| sdp::answer(o, &nothing)).transpose().map_err(|e| refusal(&e))?;
+        let socket = rtp_session::bind_port(&self.media, self.entropy.as_ref()).await.map_err(|error| {
+            tracing::warn!(%error, "a call was turned away");
+            busy()
+        })?;
+        let failed = |error: std::io::Error| {
+            tracing::warn!(%error, "no local address for a call");
+            Refusal::new(500)
+        };
+        let port = socket.local_addr().map_err(failed)?.port();
+        let local = LocalAudio {
+            address: self.media_address(invite.peer).await.map_err(failed)?,
+            port,
+            session_id: u32::from_le_bytes(self.entropy.bytes()),
+            version: 1,
+        };
+        let contact = match self.config.public_address {
+            Some(public) => public,
+            None if self.local_addr.ip().is_unspecified() => address_towards(invite.peer).await.map_err(failed)?,
+            None => self.local_addr.ip(),
+        };
+        Ok(Prepared { _place: place, door, socket, local, contact, offer })
+    }
+
+    async fn media_address(&self, peer: SocketAddr) -> std::io::Result<IpAddr> {
+        match self.media.advertised_address.or(self.config.public_address) {
+            Some(address) => Ok(address),
+            None if self.media.bind_address.is_unspecified() => address_towards(peer).await,
+            None => Ok(self.media.bind_address),
+        }
+    }
+
+    async fn answer(&self, call: &mut Box<dyn Call>, prepared: Prepared, invite: &Invite) -> Result<(), StackError> {
+        let Prepared { _place, door, socket, local, contact: _, offer } = prepared;
+        if !self.let_it_ring(call).await {
+            return Ok(());
+        }
+        let unanswerable = |e: sdp::SdpError| StackError(e.to_string());
+        let (agreement, acknowledged) = match offer {
+            Some(offer) => {
+                let (text, remote) = sdp::answer(&offer, &local).map_err(unanswerable)?;
+                call.accept(text).await?;
+                (Agreement { local, remote }, false)
+            }
+            // No offer: ours goes into the 200, their answer comes in the ACK (RFC 3261 section 13.2.1).
+            None => {
+                call.accept(sdp::offer(&local)).await?;
+                let answer = loop {
+                    match call.next().await {
+                        CallEvent::Acknowledged(body) => break body,
+                        CallEvent::Over(_) => return Ok(()),
+                        CallEvent::Progress(_) | CallEvent::Answered(_) | CallEvent::Reoffer { .. } => {}
+                    }
+                };
+                match sdp::parse(&answer).and_then(|a| sdp::agreed(&a)) {
+                    Ok(remote) => (Agreement { local, remote }, true),
+                    Err(error) => {
+                        call.hang_up().await;
+                        return Err(unanswerable(error));
+                    }
+                }
+            }
+        };
+        let session = self.start(agreement, socket, door, invite);
+        conduct(call, session, agreement, acknowledged).await;
+        Ok(())
+    }
+
+    /// False: the caller gave up meanwhile, or we stop.
+    async fn let_it_ring(&self, call: &mut Box<dyn Call>) -> bool {
+        let answer_at = tokio::time::Instant::now() + Duration::from_millis(self.config.ring_ms);
+        loop {
+            tokio::select! {
+                biased;
+                event = call.next() => match event {
+                    CallEvent::Over(_) => return false,
+                    CallEvent::Progress(_) | CallEvent::Answered(_) | CallEvent::Acknowledged(_) | CallEvent::Reoffer { .. } => {}
+                },
+                () = self.shutdown.cancelled() => {
+                    call.hang_up().await;
+                    return false;
+                }
+                () = tokio::time::sleep_until(answer_at) => return true,
+            }
+        }
+    }
+
+    fn start(&self, agreement: Agreement, socket: UdpSocket, door: OwnedPermit<Leg>, invite: &Invite) -> RtpSession {
+        let info = LegInfo {
+            protocol_id: invite.call_id.clone(),
+            caller: caller_claim(&invite.headers, invite.peer.ip(), &self.config),
+            called: user_of_uri(&invite.uri).unwrap_or_default(),
+            peer: invite.peer.ip().to_canonical().to_string(),
+            rate: SampleRate::HZ_8000,
+            codec: "PCMU",
+        };
+        let (leg, far) = leg::pair(info);
+        let setup =
+            SessionSetup { socket, remote: agreement.destination(), media: agreement.media(), far, stop: self.shutdown.clone() };
+        let session = rtp_session::start(&self.media, setup, self.entropy.as_ref());
+        door.send(leg);
+        session
+    }
+}

@@ -1,0 +1,156 @@
+//! What this room needs of a SIP stack, and nothing of how one does it. `rsip` is the one we have; tests may bring theirs.
+
+use std::net::{IpAddr, SocketAddr};
+
+use async_trait::async_trait;
+use tokio::sync::oneshot;
+
+use super::headers::Headers;
+
+/// Methods that we take; what Allow says (RFC 3261 section 20.5).
+pub const ALLOWED_METHODS: &str = "INVITE, ACK, BYE, CANCEL, OPTIONS";
+/// Bodies that we read; what Accept says.
+pub const ACCEPTED_BODY: &str = "application/sdp";
+
+/// Somebody calls; nothing but 100 has been said yet.
+pub struct Invitation {
+    /// What the INVITE says.
+    pub invite: Invite,
+    /// To take the call or to refuse it.
+    pub call: Box<dyn InvitedCall>,
+}
+
+impl std::fmt::Debug for Invitation {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Invitation").field("invite", &self.invite).finish_non_exhaustive()
+    }
+}
+
+/// An INVITE, as far as anybody needs it.
+#[derive(Clone, Debug)]
+pub struct Invite {
+    /// Call-ID.
+    pub call_id: String,
+    /// The Request-URI.
+    pub uri: String,
+    /// Where it came from: the socket's word, not the message's.
+    pub peer: SocketAddr,
+    /// Its header fields.
+    pub headers: Headers,
+    /// The session description, `None` if there was no body.
+    pub offer: Option<Vec<u8>>,
+}
+
+/// A call that rings at neither end yet.
+#[async_trait]
+pub trait InvitedCall: Send {
+    /// Refuses, and sees to it that the refusal arrives.
+    async fn refuse(self: Box<Self>, refusal: Refusal);
+    /// 180; from now on the caller may give up. `contact` is the address that later requests should come to.
+    async fn ring(self: Box<Self>, contact: IpAddr) -> Result<Box<dyn Call>, StackError>;
+}
+
+/// A call under way, ours or theirs. Dropping it forgets the dialog without a word: hang up first.
+#[async_trait]
+pub trait Call: Send {
+    /// Answers with our description (200). Only for calls that came in.
+    async fn accept(&mut self, description: String) -> Result<(), StackError>;
+    /// What happens next. Safe to drop and call again. After `Over` it never returns.
+    async fn next(&mut self) -> CallEvent;
+    /// Ends it in whatever way fits: refusal, CANCEL or BYE.
+    async fn hang_up(&mut self);
+}
+
+/// A final answer that says no.
+#[derive(Clone, Debug)]
+pub struct Refusal {
+    /// 400 to 699.
+    pub status: u16,
+    /// Beyond what every response has.
+    pub headers: Headers,
+}
+
+impl Refusal {
+    /// Of this status.
+    pub fn new(status: u16) -> Self {
+        Self { status, headers: Headers::new() }
+    }
+
+    /// With a header field.
+    #[must_use]
+    pub fn with(mut self, name: &str, value: impl Into<String>) -> Self {
+        self.headers.push(name, value);
+        self
+    }
+
+    /// With a Warning (RFC 3261 section 20.43); `text` is one sentence of ours without quotes.
+    #[must_use]
+    pub fn warning(self, code: u16, text: &str) -> Self {
+        self.with("Warning", format!("{code} voicepay \"{}\"", text.replace(['"', '\\'], "'")))
+    }
+}
+
+/// What a call tells.
+#[derive(Debug)]
+pub enum CallEvent {
+    /// Ours: a provisional answer (180, 183…).
+    Progress(u16),
+    /// Ours: answered with this body; the acknowledgement is on its way.
+    Answered(Vec<u8>),
+    /// Theirs: our answer has been acknowledged, with this body.
+    Acknowledged(Vec<u8>),
+    /// The other side wants to change the session (re-INVITE); no body means "make me an offer".
+    Reoffer { offer: Option<Vec<u8>>, reply: oneshot::Sender<Result<String, Refusal>> },
+    /// It is over; nothing comes after.
+    Over(Over),
+}
+
+/// Why a call is over.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Over {
+    /// The other side hung up.
+    Bye,
+    /// The caller gave up while it rang.
+    Cancelled,
+    /// Our answer was never acknowledged; the stack has sent its BYE.
+    NotAcknowledged,
+    /// Ours was refused; reason phrase or Warning text.
+    Refused { status: u16, reason: String },
+    /// We ended it.
+    Ours,
+    /// The stack could not go on.
+    Failed(String),
+}
+
+/// The stack could not do what was asked.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct StackError(pub String);
+
+/// A call to make.
+#[derive(Clone, Debug)]
+pub struct Outgoing {
+    /// `sip:user@host[:port]`.
+    pub target: String,
+    /// Its address.
+    pub destination: SocketAddr,
+    /// Our From URI.
+    pub from: String,
+    /// The address that later requests should come to.
+    pub contact: IpAddr,
+    /// Added to the INVITE.
+    pub headers: Headers,
+    /// Our offer.
+    pub offer: String,
+}
+
+/// A SIP stack on one socket.
+#[async_trait]
+pub trait Signalling: Send {
+    /// Where it hears.
+    fn local_addr(&self) -> SocketAddr;
+    /// The next caller; `None` once the stack has stopped.
+    async fn invitation(&mut self) -> Option<Invitation>;
+    /// Calls somebody.
+    async fn invite(&mut self, outgoing: Outgoing) -> Result<Box<dyn Call>, StackError>;
+}
