@@ -144,8 +144,10 @@ impl Script {
 
     /// Reads a script from `text`; `file` is only for error messages, `sound` finds the sounds that it names.
     pub fn parse(text: &str, file: &Path, mut sound: impl FnMut(&str) -> Result<Sound, String>) -> Result<Self, ScriptError> {
-        let written: WrittenScript = toml::from_str(text)
-            .map_err(|e| ScriptError::Malformed { file: file.to_owned(), detail: e.to_string().trim_end().to_owned() })?;
+        let written: WrittenScript = toml::from_str(text).map_err(|e| {
+            let line = e.span().map_or(1, |s| text.get(..s.start).map_or(1, |t| t.matches('\n').count() + 1));
+            ScriptError::Malformed { file: file.to_owned(), line, detail: without_digits(e.message()) }
+        })?;
         if written.step.is_empty() || written.step.len() > SCRIPT_LIMIT_STEPS {
             return Err(ScriptError::Count { file: file.to_owned(), steps: written.step.len() });
         }
@@ -177,11 +179,13 @@ pub enum ScriptError {
         /// Its size.
         bytes: u64,
     },
-    /// It isn't TOML, or holds an unknown key; the detail names line and key.
-    #[error("the script {} is wrong: {detail}", file.display())]
+    /// It isn't TOML, or holds an unknown key.
+    #[error("the script {}, line {line}: {detail}", file.display())]
     Malformed {
         /// The script.
         file: PathBuf,
+        /// From 1.
+        line: usize,
         /// From the TOML reader.
         detail: String,
     },
@@ -298,6 +302,11 @@ fn flag(key: &'static str, yes: bool) -> Result<(), Problem> {
     if yes { Ok(()) } else { Err((key, "it can only be true; leave the step out instead".to_owned())) }
 }
 
+/// A reader's complaint may quote a value, and that value may be a card number.
+fn without_digits(message: &str) -> String {
+    message.chars().map(|c| if c.is_ascii_digit() { '#' } else { c }).collect()
+}
+
 /// Never repeats the keys in its error: they may be a card number.
 fn keys(text: &str) -> Result<Vec<Key>, Problem> {
     let keys: Vec<Key> = text
@@ -361,8 +370,11 @@ mod tests {
             let error = parse(text).unwrap_err().to_string();
             assert!(error.contains(want) && error.contains("calls/pay.toml"), "{text:?} gave {error}");
         }
-        let error = parse("[[step]]\nkeys = \"4242x\"").unwrap_err().to_string();
-        assert!(!error.contains("4242"), "{error}");
+        for leaky in ["[[step]]\nkeys = \"4242x\"", "[[step]]\nkeys = 4242424242424242", "[[step]]\nkeys = \"4242"] {
+            let error = parse(leaky).unwrap_err().to_string();
+            assert!(!error.contains("4242"), "{error}");
+        }
+        assert!(parse("[[step]]\nwait_ms = 1\nkeis = 1").unwrap_err().to_string().contains("line 3: unknown field `keis`"));
     }
 
     #[test]

@@ -36,3 +36,6 @@ pub enum SipError {
     #[error("the SIP stack did not start: {0}")]
     Stack(String),
 }
+
+#[cfg(test)]
+mod wire_tests; // hand-written SIP from a plain socket
