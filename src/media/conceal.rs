@@ -58,6 +58,11 @@ impl Concealer {
         Self { rate, history: Vec::new(), keep, gap: None, recovering: 0 }
     }
 
+    /// Of what it takes and makes.
+    pub fn rate(&self) -> SampleRate {
+        self.rate
+    }
+
     /// Received audio: passed on, faded in if a gap went before.
     pub fn heard(&mut self, mut samples: Vec<i16>) -> Vec<i16> {
         let fade = self.samples(RECOVER_MS).max(1);

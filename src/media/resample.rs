@@ -24,13 +24,19 @@ pub fn resample_whole(samples: &[f32], from: SampleRate, to: SampleRate) -> Vec<
 
 /// Resamples a stream of 16-bit samples piece by piece; state is bounded by the filter's length. What comes out in all
 /// (after [`Resampler::finish`]) is [`resample_whole`] of the whole, rounded.
-#[derive(Debug)]
 pub struct Resampler {
     filter: Filter,
     // Input from index `start` on; what the filter no longer reaches is dropped.
     held: Vec<i16>,
     start: usize,
     produced: usize,
+}
+
+impl std::fmt::Debug for Resampler {
+    /// Never the samples.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Resampler({:?}, {} samples held)", self.filter, self.held.len())
+    }
 }
 
 impl Resampler {

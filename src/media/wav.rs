@@ -156,3 +156,93 @@ fn from_hound(path: &Path, error: hound::Error) -> WavError {
         | hound::Error::InvalidSampleFormat => WavError::NotWav { path, detail: error.to_string() },
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tone(rate: SampleRate, ms: u64, level: f64) -> Sound {
+        let count = rate.samples_in(Duration::from_millis(ms));
+        Sound { rate, samples: (0..count).map(|n| (level * (n as f64 * 0.1).sin()).clamp(-32_768.0, 32_767.0) as i16).collect() }
+    }
+
+    fn write(dir: &Path, name: &str, spec: hound::WavSpec, samples: usize) -> PathBuf {
+        let path = dir.join(name);
+        let mut writer = hound::WavWriter::create(&path, spec).unwrap();
+        for _ in 0..samples {
+            match (spec.sample_format, spec.bits_per_sample) {
+                (hound::SampleFormat::Float, _) => writer.write_sample(0.1f32).unwrap(),
+                (hound::SampleFormat::Int, _) => writer.write_sample(1i8).unwrap(),
+            }
+        }
+        writer.finalize().unwrap();
+        path
+    }
+
+    fn spec(channels: u16, sample_rate: u32, bits_per_sample: u16) -> hound::WavSpec {
+        hound::WavSpec { channels, sample_rate, bits_per_sample, sample_format: hound::SampleFormat::Int }
+    }
+
+    #[test]
+    fn what_is_written_is_read_at_every_rate() {
+        let dir = tempfile::tempdir().unwrap();
+        for rate in [SampleRate::HZ_8000, SampleRate::HZ_16000, SampleRate::HZ_48000] {
+            let path = dir.path().join("tone.wav");
+            let sound = tone(rate, 700, 8_000.0);
+            write_wav(&path, &sound).unwrap();
+            assert_eq!(read_wav(&path).unwrap(), sound);
+        }
+    }
+
+    #[test]
+    fn each_wrong_file_is_refused_by_name_with_its_reason() {
+        let dir = tempfile::tempdir().unwrap();
+        let dir = dir.path();
+        let refused = |path: &Path, reason: &str| {
+            let error = read_wav(path).unwrap_err().to_string();
+            assert!(error.contains(reason) && error.contains(path.to_str().unwrap()), "{reason}: {error}");
+        };
+        refused(&dir.join("absent.wav"), "cannot be read");
+        refused(&write(dir, "stereo.wav", spec(2, 8_000, 16), 16_000), "2 channels");
+        refused(&write(dir, "cd.wav", spec(1, 44_100, 16), 44_100), "44100 Hz");
+        refused(&write(dir, "deep.wav", spec(1, 16_000, 24), 16_000), "24 bits");
+        refused(&write(dir, "thin.wav", spec(1, 16_000, 8), 16_000), "8 bits");
+        let float = hound::WavSpec { sample_format: hound::SampleFormat::Float, ..spec(1, 16_000, 32) };
+        refused(&write(dir, "float.wav", float, 16_000), "floating point");
+        refused(&write(dir, "empty.wav", spec(1, 16_000, 16), 0), "0 ms");
+        refused(&write(dir, "blip.wav", spec(1, 16_000, 16), 100), "6 ms");
+        refused(&write(dir, "saga.wav", spec(1, 8_000, 16), 8_000 * 121), "121000 ms");
+
+        let good = std::fs::read(write(dir, "good.wav", spec(1, 16_000, 16), 16_000)).unwrap();
+        let file = |name: &str, bytes: &[u8]| {
+            let path = dir.join(name);
+            std::fs::write(&path, bytes).unwrap();
+            path
+        };
+        refused(&file("cut.wav", &good[..good.len() / 2]), "ends in the middle");
+        refused(&file("cut-in-header.wav", &good[..30]), "");
+        refused(&file("not.wav", b"ID3\x04 this is an mp3, really, whatever its name says"), "not a WAV file");
+        refused(&file("nothing.wav", b""), "");
+        // Whatever is broken, it is told and nothing panics.
+        for place in 0..44 {
+            let mut broken = good.clone();
+            broken[place] ^= 0xff;
+            let _ = read_wav(&file("broken.wav", &broken));
+        }
+    }
+
+    #[test]
+    fn speech_must_be_long_enough_and_neither_clipped_nor_silent() {
+        let rate = SampleRate::HZ_16000;
+        check_speech(&tone(rate, 1_000, 9_000.0)).unwrap();
+        assert!(matches!(check_speech(&tone(rate, 200, 9_000.0)), Err(WavError::TooShort { ms: 200 })));
+        assert!(matches!(check_speech(&tone(rate, 1_000, 60_000.0)), Err(WavError::Clipped { per_mille: 500.. })));
+        assert!(matches!(check_speech(&tone(rate, 1_000, 30.0)), Err(WavError::Silent { dbfs: -70.0..-50.0 })));
+        assert!(matches!(check_speech(&Sound { rate, samples: vec![0; 16_000] }), Err(WavError::Silent { .. })));
+        // A short word in much silence is speech; one overload is not clipping.
+        let mut word = Sound { rate, samples: vec![0; 64_000] };
+        word.samples[30_000..34_000].copy_from_slice(&tone(rate, 250, 9_000.0).samples);
+        word.samples[31_000] = i16::MAX;
+        check_speech(&word).unwrap();
+    }
+}
