@@ -117,7 +117,7 @@ impl Payments for SqliteStore {
         refuse_what_does_not_fit(attempt, status, settlement)?;
         let mut tx = self.write().await?;
         let done = sqlx::query(
-            "UPDATE attempts SET state = ?, detail = ?, version = ?3 WHERE id = ? AND version = ?3 - 1 AND intent_id = ?",
+            "UPDATE attempts SET state = ?1, detail = ?2, version = ?3 WHERE id = ?4 AND version = ?3 - 1 AND intent_id = ?5",
         )
         .bind(attempt.state.name())
         .bind(to_json(&attempt.state)?)
