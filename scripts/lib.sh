@@ -1,0 +1,67 @@
+# Shared by the scripts: step titles with elapsed times on standard error, and the cache. Sourced, not run.
+CACHE="${XDG_CACHE_HOME:-$HOME/.cache}/voicepay"
+ROOT="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
+
+step() {
+    STEP_TITLE="$1"
+    STEP_BEGAN=$SECONDS
+    echo "==> $STEP_TITLE" >&2
+}
+
+done_step() {
+    echo "    $STEP_TITLE: done in $((SECONDS - STEP_BEGAN)) s" >&2
+}
+
+fail() {
+    echo "voicepay: $*" >&2
+    exit 1
+}
+
+# Runs a command silently but for a sign of life every 5 s; shows its output if it fails.
+quietly() {
+    local log began=$SECONDS pid shown=0
+    log="$(mktemp)"
+    "$@" >"$log" 2>&1 &
+    pid=$!
+    while kill -0 "$pid" 2>/dev/null; do
+        sleep 0.2
+        if [ $(((SECONDS - began) / 5)) -gt "$shown" ]; then
+            shown=$(((SECONDS - began) / 5))
+            echo "    ... ${STEP_TITLE:-$1} ($((SECONDS - began)) s)" >&2
+        fi
+    done
+    if wait "$pid"; then
+        rm -f "$log"
+    else
+        tail -n 40 "$log" >&2
+        rm -f "$log"
+        fail "this failed: $*"
+    fi
+}
+
+# Runs apt-get as root or by sudo.
+as_root() {
+    if [ "$(id -u)" = 0 ]; then
+        "$@"
+    elif command -v sudo >/dev/null; then
+        sudo "$@"
+    else
+        fail "root or sudo is needed for: $*"
+    fi
+}
+
+# Installs the Debian packages of its arguments that are missing.
+debian_packages() {
+    local missing=() package
+    for package in "$@"; do
+        dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'install ok installed' || missing+=("$package")
+    done
+    if [ "${#missing[@]}" -gt 0 ]; then
+        command -v apt-get >/dev/null || fail "these are missing, and there is no apt-get here to install them: ${missing[*]}"
+        step "Installing Debian packages: ${missing[*]}"
+        # env: sudo drops the environment.
+        quietly as_root env DEBIAN_FRONTEND=noninteractive apt-get update -q
+        quietly as_root env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends "${missing[@]}"
+        done_step
+    fi
+}

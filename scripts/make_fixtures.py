@@ -1,0 +1,198 @@
+#!/usr/bin/env python3
+"""Makes audio-fixtures/: callers with synthetic voices, 8 kHz mono 16-bit WAV, and their manifest.
+
+Run it by `make fixtures` (scripts/make-fixtures.sh), which brings flite, espeak-ng and the Piper voice. Nobody's voice is
+recorded here: every persona is a speech synthesiser. The recordings are committed, so that tests need none of these tools.
+"""
+
+import argparse
+import hashlib
+import subprocess
+import sys
+import tempfile
+import time
+from math import gcd
+from pathlib import Path
+
+import numpy as np
+import soundfile
+from scipy.signal import resample_poly
+
+ROOT = Path(__file__).resolve().parent.parent
+OUT = ROOT / "audio-fixtures"
+RATE_HZ = 8_000
+LEVEL_DBFS = -20.0  # of speech, pauses not counted
+LEAD_S, TAIL_S = 0.15, 0.25
+GROUP_PAUSE_S = 0.5
+LONG_PAUSE_S = 2.4
+PIPER_SEED = 20
+
+WORDS = "zero one two three four five six seven eight nine".split()
+
+# No bank's number: Luhn-valid, its digits well mixed (no neighbours alike), the sandbox gateway approves it.
+CARD = "4929173058162749"
+CARDS = {
+    "card": (CARD, "the customer's card number"),
+    "card_one_digit_off": ("4929173058162748", "last digit 8 for 9: not Luhn-valid"),
+    "card_two_digits_off_luhn": ("4929173658162743", "0 -> 6 and 9 -> 3: two digits off and Luhn-valid again"),
+    "card_swapped": ("4929173085162749", "the neighbours 5 and 8 swapped: not Luhn-valid"),
+    "card_swapped_luhn": ("4920173958162749", "0 and 9 (four apart) swapped: Luhn-valid"),
+    "card_one_missing": ("492917305816749", "the digit 2 left out: 15 digits"),
+    "card_one_extra": ("49291730581627419", "a digit 1 put in: 17 digits"),
+    "card_other": ("4716392850174929", "another Luhn-valid number"),
+}
+ENROL = ["3950271846", "8261490735", "6047385192"]
+
+PERSONAS = {
+    # name: (engine, voice, length of running speech, length of one or two words, licence)
+    "alice": ("flite", "slt", 1.15, 1.3, "flite"),
+    "bob": ("piper", "en_US-joe-medium", 1.2, 1.2, "piper"),
+    "mallory": ("flite", "rms", 1.0, 1.3, "flite"),
+    "dave": ("flite", "awb", 1.05, 1.3, "flite"),
+    "erin": ("espeak-ng", "en-us+f3", 1.2, 1.4, "espeak-ng"),
+}
+LICENCES = {
+    "flite": "CMU-Flite (BSD-like) voice and engine",
+    "piper": "CC0-1.0 voice",
+    "espeak-ng": "GPL-3.0-or-later engine; its output is not covered by it",
+    "none": "CC0-1.0, computed",
+}
+
+
+def luhn(digits):
+    total = 0
+    for i, c in enumerate(reversed(digits)):
+        n = int(c) * (2 if i % 2 else 1)
+        total += n - 9 if n > 9 else n
+    return total % 10 == 0
+
+
+def spoken(digits):
+    return " ".join(WORDS[int(c)] for c in digits)
+
+
+def groups(digits, size=4):
+    return [digits[i : i + size] for i in range(0, len(digits), size)]
+
+
+class Piper:
+    def __init__(self, path):
+        self.path = path
+
+    def say(self, text, pace):
+        import onnxruntime
+        from piper import PiperVoice
+        from piper.config import SynthesisConfig
+
+        onnxruntime.set_seed(PIPER_SEED)
+        voice = PiperVoice.load(self.path)
+        chunks = voice.synthesize(text, syn_config=SynthesisConfig(length_scale=pace))
+        return np.concatenate([c.audio_float_array for c in chunks]), voice.config.sample_rate
+
+
+def synthesise(piper, engine, voice, pace, text):
+    """Samples at 8 kHz, silence trimmed off."""
+    if engine == "piper":
+        x, rate = piper.say(text + ".", pace)
+    else:
+        with tempfile.TemporaryDirectory() as folder:
+            wav = str(Path(folder) / "x.wav")
+            if engine == "flite":
+                command = ["flite", "-voice", voice, "--setf", f"duration_stretch={pace}", "-t", text + ".", "-o", wav]
+            else:
+                command = ["espeak-ng", "-v", voice, "-s", str(round(160 / pace)), "-w", wav, text + "."]
+            subprocess.run(command, check=True, capture_output=True)
+            x, rate = soundfile.read(wav, dtype="float64")
+    g = gcd(rate, RATE_HZ)
+    x = resample_poly(np.asarray(x, dtype=np.float64), RATE_HZ // g, rate // g)
+    loud = np.nonzero(np.abs(x) > np.abs(x).max() * 0.02)[0]
+    return x[max(0, loud[0] - 160) : loud[-1] + 320]
+
+
+def levelled(parts, pause_s):
+    """Parts joined with pauses; speech at LEVEL_DBFS; lead and tail; no clipping."""
+    speech = np.concatenate(parts)
+    gain = 10 ** (LEVEL_DBFS / 20) / np.sqrt(np.mean(speech**2))
+    gain = min(gain, 0.9 / np.abs(speech).max())
+    # A telephone is never digitally silent: -70 dBFS of noise, the same in every run.
+    joined = [np.zeros(int(LEAD_S * RATE_HZ))]
+    for i, part in enumerate(parts):
+        if i:
+            joined.append(np.zeros(int(pause_s * RATE_HZ)))
+        joined.append(part * gain)
+    joined.append(np.zeros(int(TAIL_S * RATE_HZ)))
+    x = np.concatenate(joined)
+    x = x + np.random.default_rng(1).normal(0, 10 ** (-70 / 20), len(x))
+    return np.round(np.clip(x, -1, 1) * 32767).astype(np.int16)
+
+
+def utterances(persona):
+    """(name, texts of the groups, pause between them, note)"""
+    for n, digits in enumerate(ENROL, 1):
+        yield f"enrol_{n}", [spoken(digits[:5]), spoken(digits[5:])], 0.3, f"enrolment: {digits}"
+    yield "yes", ["yes"], 0, ""
+    yield "no", ["no"], 0, ""
+    yield "cancel", ["please cancel"], 0, ""
+    counting = ["one two three", "four five six", "seven eight nine ten"]
+    yield "counting", counting, 0.35, "one to ten"
+    for name, (digits, note) in CARDS.items():
+        if persona != "alice" and name not in ("card", "card_other"):
+            continue
+        yield name, [spoken(g) for g in groups(digits)], GROUP_PAUSE_S, f"{digits}: {note}"
+    if persona == "alice":
+        yield "yes_please", ["yes please"], 0, ""
+        yield "card_long_pauses", [spoken(g) for g in groups(CARD)], LONG_PAUSE_S, f"{CARD} with pauses of 2.4 s"
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--voice", type=Path, required=True, help="en_US-joe-medium.onnx")
+    args = parser.parse_args()
+    for name, (digits, note) in CARDS.items():
+        says_valid = "Luhn-valid" in note and "not Luhn" not in note or name == "card"
+        if len(digits) == 16 and luhn(digits) != says_valid:
+            sys.exit(f"{name}: {digits} is not what its note says")
+    piper = Piper(args.voice)
+    entries = []
+    began = time.monotonic()
+
+    def write(path, samples, **facts):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        soundfile.write(path, samples, RATE_HZ, subtype="PCM_16")
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        seconds = round(len(samples) / RATE_HZ, 2)
+        entries.append({"file": str(path.relative_to(OUT)), **facts, "seconds": seconds, "sha256": digest})
+
+    for persona, (engine, voice, running, single, licence) in PERSONAS.items():
+        for name, texts, pause, note in utterances(persona):
+            parts = [synthesise(piper, engine, voice, single if len(t.split()) < 3 else running, t) for t in texts]
+            facts = {"engine": engine, "voice": voice, "licence": LICENCES[licence], "text": " | ".join(texts), "note": note}
+            write(OUT / persona / f"{name}.wav", levelled(parts, pause), **facts)
+        print(f"  {persona}: done ({time.monotonic() - began:.0f} s)", file=sys.stderr, flush=True)
+    nobody = {"engine": "none", "voice": "none", "licence": LICENCES["none"], "text": ""}
+    quiet = np.zeros(5 * RATE_HZ, dtype=np.int16)
+    write(OUT / "nobody" / "silence.wav", quiet, **nobody, note="5 s of digital silence")
+    noise = np.random.default_rng(2).normal(0, 10 ** (-35 / 20), 5 * RATE_HZ)
+    noise = np.round(np.clip(noise, -1, 1) * 32767).astype(np.int16)
+    write(OUT / "nobody" / "noise.wav", noise, **nobody, note="5 s of white noise at -35 dBFS")
+
+    lines = [
+        "# Made by scripts/make_fixtures.py (`make fixtures`). Synthetic voices only; see LICENCES.md.",
+        "# `text` shows what is spoken, `|` a pause. The card numbers belong to nobody's account.",
+        f"sample_rate_hz = {RATE_HZ}",
+        f'card = "{CARD}"',
+        f'card_other = "{CARDS["card_other"][0]}"',
+        "",
+    ]
+    for entry in entries:
+        lines.append("[[clip]]")
+        for key, value in entry.items():
+            lines.append(f"{key} = {value}" if isinstance(value, float) else f'{key} = "{value}"')
+        lines.append("")
+    (OUT / "manifest.toml").write_text("\n".join(lines))
+    size = sum(p.stat().st_size for p in OUT.rglob("*.wav"))
+    print(f"{len(entries)} clips, {size / 1e6:.2f} MB in {OUT.relative_to(ROOT)}")
+
+
+if __name__ == "__main__":
+    main()
