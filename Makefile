@@ -1,0 +1,52 @@
+# Two commands matter: `make demo` shows a caller paying by voice, `make test` checks everything. Both set up what they
+# need first; a second run starts in seconds. One build profile (`dev`, optimised) serves all targets.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+CARGO := PATH="$$HOME/.cargo/bin:$$PATH" cargo
+VOICEPAY := $(CARGO) run --quiet --locked --
+
+.PHONY: help setup build models test demo bench eval prompts fixtures lint clean
+
+help: ## this list
+	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 18
+
+setup: ## install what is missing on this machine (Debian; root or sudo)
+	@scripts/setup.sh
+
+build: setup ## build library, binary and tests, once
+	@. scripts/lib.sh; step "Building (about 15 minutes the first time, on two cores)"; \
+	  $(CARGO) build --locked --all-targets; done_step
+
+models: build ## fetch and verify the speech models (outside the repo)
+	@. scripts/lib.sh; step "Speech models"; $(VOICEPAY) models fetch; done_step
+
+test: models ## set up, build, run every test
+	@scripts/test.sh
+
+demo: setup ## four real calls on this machine: enrolment, payment, two refusals
+	@. scripts/lib.sh; step "Building (about 15 minutes the first time, on two cores)"; \
+	  $(CARGO) build --locked --bin voicepay; done_step
+	@$(VOICEPAY) demo $(ARGS)
+
+bench: models ## the figures of the README, on this machine
+	@$(CARGO) bench --locked --profile dev $(ARGS)
+
+eval: models ## recognition rates on ../shared/speechdata (or DATA=folder, SPLIT=name)
+	@$(VOICEPAY) eval voiceprint --data $(or $(DATA),../shared/speechdata) --split $(or $(SPLIT),dev) $(ARGS)
+	@$(VOICEPAY) eval number --data $(or $(DATA),../shared/speechdata) --split $(or $(SPLIT),dev) $(ARGS)
+	@$(VOICEPAY) eval decision --data $(or $(DATA),../shared/speechdata) --split $(or $(SPLIT),dev) $(ARGS)
+
+prompts: ## record the texts of prompts/en.toml that changed
+	@scripts/make-prompts.sh
+
+fixtures: ## speak audio-fixtures/ again
+	@scripts/make-fixtures.sh
+
+lint: setup ## formatting and clippy, no warnings allowed
+	@$(CARGO) fmt --check
+	@$(CARGO) clippy --locked --all-targets -- -D warnings
+
+clean: ## remove what was built (models and databases stay)
+	@$(CARGO) clean

