@@ -21,6 +21,9 @@ mod payer; // 3: voice, limits, cards, request
 mod request; // what is to be paid
 mod welcome; // 1, 2: greeting, look-up // last words
 
+#[cfg(test)]
+mod tests;
+
 pub use config::DialogueConfig;
 pub use effect::{Approval, CallVerdict, Charge, Consent, Effect, Factor, ListenFor, Notice, NumberSummary, PlayId};
 pub use input::{
