@@ -2,11 +2,19 @@
 //! PURE: driven by frames alone, no clock. Time is counted in samples heard.
 
 use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
 
 use crate::media::frame::{Frame, SampleRate};
 
 use super::utterance::Utterance;
-use super::vad::VadConfig;
+use super::vad::{STEP_MS, Step, Vad, VadConfig};
+
+/// Kept from before speech began, so that a soft beginning is not cut off; and from after it ended.
+pub const PRE_ROLL_MS: u32 = 300;
+/// Speech shorter than this does not end a pause: a click, a breath.
+const RESUME_MIN_MS: u32 = 50;
+/// A turn is never longer: Whisper hears 30 s, pre-roll and end included.
+pub const UTTERANCE_LIMIT_MS: u32 = 29_000;
 
 /// How to listen for one turn. All in milliseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -14,11 +22,11 @@ use super::vad::VadConfig;
 pub struct ListenSpec {
     /// Give up when nothing was said for this long.
     pub no_speech_ms: u32,
-    /// A pause longer than this ends the turn.
+    /// A pause longer than this ends the turn. Counted from where voice activity ended, its hangover included.
     pub max_pause_ms: u32,
     /// A pause this long raises [`SpeechEvent::Pause`], so that the driver may read what there is and end early.
     pub pause_probe_ms: u32,
-    /// The turn ends here at the latest, counted from where speech began.
+    /// The turn ends here at the latest, counted from where speech began; no more than [`UTTERANCE_LIMIT_MS`].
     pub max_utterance_ms: u32,
     /// Less speech than this did not start a turn: a click, a cough.
     pub min_speech_ms: u32,
@@ -66,11 +74,47 @@ pub enum EndReason {
     TooLong,
 }
 
-/// Listens to one turn.
-#[derive(Debug)]
+/// Listens to one turn, then to the next.
 pub struct Endpointer {
     spec: ListenSpec,
     rate: SampleRate,
+    vad: Vad,
+    step_samples: usize,
+    /// What is kept: pre-roll and all since.
+    samples: Zeroizing<Vec<i16>>,
+    /// One for each 10 ms of `samples`.
+    steps: Vec<Step>,
+    waited_ms: u32,
+    phase: Phase,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Phase {
+    /// Nothing yet; how much speech the current run of voice activity has.
+    Waiting { run_ms: u32 },
+    /// Under way.
+    Speaking(Under),
+    /// Over: waits to be taken.
+    Over { last_speech_step: usize },
+    /// Nothing was said.
+    Nothing,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Under {
+    since_start_ms: u32,
+    pause_ms: u32,
+    probed: bool,
+    /// Speech since the pause began that may end it.
+    resume_ms: u32,
+    /// Behind the last step of speech.
+    last_speech_step: usize,
+}
+
+impl std::fmt::Debug for Endpointer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Endpointer({:?}, {} steps kept)", self.phase, self.steps.len())
+    }
 }
 
 impl Endpointer {
@@ -80,23 +124,331 @@ impl Endpointer {
     }
 
     /// With another.
-    pub fn with_vad(spec: ListenSpec, rate: SampleRate, _vad: VadConfig) -> Self {
-        Self { spec, rate }
+    pub fn with_vad(spec: ListenSpec, rate: SampleRate, vad: VadConfig) -> Self {
+        Self {
+            spec,
+            rate,
+            vad: Vad::new(vad, rate),
+            step_samples: usize::try_from(rate.hz() / 1_000 * STEP_MS).unwrap_or(80),
+            samples: Zeroizing::new(Vec::new()),
+            steps: Vec::new(),
+            waited_ms: 0,
+            phase: Phase::Waiting { run_ms: 0 },
+        }
     }
 
-    /// Takes what was heard. A frame of another rate than the first is dropped.
+    /// Another way of listening from here on, on the same line: keeps what was learned of its noise, forgets the rest.
+    pub fn listen(&mut self, spec: ListenSpec) {
+        self.spec = spec;
+        self.forget();
+    }
+
+    /// Takes what was heard. A frame of another rate than the line's is dropped. Where a frame is not a whole number of 10 ms, the
+    /// rest is judged with the next.
     pub fn push(&mut self, frame: &Frame) -> Vec<SpeechEvent> {
-        let _ = (self.spec, self.rate, frame);
-        Vec::new()
+        let mut events = Vec::new();
+        if frame.rate != self.rate || matches!(self.phase, Phase::Over { .. } | Phase::Nothing) {
+            return events;
+        }
+        if self.samples.capacity() == 0 {
+            // At once, so that growing leaves no copies of the audio behind.
+            let most = std::time::Duration::from_millis(u64::from(UTTERANCE_LIMIT_MS + 2_000));
+            self.samples.reserve_exact(self.rate.samples_in(most));
+        }
+        let steps = self.vad.push(&frame.samples);
+        self.samples.extend_from_slice(&frame.samples);
+        for step in steps {
+            self.steps.push(step);
+            if let Some(event) = self.advance(step) {
+                events.push(event);
+            }
+            if matches!(self.phase, Phase::Over { .. } | Phase::Nothing) {
+                break;
+            }
+        }
+        events
     }
 
-    /// What was said so far, pre-roll included; for reading at a pause. `None` before speech started.
+    /// What was said so far, pre-roll included, without the end of the pause; for reading at a pause. `None` before speech started.
     pub fn utterance_so_far(&self) -> Option<Utterance> {
-        None
+        let last = match self.phase {
+            Phase::Speaking(u) => u.last_speech_step,
+            Phase::Over { last_speech_step } => last_speech_step,
+            Phase::Waiting { .. } | Phase::Nothing => return None,
+        };
+        let steps = self.steps.get(..last.saturating_add(steps_in(PRE_ROLL_MS)).min(self.steps.len()))?;
+        let samples = self.samples.get(..(steps.len() * self.step_samples).min(self.samples.len()))?;
+        Some(Utterance::from_steps(samples, self.rate, steps))
     }
 
     /// Takes the utterance; the end-pointer starts afresh for another turn, but keeps what it learned of the noise.
     pub fn take_utterance(&mut self) -> Option<Utterance> {
+        let utterance = self.utterance_so_far();
+        self.forget();
+        utterance
+    }
+
+    fn forget(&mut self) {
+        use zeroize::Zeroize;
+        self.samples.zeroize(); // also empties it
+        self.steps.clear();
+        self.waited_ms = 0;
+        self.phase = Phase::Waiting { run_ms: 0 };
+    }
+
+    fn advance(&mut self, step: Step) -> Option<SpeechEvent> {
+        match self.phase {
+            Phase::Waiting { run_ms } => self.wait(step, run_ms),
+            Phase::Speaking(under) => self.go_on(step, under),
+            Phase::Over { .. } | Phase::Nothing => None,
+        }
+    }
+
+    fn wait(&mut self, step: Step, run_ms: u32) -> Option<SpeechEvent> {
+        self.waited_ms = self.waited_ms.saturating_add(STEP_MS);
+        let run_ms = match (step.speech, step.loud) {
+            (true, true) => run_ms + STEP_MS,
+            (true, false) => run_ms,
+            (false, _) => 0,
+        };
+        if run_ms >= self.spec.min_speech_ms.max(STEP_MS) {
+            let under =
+                Under { since_start_ms: run_ms, pause_ms: 0, probed: false, resume_ms: 0, last_speech_step: self.steps.len() };
+            self.phase = Phase::Speaking(under);
+            return Some(SpeechEvent::SpeechStarted);
+        }
+        self.phase = Phase::Waiting { run_ms };
+        // A run of speech that has begun may still become a turn.
+        if self.waited_ms >= self.spec.no_speech_ms && run_ms == 0 {
+            self.phase = Phase::Nothing;
+            return Some(SpeechEvent::NoSpeech);
+        }
+        if run_ms == 0 {
+            self.trim_pre_roll();
+        }
         None
+    }
+
+    /// Keeps the last 300 ms.
+    fn trim_pre_roll(&mut self) {
+        let excess = self.steps.len().saturating_sub(steps_in(PRE_ROLL_MS));
+        self.steps.drain(..excess);
+        let samples = (excess * self.step_samples).min(self.samples.len());
+        self.samples.drain(..samples);
+    }
+
+    fn go_on(&mut self, step: Step, mut under: Under) -> Option<SpeechEvent> {
+        under.since_start_ms = under.since_start_ms.saturating_add(STEP_MS);
+        if step.speech && (under.pause_ms == 0 || under.resume_ms >= RESUME_MIN_MS) {
+            under.pause_ms = 0;
+            under.resume_ms = 0;
+            under.probed = false;
+            under.last_speech_step = self.steps.len();
+        } else {
+            under.resume_ms = match (step.speech, step.loud) {
+                (true, true) => under.resume_ms + STEP_MS,
+                (true, false) => under.resume_ms,
+                (false, _) => 0,
+            };
+            under.pause_ms = under.pause_ms.saturating_add(STEP_MS);
+        }
+        self.phase = Phase::Speaking(under);
+        if under.since_start_ms >= self.spec.max_utterance_ms.min(UTTERANCE_LIMIT_MS) {
+            self.phase = Phase::Over { last_speech_step: under.last_speech_step };
+            return Some(SpeechEvent::Ended(EndReason::TooLong));
+        }
+        if under.pause_ms > self.spec.max_pause_ms && under.resume_ms == 0 {
+            self.phase = Phase::Over { last_speech_step: under.last_speech_step };
+            return Some(SpeechEvent::Ended(EndReason::Silence));
+        }
+        if under.pause_ms >= self.spec.pause_probe_ms && !under.probed {
+            under.probed = true;
+            self.phase = Phase::Speaking(under);
+            return Some(SpeechEvent::Pause { since_ms: under.pause_ms });
+        }
+        None
+    }
+}
+
+fn steps_in(ms: u32) -> usize {
+    usize::try_from(ms / STEP_MS).unwrap_or(usize::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// Something that VAD takes for speech: a tone whose loudness comes and goes like syllables.
+    fn speech(rate: SampleRate, ms: u32, amplitude: f32) -> Vec<i16> {
+        let n = rate.hz() as usize / 1_000 * ms as usize;
+        (0..n)
+            .map(|i| {
+                let t = i as f32 / rate.hz() as f32;
+                let syllable = 0.55 + 0.45 * (t * 6.283 * 4.0).cos();
+                ((t * 6.283 * 300.0).sin() * syllable * amplitude) as i16
+            })
+            .collect()
+    }
+
+    fn silence(rate: SampleRate, ms: u32) -> Vec<i16> {
+        (0..rate.hz() as usize / 1_000 * ms as usize).map(|i| if i % 3 == 0 { 12 } else { -7 }).collect()
+    }
+
+    fn run(ears: &mut Endpointer, rate: SampleRate, samples: &[i16]) -> Vec<(u32, SpeechEvent)> {
+        let size = rate.hz() as usize / 50;
+        let mut all = Vec::new();
+        for (i, chunk) in samples.chunks(size).enumerate() {
+            let at = (i as u32 + 1) * 20;
+            all.extend(ears.push(&Frame { rate, samples: chunk.to_vec() }).into_iter().map(|e| (at, e)));
+        }
+        all
+    }
+
+    const R: SampleRate = SampleRate::HZ_8000;
+
+    #[test]
+    fn a_number_in_groups_is_one_utterance() {
+        let mut ears = Endpointer::new(ListenSpec::card(), R);
+        let group = speech(R, 1_500, 6_000.0);
+        let pause = silence(R, 2_500);
+        let call = [silence(R, 800), group.clone(), pause.clone(), group.clone(), pause, group, silence(R, 4_000)].concat();
+        let events: Vec<SpeechEvent> = run(&mut ears, R, &call).into_iter().map(|e| e.1).collect();
+        assert_eq!(events[0], SpeechEvent::SpeechStarted);
+        assert_eq!(events.iter().filter(|e| matches!(e, SpeechEvent::Pause { .. })).count(), 3);
+        assert_eq!(*events.last().unwrap(), SpeechEvent::Ended(EndReason::Silence));
+        let heard = ears.take_utterance().unwrap();
+        assert!((9_800..=10_400).contains(&heard.total_ms), "{heard:?}");
+        assert!((4_400..=5_000).contains(&heard.net_speech_ms), "{heard:?}");
+        assert_eq!(heard.samples_16k.len(), heard.total_ms as usize * 16);
+        assert!(heard.quality.snr_db > 30.0 && heard.quality.clipped_share == 0.0, "{heard:?}");
+    }
+
+    #[test]
+    fn speech_starts_after_a_tenth_of_a_second_and_a_click_is_no_speech() {
+        let mut ears = Endpointer::new(ListenSpec::card(), R);
+        let mut line = silence(R, 1_000);
+        for sample in &mut line[4_000..4_160] {
+            *sample = 15_000 * if *sample > 0 { 1 } else { -1 };
+        }
+        assert_eq!(run(&mut ears, R, &line), []);
+        let events = run(&mut ears, R, &speech(R, 1_000, 6_000.0));
+        assert!(matches!(events[..], [(120..=160, SpeechEvent::SpeechStarted)]), "{events:?}");
+    }
+
+    #[test]
+    fn silence_is_no_speech_once() {
+        let mut ears = Endpointer::new(ListenSpec::answer(), R);
+        assert_eq!(run(&mut ears, R, &silence(R, 12_000)), [(5_000, SpeechEvent::NoSpeech)]);
+        assert!(ears.take_utterance().is_none());
+        assert_eq!(run(&mut ears, R, &silence(R, 5_000)), [(5_000, SpeechEvent::NoSpeech)], "listens afresh after it was asked");
+    }
+
+    #[test]
+    fn a_short_yes_ends_quickly_and_is_whole() {
+        for rate in [R, SampleRate::HZ_16000, SampleRate::HZ_48000] {
+            let mut ears = Endpointer::new(ListenSpec::answer(), rate);
+            let call = [silence(rate, 1_000), speech(rate, 280, 5_000.0), silence(rate, 2_000)].concat();
+            let events = run(&mut ears, rate, &call);
+            let (at, last) = events.last().unwrap();
+            assert_eq!(*last, SpeechEvent::Ended(EndReason::Silence));
+            assert!((2_180..=2_400).contains(at), "{at}");
+            let heard = ears.take_utterance().unwrap();
+            assert!((800..=1_100).contains(&heard.total_ms), "{heard:?}");
+        }
+    }
+
+    #[test]
+    fn a_frame_of_another_rate_is_dropped_and_debug_shows_no_audio() {
+        let mut ears = Endpointer::new(ListenSpec::card(), R);
+        let other = Frame { rate: SampleRate::HZ_16000, samples: speech(SampleRate::HZ_16000, 1_000, 9_000.0) };
+        assert_eq!(ears.push(&other), []);
+        assert!(format!("{ears:?}").len() < 100);
+    }
+
+    #[test]
+    fn a_caller_in_noise_is_still_ended() {
+        // noise of -32 dBFS all the time, speech 12 dB above
+        let mut state = 1u32;
+        let mut noisy = |samples: Vec<i16>| -> Vec<i16> {
+            samples
+                .into_iter()
+                .map(|s| {
+                    state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                    s + ((f64::from(state >> 8) / f64::from(1u32 << 24) - 0.5) * 2.0 * 1_400.0) as i16
+                })
+                .collect()
+        };
+        let call = [noisy(silence(R, 2_000)), noisy(speech(R, 3_000, 12_000.0)), noisy(silence(R, 4_000))].concat();
+        let mut ears = Endpointer::new(ListenSpec::card(), R);
+        let events: Vec<SpeechEvent> = run(&mut ears, R, &call).into_iter().map(|e| e.1).collect();
+        assert_eq!(events[0], SpeechEvent::SpeechStarted);
+        assert_eq!(*events.last().unwrap(), SpeechEvent::Ended(EndReason::Silence));
+        assert!(ears.take_utterance().unwrap().total_ms < 4_500);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(48))]
+
+        #[test]
+        fn pauses_of_up_to_two_and_a_half_seconds_never_end_it(
+            groups in proptest::collection::vec((200u32..1_500, 100u32..=2_500, 800f32..20_000.0), 1..6)
+        ) {
+            let mut ears = Endpointer::new(ListenSpec::card(), R);
+            let mut call = silence(R, 500);
+            for (ms, pause, amplitude) in &groups {
+                call.extend(speech(R, *ms, *amplitude));
+                call.extend(silence(R, *pause));
+            }
+            call.extend(speech(R, 500, 3_000.0));
+            let spoken: u32 = groups.iter().map(|g| g.0 + g.1).sum();
+            prop_assume!(spoken < 26_000);
+            for (at, event) in run(&mut ears, R, &call) {
+                prop_assert!(!matches!(event, SpeechEvent::Ended(_) | SpeechEvent::NoSpeech), "{event:?} at {at}");
+            }
+            prop_assert!(ears.utterance_so_far().is_some());
+        }
+
+        #[test]
+        fn every_turn_ends_in_time_whatever_is_heard(
+            parts in proptest::collection::vec((any::<bool>(), 10u32..4_000, 0f32..32_000.0), 1..40),
+            answer in any::<bool>(),
+            frame_ms in 1usize..40,
+        ) {
+            let spec = if answer { ListenSpec::answer() } else { ListenSpec::card() };
+            let mut ears = Endpointer::new(spec, R);
+            let (mut heard_ms, mut ended) = (0.0, 0);
+            let forever = std::iter::repeat_n((true, 4_000, 12_000.0), 20);
+            'all: for (talks, ms, amplitude) in parts.into_iter().chain(forever) {
+                let samples = if talks { speech(R, ms, amplitude) } else { silence(R, ms) };
+                for chunk in samples.chunks(frame_ms * 8) {
+                    heard_ms += chunk.len() as f32 / 8.0;
+                    for event in ears.push(&Frame { rate: R, samples: chunk.to_vec() }) {
+                        if matches!(event, SpeechEvent::Ended(_) | SpeechEvent::NoSpeech) {
+                            ended += 1;
+                            break 'all;
+                        }
+                    }
+                }
+            }
+            prop_assert_eq!(ended, 1);
+            prop_assert!(heard_ms <= (spec.no_speech_ms + spec.max_utterance_ms + 1_000) as f32);
+            if let Some(u) = ears.take_utterance() {
+                prop_assert!(u.net_speech_ms <= u.total_ms);
+                prop_assert!(u.total_ms <= spec.max_utterance_ms + 2 * PRE_ROLL_MS + 200);
+                prop_assert!(u.samples_16k.len() <= 480_000);
+            }
+        }
+
+        #[test]
+        fn any_samples_at_all_are_borne(samples in proptest::collection::vec(any::<i16>(), 0..4_000)) {
+            let mut ears = Endpointer::new(ListenSpec::answer(), R);
+            for chunk in samples.chunks(97) {
+                ears.push(&Frame { rate: R, samples: chunk.to_vec() });
+            }
+            if let Some(u) = ears.take_utterance() {
+                prop_assert!(u.net_speech_ms <= u.total_ms && u.quality.clipped_share <= 1.0);
+            }
+        }
     }
 }

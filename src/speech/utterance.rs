@@ -66,12 +66,12 @@ impl Quality {
         // G.711 μ-law decodes its largest code to 32,124.
         const FULL_SCALE: u16 = 32_100;
         let clipped = samples.iter().filter(|s| s.unsigned_abs() >= FULL_SCALE).count();
-        let mean_db = |wanted: &dyn Fn(&Step) -> bool| {
-            let powers: Vec<f32> = steps.iter().filter(|s| wanted(s)).map(|s| 10f32.powf(s.level_dbfs / 10.0)).collect();
-            (!powers.is_empty()).then(|| 10.0 * (powers.iter().sum::<f32>() / share_base(powers.len())).log10())
-        };
-        let speech = mean_db(&|s| s.loud);
-        let noise = mean_db(&|s| !s.speech).or_else(|| steps.last().map(|s| s.floor_dbfs));
+        let loud: Vec<f32> = steps.iter().filter(|s| s.loud).map(|s| 10f32.powf(s.level_dbfs / 10.0)).collect();
+        let speech = (!loud.is_empty()).then(|| 10.0 * (loud.iter().sum::<f32>() / share_base(loud.len())).log10());
+        // The median: steps at the edges of words are not yet, or no more, judged speech.
+        let mut quiet: Vec<f32> = steps.iter().filter(|s| !s.speech).map(|s| s.level_dbfs).collect();
+        quiet.sort_by(f32::total_cmp);
+        let noise = quiet.get(quiet.len() / 2).copied().or_else(|| steps.last().map(|s| s.floor_dbfs));
         Self {
             clipped_share: if samples.is_empty() { 0.0 } else { share_base(clipped) / share_base(samples.len()) },
             snr_db: speech.zip(noise).map_or(0.0, |(s, n)| (s - n).max(0.0)),

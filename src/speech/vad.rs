@@ -1,6 +1,6 @@
 //! Voice activity by energy, at any frame rate: frames are cut into 10 ms, each is held against a noise floor that follows the line.
 //!
-//! The floor is the quietest of the last two seconds (minimum statistics, after Martin, IEEE Trans. SAP 9(5), 2001, without the
+//! The floor is the quietest of the last three seconds (minimum statistics, after Martin, IEEE Trans. SAP 9(5), 2001, without the
 //! spectrum): steady noise of any level becomes floor, while speech, which dips between syllables, does not. Two thresholds above it
 //! (hysteresis) and a hangover keep a word in one piece. Nothing here looks at absolute level but `min_level_dbfs`.
 
@@ -11,15 +11,18 @@ use crate::media::frame::SampleRate;
 /// Energies are taken over this long.
 pub const STEP_MS: u32 = 10;
 /// The floor is the minimum over this many blocks …
-const FLOOR_BLOCKS: usize = 10;
-/// … of this many steps each: 2 s in all, longer than a spoken digit holds its level.
+const FLOOR_BLOCKS: usize = 15;
+/// … of this many steps each: 3 s in all, longer than connected speech goes without a dip.
 const BLOCK_STEPS: u32 = 20;
 /// Below this there is nothing but rounding: digital silence, comfort noise of μ-law.
 const SILENCE_DBFS: f32 = -90.0;
 /// Frames longer than this are cut off: no leg sends them.
-const FRAME_MAX_MS: usize = 1_000;
+const FRAME_MAX_STEPS: usize = 100;
 /// The energy of a single step jumps in noise; the floor is taken from energies smoothed by this factor.
 const SMOOTHING: f32 = 0.7;
+/// What keeps within `STEADY_SPREAD_DB` for this many steps is the line, not a voice: no vowel of a digit is held for 0.8 s.
+const STEADY_STEPS: usize = 80;
+const STEADY_SPREAD_DB: f32 = 6.0;
 
 /// `[speech.vad]`.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -37,7 +40,7 @@ pub struct VadConfig {
 
 impl Default for VadConfig {
     fn default() -> Self {
-        Self { open_db: 9.0, close_db: 6.0, min_level_dbfs: -52.0, hangover_ms: 120 }
+        Self { open_db: 9.0, close_db: 6.0, min_level_dbfs: -55.0, hangover_ms: 120 }
     }
 }
 
@@ -63,7 +66,7 @@ pub struct Vad {
     floor: Floor,
     speaking: bool,
     quiet_ms: u32,
-    /// The last few levels, for the median.
+    /// Loud steps in a row.
     loud_run: u32,
 }
 
@@ -76,7 +79,7 @@ impl Vad {
 
     /// Judges every 10 ms that are complete; what is left over waits for the next samples.
     pub fn push(&mut self, samples: &[i16]) -> Vec<Step> {
-        let cap = self.step_samples.saturating_mul(FRAME_MAX_MS / 10);
+        let cap = self.step_samples.saturating_mul(FRAME_MAX_STEPS);
         self.partial.extend(samples.iter().take(cap));
         let whole = self.partial.len() / self.step_samples * self.step_samples;
         let ready: Vec<i16> = self.partial.drain(..whole).collect();
@@ -116,30 +119,29 @@ fn narrow(x: f64) -> f32 {
     x as f32
 }
 
-/// The quietest of the last two seconds.
+/// The quietest of the last three seconds; and what is as steady as no speech is, is floor sooner.
 #[derive(Debug)]
 struct Floor {
     smooth: Option<f32>,
     blocks: [f32; FLOOR_BLOCKS],
     at: usize,
     steps: u32,
+    recent: std::collections::VecDeque<f32>,
 }
 
 impl Floor {
     fn new() -> Self {
-        Self { smooth: None, blocks: [f32::INFINITY; FLOOR_BLOCKS], at: 0, steps: 0 }
+        Self { smooth: None, blocks: [f32::INFINITY; FLOOR_BLOCKS], at: 0, steps: 0, recent: std::collections::VecDeque::new() }
     }
 
     fn follow(&mut self, level: f32) -> f32 {
-        // A line that starts with speech: until there was a pause, assume that no line is noisier than this.
-        const ASSUMED_DBFS: f32 = -45.0;
         let level = level.max(SILENCE_DBFS);
         let smooth = self.smooth.map_or(level, |s| SMOOTHING * s + (1.0 - SMOOTHING) * level);
         self.smooth = Some(smooth);
         if let Some(block) = self.blocks.get_mut(self.at) {
             *block = block.min(smooth);
         }
-        let floor = self.blocks.iter().copied().fold(f32::INFINITY, f32::min);
+        let quietest = self.blocks.iter().copied().fold(f32::INFINITY, f32::min);
         self.steps += 1;
         if self.steps >= BLOCK_STEPS {
             self.steps = 0;
@@ -148,7 +150,87 @@ impl Floor {
                 *block = f32::INFINITY;
             }
         }
-        let full = self.blocks.iter().filter(|b| b.is_finite()).count() >= FLOOR_BLOCKS - 1;
-        if full { floor } else { floor.min(ASSUMED_DBFS) }
+        self.recent.push_back(smooth);
+        if self.recent.len() <= STEADY_STEPS {
+            return quietest;
+        }
+        self.recent.pop_front();
+        let low = self.recent.iter().copied().fold(f32::INFINITY, f32::min);
+        let high = self.recent.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        if high - low <= STEADY_SPREAD_DB { quietest.max(low) } else { quietest }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `ms` of noise of a level, from a small generator; 8 kHz.
+    fn noise(ms: usize, dbfs: f32, seed: u32) -> Vec<i16> {
+        let amplitude = 10f32.powf(dbfs / 20.0) * 32_768.0 * 3f32.sqrt();
+        let mut state = seed.wrapping_mul(2_654_435_761).max(1);
+        (0..ms * 8)
+            .map(|_| {
+                state ^= state << 13;
+                state ^= state >> 17;
+                state ^= state << 5;
+                ((f64::from(state) / f64::from(u32::MAX) * 2.0 - 1.0) as f32 * amplitude) as i16
+            })
+            .collect()
+    }
+
+    fn spoken(vad: &mut Vad, samples: &[i16]) -> usize {
+        samples.chunks(160).flat_map(|c| vad.push(c)).filter(|s| s.speech).count() * 10
+    }
+
+    #[test]
+    fn steady_noise_of_any_level_is_no_speech() {
+        for dbfs in [-70.0, -50.0, -35.0, -25.0] {
+            let mut vad = Vad::new(VadConfig::default(), SampleRate::HZ_8000);
+            assert_eq!(spoken(&mut vad, &noise(6_000, dbfs, 7)), 0, "{dbfs}");
+        }
+    }
+
+    #[test]
+    fn bursts_above_the_noise_are_speech_at_every_level() {
+        for (level, floor) in [(-10.0, -60.0), (-25.0, -50.0), (-25.0, -40.0), (-40.0, -65.0)] {
+            let mut vad = Vad::new(VadConfig::default(), SampleRate::HZ_8000);
+            spoken(&mut vad, &noise(1_000, floor, 3));
+            let mut heard = 0;
+            for i in 0..6 {
+                heard += spoken(&mut vad, &noise(300, level, 10 + i));
+                heard += spoken(&mut vad, &noise(400, floor, 20 + i));
+            }
+            // 300 ms each and the hangover
+            assert!((6 * 300..=6 * 450).contains(&heard), "{level} over {floor}: {heard}");
+        }
+    }
+
+    #[test]
+    fn noise_that_sets_in_becomes_floor_within_a_second() {
+        let mut vad = Vad::new(VadConfig::default(), SampleRate::HZ_8000);
+        assert_eq!(spoken(&mut vad, &vec![0; 16_000]), 0);
+        spoken(&mut vad, &noise(1_200, -35.0, 5));
+        assert_eq!(spoken(&mut vad, &noise(3_000, -35.0, 6)), 0);
+    }
+
+    #[test]
+    fn a_click_is_no_speech() {
+        let mut vad = Vad::new(VadConfig::default(), SampleRate::HZ_8000);
+        spoken(&mut vad, &noise(1_000, -60.0, 3));
+        let mut click = vec![0i16; 80];
+        click[40] = 20_000;
+        assert_eq!(spoken(&mut vad, &click), 0);
+    }
+
+    #[test]
+    fn odd_frames_give_the_same_steps() {
+        let samples = [noise(500, -60.0, 1), noise(500, -20.0, 2), noise(500, -60.0, 3)].concat();
+        let steps = |size: usize| {
+            let mut vad = Vad::new(VadConfig::default(), SampleRate::HZ_8000);
+            samples.chunks(size).flat_map(|c| vad.push(c)).collect::<Vec<_>>()
+        };
+        assert_eq!(steps(80), steps(160));
+        assert_eq!(steps(80), steps(333));
     }
 }
