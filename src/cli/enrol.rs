@@ -1,13 +1,153 @@
-//! `voicepay enrol`.
+//! `voicepay enrol`: enrols a voice, by an invitation that the customer uses in a call, or from recordings.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::{Args, Subcommand};
+use serde_json::json;
 
 use super::Context;
+use super::customer::parse_id;
+use super::data::{Data, block_on, name, refused, store_error, vault_error};
 use super::exit::{CliError, CliResult, Exit};
+use crate::ids::{CustomerId, InviteId};
+use crate::media::wav;
+use crate::models::{Model, ModelError};
+use crate::speech::Utterance;
+use crate::store::{CustomerStatus, EnrolmentRecord, Invite, StoreError, TemplateRecord};
+use crate::voiceprint::{Embedder, Enrolment, Template, VoiceConfig};
 
-/// (furnished by its room's owner)
-#[derive(Debug, clap::Args)]
-pub struct EnrolArgs {}
+/// The wording of the consent that an operator vouches for with `--consent-by`.
+const CONSENT_TEXT_VERSION: &str = "written-1";
+
+/// Arguments of `voicepay enrol`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  voicepay enrol invite --customer cus_0123…\n  voicepay enrol from-wav --customer cus_0123… --consent-by 'J. Clerk, form 118' one.wav two.wav three.wav\n\nGive the code to the customer out of band, never in the call that it is for: a calling number proves nothing."
+)]
+pub struct EnrolArgs {
+    #[command(subcommand)]
+    command: EnrolCommand,
+}
+
+#[derive(Debug, Subcommand)]
+enum EnrolCommand {
+    /// Make a single-use code with which the customer enrols in a call. It is shown once and ends an older one.
+    Invite {
+        /// For whom.
+        #[arg(long, value_name = "ID")]
+        customer: String,
+        /// How long the code is good.
+        #[arg(long, value_name = "HOURS", default_value_t = 72, value_parser = clap::value_parser!(u32).range(1..=720))]
+        valid_hours: u32,
+    },
+    /// Enrol from recordings of the customer's voice.
+    FromWav {
+        /// Whose voice.
+        #[arg(long, value_name = "ID")]
+        customer: String,
+        /// Who vouches that the customer agreed, and how; it is kept.
+        #[arg(long, value_name = "NAME")]
+        consent_by: String,
+        /// Mono 16-bit WAV files of 8, 16 or 48 kHz, one utterance each.
+        #[arg(required = true, value_name = "FILE")]
+        files: Vec<PathBuf>,
+    },
+}
 
 /// Runs it.
-pub fn run(_args: EnrolArgs, _ctx: &Context) -> CliResult {
-    Err(CliError::new(Exit::Unexpected, "this command is not built yet"))
+pub fn run(args: EnrolArgs, ctx: &Context) -> CliResult {
+    block_on(async {
+        match args.command {
+            EnrolCommand::Invite { customer, valid_hours } => invite(ctx, &parse_id(&customer)?, valid_hours).await,
+            EnrolCommand::FromWav { customer, consent_by, files } => {
+                from_wav(ctx, &parse_id(&customer)?, &name(&consent_by)?, &files).await
+            }
+        }
+    })
+}
+
+async fn active(data: &Data, customer: &CustomerId) -> Result<(), CliError> {
+    match data.store.customer(customer).await.map_err(store_error)? {
+        Some(c) if c.status == CustomerStatus::Active => Ok(()),
+        Some(c) => Err(refused(format!("customer {customer} is {}", c.status.as_str()))),
+        None => Err(refused(format!("there is no customer {customer}: see `voicepay customer list`"))),
+    }
+}
+
+async fn invite(ctx: &Context, customer: &CustomerId, valid_hours: u32) -> CliResult {
+    let data = Data::open(ctx).await?;
+    active(&data, customer).await?;
+    let vault = data.vault().await?;
+    let expires_at = data.now().plus(Duration::from_secs(u64::from(valid_hours) * 3600));
+    // Another customer may have the code open; with eight digits that is rare.
+    const DRAWS: u32 = 5;
+    for left in (0..DRAWS).rev() {
+        let code = format!("{:08}", data.entropy.below(100_000_000));
+        let invite = Invite { id: InviteId::fresh(&*data.entropy), customer: customer.clone(), expires_at, wrong_tries: 0 };
+        let audit = data.audit("enrolment.invited", invite.id.as_str(), json!({ "customer": customer }));
+        match data.store.add_invite(&invite, &vault.digest_invite_code(&code), &audit).await {
+            Ok(()) => {
+                let json =
+                    json!({ "invite": invite.id, "customer": customer, "code": code, "expires_at": expires_at.to_string() });
+                ctx.answer(&json, &format!("{code}\ngood once, until {expires_at}; it is not shown again"));
+                return Ok(());
+            }
+            Err(StoreError::Exists(_)) if left > 0 => {}
+            Err(e) => return Err(store_error(e)),
+        }
+    }
+    Err(CliError::new(Exit::Unexpected, "no free invitation code was found; try again"))
+}
+
+async fn from_wav(ctx: &Context, customer: &CustomerId, consent_by: &str, files: &[PathBuf]) -> CliResult {
+    let data = Data::open(ctx).await?;
+    active(&data, customer).await?;
+    let vault = data.vault().await?;
+    // The recordings are looked at before the model is loaded: a wrong file is told in milliseconds.
+    let utterances = files.iter().map(|f| read(f)).collect::<Result<Vec<_>, _>>()?;
+    let template = template_of(files, &utterances, VoiceConfig::default())?;
+    let model = template.model().as_str().to_owned();
+    let now = data.now();
+    let record = EnrolmentRecord {
+        template: TemplateRecord {
+            customer: customer.clone(),
+            sealed: vault.seal_template(customer, &model, &template.to_bytes()).map_err(vault_error)?,
+            model: model.clone(),
+            created_at: now,
+        },
+        invite: None,
+        consent_text_version: CONSENT_TEXT_VERSION.into(),
+        consent_by: consent_by.to_owned(),
+        consent_at: now,
+        call: None,
+    };
+    let audit = data.audit("voice.enrolled", customer.as_str(), json!({ "model": model, "recordings": files.len() }));
+    data.store.complete_enrolment(&record, &audit).await.map_err(store_error)?;
+    let json =
+        json!({ "customer": customer, "model": model, "net_speech_ms": template.net_speech_ms(), "recordings": files.len() });
+    let seconds = f64::from(template.net_speech_ms()) / 1000.0;
+    ctx.answer(&json, &format!("voice of {customer} enrolled from {} recordings, {seconds:.1} s of speech", files.len()));
+    Ok(())
+}
+
+fn read(path: &Path) -> Result<Utterance, CliError> {
+    let sound = wav::read_wav(path).map_err(|e| CliError::new(Exit::Audio, e))?;
+    wav::check_speech(&sound).map_err(|e| CliError::new(Exit::Audio, format!("{}: {e}", path.display())))?;
+    Ok(Utterance::from_recording(&sound.samples, sound.rate))
+}
+
+fn template_of(files: &[PathBuf], utterances: &[Utterance], cfg: VoiceConfig) -> Result<Template, CliError> {
+    let path = Model::CampPlus.checked_path().map_err(|e| {
+        let missing = matches!(e, ModelError::Missing { .. });
+        CliError::new(if missing { Exit::ModelMissing } else { Exit::ModelCorrupt }, e)
+    })?;
+    let embedder = Embedder::load(&path).map_err(|e| CliError::new(Exit::ModelCorrupt, e))?;
+    let mut enrolment = Enrolment::new(cfg);
+    for (file, utterance) in files.iter().zip(utterances) {
+        let audio = |e: &dyn std::fmt::Display| CliError::new(Exit::Audio, format!("{}: {e}", file.display()));
+        let embedding = embedder.embed(&utterance.samples_16k).map_err(|e| audio(&e))?;
+        enrolment.add(embedding, utterance.net_speech_ms).map_err(|e| audio(&e))?;
+    }
+    enrolment.finish().map_err(|e| CliError::new(Exit::Audio, format!("the recordings make no voice template: {e}")))
 }

@@ -4,6 +4,7 @@ pub mod call;
 pub mod card;
 pub mod config;
 pub mod customer;
+mod data;
 pub mod demo;
 pub mod doctor;
 pub mod enrol;

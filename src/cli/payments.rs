@@ -1,13 +1,145 @@
-//! `voicepay payments`.
+//! `voicepay payments`: what was charged, and what became of it.
+
+use clap::{Args, Subcommand};
+use serde_json::{Value, json};
 
 use super::Context;
+use super::data::{Data, block_on, refused, store_error};
 use super::exit::{CliError, CliResult, Exit};
+use crate::ids::IntentId;
+use crate::ledger;
+use crate::payment::AttemptState;
+use crate::store::{Payment, StoreError};
 
-/// (furnished by its room's owner)
-#[derive(Debug, clap::Args)]
-pub struct PaymentsArgs {}
+/// Arguments of `voicepay payments`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  voicepay payments list --limit 20\n  voicepay payments show int_0123…\n  voicepay payments show 4821930577      by the reference that the caller heard\n  voicepay payments verify                  adds the books up again"
+)]
+pub struct PaymentsArgs {
+    #[command(subcommand)]
+    command: PaymentsCommand,
+}
+
+#[derive(Debug, Subcommand)]
+enum PaymentsCommand {
+    /// List the latest payments, newest first.
+    List {
+        /// How many.
+        #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+        limit: u32,
+    },
+    /// Show one payment with its attempts, its rows in the books and its receipt.
+    Show {
+        /// Its identifier, or the ten digits of its receipt.
+        id: String,
+    },
+    /// Derive every balance from the books again and check that they balance.
+    Verify,
+}
 
 /// Runs it.
-pub fn run(_args: PaymentsArgs, _ctx: &Context) -> CliResult {
-    Err(CliError::new(Exit::Unexpected, "this command is not built yet"))
+pub fn run(args: PaymentsArgs, ctx: &Context) -> CliResult {
+    block_on(async {
+        let data = Data::open(ctx).await?;
+        match args.command {
+            PaymentsCommand::List { limit } => list(ctx, &data, limit).await,
+            PaymentsCommand::Show { id } => show(ctx, &data, &id).await,
+            PaymentsCommand::Verify => verify(ctx, &data).await,
+        }
+    })
+}
+
+async fn list(ctx: &Context, data: &Data, limit: u32) -> CliResult {
+    let all = data.store.payments(limit).await.map_err(store_error)?;
+    let lines: Vec<_> = all
+        .iter()
+        .map(|p| {
+            let reference = p.receipt.as_ref().map_or("-", |r| r.reference.as_str());
+            format!(
+                "{}  {}  {} to {}  {}  {reference}",
+                p.intent.created_at,
+                p.intent.id,
+                p.intent.amount,
+                p.payee_name,
+                stands(p)
+            )
+        })
+        .collect();
+    let text = if lines.is_empty() { "no payments yet".to_owned() } else { lines.join("\n") };
+    ctx.answer(&json!({ "payments": all.iter().map(summary).collect::<Vec<_>>() }), &text);
+    Ok(())
+}
+
+async fn show(ctx: &Context, data: &Data, id: &str) -> CliResult {
+    let unknown = || store_error(StoreError::NotFound("payment"));
+    let intent = if id.len() == 10 && id.bytes().all(|b| b.is_ascii_digit()) {
+        data.store.receipt_by_reference(id).await.map_err(store_error)?.ok_or_else(unknown)?.intent
+    } else {
+        IntentId::parse(id).map_err(refused)?
+    };
+    let p = data.store.payment(&intent).await.map_err(store_error)?.ok_or_else(unknown)?;
+    let mut lines = vec![
+        format!("{}  {} to {} ({})", p.intent.id, p.intent.amount, p.payee_name, stands(&p)),
+        format!("said yes    {} in {}", p.intent.created_at, p.intent.call),
+        format!("card        {} ending {}", p.intent.card, p.intent.last4),
+        format!("request     {}", p.intent.request),
+    ];
+    lines.extend(p.attempts.iter().map(|a| format!("attempt     {} {}", a.id, a.state.name())));
+    lines.extend(p.transfers.iter().map(|t| format!("books       {} {} -> {}  {}", t.kind.name(), t.credit, t.debit, t.amount)));
+    if let Some(r) = &p.receipt {
+        lines.push(format!("receipt     {} at {}, acquirer's reference {}", r.reference, r.at, r.gateway_reference));
+    }
+    let mut json = summary(&p);
+    if let Value::Object(map) = &mut json {
+        map.insert("attempts".into(), json!(p.attempts));
+        map.insert("transfers".into(), json!(p.transfers));
+        map.insert("receipt".into(), json!(p.receipt));
+    }
+    ctx.answer(&json, &lines.join("\n"));
+    Ok(())
+}
+
+async fn verify(ctx: &Context, data: &Data) -> CliResult {
+    let transfers = data.store.transfers().await.map_err(store_error)?;
+    let books = ledger::verify(&transfers).map_err(|e| CliError::new(Exit::Database, format!("the books are damaged: {e}")))?;
+    let open = books.open().count();
+    let mut lines = vec![format!("{} transfers, {open} reserved and not yet ended; the books balance", transfers.len())];
+    lines.extend(books.balances().iter().map(|(name, b)| {
+        format!("{name}  posted {} / {}  pending {} / {}", b.debits_posted, b.credits_posted, b.debits_pending, b.credits_pending)
+    }));
+    ctx.answer(&json!({ "transfers": transfers.len(), "open": open, "balances": books.balances() }), &lines.join("\n"));
+    Ok(())
+}
+
+fn summary(p: &Payment) -> Value {
+    json!({
+        "id": p.intent.id,
+        "status": p.intent.status,
+        "stands": stands(p),
+        "amount_minor": p.intent.amount.minor,
+        "currency": p.intent.amount.currency,
+        "customer": p.intent.customer,
+        "payee": p.intent.payee,
+        "payee_name": p.payee_name,
+        "request": p.intent.request,
+        "card": p.intent.card,
+        "last4": p.intent.last4,
+        "call": p.intent.call,
+        "reference": p.receipt.as_ref().map(|r| &r.reference),
+        "created_at": p.intent.created_at.to_string(),
+    })
+}
+
+/// Where it stands, in words.
+fn stands(p: &Payment) -> String {
+    match p.attempts.last().map(|a| &a.state) {
+        None => "no attempt".into(),
+        Some(AttemptState::Prepared) => "not sent yet".into(),
+        Some(AttemptState::Dispatched { .. }) => "sent, no answer yet".into(),
+        Some(AttemptState::NeedsReconciliation { .. }) => "in doubt".into(),
+        Some(AttemptState::Succeeded { .. }) => "paid".into(),
+        Some(AttemptState::Declined { reason, .. }) => format!("declined: {reason}"),
+        Some(AttemptState::Reversed { .. }) => "taken back by the acquirer".into(),
+    }
 }

@@ -1,0 +1,107 @@
+//! What the commands about customers and money share: the open database, the vault, and which exit code an error has.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use super::Context;
+use super::exit::{CliError, Exit};
+use crate::clock::{Clock, Entropy, SystemClock, SystemEntropy, Timestamp};
+use crate::ids::AuditId;
+use crate::store::{self, AuditRecord, SqliteStore, Store, StoreConfig, StoreError, UnlockError};
+use crate::vault::{Vault, VaultConfig, VaultError};
+
+/// The data that a command works on.
+pub(super) struct Data {
+    /// The database.
+    pub store: Arc<dyn Store>,
+    /// The wall clock.
+    pub clock: SystemClock,
+    /// The system's generator.
+    pub entropy: Arc<dyn Entropy>,
+    vault: VaultConfig,
+}
+
+impl Data {
+    /// Opens what the configuration names.
+    pub(super) async fn open(ctx: &Context) -> Result<Self, CliError> {
+        let (store, vault) = configs(ctx)?;
+        let store = SqliteStore::open(&store).await.map_err(store_error)?;
+        Ok(Self { store: Arc::new(store), clock: SystemClock, entropy: Arc::new(SystemEntropy), vault })
+    }
+
+    /// The vault that goes with the database.
+    pub(super) async fn vault(&self) -> Result<Vault, CliError> {
+        store::unlock(&*self.store, &self.vault, self.entropy.clone()).await.map_err(|e| match e {
+            UnlockError::Vault(e) => vault_error(e),
+            UnlockError::Store(e) => store_error(e),
+        })
+    }
+
+    /// Now.
+    pub(super) fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    /// An audit row for what this command does.
+    pub(super) fn audit(&self, action: &str, subject: &str, detail: Value) -> AuditRecord {
+        AuditRecord {
+            id: AuditId::fresh(&*self.entropy),
+            at: self.now(),
+            actor: "cli".into(),
+            action: action.into(),
+            subject: subject.into(),
+            detail,
+        }
+    }
+}
+
+fn configs(ctx: &Context) -> Result<(StoreConfig, VaultConfig), CliError> {
+    let cfg = ctx.config()?;
+    let dir: &Path = &cfg.service.data_dir;
+    let store = StoreConfig { path: dir.join("voicepay.db"), ..StoreConfig::default() };
+    Ok((store, VaultConfig { master_key_file: dir.join("master.key") }))
+}
+
+/// Runs a command's future.
+pub(super) fn block_on<T>(work: impl Future<Output = Result<T, CliError>>) -> Result<T, CliError> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|e| CliError::new(Exit::Unexpected, format!("the runtime can't be started: {e}")))?
+        .block_on(work)
+}
+
+/// The exit code of a database error: its own fault, or a rule that refuses.
+pub(super) fn store_error(error: StoreError) -> CliError {
+    let exit = match &error {
+        StoreError::Open { .. }
+        | StoreError::Migrate { .. }
+        | StoreError::Busy
+        | StoreError::Damaged { .. }
+        | StoreError::Failed(_) => Exit::Database,
+        StoreError::Exists(_) | StoreError::NotFound(_) | StoreError::Refused(_) | StoreError::Conflict(_) => Exit::Refused,
+    };
+    CliError::new(exit, error)
+}
+
+/// The exit code of a vault error.
+pub(super) fn vault_error(error: VaultError) -> CliError {
+    CliError::new(Exit::MasterKey, error)
+}
+
+/// Refused by a rule: what, and what to do.
+pub(super) fn refused(sentence: impl std::fmt::Display) -> CliError {
+    CliError::new(Exit::Refused, sentence)
+}
+
+/// A name for people: not empty, no control characters, not endless.
+pub(super) fn name(text: &str) -> Result<String, CliError> {
+    const NAME_MAX_CHARS: usize = 100;
+    let text = text.trim();
+    if text.is_empty() || text.chars().count() > NAME_MAX_CHARS || text.chars().any(char::is_control) {
+        return Err(refused(format!("a name has 1 to {NAME_MAX_CHARS} characters and no control characters")));
+    }
+    Ok(text.to_owned())
+}
