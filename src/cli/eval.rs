@@ -1,13 +1,243 @@
-//! `voicepay eval`.
+//! `voicepay eval`: voiceprint, number, decision on files; and what `make bench` asks of this side.
+
+use std::path::PathBuf;
 
 use super::Context;
 use super::exit::{CliError, CliResult, Exit};
+use crate::eval::bench::Bench;
+use crate::eval::data::Split;
+use crate::eval::degrade::{Codec, Line, Noise};
+use crate::eval::plan::Plan;
+use crate::eval::{EvalError, decision, number, render, voiceprint};
+use crate::models::Model;
+use crate::speech::whisper::WhisperEngine;
+use crate::speech::{NumberConfig, SpeechConfig, SpeechError};
+use crate::voiceprint::{EmbedError, Embedder, VoiceConfig};
 
-/// (furnished by its room's owner)
+/// Measure voice and number recognition on files.
 #[derive(Debug, clap::Args)]
-pub struct EvalArgs {}
+#[command(
+    after_help = "Examples:\n  voicepay eval voiceprint --data speechdata --codec mulaw\n  voicepay eval voiceprint --data speechdata --digits 4 --pairs all\n  voicepay eval number --data speechdata --codec mulaw --snr 15 --noise noise/babble8 --limit 50 --json\n  voicepay eval decision --data speechdata --split dev --codec mulaw --json\n\nThe data folder holds SPLIT/trials/*.csv; clip paths in the lists are relative to it. Rates are fractions in JSON.\nUtterances are spliced, brought to -23 dBFS, mixed with noise, coded at 8 kHz, and heard as the service hears them."
+)]
+pub struct EvalArgs {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum What {
+    /// How well voices are told apart.
+    Voiceprint {
+        #[command(flatten)]
+        common: Common,
+        /// Only the first N digits of each spliced utterance.
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=19))]
+        digits: Option<u8>,
+        /// The list's own trials, or every utterance against every enrolled speaker of its source.
+        #[arg(long, value_enum, default_value_t = PairsArg::Listed)]
+        pairs: PairsArg,
+    },
+    /// How well card numbers are heard, and what passes that should not.
+    Number {
+        #[command(flatten)]
+        common: Common,
+        /// Wrong numbers one slip away that are tried against each utterance: `all` (about 325) or how many to draw.
+        #[arg(long, value_name = "all|N", default_value = "all", value_parser = neighbours)]
+        neighbours: Neighbours,
+        /// Random other numbers tried against each utterance.
+        #[arg(long, value_name = "N", default_value_t = 30)]
+        random: usize,
+        /// Luhn-valid numbers two digits away, tried against each utterance.
+        #[arg(long, value_name = "N", default_value_t = 20)]
+        luhn_pairs: usize,
+    },
+    /// Voice and number together, as the service judges them.
+    Decision {
+        #[command(flatten)]
+        common: Common,
+        /// Near misses that could be real cards, tried against each genuine utterance.
+        #[arg(long, value_name = "N", default_value_t = 6)]
+        near_misses: usize,
+    },
+    /// Write the utterances as 8 kHz WAV, as they are measured, with an index.csv.
+    Render {
+        #[command(flatten)]
+        common: Common,
+        /// The folder to write to.
+        #[arg(long, value_name = "DIR")]
+        out: PathBuf,
+    },
+    /// Speed and memory of this side, asked on standard input by `scripts/bench.sh`, which runs the peers in turns with it.
+    #[command(hide = true)]
+    Bench,
+}
+
+/// What all evaluations share.
+#[derive(Debug, clap::Args)]
+struct Common {
+    /// Root of the speech data.
+    #[arg(long, value_name = "ROOT", env = "VOICEPAY_SPEECHDATA")]
+    data: PathBuf,
+    /// Which split: a folder of the root.
+    #[arg(long, value_name = "NAME", default_value = "dev")]
+    split: String,
+    /// Another list: a path, or a name in the split or its trials/.
+    #[arg(long, value_name = "FILE")]
+    list: Option<String>,
+    /// A seeded sample of this size instead of the whole list.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    limit: Option<u32>,
+    /// The line's codec, at 8 kHz.
+    #[arg(long, value_enum, default_value_t = Codec::Mulaw)]
+    codec: Codec,
+    /// Speech level over noise level, in dB; needs --noise.
+    #[arg(long, value_name = "DB", requires = "noise", allow_negative_numbers = true)]
+    snr: Option<f64>,
+    /// What is behind the speech: a sound file, a folder of them (one drawn an utterance), white or pink. 15 dB unless --snr.
+    #[arg(long, value_name = "DIR|FILE|white|pink")]
+    noise: Option<String>,
+    /// Seeds the sample, the noise, the random numbers and the intervals.
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// Inferences at once, one thread each; default: one a core. Latencies are best measured with 1.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
+    threads: Option<u16>,
+}
+
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum PairsArg {
+    /// As listed.
+    Listed,
+    /// All within a source.
+    All,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Neighbours(Option<usize>);
+
+fn neighbours(text: &str) -> Result<Neighbours, String> {
+    match text {
+        "all" => Ok(Neighbours(None)),
+        n => n.parse().map(|n| Neighbours(Some(n))).map_err(|_| "give `all` or a whole number".to_owned()),
+    }
+}
+
+/// Noise is this far under the speech unless told otherwise, in dB.
+const SNR_DEFAULT_DB: f64 = 15.0;
+
+impl Common {
+    fn plan(self) -> Result<Plan, EvalError> {
+        let split = Split::open(&self.data, &self.split)?;
+        if self.snr.is_some_and(|s| !s.is_finite()) {
+            return Err(EvalError::Conditions("--snr must be a number of decibels".to_owned()));
+        }
+        let noise = match &self.noise {
+            Some(name) => Noise::find(name, &split.root, &split.name)?,
+            None => Noise::None,
+        };
+        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        Ok(Plan {
+            line: Line { codec: self.codec, noise, snr_db: self.snr.unwrap_or(SNR_DEFAULT_DB), seed: self.seed },
+            split,
+            list: self.list,
+            noise_name: self.noise,
+            limit: self.limit.and_then(|n| usize::try_from(n).ok()),
+            seed: self.seed,
+            threads: self.threads.map_or(cores, usize::from),
+        })
+    }
+}
 
 /// Runs it.
-pub fn run(_args: EvalArgs, _ctx: &Context) -> CliResult {
-    Err(CliError::new(Exit::Unexpected, "this command is not built yet"))
+pub fn run(args: EvalArgs, ctx: &Context) -> CliResult {
+    let config = Sections::of(ctx)?;
+    let (json, text) = match args.what {
+        What::Voiceprint { common, digits, pairs } => {
+            let plan = common.plan()?;
+            let embedder = embedder()?;
+            let pairs = match pairs {
+                PairsArg::Listed => voiceprint::Pairs::Listed,
+                PairsArg::All => voiceprint::Pairs::All,
+            };
+            voiceprint::run(&plan, &embedder, &config.voice, digits.map(usize::from), pairs)?
+        }
+        What::Number { common, neighbours: Neighbours(neighbours), random, luhn_pairs } => {
+            let plan = common.plan()?;
+            let (whisper, model) = whisper(&config.number, plan.threads)?;
+            let rivals = number::Rivals { neighbours, luhn_pairs, random };
+            number::run(&plan, &whisper, &model, &config.number.thresholds, rivals)?
+        }
+        What::Decision { common, near_misses } => {
+            let plan = common.plan()?;
+            let embedder = embedder()?;
+            let (whisper, model) = whisper(&config.number, plan.threads)?;
+            let judges = decision::Judges {
+                embedder: &embedder,
+                whisper: &whisper,
+                voice: &config.voice,
+                number: &config.number.thresholds,
+                listen: config.speech.card,
+                number_model: &model,
+                near_misses,
+            };
+            decision::run(&plan, &judges)?
+        }
+        What::Render { common, out } => render::run(&common.plan()?, &out)?,
+        What::Bench => {
+            let (embedder, (whisper, _)) = (embedder()?, whisper(&config.number, 1)?);
+            let bench = Bench { embedder: &embedder, whisper: &whisper, voice: &config.voice, number: &config.number.thresholds };
+            return Ok(bench.serve(std::io::stdin().lock(), std::io::stdout().lock())?);
+        }
+    };
+    ctx.answer(&json, &text);
+    Ok(())
+}
+
+/// The sections of the configuration that judge.
+struct Sections {
+    voice: VoiceConfig,
+    number: NumberConfig,
+    speech: SpeechConfig,
+}
+
+impl Sections {
+    fn of(ctx: &Context) -> Result<Self, CliError> {
+        ctx.config()?;
+        Ok(Self { voice: VoiceConfig::default(), number: NumberConfig::default(), speech: SpeechConfig::default() })
+    }
+}
+
+fn embedder() -> Result<Embedder, CliError> {
+    let path = Model::CampPlus.path().map_err(|e| CliError::new(Exit::ModelMissing, e))?;
+    Embedder::load(&path).map_err(|e| {
+        let exit = if matches!(e, EmbedError::Missing { .. }) {
+            Exit::ModelMissing
+        } else if matches!(e, EmbedError::Corrupt { .. }) {
+            Exit::ModelCorrupt
+        } else {
+            Exit::Eval
+        };
+        CliError::new(exit, e)
+    })
+}
+
+fn whisper(config: &NumberConfig, threads: usize) -> Result<(WhisperEngine, String), CliError> {
+    let path = crate::models::cache_dir().join(config.model.file_name());
+    // The service refuses more recognitions at once than configured; here the threads are the bound.
+    let config = NumberConfig { max_at_once: threads.max(1), ..config.clone() };
+    let engine = WhisperEngine::load_with(&path, &config).map_err(|e| {
+        let exit = match &e {
+            SpeechError::ModelMissing(_) => Exit::ModelMissing,
+            SpeechError::ModelCorrupt { .. } => Exit::ModelCorrupt,
+            SpeechError::Overloaded { .. } | SpeechError::Unusable(_) | SpeechError::Inference { .. } => Exit::Eval,
+        };
+        CliError::new(exit, e)
+    })?;
+    Ok((engine, config.model.file_name().to_owned()))
+}
+
+impl From<EvalError> for CliError {
+    fn from(error: EvalError) -> Self {
+        Self::new(Exit::Eval, error)
+    }
 }

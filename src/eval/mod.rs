@@ -3,12 +3,18 @@
 //! `data` reads lists and sound, `splice` and `degrade` make telephone audio of them, `metrics` and `neighbours` are pure
 //! arithmetic, `work` spreads inference over threads, and `voiceprint`, `number` and `decision` each measure one thing.
 
+pub mod bench;
 pub mod data;
+pub mod decision;
 pub mod degrade;
 pub mod metrics;
 pub mod neighbours;
+pub mod number;
+pub mod plan;
 pub mod random;
+pub mod render;
 pub mod splice;
+pub mod voiceprint;
 pub mod work;
 
 use std::path::PathBuf;
