@@ -18,8 +18,7 @@ pub fn resample_whole(samples: &[f32], from: SampleRate, to: SampleRate) -> Vec<
     if filter.up == filter.down {
         return samples.to_vec();
     }
-    let get = |index: i64| usize::try_from(index).ok().and_then(|i| samples.get(i)).map_or(0.0, |&x| f64::from(x));
-    (0..filter.output_len(samples.len())).map(|m| filter.at(m, get) as f32).collect()
+    (0..filter.output_len(samples.len())).map(|m| filter.at(m, samples, 0) as f32).collect()
 }
 
 /// Resamples a stream of 16-bit samples piece by piece; state is bounded by the filter's length. What comes out in all
@@ -77,11 +76,7 @@ impl Resampler {
     }
 
     fn emit(&mut self, out: &mut Vec<i16>) {
-        let get = |index: i64| {
-            let place = usize::try_from(index).ok().and_then(|i| i.checked_sub(self.start));
-            place.and_then(|i| self.held.get(i)).map_or(0.0, |&x| f64::from(x))
-        };
-        out.push(round(self.filter.at(self.produced, get)));
+        out.push(round(self.filter.at(self.produced, &self.held, self.start)));
         self.produced += 1;
     }
 }
@@ -97,7 +92,8 @@ struct Filter {
     up: usize,
     down: usize,
     half: usize,
-    taps: Vec<f64>,
+    // The taps that meet input, for each of `up` positions of the output between two inputs; newest input first.
+    phases: Vec<Vec<f64>>,
 }
 
 impl std::fmt::Debug for Filter {
@@ -124,20 +120,25 @@ impl Filter {
             .collect();
         // firwin scales to unity at DC; zero-stuffing by `up` takes as much away.
         let scale = up as f64 / taps.iter().sum::<f64>();
-        Self { up, down, half, taps: taps.into_iter().map(|h| h * scale).collect() }
+        let phases = (0..up).map(|phase| taps.iter().skip(phase).step_by(up).map(|h| h * scale).collect()).collect();
+        Self { up, down, half, phases }
     }
 
     fn output_len(&self, input_len: usize) -> usize {
         (input_len * self.up).div_ceil(self.down)
     }
 
-    /// Output sample `m`: Σ h[half + m·down − k·up] · x[k].
-    fn at(&self, m: usize, get: impl Fn(i64) -> f64) -> f64 {
+    /// Output sample `m`: Σ h[half + m·down − k·up] · x[k]. `samples` begin at input `start`; beyond them is silence.
+    fn at<T: Copy>(&self, m: usize, samples: &[T], start: usize) -> f64
+    where
+        f64: From<T>,
+    {
         let centre = m * self.down + self.half;
-        // The last input that the filter reaches is centre / up; its tap, the lowest of this phase, is centre % up.
-        let last = i64::try_from(centre / self.up).unwrap_or(i64::MAX);
-        let taps = self.taps.iter().skip(centre % self.up).step_by(self.up);
-        (0i64..).zip(taps).map(|(back, tap)| tap * get(last - back)).sum()
+        // Up to here the filter reaches.
+        let end = (centre / self.up + 1).saturating_sub(start);
+        let known = samples.get(..end).unwrap_or(samples);
+        let taps = self.phases.get(centre % self.up).map_or(&[][..], Vec::as_slice).iter().skip(end - known.len());
+        known.iter().rev().zip(taps).map(|(&x, tap)| f64::from(x) * tap).sum()
     }
 }
 

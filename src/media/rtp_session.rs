@@ -172,7 +172,8 @@ pub async fn bind_port(config: &MediaConfig, entropy: &dyn Entropy) -> Result<Ud
     Err(MediaError::NoFreePort { address, min, max })
 }
 
-/// Starts the session's task. `entropy` gives SSRC, first sequence number and first timestamp.
+/// Starts the session's task. From the start the call hears a frame for every 20 ms that pass (silence before the first
+/// packet and in pauses of the peer, made-up sound in gaps), so that counting frames is measuring time. `entropy` gives SSRC, first sequence number and first timestamp.
 pub fn start(config: &MediaConfig, setup: SessionSetup, entropy: &dyn Entropy) -> RtpSession {
     let SessionSetup { socket, remote, media, far, stop } = setup;
     let (orders, told) = watch::channel(Orders { end: None, remote });
@@ -229,7 +230,7 @@ impl Session {
         let mut ticks = tokio::time::interval_at(self.epoch + frame, frame);
         // A missed packet time is missed: a burst would only fill the peer's jitter buffer.
         ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
-        let mut last_tick = self.epoch;
+        let mut packet_times = 0u128;
         let mut buffer = [0u8; DATAGRAM_MAX_BYTES];
         let why = loop {
             // In order of urgency: a flood of packets must hold up neither the end nor the pace.
@@ -237,9 +238,10 @@ impl Session {
                 biased;
                 () = stop.cancelled() => Err(SessionEnd::Stopped),
                 changed = told.changed() => self.ordered(changed.is_ok().then(|| *told.borrow_and_update())),
-                tick = ticks.tick() => {
-                    let elapsed = (tick - last_tick).as_millis() / u128::from(FRAME_MS);
-                    last_tick = tick;
+                _ = ticks.tick() => {
+                    // By the clock, not by the tick: a late tick stands for all the time that has passed.
+                    let passed = self.epoch.elapsed().as_millis() / u128::from(FRAME_MS);
+                    let elapsed = passed.saturating_sub(std::mem::replace(&mut packet_times, passed));
                     if elapsed > 1 {
                         // This task was kept waiting: let the runtime look at the socket before the gap counts as loss.
                         tokio::task::yield_now().await;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 /// Counters of one media session. No audio, no keys: fit for a log.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub struct MediaStats {
     /// Valid packets from the peer, duplicates and late ones included.
     pub packets_received: u64,
