@@ -51,7 +51,7 @@ pub struct DialogueConfig {
     pub next_key_ms: u32,
     /// Wait for a look-up, in milliseconds.
     pub lookup_wait_ms: u32,
-    /// Wait for a model's answer, in milliseconds.
+    /// Wait for the models' answers to one utterance, voice and number together, in milliseconds.
     pub score_wait_ms: u32,
     /// Wait for the payment's outcome, in milliseconds; after it the caller hears that it is not known yet.
     pub payment_wait_ms: u32,
@@ -110,7 +110,7 @@ impl Default for DialogueConfig {
             speech_limit_ms: 45_000,
             next_key_ms: 5_000,
             lookup_wait_ms: 5_000,
-            score_wait_ms: 10_000,
+            score_wait_ms: 20_000,
             payment_wait_ms: 20_000,
             patience_ms: 1_200,
             refusal_delay_ms: 3_000,
@@ -119,5 +119,53 @@ impl Default for DialogueConfig {
             number: nothing_by_number(),
             continuity_cosine: no_continuity(),
         }
+    }
+}
+
+impl DialogueConfig {
+    /// What parses but cannot work: the key, and what it must be.
+    pub fn check(&self) -> Result<(), (&'static str, &'static str)> {
+        let rule = |ok: bool, key: &'static str, what: &'static str| if ok { Ok(()) } else { Err((key, what)) };
+        let at_least_once = [
+            ("voice_failure_limit_tries", self.voice_failure_limit_tries),
+            ("number_failure_limit_tries", self.number_failure_limit_tries),
+            ("mismatch_limit_tries", self.mismatch_limit_tries),
+            ("unclear_limit_tries", self.unclear_limit_tries),
+            ("answer_limit_tries", self.answer_limit_tries),
+            ("customer_number_limit_tries", self.customer_number_limit_tries),
+            ("invite_code_limit_tries", self.invite_code_limit_tries),
+            ("failures_24h_limit_tries", self.failures_24h_limit_tries),
+            ("enrol_rounds", self.enrol_rounds),
+            ("enrol_round_limit_tries", self.enrol_round_limit_tries),
+        ];
+        for (key, limit) in at_least_once {
+            rule(limit >= 1, key, "must be at least 1")?;
+        }
+        rule(
+            self.mismatch_limit_tries <= self.voice_failure_limit_tries.min(self.number_failure_limit_tries),
+            "mismatch_limit_tries",
+            "must not exceed voice_failure_limit_tries and number_failure_limit_tries, else the number of tries tells which factor failed",
+        )?;
+        for (key, digits) in [
+            ("customer_number_limit_digits", self.customer_number_limit_digits),
+            ("invite_code_limit_digits", self.invite_code_limit_digits),
+        ] {
+            rule((4..=32).contains(&digits), key, "must be 4 to 32")?;
+        }
+        for (key, ms) in [
+            ("silence_ms", self.silence_ms),
+            ("speech_limit_ms", self.speech_limit_ms),
+            ("next_key_ms", self.next_key_ms),
+            ("lookup_wait_ms", self.lookup_wait_ms),
+            ("payment_wait_ms", self.payment_wait_ms),
+            ("closing_limit_ms", self.closing_limit_ms),
+        ] {
+            rule(ms >= 1_000, key, "must be at least 1000")?;
+        }
+        rule(self.patience_ms >= 100, "patience_ms", "must be at least 100")?;
+        rule(self.score_wait_ms >= self.refusal_delay_ms, "score_wait_ms", "must be at least refusal_delay_ms")?;
+        rule(self.refusal_delay_ms >= 100, "refusal_delay_ms", "must be at least 100")?;
+        rule(self.call_limit_ms >= 10_000, "call_limit_ms", "must be at least 10000")?;
+        rule(!self.policy_version.is_empty(), "policy_version", "must not be empty")
     }
 }

@@ -23,7 +23,8 @@ pub enum Input {
     SpeechStarted,
     /// While listening: an utterance ended. The edge keeps the audio; listening is over until the next `Listen`.
     Utterance(UtteranceFacts),
-    /// While listening: the end-pointer gave up without an utterance. Listening is over.
+    /// While listening: the end-pointer gave up without an utterance. Listening is over, but begins anew at once where the
+    /// caller still has time: the wait for a first sound is ours (`DeadlineKind::Silence`).
     NoSpeech,
     /// Answer to [`Effect::ScoreVoice`](super::Effect::ScoreVoice).
     VoiceScored(Result<VoiceScore, ScoreTrouble>),

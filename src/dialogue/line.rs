@@ -9,6 +9,9 @@ use super::stage::Event;
 use crate::clock::Timestamp;
 use std::time::Duration;
 
+/// How much longer than the first wait for "one moment" the later ones are.
+const PATIENCE_GROWS_TIMES: u32 = 5;
+
 /// The caller's line.
 #[derive(Debug)]
 pub(super) struct Line {
@@ -16,7 +19,7 @@ pub(super) struct Line {
     caller: Caller,
     next_play: u32,
     playing: Option<PlayId>,
-    listening: bool,
+    listening: Option<ListenFor>,
     /// What to listen for as soon as the prompt is done (questions without barge-in).
     then_listen: Option<ListenFor>,
     /// One entry a kind of deadline, in the order of [`DeadlineKind::ALL`].
@@ -30,7 +33,7 @@ impl Line {
             caller,
             next_play: 1,
             playing: None,
-            listening: false,
+            listening: None,
             then_listen: None,
             armed: Vec::with_capacity(DeadlineKind::ALL.len()),
         }
@@ -41,7 +44,7 @@ impl Line {
     }
 
     pub(super) fn listening(&self) -> bool {
-        self.listening
+        self.listening.is_some()
     }
 
     /// Past this no state is left waiting, whatever deadlines the edge may have lost.
@@ -53,7 +56,7 @@ impl Line {
 
     /// Listening ended by itself.
     pub(super) fn heard_out(&mut self) {
-        self.listening = false;
+        self.listening = None;
     }
 
     /// Whether this is the prompt that plays; it plays no more.
@@ -108,11 +111,12 @@ impl Desk<'_> {
         }
     }
 
-    /// "One moment", unless the caller hears something already.
+    /// "One moment", unless the caller hears something already; and again if it takes much longer.
     pub(super) fn one_moment(&mut self) {
         if self.line.playing.is_none() {
             self.play(Prompt::OneMoment);
         }
+        self.arm(DeadlineKind::Patience, self.cfg.patience_ms.max(1).saturating_mul(PATIENCE_GROWS_TIMES));
     }
 
     /// Asks and listens: at once where the caller may barge in, else once the prompt is done.
@@ -132,8 +136,21 @@ impl Desk<'_> {
         self.play(prompt);
     }
 
+    /// The end-pointer gave up while the caller still has time to begin: listens on. Its wait may have started with the
+    /// prompt; ours starts when the prompt is done. Tells whether that was so.
+    pub(super) fn listen_on(&mut self) -> bool {
+        let playing = self.line.playing.is_some();
+        if !playing && !self.is_armed(DeadlineKind::Silence) {
+            return false;
+        }
+        if let Some(listen_for) = self.line.listening.clone() {
+            self.listen(listen_for, playing);
+        }
+        true
+    }
+
     fn listen(&mut self, listen_for: ListenFor, barge_in: bool) {
-        self.line.listening = true;
+        self.line.listening = Some(listen_for.clone());
         self.push(Effect::Listen { listen_for, barge_in });
     }
 
@@ -173,7 +190,7 @@ impl Desk<'_> {
     pub(super) fn rest(&mut self) {
         self.hush();
         self.line.then_listen = None;
-        if std::mem::take(&mut self.line.listening) {
+        if self.line.listening.take().is_some() {
             self.push(Effect::StopListening);
         }
         for kind in DeadlineKind::ALL {

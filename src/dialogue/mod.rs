@@ -1,4 +1,28 @@
 //! PURE. The IVR: a file a state; `handle(cfg, state, now, input, &mut effects) -> State`.
+//!
+//! ```text
+//! Waiting ─Started→ Welcoming ─known→ payer: voice? limits? cards? request? ──(first that fails)──→ Closing
+//!            │ unknown, shared, withheld                │ invited
+//!            ▼                                          ▼
+//!  KeyingCustomerNumber ⇄ LookingUp ─known→ payer   KeyingInvite ⇄ Redeeming → AskingConsent ⇄ HearingConsent
+//!                                                       → Saying ⇄ Adding → Storing → Closing
+//! payer → ReadingRequest → AskingCard ─utterance────────────────→ ScoringVoice ─accepted→ ReadingNumber ─accepted→ Confirming
+//!                            │ ▲   └digit→ KeyingCard → AskingCounting ─┘ │ not                │ not            ⇅ HearingAnswer
+//!                            │ └───────────── Holding (padded reply) ◄────┴────────────────────┘               │ yes, same voice
+//!                            ▼ limits                                                                           ▼
+//!                          Closing ◄──────────────────────── outcome, or none in time ───────────────────── Charging
+//! Closing → Ended(verdict)
+//! ```
+//!
+//! What holds (and is held by `tests/properties.rs` over random inputs in any order):
+//! - `Charge` is emitted once at most, and only after an accepted voice, an accepted number and a yes in the same voice, in this
+//!   order: `judging::Proven` is made from a `VoiceAccepted` alone, and `charging::begin` consumes it.
+//! - No number is compared before `decision::judge_voice` gave its proof, which travels in the effect and comes back with the
+//!   evidence. After a rejected voice the comparator is not invoked.
+//! - A reply that is no acceptance is the same in words and time whichever factor failed (`judging::hold`).
+//! - `*` cancels and `0` asks for a person until something is handed over; from then on nothing the caller does stops it, and
+//!   the call never says "nothing was charged" of a payment whose outcome it did not hear.
+//! - Every wait has a deadline; every call ends in one `HangUp(verdict)`, the last effect.
 
 mod config;
 mod effect;

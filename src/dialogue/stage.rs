@@ -168,6 +168,9 @@ impl Stage {
                 self.on(desk, Event::Utterance(facts))
             }
             Input::NoSpeech if desk.line.listening() => {
+                if desk.listen_on() {
+                    return self;
+                }
                 desk.line.heard_out();
                 self.on(desk, Event::Nothing)
             }

@@ -24,6 +24,7 @@ pub(super) fn cfg() -> DialogueConfig {
         voice: VoiceThresholds { accept_cosine: 0.6, reject_cosine: 0.4, min_net_speech_ms: 2_000 },
         number: NumberThresholds { accept_log_ratio: 2.0, reject_log_ratio: -2.0 },
         continuity_cosine: 0.2,
+        score_wait_ms: 10_000,
         ..DialogueConfig::default()
     }
 }

@@ -170,6 +170,17 @@ fn before_the_call_there_is_nothing_to_do_but_to_begin_or_to_end() {
 }
 
 #[test]
+fn limits_that_cannot_work_are_named() {
+    assert_eq!(DialogueConfig::default().check(), Ok(()));
+    let leaky = DialogueConfig { mismatch_limit_tries: 4, ..DialogueConfig::default() };
+    assert_eq!(leaky.check().unwrap_err().0, "mismatch_limit_tries");
+    let deaf = DialogueConfig { silence_ms: 0, ..DialogueConfig::default() };
+    assert_eq!(deaf.check().unwrap_err().0, "silence_ms");
+    let endless = DialogueConfig { unclear_limit_tries: 0, ..DialogueConfig::default() };
+    assert_eq!(endless.check().unwrap_err().0, "unclear_limit_tries");
+}
+
+#[test]
 fn the_section_names_an_unknown_key_and_takes_the_rest_from_its_defaults() {
     let parsed: DialogueConfig = toml::from_str("call_limit_ms = 60000").unwrap();
     assert_eq!(parsed, DialogueConfig { call_limit_ms: 60_000, ..DialogueConfig::default() });

@@ -113,12 +113,25 @@ fn silence_is_asked_again_twice_and_then_the_call_ends_without_a_charge() {
     let mut edge = Edge::asked_for_card(known());
     edge.prompt_done().wait(6_000);
     assert_eq!(edge.prompt(), &Prompt::AskCard { attempt: 2, why: Again::Silence });
-    edge.prompt_done().give(Input::NoSpeech);
+    edge.prompt_done().wait(6_000);
     assert_eq!(edge.prompt(), &Prompt::AskCard { attempt: 3, why: Again::Silence });
     edge.prompt_done().wait(6_000);
     assert_eq!(edge.prompt(), &Prompt::NotCompleted);
     assert_eq!(edge.verdict(), CallVerdict::Abandoned);
     assert_eq!(edge.charges(), 0);
+}
+
+#[test]
+fn an_end_pointer_that_gives_up_before_the_caller_s_time_is_over_listens_on() {
+    let mut edge = Edge::asked_for_card(known());
+    edge.give(Input::NoSpeech);
+    assert!(matches!(edge.prompt(), Prompt::AskCard { attempt: 1, .. }), "the question is not cut short");
+    edge.prompt_done().wait(5_999).give(Input::NoSpeech);
+    assert_eq!(edge.count(|e| matches!(e, Effect::Listen { .. })), 3);
+    edge.wait(1);
+    assert_eq!(edge.prompt(), &Prompt::AskCard { attempt: 2, why: Again::Silence });
+    edge.give(Input::SpeechStarted).give(Input::NoSpeech);
+    assert_eq!(edge.prompt(), &Prompt::AskCard { attempt: 3, why: Again::Silence }, "a false start is over");
 }
 
 #[test]
