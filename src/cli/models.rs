@@ -1,12 +1,19 @@
 //! `voicepay models`: fetch, verify.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
 use super::Context;
 use super::exit::{CliError, CliResult, Exit};
+use crate::eval::data::{Split, read_recipes};
+use crate::eval::degrade::{Codec, Line};
+use crate::eval::splice::assemble;
+use crate::media::frame::SampleRate;
+use crate::media::resample::resample_whole;
 use crate::models::{self, FetchOptions, Manifest, ModelError};
+use crate::voiceprint::Embedder;
+use crate::voiceprint::centring::MeanVoice;
 
 /// Fetch and verify the speech models.
 #[derive(Debug, clap::Args)]
@@ -31,6 +38,19 @@ enum ModelsCommand {
     },
     /// Recompute the sha256 of every model in the cache.
     Verify,
+    /// Make models/centring.json anew from development speech (for maintainers; every template must be enrolled again after).
+    #[command(hide = true)]
+    Centring {
+        /// A folder laid out like the evaluation's data.
+        #[arg(long, value_name = "ROOT")]
+        data: PathBuf,
+        /// Which split.
+        #[arg(long, default_value = "dev")]
+        split: String,
+        /// The new version's name.
+        #[arg(long, default_value = "centring-1")]
+        name: String,
+    },
 }
 
 /// Runs it.
@@ -39,6 +59,7 @@ pub fn run(args: ModelsArgs, ctx: &Context) -> CliResult {
     match args.command {
         ModelsCommand::Fetch { all, from_dir } => fetch(&manifest, FetchOptions { all, from_dir }, ctx),
         ModelsCommand::Verify => verify(&manifest, ctx),
+        ModelsCommand::Centring { data, split, name } => centring(&data, &split, &name),
     }
 }
 
@@ -72,6 +93,37 @@ fn verify(manifest: &Manifest, ctx: &Context) -> CliResult {
     }
     ctx.answer(&json!({ "models": rows }), &text.join("\n"));
     first_error.map_or(Ok(()), Err)
+}
+
+/// Prints the mean voice of the split's enrolment utterances as they sound over a µ-law line. An aggregate: nobody's voice is in it.
+fn centring(data: &Path, split: &str, name: &str) -> CliResult {
+    let failed = |e: &dyn std::fmt::Display| CliError::new(Exit::Eval, e);
+    let weights = models::Model::CampPlus.checked_path().map_err(|e| CliError::new(exit_of(&e), e))?;
+    let digest = models::Manifest::compiled_in()
+        .ok()
+        .and_then(|m| m.models.into_iter().find(|m| m.file == models::Model::CampPlus.file_name()))
+        .and_then(|m| m.sha256.get(..12).map(str::to_owned))
+        .unwrap_or_default();
+    let embedder = Embedder::load(&weights).map_err(|e| CliError::new(Exit::ModelCorrupt, e))?;
+    let split = Split::open(data, split).map_err(|e| failed(&e))?;
+    let list = "enrolment.csv";
+    let line = Line::clean(Codec::Mulaw);
+    let mut mean = MeanVoice::default();
+    let recipes = read_recipes(&split.trials(list)).map_err(|e| failed(&e))?;
+    for (done, recipe) in recipes.iter().enumerate() {
+        let sound = line.through(&recipe.id, assemble(&split, recipe, SampleRate::HZ_8000.hz()).map_err(|e| failed(&e))?);
+        let narrow: Vec<f32> = sound.iter().map(|s| f32::from(*s) / 32_768.0).collect();
+        let embedding =
+            embedder.embed(&resample_whole(&narrow, SampleRate::HZ_8000, SampleRate::HZ_16000)).map_err(|e| failed(&e))?;
+        mean.add(&format!("{}/{}", recipe.source, recipe.speaker), &embedding);
+        if done % 25 == 24 {
+            eprintln!("{} of {} utterances", done + 1, recipes.len());
+        }
+    }
+    let made_from = format!("{} utterances of {list}, spliced digits, telephone band, \u{b5}-law, clean", recipes.len());
+    let made = mean.finish(name, &digest, &made_from).ok_or_else(|| failed(&"no utterance could be used"))?;
+    println!("{}", serde_json::to_string(&made).map_err(|e| failed(&e))?);
+    Ok(())
 }
 
 /// The exit code of a trouble with models.

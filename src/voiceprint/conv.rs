@@ -1,16 +1,13 @@
 //! The convolutions of CAM++'s head as one candle operation: 3×3 or 1×1 over frequency × time, 32 channels out, stride on frequency only
 //! (candle's own conv2d has no such stride).
 //!
-//! Channels lie innermost, so that a tap is one run of numbers and nothing is copied into columns: a tile of positions × 32 channels stays in
-//! registers while all taps are added up. That is compiled three times (AVX-512, AVX2, plain) and chosen at run time.
+//! Channels lie innermost, so that a tap is one run of numbers and nothing is copied into columns (`conv_kernel` has the loops).
 //! Time is padded: a row has one zero before and at least one after its `frames`, and whole tiles between.
 
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Result, Shape};
 
-/// Channels out of every convolution of the head.
-pub(super) const CHANNELS: usize = 32;
-/// A row's positions come in whole tiles of this many; all three kernels' tiles divide it.
-const TILE: usize = 12;
+pub(super) use super::conv_kernel::CHANNELS;
+use super::conv_kernel::{Row, TILE, Tap, add_row};
 
 /// Positions of a padded row for `frames`.
 pub(super) fn row_positions(frames: usize) -> usize {
@@ -64,6 +61,7 @@ impl Conv {
         let rows_out = rows.div_ceil(self.stride);
         let row_out = positions * CHANNELS;
         let fits = channels == self.channels_in
+            && (channels == 1 || channels == CHANNELS)
             && positions % TILE == 2
             && self.weights.len() == self.taps * self.taps * channels
             && add.is_none_or(|a| a.len() == rows_out * row_out);
@@ -89,117 +87,10 @@ impl Conv {
             }
             // The first position is padding: a 1×1 tap begins at the second, a 3×3 one at the first.
             let shift = (1 - reach) * channels;
-            row_kernel(&taps, &self.bias, channels, shift, self.relu, out);
+            let row = Row { taps, bias: &self.bias, shift, relu: self.relu };
+            if channels == 1 { add_row::<1>(&row, out) } else { add_row::<CHANNELS>(&row, out) }
         }
         Ok((CpuStorage::F32(out), Shape::from((rows_out, positions, CHANNELS))))
-    }
-}
-
-/// An input row and the weights that meet it.
-#[derive(Clone, Copy)]
-struct Tap<'a> {
-    x: &'a [f32],
-    weights: &'a [[f32; CHANNELS]],
-}
-
-/// Adds one output row onto what `out` holds.
-fn row_kernel(taps: &[Option<Tap<'_>>; 3], bias: &[f32; CHANNELS], channels: usize, shift: usize, relu: bool, out: &mut [f32]) {
-    #[cfg(target_arch = "x86_64")]
-    {
-        if is_x86_feature_detected!("avx512f") {
-            #[allow(unsafe_code)] // the processor has what the function was compiled for: it was asked just now
-            return unsafe { row_avx512(taps, bias, channels, shift, relu, out) };
-        }
-        if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
-            #[allow(unsafe_code)] // as above
-            return unsafe { row_avx2(taps, bias, channels, shift, relu, out) };
-        }
-    }
-    row::<4, false>(taps, bias, channels, shift, relu, out);
-}
-
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx512f")]
-fn row_avx512(taps: &[Option<Tap<'_>>; 3], bias: &[f32; CHANNELS], channels: usize, shift: usize, relu: bool, out: &mut [f32]) {
-    row::<12, true>(taps, bias, channels, shift, relu, out);
-}
-
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2,fma")]
-fn row_avx2(taps: &[Option<Tap<'_>>; 3], bias: &[f32; CHANNELS], channels: usize, shift: usize, relu: bool, out: &mut [f32]) {
-    row::<3, true>(taps, bias, channels, shift, relu, out);
-}
-
-#[inline(always)]
-fn row<const P: usize, const FMA: bool>(
-    taps: &[Option<Tap<'_>>; 3],
-    bias: &[f32; CHANNELS],
-    channels: usize,
-    shift: usize,
-    relu: bool,
-    out: &mut [f32],
-) {
-    let inner = out.get_mut(CHANNELS..).unwrap_or_default();
-    for (tile, out) in inner.chunks_exact_mut(P * CHANNELS).enumerate() {
-        let mut sums = [[0.0f32; CHANNELS]; P];
-        for (sum, out) in sums.iter_mut().zip(out.as_chunks::<CHANNELS>().0) {
-            for ((s, o), b) in sum.iter_mut().zip(out).zip(bias) {
-                *s = o + b;
-            }
-        }
-        for tap in taps.iter().flatten() {
-            let from = tile * P * channels + shift;
-            let reach = (P - 1) * channels + tap.weights.len();
-            let Some(x) = tap.x.get(from..from + reach) else { continue };
-            if channels == CHANNELS {
-                add_taps::<P, CHANNELS, FMA>(x, tap.weights, &mut sums)
-            } else {
-                add_taps_any::<P, FMA>(x, tap.weights, channels, &mut sums)
-            }
-        }
-        for (sum, out) in sums.iter().zip(out.as_chunks_mut::<CHANNELS>().0) {
-            for (s, o) in sum.iter().zip(out) {
-                *o = if relu { s.max(0.0) } else { *s };
-            }
-        }
-    }
-}
-
-/// The innermost loop, which must become nothing but broadcasts and fused multiply-adds. `x` holds exactly the numbers that are used.
-#[inline(always)]
-fn add_taps<const P: usize, const C: usize, const FMA: bool>(
-    x: &[f32],
-    weights: &[[f32; CHANNELS]],
-    sums: &mut [[f32; CHANNELS]; P],
-) {
-    let mut local = *sums; // a copy that the compiler keeps in registers
-    let x = &x[..(P - 1) * C + weights.len()];
-    for (j, w) in weights.iter().enumerate() {
-        for p in 0..P {
-            let a = x[j + p * C];
-            for o in 0..CHANNELS {
-                local[p][o] = if FMA { a.mul_add(w[o], local[p][o]) } else { a * w[o] + local[p][o] };
-            }
-        }
-    }
-    *sums = local;
-}
-
-/// The same for the first convolution, whose input has one channel: 1 % of the work.
-#[inline(always)]
-fn add_taps_any<const P: usize, const FMA: bool>(
-    x: &[f32],
-    weights: &[[f32; CHANNELS]],
-    channels: usize,
-    sums: &mut [[f32; CHANNELS]; P],
-) {
-    for (j, w) in weights.iter().enumerate() {
-        for (p, sum) in sums.iter_mut().enumerate() {
-            let a = x.get(j + p * channels).copied().unwrap_or(0.0);
-            for (s, w) in sum.iter_mut().zip(w) {
-                *s = if FMA { a.mul_add(*w, *s) } else { a * w + *s };
-            }
-        }
     }
 }
 

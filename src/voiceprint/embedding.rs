@@ -92,7 +92,11 @@ impl Embedder {
         })?;
         let digest = hex::encode(Sha256::digest(&bytes));
         let network = CampPlus::load(&bytes).map_err(|e| corrupt(e.to_string()))?;
-        let version = format!("campplus-zh-en+{}+{}", digest.get(..12).unwrap_or_default(), centring::VERSION);
+        let weights = digest.get(..12).unwrap_or_default();
+        let centring = centring::compiled_in().filter(|c| c.weights == weights);
+        let centring = centring
+            .ok_or_else(|| corrupt(format!("its sha256 begins {weights}: it is not the model that voices are centred for")))?;
+        let version = format!("campplus-zh-en+{weights}+{}", centring.version);
         Ok(Self { version: ModelVersion::new(&version), filterbank: Filterbank::new(), network })
     }
 
@@ -200,8 +204,8 @@ mod tests {
         crate::media::resample::resample_whole(&samples, SampleRate::HZ_8000, SampleRate::HZ_16000)
     }
 
-    fn held_to(folder: &Path) {
-        let golden: Golden = serde_json::from_slice(&std::fs::read(folder.join("campplus.json")).unwrap()).unwrap();
+    fn held_to(folder: &Path, numbers: &str) {
+        let golden: Golden = serde_json::from_slice(&std::fs::read(folder.join(numbers)).unwrap()).unwrap();
         assert!(!golden.clips.is_empty());
         let embedder = embedder();
         for (name, clip) in golden.clips {
@@ -221,6 +225,31 @@ mod tests {
     }
 
     #[test]
+    fn embeddings_equal_the_reference_in_the_repository() {
+        held_to(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/voiceprint"), "voiceprint.json");
+    }
+
+    #[test]
+    fn sound_that_holds_no_voice_is_refused_in_words() {
+        let embedder = embedder();
+        let refused = |samples: &[f32]| embedder.embed(samples).unwrap_err().to_string();
+        assert!(refused(&[0.1; 4_799]).contains("299 ms"));
+        assert!(refused(&[0.0; 16_000]).contains("silent"));
+        assert!(refused(&[f32::NAN; 16_000]).contains("not finite"));
+        assert!(refused(&vec![0.1; 16_000 * 121]).contains("two minutes"));
+        assert!(embedder.embed(&[0.1; 4_800]).is_ok(), "the shortest that is taken");
+    }
+
+    #[test]
+    fn a_file_that_is_no_model_and_one_that_is_not_there_are_told_apart() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("campplus.safetensors");
+        assert!(matches!(Embedder::load(&path), Err(EmbedError::Missing { .. })));
+        std::fs::write(&path, b"no safetensors").unwrap();
+        assert!(matches!(Embedder::load(&path), Err(EmbedError::Corrupt { .. })));
+    }
+
+    #[test]
     fn embeddings_equal_the_shared_reference() {
         let shared = std::env::var("VOICEPAY_SHARED").unwrap_or_else(|_| format!("{}/../shared", env!("CARGO_MANIFEST_DIR")));
         let folder = Path::new(&shared).join("golden");
@@ -228,6 +257,6 @@ mod tests {
             println!("skipped: ../shared is absent");
             return;
         }
-        held_to(&folder);
+        held_to(&folder, "campplus.json");
     }
 }

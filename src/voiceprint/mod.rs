@@ -4,9 +4,10 @@
 //! A voice identifies nobody by itself; the thresholds in [`VoiceConfig`] say what was measured and on what.
 
 mod campplus;
-mod centring;
+pub mod centring;
 mod config;
 mod conv;
+mod conv_kernel;
 mod dense;
 mod embedding;
 mod enrolment;

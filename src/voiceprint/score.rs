@@ -27,17 +27,24 @@ pub fn continuity(a: &Embedding, b: &Embedding) -> f32 {
     }
 }
 
-/// Minus the mean voice, scaled to length one. `None` if nothing is left.
+/// To length one, minus the mean voice, to length one again. `None` if nothing is left (or there is no mean).
 pub(super) fn centre(embedding: &Embedding) -> Option<Zeroizing<Vec<f32>>> {
     let mut out = Zeroizing::new(embedding.values().to_vec());
-    let length = dot(&out, &out).sqrt();
+    scale_to_one(&mut out)?;
+    for (v, mean) in out.iter_mut().zip(&super::centring::compiled_in()?.mean) {
+        *v -= mean;
+    }
+    scale_to_one(&mut out)?;
+    Some(out)
+}
+
+fn scale_to_one(x: &mut [f32]) -> Option<()> {
+    let length = dot(x, x).sqrt();
     if !(length.is_finite() && length > 1e-6) {
         return None;
     }
-    for v in out.iter_mut() {
-        *v /= length;
-    }
-    Some(out)
+    x.iter_mut().for_each(|v| *v /= length);
+    Some(())
 }
 
 pub(super) fn dot(a: &[f32], b: &[f32]) -> f32 {
@@ -58,4 +65,91 @@ pub enum ScoreError {
     /// No voice in the sound.
     #[error("no voice could be made out")]
     NoVoice,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::config::VoiceConfig;
+    use super::super::embedding::EMBEDDING_SIZE;
+    use super::super::enrolment::{Enrolment, EnrolmentError};
+    use super::super::template::TemplateError;
+    use super::*;
+
+    /// A voice: a direction of its own, a little blurred by `take`.
+    fn said(voice: usize, take: usize, model: &str) -> Embedding {
+        let mut v = vec![0.01f32; EMBEDDING_SIZE];
+        v[voice] += 3.0;
+        v[100 + take] += 0.3;
+        Embedding::new(v, ModelVersion::new(model)).unwrap()
+    }
+
+    fn enrolled(voice: usize) -> Template {
+        let mut enrolment = Enrolment::new(VoiceConfig::default());
+        for take in 0..3 {
+            enrolment.add(said(voice, take, "m"), 4_000).unwrap();
+        }
+        enrolment.finish().unwrap()
+    }
+
+    #[test]
+    fn a_voice_is_close_to_its_own_template_and_far_from_another() {
+        let template = enrolled(3);
+        let own = score(&template, &said(3, 7, "m"), 5_000).unwrap();
+        assert!(own.cosine > 0.9 && own.cosine <= 1.0 + 1e-5, "{}", own.cosine);
+        assert_eq!((own.net_speech_ms, own.model.as_str()), (5_000, "m"));
+        assert!(score(&template, &said(4, 7, "m"), 5_000).unwrap().cosine < 0.3);
+        assert!(continuity(&said(3, 1, "m"), &said(3, 2, "m")) > 0.9);
+        assert!(continuity(&said(3, 1, "m"), &said(9, 2, "m")) < 0.3);
+    }
+
+    #[test]
+    fn a_template_of_another_model_is_refused_and_both_are_named() {
+        let error = score(&enrolled(3), &said(3, 7, "n"), 5_000).unwrap_err();
+        assert_eq!(error.to_string(), "the voice template was made by m, this service runs n: the voice must be enrolled again");
+        assert!((continuity(&said(3, 1, "m"), &said(3, 1, "n")) + 1.0).abs() < 1e-6);
+    }
+
+    #[test]
+    fn a_template_survives_its_bytes_and_damage_is_noticed() {
+        let template = enrolled(3);
+        let bytes = template.to_bytes();
+        let again = Template::from_bytes(&bytes).unwrap();
+        assert_eq!((again.centred(), again.model(), again.net_speech_ms()), (template.centred(), template.model(), 12_000));
+        for cut in 0..bytes.len() {
+            assert!(Template::from_bytes(&bytes[..cut]).is_err(), "{cut} bytes");
+        }
+        let mut other = bytes.to_vec();
+        other[0] = 9;
+        assert_eq!(Template::from_bytes(&other).unwrap_err(), TemplateError::Format { got: 9 });
+        let mut scaled = bytes.to_vec();
+        let last = scaled.len() - 1;
+        scaled[last] = 0x7f;
+        assert!(Template::from_bytes(&scaled).is_err());
+    }
+
+    #[test]
+    fn an_enrolment_asks_for_more_speech_then_for_the_utterance_that_does_not_fit() {
+        let mut enrolment = Enrolment::new(VoiceConfig::default());
+        assert!(!enrolment.add(said(3, 0, "m"), 2_000).unwrap().enough);
+        enrolment.add(said(3, 1, "m"), 2_000).unwrap();
+        enrolment.add(said(5, 2, "m"), 3_999).unwrap();
+        let missing = EnrolmentError::TooLittle { got_ms: 7_999, need_ms: 8_000, got_utterances: 3, need_utterances: 3 };
+        assert_eq!(enrolment.finish().unwrap_err(), missing);
+        assert!(enrolment.add(said(3, 3, "m"), 3_000).unwrap().enough);
+        let odd = enrolment.finish().unwrap_err();
+        assert_eq!(odd, EnrolmentError::Disagree { repeat: 2 });
+        assert!(odd.to_string().starts_with("utterance 3 "), "people count from one: {odd}");
+        enrolment.remove(2);
+        enrolment.add(said(3, 2, "m"), 4_000).unwrap();
+        assert!(enrolment.finish().is_ok());
+        assert_eq!(enrolment.add(said(3, 2, "n"), 4_000).unwrap_err(), EnrolmentError::MixedModels);
+    }
+
+    #[test]
+    fn voices_never_print() {
+        let mut enrolment = Enrolment::new(VoiceConfig::default());
+        enrolment.add(said(3, 0, "m"), 2_000).unwrap();
+        let printed = format!("{:?} {:?} {:?}", said(3, 0, "m"), enrolled(3), enrolment);
+        assert!(!printed.contains("3.0") && !printed.contains("0.3") && !printed.contains("0.01"), "{printed}");
+    }
 }
