@@ -8,6 +8,7 @@ use tokio::time::Instant;
 use super::hearing::{Heard, Hearing};
 use super::script::{Action, Script};
 use crate::media::leg::{Key, Leg, LegCommand, LegEnd, LegEvent, Sound};
+use crate::media::telephone_event::{KEY_GAP_MS, KEY_TONE_MS};
 
 /// How long the line may take to go down after we have hung up.
 pub const HANG_UP_WAIT_MS: u64 = 5_000;
@@ -163,7 +164,7 @@ impl<F: FnMut(PhoneEvent)> Phone<F> {
             }
             Action::Wait(duration) => {
                 let end = Instant::now() + *duration;
-                self.listen_until(|_, now| (now >= end).then_some(()).ok_or(Some(end))).await
+                self.listen_until(|_, now| if now >= end { Ok(()) } else { Err(Some(end)) }).await
             }
             Action::Say { audio, label, barge_in } => {
                 if let Some(after) = barge_in {
@@ -225,8 +226,10 @@ impl<F: FnMut(PhoneEvent)> Phone<F> {
         for key in keys {
             self.command(LegCommand::SendKey(*key)).await?;
         }
-        // Media presses them one after another; whoever waits next waits for what comes back.
-        Ok(())
+        // Media presses them one after another: a hang-up on their heels would swallow the last ones.
+        let count = u32::try_from(keys.len()).unwrap_or(u32::MAX);
+        let pressed = Instant::now() + Duration::from_millis(u64::from(KEY_TONE_MS + KEY_GAP_MS)).saturating_mul(count);
+        self.listen_until(|_, now| if now >= pressed { Ok(()) } else { Err(Some(pressed)) }).await
     }
 
     /// Commands go through a short queue: meanwhile we go on hearing, or both sides could wait for each other.
@@ -315,5 +318,138 @@ impl<F: FnMut(PhoneEvent)> Phone<F> {
         };
         let _at_last = tokio::time::timeout(Duration::from_millis(HANG_UP_WAIT_MS), drained).await;
         self.end(if gone.is_ok() { PhoneEnd::Us } else { PhoneEnd::Far(LegEnd::Failed) });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::script::Step;
+    use super::*;
+    use crate::media::frame::SampleRate;
+    use crate::media::in_process::{LineOptions, connect};
+    use crate::media::leg::{CallerClaim, LegInfo};
+    use crate::media::wav::level_dbfs;
+
+    fn line() -> (Leg, Leg) {
+        let info = LegInfo {
+            protocol_id: "test".into(),
+            caller: CallerClaim::Withheld,
+            called: String::new(),
+            peer: String::new(),
+            rate: SampleRate::HZ_48000,
+            codec: "none",
+        };
+        let line = connect(info, SampleRate::HZ_48000, LineOptions::default());
+        (line.service, line.phone)
+    }
+
+    fn tone(ms: u32) -> Arc<Sound> {
+        let samples = (0..ms * 16).map(|i| if i / 16 % 2 == 0 { 8_000 } else { -8_000 }).collect();
+        Arc::new(Sound { rate: SampleRate::HZ_16000, samples })
+    }
+
+    async fn play(leg: &Leg, ms: u32) {
+        leg.commands.send(LegCommand::Play { id: 1, audio: tone(ms) }).await.unwrap();
+    }
+
+    #[derive(Default)]
+    struct Took {
+        keys: usize,
+        loud_frames: usize,
+        first_loud: Option<Duration>,
+        end: Option<LegEnd>,
+    }
+
+    /// Listens until so many keys and loud frames have come, or the line is down.
+    async fn take(leg: &mut Leg, keys: usize, loud_frames: usize) -> Took {
+        let (start, mut took) = (Instant::now(), Took::default());
+        while (took.keys < keys || took.loud_frames < loud_frames) && took.end.is_none() {
+            match leg.events.recv().await {
+                Some(LegEvent::Frame(f)) if level_dbfs(&f.samples) > -30.0 => {
+                    took.loud_frames += 1;
+                    took.first_loud.get_or_insert(start.elapsed());
+                }
+                Some(LegEvent::Frame(_) | LegEvent::PlayEnded { .. }) => {}
+                Some(LegEvent::Key(_)) => took.keys += 1,
+                Some(LegEvent::Ended(end)) => took.end = Some(end),
+                None => break,
+            }
+        }
+        took
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_patient_caller_waits_presses_speaks_and_hears_the_goodbye() {
+        let (mut service, phone) = line();
+        let service = async move {
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            play(&service, 1_500).await;
+            let took = take(&mut service, 3, 40).await;
+            play(&service, 400).await;
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            service.commands.send(LegCommand::HangUp).await.unwrap();
+            took
+        };
+        let script = Script::new([
+            Step::wait_prompt(700),
+            Step::keys("12#"),
+            Step::say("number", tone(1_000)),
+            Step::wait_prompt(300),
+            Action::WaitHangUp.into(),
+        ]);
+        let mut events = Vec::new();
+        let (took, report) = tokio::join!(service, run_script(phone, &script, |e| events.push(e)));
+        assert_eq!(report.failure, None);
+        assert!(report.completed() && report.ended_by == PhoneEnd::Far(LegEnd::Caller), "{:?}", report.ended_by);
+        assert!(took.keys == 3 && took.loud_frames >= 40);
+        assert!(
+            (Duration::from_millis(1_800)..Duration::from_millis(2_000)).contains(&report.heard_speech),
+            "{:?}",
+            report.heard_speech
+        );
+        // The prompt lasts from 0.3 to 1.8 s; with 0.7 s of silence the keys come at 2.5 s.
+        let keys_at = events.iter().find(|e| matches!(e.kind, PhoneEventKind::Keys { count: 3 })).unwrap().at;
+        assert!((Duration::from_millis(2_450)..Duration::from_millis(2_700)).contains(&keys_at), "{keys_at:?}");
+        assert_eq!(report.received.rate, SampleRate::HZ_48000);
+        let recorded = report.received.rate.duration_of(report.received.samples.len());
+        assert!(recorded + Duration::from_millis(200) > report.duration, "{recorded:?} of {:?}", report.duration);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_step_that_takes_too_long_fails_and_the_phone_hangs_up() {
+        let (mut service, phone) = line();
+        let script = Script::new([Step::wait_prompt(700).within(Duration::from_secs(2)), Step::keys("1")]);
+        let (took, report) = tokio::join!(take(&mut service, 1, 1), run_script(phone, &script, |_| {}));
+        let failure = report.failure.unwrap();
+        assert!(failure.step == 1 && failure.problem.contains("2000 ms"), "{failure}");
+        assert_eq!((report.ended_by, report.steps_done, took.end), (PhoneEnd::Us, 0, Some(LegEnd::Caller)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_hang_up_that_the_script_did_not_expect_is_a_failure() {
+        let (service, phone) = line();
+        let service = async move {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            drop(service);
+        };
+        let script = Script::new([Step::wait_prompt(700)]);
+        let ((), report) = tokio::join!(service, run_script(phone, &script, |_| {}));
+        assert_eq!(report.ended_by, PhoneEnd::Far(LegEnd::Caller));
+        assert!(report.failure.unwrap().to_string().contains("the other side hung up"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn barging_in_speaks_over_the_prompt() {
+        let (mut service, phone) = line();
+        let service = async move {
+            play(&service, 5_000).await;
+            take(&mut service, 0, 20).await
+        };
+        let barge = Action::Say { audio: tone(500), label: "stop".into(), barge_in: Some(Duration::from_millis(500)) };
+        let script = Script::new([barge.into(), Action::HangUp.into()]);
+        let (took, report) = tokio::join!(service, run_script(phone, &script, |_| {}));
+        assert!(report.completed(), "{:?}", report.failure);
+        let at = took.first_loud.unwrap();
+        assert!((Duration::from_millis(450)..Duration::from_millis(700)).contains(&at), "{at:?}");
     }
 }

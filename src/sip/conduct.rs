@@ -57,7 +57,9 @@ pub async fn conduct(call: &mut Box<dyn Call>, session: RtpSession, mut agreemen
                     }
                 }
                 CallEvent::Reoffer { offer, reply } => {
-                    let _gone = reply.send(renegotiate(&mut agreement, offer.as_deref()));
+                    let answer = renegotiate(&mut agreement, offer.as_deref());
+                    control.renegotiate(agreement.destination());
+                    let _gone = reply.send(answer);
                 }
                 CallEvent::Progress(_) | CallEvent::Answered(_) => {}
                 CallEvent::Over(over) => {
@@ -73,8 +75,7 @@ pub async fn conduct(call: &mut Box<dyn Call>, session: RtpSession, mut agreemen
     }
 }
 
-/// Answers a re-INVITE: hold, resume, a new port, a session refresh. The media session follows a new port by itself
-/// (symmetric RTP), but it can't move to another address.
+/// Answers a re-INVITE: hold, resume, another address, a session refresh.
 fn renegotiate(agreement: &mut Agreement, offer: Option<&[u8]>) -> Result<String, Refusal> {
     let mut local = agreement.local;
     let Some(offer) = offer else {
@@ -83,13 +84,11 @@ fn renegotiate(agreement: &mut Agreement, offer: Option<&[u8]>) -> Result<String
     };
     local.version = local.version.saturating_add(1);
     let (text, remote) = sdp::parse(offer).and_then(|o| sdp::answer(&o, &local)).map_err(|e| refusal(&e))?;
-    let moved = !remote.address.is_unspecified() && remote.address != agreement.remote.address;
-    let recoded = (remote.pcmu, remote.telephone_event) != (agreement.remote.pcmu, agreement.remote.telephone_event);
-    if moved || recoded {
+    if (remote.pcmu, remote.telephone_event) != (agreement.remote.pcmu, agreement.remote.telephone_event) {
         // The call goes on as it was (RFC 3261 section 14.2).
-        return Err(Refusal::new(488).warning(399, "media can neither move to another address nor change its payload types"));
+        return Err(Refusal::new(488).warning(399, "the payload types can't change during a call"));
     }
-    agreement.local = local;
+    *agreement = Agreement { local, remote };
     Ok(text)
 }
 

@@ -38,4 +38,6 @@ pub enum SipError {
 }
 
 #[cfg(test)]
-mod wire_tests; // hand-written SIP from a plain socket
+mod loop_tests;
+#[cfg(test)]
+mod wire_tests; // hand-written SIP from a plain socket // our dialler against our listener
