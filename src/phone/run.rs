@@ -443,7 +443,9 @@ mod tests {
         let (mut service, phone) = line();
         let service = async move {
             play(&service, 5_000).await;
-            take(&mut service, 0, 20).await
+            let took = take(&mut service, 0, 20).await;
+            take(&mut service, 1, usize::MAX).await; // to the end of the call
+            took
         };
         let barge = Action::Say { audio: tone(500), label: "stop".into(), barge_in: Some(Duration::from_millis(500)) };
         let script = Script::new([barge.into(), Action::HangUp.into()]);

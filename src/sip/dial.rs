@@ -1,6 +1,6 @@
 //! Calling somebody: our softphone's side of the signalling.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use tokio::net::UdpSocket;
@@ -59,7 +59,12 @@ impl DialOptions {
             headers: Headers::new(),
             asserted_identity: None,
             timeout: Duration::from_secs(30),
-            media: MediaConfig { port_min: 42_000, port_max: 42_999, ..MediaConfig::default() },
+            media: MediaConfig {
+                bind_address: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+                port_min: 42_000,
+                port_max: 42_999,
+                ..MediaConfig::default()
+            },
         }
     }
 }
@@ -99,9 +104,12 @@ pub enum DialError {
 
 /// Calls and waits for the answer. The leg ends the call when it hangs up or is dropped. Dropping this future gives the
 /// call up (CANCEL).
-pub async fn dial(options: DialOptions) -> Result<Leg, DialError> {
+pub async fn dial(mut options: DialOptions) -> Result<Leg, DialError> {
     let target = Target::parse(&options.target)?;
     let destination = target.resolve().await?;
+    if destination.is_ipv6() && options.media.bind_address == IpAddr::V4(Ipv4Addr::UNSPECIFIED) {
+        options.media.bind_address = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
+    }
     let bind = |e: std::io::Error| DialError::Bind(e.to_string());
     let local = match options.local {
         Some(local) => local,
@@ -134,7 +142,9 @@ pub async fn dial(options: DialOptions) -> Result<Leg, DialError> {
     if let Some(identity) = &options.asserted_identity {
         headers.push("P-Asserted-Identity", format!("<sip:{}@{host}>", escape(identity)));
     }
+    let call_id = format!("{}@{host}", hex::encode((&entropy as &dyn Entropy).bytes::<12>()));
     let outgoing = Outgoing {
+        call_id: call_id.clone(),
         target: options.target.trim().to_owned(),
         destination,
         from: format!("sip:{}@{host}", escape(&options.from)),
@@ -144,7 +154,7 @@ pub async fn dial(options: DialOptions) -> Result<Leg, DialError> {
     };
     let call = stack.invite(outgoing).await.map_err(failed)?;
     let info = LegInfo {
-        protocol_id: String::new(), // the stack names it; nobody on this side asks
+        protocol_id: call_id,
         caller: CallerClaim::Unverified(options.from.clone()),
         called: target.user.clone(),
         peer: destination.ip().to_string(),

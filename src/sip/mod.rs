@@ -16,6 +16,7 @@ pub mod signalling; // what we need of a SIP stack
 mod conduct; // a call between its answer and its end
 mod gate; // the socket below the stack
 mod rsip; // the stack
+mod rsip_call; // a call on it
 
 pub use config::SipConfig;
 pub use dial::{DialError, DialOptions, dial};

@@ -7,10 +7,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use rsipstack::EndpointBuilder;
-use rsipstack::dialog::DialogId;
-use rsipstack::dialog::dialog::{Dialog, DialogState, DialogStateReceiver, TerminatedReason};
+use rsipstack::dialog::dialog::Dialog;
 use rsipstack::dialog::dialog_layer::DialogLayer;
-use rsipstack::dialog::invitation::{InviteAsyncResult, InviteOption};
+use rsipstack::dialog::invitation::InviteOption;
 use rsipstack::dialog::invite_dialog::InviteDialog;
 use rsipstack::sip::prelude::{HasHeaders, HeadersExt};
 use rsipstack::sip::{Header, Method, Request, StatusCode, Uri};
@@ -20,14 +19,13 @@ use rsipstack::transaction::transaction::Transaction;
 use rsipstack::transport::udp::UdpConnection;
 use rsipstack::transport::{SipAddr, TransportLayer};
 use tokio::sync::{Semaphore, mpsc, oneshot};
-use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::gate::Gate;
 use super::headers::Headers;
+use super::rsip_call::RsipCall;
 use super::signalling::{
-    ACCEPTED_BODY, ALLOWED_METHODS, Call, CallEvent, Invitation, Invite, InvitedCall, Outgoing, Over, Refusal, Signalling,
-    StackError,
+    ACCEPTED_BODY, ALLOWED_METHODS, Call, Invitation, Invite, InvitedCall, Outgoing, Refusal, Signalling, StackError,
 };
 
 /// Callers who wait to be looked at. One more is answered 503 at once.
@@ -57,13 +55,13 @@ pub struct Rsip {
 }
 
 /// What every call of the stack needs.
-struct Shared {
-    layer: Arc<DialogLayer>,
+pub(super) struct Shared {
+    pub(super) layer: Arc<DialogLayer>,
     local: SocketAddr,
     /// 64 × T1: how long a transaction may wait for its counterpart.
-    t1x64: Duration,
+    pub(super) t1x64: Duration,
     /// Cancelled when the stack is dropped or told to stop.
-    stop: CancellationToken,
+    pub(super) stop: CancellationToken,
 }
 
 impl Rsip {
@@ -117,22 +115,14 @@ impl Signalling for Rsip {
             destination: Some(SipAddr::from(outgoing.destination)),
             content_type: Some(ACCEPTED_BODY.to_owned()),
             offer: Some(outgoing.offer.into_bytes()),
+            call_id: Some(outgoing.call_id),
             contact,
             headers: Some(other_headers(&outgoing.headers).chain([Header::Allow(ALLOWED_METHODS.into())]).collect()),
             ..InviteOption::default()
         };
         let (states_sender, states) = self.shared.layer.new_dialog_state_channel();
         let (dialog, invite) = self.shared.layer.do_invite_async(option, states_sender).map_err(failed)?;
-        Ok(Box::new(RsipCall {
-            dialog,
-            states,
-            shared: self.shared.clone(),
-            ours: true,
-            invite: Some(invite),
-            acknowledged: false,
-            over: false,
-            driver: None,
-        }))
+        Ok(Box::new(RsipCall::ours(dialog, states, self.shared.clone(), invite)))
     }
 }
 
@@ -176,18 +166,7 @@ async fn route(mut transaction: Transaction, shared: Arc<Shared>, invitations: m
         },
         (Method::Bye, false) => transaction.reply(StatusCode::CallTransactionDoesNotExist).await,
         (Method::Ack | Method::Cancel, false) => Ok(()), // the endpoint keeps these to itself
-        (
-            Method::Info
-            | Method::Message
-            | Method::Notify
-            | Method::PRack
-            | Method::Publish
-            | Method::Refer
-            | Method::Register
-            | Method::Subscribe
-            | Method::Update,
-            false,
-        ) => refuse(&mut transaction, Refusal::new(405).with("Allow", ALLOWED_METHODS)).await,
+        (_, false) => refuse(&mut transaction, Refusal::new(405).with("Allow", ALLOWED_METHODS)).await,
     };
     finish(&mut transaction, answered).await;
 }
@@ -295,16 +274,7 @@ fn ring(mut transaction: Transaction, contact: IpAddr, shared: Arc<Shared>) -> R
         while transaction.receive().await.is_some() {}
     });
     call_dialog.ringing(None, None).map_err(failed)?;
-    Ok(RsipCall {
-        dialog: call_dialog,
-        states,
-        shared,
-        ours: false,
-        invite: None,
-        acknowledged: false,
-        over: false,
-        driver: Some(driver),
-    })
+    Ok(RsipCall::theirs(call_dialog, states, shared, driver))
 }
 
 struct RsipInvited {
@@ -358,15 +328,8 @@ async fn within_dialog(mut transaction: Transaction, mut dialog: InviteDialog, s
             handled
         }
         Method::Ack | Method::Cancel => return,
-        Method::Info
-        | Method::Message
-        | Method::Notify
-        | Method::PRack
-        | Method::Publish
-        | Method::Refer
-        | Method::Register
-        | Method::Subscribe
-        | Method::Update => refuse(&mut transaction, Refusal::new(405).with("Allow", ALLOWED_METHODS)).await,
+        // The gate lets no other method through.
+        _ => refuse(&mut transaction, Refusal::new(405).with("Allow", ALLOWED_METHODS)).await,
     };
     finish(&mut transaction, answered).await;
 }
@@ -374,183 +337,6 @@ async fn within_dialog(mut transaction: Transaction, mut dialog: InviteDialog, s
 async fn drive(mut transaction: Transaction, mut dialog: InviteDialog) {
     let handled = dialog.handle(&mut transaction).await;
     finish(&mut transaction, handled).await;
-}
-
-struct RsipCall {
-    dialog: InviteDialog,
-    states: DialogStateReceiver,
-    shared: Arc<Shared>,
-    /// We called.
-    ours: bool,
-    /// The outcome of our INVITE.
-    invite: Option<JoinHandle<InviteAsyncResult>>,
-    acknowledged: bool,
-    over: bool,
-    /// The task that holds their INVITE's transaction.
-    driver: Option<JoinHandle<()>>,
-}
-
-#[async_trait]
-impl Call for RsipCall {
-    async fn accept(&mut self, description: String) -> Result<(), StackError> {
-        let headers = vec![Header::ContentType(ACCEPTED_BODY.into()), Header::Allow(ALLOWED_METHODS.into())];
-        self.dialog.accept(Some(headers), Some(description.into_bytes())).map_err(failed)
-    }
-
-    async fn next(&mut self) -> CallEvent {
-        if self.over {
-            return std::future::pending().await;
-        }
-        loop {
-            let Some(state) = self.states.recv().await else { return self.ended(Over::Failed("the dialog is gone".to_owned())) };
-            match state {
-                DialogState::Calling(_) | DialogState::Trying(_) | DialogState::WaitAck(_, _) => {}
-                DialogState::Early(_, response) => {
-                    if self.ours {
-                        return CallEvent::Progress(u16::from(response.status_code));
-                    }
-                }
-                DialogState::Confirmed(_, response) => {
-                    if !std::mem::replace(&mut self.acknowledged, true) {
-                        return if self.ours {
-                            CallEvent::Answered(response.body)
-                        } else {
-                            CallEvent::Acknowledged(self.dialog.last_remote_ack().map(|a| a.body).unwrap_or_default())
-                        };
-                    }
-                }
-                DialogState::Updated(_, request, handle) => {
-                    let (reply, replied) = oneshot::channel::<Result<String, Refusal>>();
-                    tokio::spawn(async move {
-                        let sent = match replied.await {
-                            Ok(Ok(description)) => {
-                                let headers =
-                                    vec![Header::ContentType(ACCEPTED_BODY.into()), Header::Allow(ALLOWED_METHODS.into())];
-                                handle.respond(StatusCode::OK, Some(headers), Some(description.into_bytes())).await
-                            }
-                            Ok(Err(refusal)) => {
-                                let headers = other_headers(&refusal.headers).collect();
-                                handle.respond(StatusCode::from(refusal.status), Some(headers), None).await
-                            }
-                            Err(_nobody_replied) => handle.reply(StatusCode::ServerInternalError).await,
-                        };
-                        if sent.is_err() {
-                            tracing::debug!("a re-INVITE was gone before it was answered");
-                        }
-                    });
-                    return CallEvent::Reoffer { offer: (!request.body.is_empty()).then_some(request.body), reply };
-                }
-                // `within_dialog` answers these before they reach the dialog.
-                DialogState::Publish(_, _, handle)
-                | DialogState::Notify(_, _, handle)
-                | DialogState::Refer(_, _, handle)
-                | DialogState::Message(_, _, handle)
-                | DialogState::Info(_, _, handle)
-                | DialogState::Options(_, _, handle) => drop(handle),
-                DialogState::Terminated(_, reason) => {
-                    let over = self.why(reason).await;
-                    return self.ended(over);
-                }
-            }
-        }
-    }
-
-    async fn hang_up(&mut self) {
-        if self.over {
-            return;
-        }
-        let early = !matches!(self.dialog.state(), DialogState::Confirmed(_, _) | DialogState::WaitAck(_, _));
-        let ended = match (self.ours, early) {
-            // RFC 3261 section 15: no BYE before the ACK unless the other side has gone silent; rsipstack allows WaitAck.
-            (_, false) => self.dialog.bye().await,
-            (true, true) => self.dialog.cancel().await,
-            (false, true) => self.dialog.reject(Some(StatusCode::TemporarilyUnavailable), None),
-        };
-        if let Err(error) = ended {
-            tracing::debug!(%error, "hanging up was not answered");
-        }
-    }
-}
-
-impl RsipCall {
-    fn ended(&mut self, over: Over) -> CallEvent {
-        self.over = true;
-        CallEvent::Over(over)
-    }
-
-    async fn why(&mut self, reason: TerminatedReason) -> Over {
-        match reason {
-            TerminatedReason::Timeout => Over::NotAcknowledged,
-            TerminatedReason::UacCancel => {
-                if self.ours {
-                    Over::Ours
-                } else {
-                    Over::Cancelled
-                }
-            }
-            // Ours and theirs both end as "the UAC's BYE" or "the UAS's BYE"; which one is whose hangs on our role.
-            TerminatedReason::UacBye => {
-                if self.ours {
-                    Over::Ours
-                } else {
-                    Over::Bye
-                }
-            }
-            TerminatedReason::UasBye => {
-                if self.ours {
-                    Over::Bye
-                } else {
-                    Over::Ours
-                }
-            }
-            TerminatedReason::UacBusy | TerminatedReason::UasBusy | TerminatedReason::UasDecline => {
-                if self.ours {
-                    self.refused(486).await
-                } else {
-                    Over::Ours
-                }
-            }
-            TerminatedReason::ProxyAuthRequired => self.refused(407).await,
-            TerminatedReason::ProxyError(code) | TerminatedReason::UacOther(code) | TerminatedReason::UasOther(code) => {
-                self.refused(u16::from(code)).await
-            }
-        }
-    }
-
-    /// With the words of the final response, which the dialog's state leaves out.
-    async fn refused(&mut self, status: u16) -> Over {
-        let response = match self.invite.take() {
-            Some(invite) => invite.await.ok().and_then(Result::ok).and_then(|(_, response)| response),
-            None => None,
-        };
-        let Some(response) = response else { return Over::Refused { status, reason: String::new() } };
-        let warning = response
-            .headers()
-            .iter()
-            .find(|h| h.name() == "Warning")
-            .and_then(|h| h.value().split('"').nth(1).map(str::to_owned));
-        let phrase = response.reason_phrase().map_or_else(|| response.status_code.text().to_owned(), str::to_owned);
-        let status = u16::from(response.status_code);
-        Over::Refused { status, reason: warning.map_or(phrase.clone(), |w| format!("{phrase} ({w})")) }
-    }
-}
-
-impl Drop for RsipCall {
-    fn drop(&mut self) {
-        let id: DialogId = self.dialog.id();
-        let (shared, driver) = (self.shared.clone(), self.driver.take());
-        // Late retransmissions still meet their dialog and transaction; then both go.
-        tokio::spawn(async move {
-            tokio::select! {
-                () = shared.stop.cancelled() => {}
-                () = tokio::time::sleep(shared.t1x64) => {}
-            }
-            shared.layer.remove_dialog(&id);
-            if let Some(driver) = driver {
-                driver.abort();
-            }
-        });
-    }
 }
 
 fn headers_of(request: &Request) -> Headers {
@@ -561,7 +347,7 @@ fn headers_of(request: &Request) -> Headers {
     headers
 }
 
-fn other_headers(headers: &Headers) -> impl Iterator<Item = Header> {
+pub(super) fn other_headers(headers: &Headers) -> impl Iterator<Item = Header> {
     headers.iter().map(|(n, v)| Header::Other(n.to_owned(), v.to_owned()))
 }
 
@@ -577,6 +363,6 @@ fn uri(text: &str) -> Result<Uri, StackError> {
     Uri::try_from(text).map_err(|e| StackError(e.to_string()))
 }
 
-fn failed(error: rsipstack::Error) -> StackError {
+pub(super) fn failed(error: rsipstack::Error) -> StackError {
     StackError(error.to_string())
 }

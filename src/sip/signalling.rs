@@ -130,6 +130,8 @@ pub struct StackError(pub String);
 /// A call to make.
 #[derive(Clone, Debug)]
 pub struct Outgoing {
+    /// Call-ID.
+    pub call_id: String,
     /// `sip:user@host[:port]`.
     pub target: String,
     /// Its address.
