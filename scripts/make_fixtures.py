@@ -45,7 +45,7 @@ ENROL = ["3950271846", "8261490735", "6047385192"]
 
 PERSONAS = {
     # name: (engine, voice, length of running speech, length of one or two words, licence)
-    "alice": ("flite", "slt", 1.15, 1.3, "flite"),
+    "alice": ("flite", "slt", 1.15, 1.0, "flite"),
     "bob": ("piper", "en_US-joe-medium", 1.2, 1.2, "piper"),
     "mallory": ("flite", "rms", 1.0, 1.3, "flite"),
     "dave": ("flite", "awb", 1.05, 1.3, "flite"),
