@@ -17,7 +17,7 @@ setup: ## install what is missing on this machine (Debian; root or sudo)
 
 build: setup ## build library, binary and tests, once
 	@. scripts/lib.sh; step "Building (about 15 minutes the first time, on two cores)"; \
-	  $(CARGO) build --locked --all-targets; done_step
+	  $(CARGO) test --locked --no-run; done_step
 
 models: build ## fetch and verify the speech models (outside the repo)
 	@. scripts/lib.sh; step "Speech models"; $(VOICEPAY) models fetch; done_step
