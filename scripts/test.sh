@@ -12,13 +12,14 @@ status=0
 if cargo nextest --version >/dev/null 2>&1; then
     cargo nextest run --locked --no-fail-fast 2>&1 | tee "$log" || status=$?
     counts="$(sed -E 's/\x1b\[[0-9;]*m//g' "$log" | grep -E '^ *Summary ' | tail -n 1 || true)"
-    number() { grep -oE "[0-9]+ $1" <<<"$counts" | cut -d' ' -f1 | head -n 1; }
+    number() { grep -oE "[0-9]+ $1" <<<"$counts" | cut -d' ' -f1 | head -n 1 || true; }
     passed="$(number passed)"
     failed="$(number failed)"
     skipped="$(number skipped)"
 else
     cargo test --locked --no-fail-fast 2>&1 | tee "$log" || status=$?
-    total() { grep -E '^test result: ' "$log" | grep -oE "[0-9]+ $1" | awk '{ n += $1 } END { print n + 0 }'; }
+    # awk alone: a grep that finds nothing would end the script.
+    total() { awk -v word="$1" '/^test result: / { for (i = 2; i <= NF; i++) if ($i ~ "^" word) n += $(i - 1) } END { print n + 0 }' "$log"; }
     passed="$(total passed)"
     failed="$(total failed)"
     skipped="$(total ignored)"
