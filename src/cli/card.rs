@@ -1,7 +1,7 @@
 //! `voicepay card`: gives a customer a card. Its number comes from a hidden prompt or from standard input, never from the command line, which
 //! others on the machine can read and shells remember.
 
-use std::io::{BufRead, IsTerminal, Read, Write};
+use std::io::{BufRead, IsTerminal, Write};
 
 use clap::{Args, Subcommand};
 use serde_json::json;

@@ -131,3 +131,6 @@ fn in_words(error: &sqlx::Error) -> String {
 fn exactly_one(result: &sqlx::sqlite::SqliteQueryResult, otherwise: StoreError) -> Result<(), StoreError> {
     if result.rows_affected() == 1 { Ok(()) } else { Err(otherwise) }
 }
+
+#[cfg(test)]
+mod tests;
