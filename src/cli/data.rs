@@ -10,6 +10,7 @@ use super::exit::{CliError, Exit};
 use crate::clock::{Clock, Entropy, SystemClock, SystemEntropy, Timestamp};
 use crate::ids::AuditId;
 use crate::store::{self, AuditRecord, SqliteStore, Store, StoreConfig, StoreError, UnlockError};
+use crate::telemetry::{self, LogFormat};
 use crate::vault::{Vault, VaultConfig, VaultError};
 
 /// The data that a command works on.
@@ -26,6 +27,8 @@ pub(super) struct Data {
 impl Data {
     /// Opens what the configuration names.
     pub(super) async fn open(ctx: &Context) -> Result<Self, CliError> {
+        // A command answers on standard output; what went wrong below, and that a key was made, is told on standard error.
+        telemetry::init(LogFormat::Text, "voicepay=warn");
         let (store, vault) = configs(ctx)?;
         let store = SqliteStore::open(&store).await.map_err(store_error)?;
         Ok(Self { store: Arc::new(store), clock: SystemClock, entropy: Arc::new(SystemEntropy), vault })

@@ -1,0 +1,196 @@
+//! A house of money in a directory, and this test binary run as a child process that works in it.
+
+use std::io::{Read, Seek, SeekFrom};
+use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
+use std::process::Command;
+use std::sync::Arc;
+use std::time::Duration;
+
+use voicepay::clock::{Clock, Entropy, SystemClock, SystemEntropy, Timestamp};
+use voicepay::gateway::sandbox::{JournalLine, SandboxGateway};
+use voicepay::gateway::{self, GatewayConfig};
+use voicepay::ids::{AuditId, CallId, CardId, CustomerId, PayeeId, RequestId};
+use voicepay::ledger;
+use voicepay::money::{Currency, Money};
+use voicepay::payment::{Evidence, PaymentRequest, RequestStatus};
+use voicepay::processor::{ChargeOrder, Processor, ProcessorConfig};
+use voicepay::secret::Pan;
+use voicepay::store::{
+    self, AuditRecord, CardRecord, CardStatus, Customer, CustomerStatus, Payee, SqliteStore, Store, StoreConfig,
+};
+use voicepay::vault::{Vault, VaultConfig};
+
+/// Tells a child in which directory to work.
+pub const DIR_ENV: &str = "VOICEPAY_TEST_DIR";
+/// How long a child may take in all.
+const CHILD_LIMIT: Duration = Duration::from_secs(60);
+/// What is asked for in every test here.
+pub const AMOUNT: i64 = 1999;
+
+pub struct House {
+    pub store: Arc<dyn Store>,
+    pub vault: Vault,
+    pub processor: Processor,
+    pub entropy: Arc<dyn Entropy>,
+}
+
+impl std::fmt::Debug for House {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_list().entry(&self.store).entry(&self.vault).entry(&self.processor).finish()
+    }
+}
+
+fn now() -> Timestamp {
+    SystemClock.now()
+}
+
+impl House {
+    pub async fn open(dir: &Path) -> Self {
+        let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy);
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let cfg = StoreConfig { path: dir.join("voicepay.db"), ..StoreConfig::default() };
+        let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&cfg).await.unwrap());
+        let cfg = VaultConfig { master_key_file: dir.join("master.key") };
+        let vault = store::unlock(&*store, &cfg, entropy.clone()).await.unwrap();
+        let mut cfg = GatewayConfig::default();
+        cfg.sandbox_journal = dir.join("bank.jsonl");
+        cfg.sandbox_latency_ms = 20;
+        let bank = gateway::open(&cfg, vault.sandbox_journal_key(), clock.clone()).unwrap();
+        let cfg = ProcessorConfig { gateway_timeout_ms: 150, not_found_grace_ms: 300, ..ProcessorConfig::default() };
+        let processor = Processor::new(store.clone(), bank, vault.clone(), clock, entropy.clone(), cfg);
+        Self { store, vault, processor, entropy }
+    }
+
+    /// An audit row for what a test does.
+    pub fn audit_row(&self) -> AuditRecord {
+        AuditRecord {
+            id: AuditId::fresh(&*self.entropy),
+            at: now(),
+            actor: "test".into(),
+            action: "set up".into(),
+            subject: "house".into(),
+            detail: serde_json::json!({}),
+        }
+    }
+
+    /// A customer with this card and one open request; what a call would order.
+    pub async fn furnish(&self, number: &str) -> ChargeOrder {
+        let customer = Customer {
+            id: CustomerId::fresh(&*self.entropy),
+            name: "Ann".into(),
+            customer_number: "123456".into(),
+            numbers: vec![],
+            status: CustomerStatus::Active,
+            created_at: now(),
+        };
+        self.store.add_customer(&customer, &self.audit_row()).await.unwrap();
+        let payee =
+            Payee { id: PayeeId::fresh(&*self.entropy), name: "Water Works".into(), spoken_name_wav: None, created_at: now() };
+        self.store.add_payee(&payee, &self.audit_row()).await.unwrap();
+        let pan = Pan::parse(number).unwrap();
+        let id = CardId::fresh(&*self.entropy);
+        let card = CardRecord {
+            id: id.clone(),
+            customer: customer.id.clone(),
+            last4: pan.last4(),
+            length: 16,
+            expiry: None,
+            status: CardStatus::Active,
+            sealed: self.vault.seal_card(&id, &customer.id, &pan).unwrap(),
+            digest: self.vault.digest_card(&pan),
+            created_at: now(),
+        };
+        self.store.add_card(&card, &self.audit_row()).await.unwrap();
+        let request = PaymentRequest {
+            id: RequestId::fresh(&*self.entropy),
+            customer: customer.id.clone(),
+            payee: payee.id,
+            amount: Money::new(AMOUNT, Currency::Usd).unwrap(),
+            due: None,
+            expires_at: None,
+            status: RequestStatus::Open,
+            held_by: None,
+            created_at: now(),
+        };
+        self.store.add_request(&request, &self.audit_row()).await.unwrap();
+        ChargeOrder {
+            customer: customer.id,
+            request: request.id,
+            amount: request.amount,
+            card: id,
+            call: CallId::fresh(&*self.entropy),
+            evidence: Evidence::default(),
+        }
+    }
+
+    /// Looks after whatever is unfinished until nothing is, as the worker does.
+    pub async fn finish_everything(&self) {
+        for _ in 0..200 {
+            self.processor.run_once().await.unwrap();
+            let left = self.store.prepared(9).await.unwrap().len() + self.store.in_doubt(None, 9).await.unwrap().len();
+            if left == 0 {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        panic!("a charge is still unfinished");
+    }
+
+    /// Sums at the acquirer, posted and pending; fails unless the books balance.
+    pub async fn books(&self) -> (i64, i64) {
+        let transfers = self.store.transfers().await.unwrap();
+        let books = ledger::verify(&transfers).unwrap();
+        let name = ledger::AccountName::acquirer("sandbox", Currency::Usd);
+        books.balances().get(&name).map_or((0, 0), |b| (b.debits_posted, b.debits_pending))
+    }
+}
+
+/// What the bank charged.
+pub fn charged(dir: &Path) -> Vec<JournalLine> {
+    let all = SandboxGateway::read_journal(&dir.join("bank.jsonl")).unwrap_or_default();
+    all.into_iter().filter(|l| l.did.charged()).collect()
+}
+
+/// How a child ended.
+pub struct Ended {
+    pub killed: bool,
+    pub output: String,
+}
+
+/// Runs the ignored test `name` of this binary as a process of its own in `dir`; kills it with SIGKILL after `kill_after`, if given.
+pub fn child(name: &str, dir: &Path, env: &[(&str, &str)], kill_after: Option<Duration>) -> Ended {
+    const LOOK_MS: u64 = 2;
+    // Into a file: a pipe that nobody empties would stop a child that logs much.
+    let mut file = tempfile::tempfile().unwrap();
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["--exact", name, "--ignored", "--nocapture"]).env(DIR_ENV, dir).env_remove("VOICEPAY_MASTER_KEY");
+    command.envs(env.iter().copied()).stdout(file.try_clone().unwrap()).stderr(file.try_clone().unwrap());
+    let mut process = command.spawn().unwrap();
+    let limit = kill_after.unwrap_or(CHILD_LIMIT);
+    let mut waited = Duration::ZERO;
+    let status = loop {
+        if let Some(status) = process.try_wait().unwrap() {
+            break status;
+        }
+        if waited >= limit {
+            process.kill().unwrap(); // SIGKILL
+            break process.wait().unwrap();
+        }
+        std::thread::sleep(Duration::from_millis(LOOK_MS));
+        waited += Duration::from_millis(LOOK_MS);
+    };
+    let mut bytes = Vec::new();
+    file.seek(SeekFrom::Start(0)).unwrap();
+    file.read_to_end(&mut bytes).unwrap();
+    let output = String::from_utf8_lossy(&bytes).into_owned();
+    assert!(kill_after.is_some() || waited < CHILD_LIMIT, "the child hangs:\n{output}");
+    let killed = status.signal() == Some(9);
+    assert!(killed || status.success(), "the child failed:\n{output}");
+    Ended { killed, output }
+}
+
+/// The directory that a child was told of; `None` when somebody runs the ignored tests by hand.
+pub fn told_dir() -> Option<std::path::PathBuf> {
+    std::env::var_os(DIR_ENV).map(Into::into)
+}
