@@ -97,6 +97,7 @@ pub enum SubmitError {
 }
 
 /// How a charge ended, as far as is known.
+#[allow(clippy::large_enum_variant)] // one a call, soon dropped
 #[derive(Clone, Debug, PartialEq)]
 pub enum Outcome {
     /// Charged, once.

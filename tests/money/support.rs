@@ -53,9 +53,7 @@ impl House {
         let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&cfg).await.unwrap());
         let cfg = VaultConfig { master_key_file: dir.join("master.key") };
         let vault = store::unlock(&*store, &cfg, entropy.clone()).await.unwrap();
-        let mut cfg = GatewayConfig::default();
-        cfg.sandbox_journal = dir.join("bank.jsonl");
-        cfg.sandbox_latency_ms = 20;
+        let cfg = GatewayConfig { sandbox_journal: dir.join("bank.jsonl"), sandbox_latency_ms: 20, ..GatewayConfig::default() };
         let bank = gateway::open(&cfg, vault.sandbox_journal_key(), clock.clone()).unwrap();
         let cfg = ProcessorConfig { gateway_timeout_ms: 150, not_found_grace_ms: 300, ..ProcessorConfig::default() };
         let processor = Processor::new(store.clone(), bank, vault.clone(), clock, entropy.clone(), cfg);
