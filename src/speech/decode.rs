@@ -131,10 +131,18 @@ impl<M: NextDigit> Walk<M> {
 
     /// log P(digits, end): teacher-forced.
     pub fn log_prob(&mut self, digits: &[u8]) -> Result<f32, M::Error> {
+        self.log_prob_from(digits, f32::NEG_INFINITY)
+    }
+
+    /// log P(digits, end) if that is at least `floor`, else minus infinity: stops as soon as the prefix is less likely than that.
+    pub fn log_prob_from(&mut self, digits: &[u8], floor: f32) -> Result<f32, M::Error> {
         let mut sum = 0.0;
         for i in 0..=digits.len() {
             let Some((prefix, rest)) = digits.split_at_checked(i) else { break };
             sum += pick(&self.after(prefix)?, rest.first().map_or(END, |d| usize::from(*d)));
+            if sum < floor {
+                return Ok(f32::NEG_INFINITY);
+            }
         }
         Ok(sum)
     }
@@ -149,7 +157,9 @@ impl<M: NextDigit> Walk<M> {
             // From here straight down along the likeliest digits: the model's own cache then holds the prefix already.
             loop {
                 let bound = best.as_ref().map_or(f32::NEG_INFINITY, |b| b.log_prob);
-                if log_prob <= bound || (best.is_some() && self.steps >= last_step) || prefix.len() > STRING_MAX_DIGITS {
+                // Without a whole string it goes on until one is done, but no longer than a string can be.
+                let spent = self.steps >= last_step && (best.is_some() || self.steps >= last_step + STRING_MAX_DIGITS);
+                if log_prob <= bound || spent || prefix.len() > STRING_MAX_DIGITS {
                     break;
                 }
                 let next = self.after(&prefix)?;
@@ -197,4 +207,109 @@ pub fn log_softmax(mut logits: [f32; CHOICES]) -> [f32; CHOICES] {
         *l -= shift;
     }
     logits
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// A made-up model over strings of up to four digits from {0, 1, 2}: distributions from a hash of the prefix.
+    struct Toy {
+        seed: u64,
+        asked: usize,
+    }
+
+    impl NextDigit for Toy {
+        type Error = std::convert::Infallible;
+        fn next(&mut self, prefix: &[u8]) -> Result<[f32; CHOICES], Self::Error> {
+            self.asked += 1;
+            let mut h = self.seed;
+            for d in prefix {
+                h = (h ^ (u64::from(*d) + 1)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+                h ^= h >> 29;
+            }
+            let mut logits = [f32::NEG_INFINITY; CHOICES];
+            for (i, choice) in [0, 1, 2, END].into_iter().enumerate() {
+                let noise = (h >> (i * 11)) % 2_000;
+                logits[choice] = noise as f32 / 250.0 + if choice == END { prefix.len() as f32 - 2.0 } else { 0.0 };
+            }
+            if prefix.len() >= 4 {
+                logits[..END].fill(f32::NEG_INFINITY);
+            }
+            Ok(log_softmax(logits))
+        }
+    }
+
+    fn all_strings() -> Vec<Vec<u8>> {
+        let mut all = vec![vec![]];
+        let mut from = 0;
+        while from < all.len() {
+            if all[from].len() < 4 {
+                for d in 0..3 {
+                    let mut longer = all[from].clone();
+                    longer.push(d);
+                    all.push(longer);
+                }
+            }
+            from += 1;
+        }
+        all
+    }
+
+    proptest! {
+        #[test]
+        fn the_search_finds_the_best_string_of_any_length(seed in any::<u64>()) {
+            let mut walk = Walk::new(Toy { seed, asked: 0 });
+            let mut all: Vec<(f32, Vec<u8>)> =
+                all_strings().into_iter().map(|s| (walk.log_prob(&s).unwrap(), s)).collect();
+            all.sort_by(|a, b| b.0.total_cmp(&a.0));
+            let total: f32 = all.iter().map(|a| a.0.exp()).sum();
+            prop_assert!((total - 1.0).abs() < 1e-3, "probabilities add up: {total}");
+            let mut fresh = Walk::new(Toy { seed, asked: 0 });
+            let best = fresh.best_except(&[], 10_000).unwrap().unwrap();
+            prop_assert!((best.log_prob - all[0].0).abs() < 1e-4);
+            let rival = fresh.best_except(&[&all[0].1], 10_000).unwrap().unwrap();
+            prop_assert!((rival.log_prob - all[1].0).abs() < 1e-4);
+            prop_assert_eq!(fresh.steps(), fresh.model.asked, "nothing is asked twice");
+            prop_assert!(fresh.steps() <= 121);
+        }
+
+        #[test]
+        fn few_steps_still_give_a_whole_string(seed in any::<u64>(), steps in 0usize..6) {
+            let mut walk = Walk::new(Toy { seed, asked: 0 });
+            prop_assert!(walk.best_except(&[], steps).unwrap().is_some());
+        }
+    }
+
+    #[test]
+    fn a_string_below_the_floor_is_given_up_early() {
+        let mut walk = Walk::new(Toy { seed: 5, asked: 0 });
+        assert_eq!(walk.log_prob_from(&[9, 9, 9, 9], -50.0).unwrap(), f32::NEG_INFINITY);
+        assert_eq!(walk.steps(), 1);
+        assert_eq!(walk.log_prob(&[7]).unwrap(), f32::NEG_INFINITY);
+    }
+
+    #[test]
+    fn a_decoder_that_never_ends_is_stopped() {
+        struct Endless;
+        impl NextDigit for Endless {
+            type Error = std::convert::Infallible;
+            fn next(&mut self, _: &[u8]) -> Result<[f32; CHOICES], Self::Error> {
+                let mut logits = [0.0; CHOICES];
+                logits[7] = 20.0;
+                logits[END] = f32::NEG_INFINITY;
+                Ok(log_softmax(logits))
+            }
+        }
+        let mut walk = Walk::new(Endless);
+        assert!(walk.best_except(&[], 500).unwrap().is_none());
+        assert!(walk.steps() <= 600);
+    }
+
+    #[test]
+    fn debug_shows_no_digits() {
+        let found = Found { digits: Zeroizing::new(vec![4, 1, 1, 1]), log_prob: -1.0 };
+        assert_eq!(format!("{found:?}"), "Found(…, -1.00)");
+    }
 }

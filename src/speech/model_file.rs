@@ -218,3 +218,81 @@ impl Cursor<'_> {
         Ok(Tensor { header: from..self.at, name, data: self.skip(data_bytes)? })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// A file of the right form with 12 tokens, 8 wide: the embedding and one other tensor.
+    fn small() -> Vec<u8> {
+        let mut b = Vec::new();
+        let mut put = |numbers: &[i32]| numbers.iter().for_each(|n| b.extend(n.to_le_bytes()));
+        put(&[GGML_MAGIC, 12, 6, 8, 2, 4, 6, 8, 2, 4, 80, 1, 80, 201]);
+        b.extend(vec![0u8; 80 * 201 * 4]);
+        b.extend(2i32.to_le_bytes());
+        for word in ["a", " 7"] {
+            b.extend(i32::try_from(word.len()).unwrap().to_le_bytes());
+            b.extend(word.bytes());
+        }
+        for (name, dims, kind) in [("decoder.ln.bias", vec![8], 0), (EMBEDDING, vec![8, 12], 1)] {
+            for n in [dims.len(), name.len(), kind].into_iter().chain(dims.iter().copied()) {
+                b.extend(i32::try_from(n).unwrap().to_le_bytes());
+            }
+            b.extend(name.bytes());
+            let values: usize = dims.iter().product();
+            if kind == 0 {
+                b.extend(vec![9u8; values * 4]);
+            } else {
+                (0..values).for_each(|v| b.extend(u16::try_from(v / 8).unwrap().to_le_bytes()));
+            }
+        }
+        b
+    }
+
+    #[test]
+    fn the_cut_model_keeps_the_rows_asked_for_and_is_whole_itself() {
+        let file = ModelFile::read(small()).unwrap();
+        assert_eq!(file.token(" 7"), Some(1));
+        assert_eq!(file.token("7"), None);
+        let kept: Vec<usize> = vec![11, 3, 0, 1, 2, 4, 5, 6, 7, 8, 9];
+        let cut = ModelFile::read(file.cut(&kept).unwrap()).unwrap();
+        let rows = cut.embedding().unwrap().data.clone();
+        let first: Vec<u8> = cut.bytes()[rows].chunks(16).map(|row| row[0]).collect();
+        assert_eq!(first, [11, 3, 0, 1, 2, 4, 5, 6, 7, 8, 9]);
+        assert!(file.cut(&[12]).is_none(), "there is no such token");
+    }
+
+    #[test]
+    fn every_truncation_is_refused() {
+        let whole = small();
+        for cut in (0..whole.len()).step_by(61).chain(whole.len() - 40..whole.len()) {
+            assert!(ModelFile::read(whole[..cut].to_vec()).is_err(), "{cut}");
+        }
+    }
+
+    #[test]
+    fn a_missing_file_and_a_wrong_one_say_what_to_do() {
+        let missing = ModelFile::open(Path::new("no-such-file.bin")).unwrap_err().to_string();
+        assert!(missing.contains("missing") && missing.contains("voicepay models fetch"), "{missing}");
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("m.bin");
+        std::fs::write(&path, b"not a model").unwrap();
+        let wrong = ModelFile::open(&path).unwrap_err().to_string();
+        assert!(wrong.contains("no ggml file") && wrong.contains("voicepay models fetch"), "{wrong}");
+    }
+
+    proptest! {
+        #[test]
+        fn changed_bytes_never_panic(changes in proptest::collection::vec((0usize..70_000, any::<u8>()), 1..6)) {
+            let mut b = small();
+            let n = b.len();
+            for (at, value) in changes {
+                b[at % n] = value;
+            }
+            if let Ok(file) = ModelFile::read(b) {
+                let _ = file.cut(&[0, 1, 2]);
+            }
+        }
+    }
+}
