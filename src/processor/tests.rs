@@ -355,3 +355,50 @@ async fn two_workers_at_once_charge_once() {
     let charged = house.bank_saw().into_iter().filter(|d| d.charged()).count();
     assert_eq!((charged, house.books().await), (10, (19_990, 0)));
 }
+
+#[tokio::test]
+async fn the_database_itself_refuses_to_change_books_receipts_and_ended_attempts() {
+    let house = House::build().await;
+    house.charge("4111111111111111").await;
+    let url = format!("sqlite://{}", house.dir.path().join("v.db").display());
+    let pool = sqlx::sqlite::SqlitePool::connect(&url).await.unwrap();
+    for sql in [
+        "UPDATE transfers SET amount_minor = 1",
+        "DELETE FROM transfers",
+        "UPDATE receipts SET reference = '0000000000'",
+        "DELETE FROM receipts",
+        "UPDATE attempts SET state = 'declined'",
+        "INSERT INTO intents SELECT 'int_2', customer_id, request_id, payee_id, card_id, last4, 'call_2', amount_minor, currency, 'paid', evidence, 1 FROM intents",
+        "INSERT INTO attempts SELECT 'att_2', intent_id, amount_minor, currency, 'succeeded', detail, 0, 1 FROM attempts",
+        "INSERT INTO transfers SELECT NULL, 'tr_2', kind, of_id, debit, credit, amount_minor, currency, intent_id, at FROM transfers WHERE kind = 'post'",
+    ] {
+        assert!(sqlx::query(sql).execute(&pool).await.is_err(), "{sql}");
+    }
+    assert_eq!(house.books().await, (1999, 0));
+}
+
+#[tokio::test]
+async fn an_attempt_is_not_advanced_over_another_version_or_without_its_postings() {
+    use crate::store::Settlement;
+    let house = House::build().await;
+    let (request, card) = (house.request(1999).await, house.card("4111111111111111", None).await);
+    house.processor.submit(house.order(&request, &card, 1999)).await.unwrap();
+    let job = house.store.prepared(1).await.unwrap().remove(0);
+    let mut ended = job.attempt.clone();
+    ended.version = 1;
+    ended.state = AttemptState::Succeeded { at: START, gateway_reference: "g".into() };
+    let bare = house.store.advance(&ended, &Settlement::default()).await;
+    assert!(matches!(bare, Err(StoreError::Refused(_))), "a success without posting and receipt: {bare:?}");
+    let whole = Settlement {
+        transfer: Some(job.pending.posted(crate::ids::TransferId::fresh(&*house.entropy), START)),
+        receipt: Some(house.processor.inner.receipt(&job, START, "g")),
+        ..Settlement::default()
+    };
+    ended.version = 2;
+    let stale = house.store.advance(&ended, &whole).await;
+    assert!(matches!(stale, Err(StoreError::Conflict(_))), "a version that was not read: {stale:?}");
+    assert_eq!(house.books().await, (0, 1999), "neither left a trace");
+    ended.version = 1;
+    house.store.advance(&ended, &whole).await.unwrap();
+    assert_eq!(house.books().await, (1999, 0));
+}
