@@ -5,35 +5,44 @@ use serde::{Deserialize, Serialize};
 use crate::decision::VoiceThresholds;
 
 /// Thresholds and bounds of voice matching.
+///
+/// Defaults come from development speech: spliced 16-digit numbers over µ-law, templates of three 10-digit utterances, 64 speakers of five
+/// collections, each of 228 genuine utterances also held against every other speaker of its collection (3,348 impostor scores). Same session
+/// and same channel, so optimistic for genuine callers across days, and telling about spoken digits only.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct VoiceConfig {
-    /// Accept a caller's voice at this centred cosine and above.
+    /// Accept a caller's voice at this centred cosine and above. At 0.68: false rejects 0 % and false accepts 0.4 % on a clean line (equal
+    /// error rate 0.03 %); with babble at 15 dB 23 % of genuine utterances are left inconclusive and 0 % of impostors accepted.
     pub accept_cosine: f32,
-    /// Reject below this centred cosine; between the two the call asks again.
+    /// Reject below this centred cosine; between the two the call asks again. At 0.45: 0 % of genuine utterances rejected clean, 1 % at
+    /// 15 dB; 91 to 94 % of impostors are rejected at once.
     pub reject_cosine: f32,
-    /// An utterance with less speech than this is never accepted, in milliseconds without pauses.
+    /// An utterance with less speech than this is never accepted, in milliseconds without pauses. Two digits have an equal error rate
+    /// of 4 %, one digit of 9 %.
     pub min_net_speech_ms: u32,
-    /// The "yes" must be this close to the voice that said the card number (centred cosine; loose, a second of speech tells little).
+    /// The "yes" must be this close to the voice that said the card number (centred cosine). Loose, since a second of speech tells little:
+    /// at 0.25, 2.5 % of one-digit utterances by the same voice fall below and 24 % of those by another reach it.
     pub continuity_min_cosine: f32,
     /// An enrolment needs this much speech in all, in milliseconds without pauses.
     pub enrol_min_net_speech_ms: u32,
     /// An enrolment needs this many utterances.
     pub enrol_min_utterances: u32,
-    /// Two utterances of one enrolment must be at least this close (centred cosine).
+    /// Two utterances of one enrolment must be at least this close (centred cosine). At 0.50 none of 192 pairs by one voice falls below;
+    /// some 5 % of pairs by two voices reach it.
     pub enrol_agree_min_cosine: f32,
 }
 
 impl Default for VoiceConfig {
     fn default() -> Self {
         Self {
-            accept_cosine: 0.60,
-            reject_cosine: 0.35,
-            min_net_speech_ms: 2_000,
-            continuity_min_cosine: 0.15,
+            accept_cosine: 0.68,
+            reject_cosine: 0.45,
+            min_net_speech_ms: 2_500,
+            continuity_min_cosine: 0.25,
             enrol_min_net_speech_ms: 8_000,
             enrol_min_utterances: 3,
-            enrol_agree_min_cosine: 0.45,
+            enrol_agree_min_cosine: 0.50,
         }
     }
 }
