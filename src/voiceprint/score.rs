@@ -97,9 +97,9 @@ mod tests {
         let own = score(&template, &said(3, 7, "m"), 5_000).unwrap();
         assert!(own.cosine > 0.9 && own.cosine <= 1.0 + 1e-5, "{}", own.cosine);
         assert_eq!((own.net_speech_ms, own.model.as_str()), (5_000, "m"));
-        assert!(score(&template, &said(4, 7, "m"), 5_000).unwrap().cosine < 0.3);
+        assert!(score(&template, &said(4, 7, "m"), 5_000).unwrap().cosine < 0.4);
         assert!(continuity(&said(3, 1, "m"), &said(3, 2, "m")) > 0.9);
-        assert!(continuity(&said(3, 1, "m"), &said(9, 2, "m")) < 0.3);
+        assert!(continuity(&said(3, 1, "m"), &said(9, 2, "m")) < 0.4);
     }
 
     #[test]
