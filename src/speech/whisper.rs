@@ -320,6 +320,53 @@ impl AnswerEngine for WhisperEngine {
 }
 
 #[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::SeededEntropy;
+    use crate::decision::{VoiceScore, VoiceThresholds, VoiceVerdict, judge_voice};
+    use crate::media::frame::SampleRate;
+
+    fn fixture(name: &str) -> Utterance {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("audio-fixtures").join(name);
+        let mut wav = hound::WavReader::open(&path).unwrap();
+        let samples: Vec<i16> = wav.samples().map(Result::unwrap).collect();
+        Utterance::from_recording(&samples, SampleRate::new(wav.spec().sample_rate).unwrap())
+    }
+
+    fn accepted() -> VoiceAccepted {
+        let thresholds = VoiceThresholds { accept_cosine: 0.0, reject_cosine: 0.0, min_net_speech_ms: 0 };
+        match judge_voice(&thresholds, VoiceScore { cosine: 1.0, net_speech_ms: 9_000, model: "test".to_owned() }) {
+            VoiceVerdict::Accepted(proof) => proof,
+            VoiceVerdict::Inconclusive | VoiceVerdict::Rejected => panic!("a perfect voice is accepted"),
+        }
+    }
+
+    #[test]
+    fn the_number_said_is_accepted_and_its_near_misses_never() {
+        let config = NumberConfig::default();
+        let path = crate::models::cache_dir().join(config.model.file_name());
+        assert!(path.is_file(), "run `voicepay models fetch`");
+        let engine = WhisperEngine::load(&path).unwrap();
+        let card = CardId::fresh(&SeededEntropy::new(1));
+        let pan = Pan::parse("4929173058162749").unwrap();
+        let ratio = |name: &str| match engine.score(&accepted(), &fixture(name), &[(card.clone(), pan.clone())]).unwrap() {
+            NumberEvidence::Spoken { cards, .. } => cards[0].log_ratio,
+            NumberEvidence::Keyed { .. } => panic!("it was spoken"),
+        };
+        for said in ["alice/card.wav", "bob/card.wav", "dave/card.wav"] {
+            let r = ratio(said);
+            assert!(r >= config.thresholds.accept_log_ratio, "{said}: {r}");
+        }
+        for near in ["one_digit_off", "swapped", "swapped_luhn", "one_missing", "one_extra", "two_digits_off_luhn", "other"] {
+            let r = ratio(&format!("alice/card_{near}.wav"));
+            assert!(r < config.thresholds.accept_log_ratio - 2.0, "{near}: {r}");
+        }
+        let free = engine.read_free(&fixture("alice/card.wav"), &[16]).unwrap();
+        assert!(free.is_complete(&[16]) && !format!("{free:?}").contains('4'));
+    }
+}
+
+#[cfg(test)]
 mod measure {
     use super::*;
     use crate::media::frame::SampleRate;
@@ -445,52 +492,5 @@ mod measure {
             );
         }
         println!("exact {exact} of {n}");
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::clock::SeededEntropy;
-    use crate::decision::{VoiceScore, VoiceThresholds, VoiceVerdict, judge_voice};
-    use crate::media::frame::SampleRate;
-
-    fn fixture(name: &str) -> Utterance {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("audio-fixtures").join(name);
-        let mut wav = hound::WavReader::open(&path).unwrap();
-        let samples: Vec<i16> = wav.samples().map(Result::unwrap).collect();
-        Utterance::from_recording(&samples, SampleRate::new(wav.spec().sample_rate).unwrap())
-    }
-
-    fn accepted() -> VoiceAccepted {
-        let thresholds = VoiceThresholds { accept_cosine: 0.0, reject_cosine: 0.0, min_net_speech_ms: 0 };
-        match judge_voice(&thresholds, VoiceScore { cosine: 1.0, net_speech_ms: 9_000, model: "test".to_owned() }) {
-            VoiceVerdict::Accepted(proof) => proof,
-            VoiceVerdict::Inconclusive | VoiceVerdict::Rejected => panic!("a perfect voice is accepted"),
-        }
-    }
-
-    #[test]
-    fn the_number_said_is_accepted_and_its_near_misses_never() {
-        let config = NumberConfig::default();
-        let path = crate::models::cache_dir().join(config.model.file_name());
-        assert!(path.is_file(), "run `voicepay models fetch`");
-        let engine = WhisperEngine::load(&path).unwrap();
-        let card = CardId::fresh(&SeededEntropy::new(1));
-        let pan = Pan::parse("4929173058162749").unwrap();
-        let ratio = |name: &str| match engine.score(&accepted(), &fixture(name), &[(card.clone(), pan.clone())]).unwrap() {
-            NumberEvidence::Spoken { cards, .. } => cards[0].log_ratio,
-            NumberEvidence::Keyed { .. } => panic!("it was spoken"),
-        };
-        for said in ["alice/card.wav", "bob/card.wav", "dave/card.wav"] {
-            let r = ratio(said);
-            assert!(r >= config.thresholds.accept_log_ratio, "{said}: {r}");
-        }
-        for near in ["one_digit_off", "swapped", "swapped_luhn", "one_missing", "one_extra", "two_digits_off_luhn", "other"] {
-            let r = ratio(&format!("alice/card_{near}.wav"));
-            assert!(r < config.thresholds.accept_log_ratio - 2.0, "{near}: {r}");
-        }
-        let free = engine.read_free(&fixture("alice/card.wav"), &[16]).unwrap();
-        assert!(free.is_complete(&[16]) && !format!("{free:?}").contains('4'));
     }
 }
