@@ -1,1 +1,264 @@
-//! Builds and joins everything.
+//! Builds the rooms, joins them, and takes them down again. The one place where everything is known.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{broadcast, mpsc};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::call::inference::Inference;
+use crate::call::registry::{LiveCall, Registry};
+use crate::call::timeline::{WATCH_QUEUE_EVENTS, Watched};
+use crate::call::{CallRecord, Desk, Services, run_call};
+use crate::clock::{Clock, Entropy};
+use crate::config::{Config, ConfigError};
+use crate::gateway::sandbox::{SandboxError, SandboxGateway};
+use crate::gateway::{Gateway, GatewayKind};
+use crate::ids::CallId;
+use crate::media::leg::Leg;
+use crate::models;
+use crate::processor::Processor;
+use crate::prompts::{Bank, PromptError};
+use crate::sip::{self, Listener, SipError};
+use crate::speech::whisper::WhisperEngine;
+use crate::speech::{AnswerEngine, NumberEngine, SpeechError};
+use crate::store::{self, SqliteStore, Store, StoreError, UnlockError};
+use crate::vault::Vault;
+use crate::voiceprint::{EmbedError, Embedder};
+
+/// Calls that were answered and wait for a task: more are refused by the signalling.
+const LEG_QUEUE_CALLS: usize = 16;
+
+/// The wait for a payment's outcome goes on a little longer than the dialogue's own, so that the dialogue decides.
+const PAYMENT_WAIT_MARGIN_MS: u64 = 2_000;
+
+/// Why the service does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The configuration.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The database.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The vault or its key.
+    #[error(transparent)]
+    Unlock(#[from] UnlockError),
+    /// A voice model.
+    #[error(transparent)]
+    Voice(#[from] EmbedError),
+    /// A speech model.
+    #[error(transparent)]
+    Speech(#[from] SpeechError),
+    /// The recorded prompts.
+    #[error(transparent)]
+    Prompts(#[from] PromptError),
+    /// The sandbox's journal.
+    #[error(transparent)]
+    Sandbox(#[from] SandboxError),
+    /// Signalling.
+    #[error(transparent)]
+    Sip(#[from] SipError),
+}
+
+/// The store, the vault and the processor: what commands and calls share.
+#[derive(Debug, Clone)]
+pub struct Office {
+    /// Rows.
+    pub store: Arc<dyn Store>,
+    /// Keys.
+    pub vault: Vault,
+    /// Charges.
+    pub processor: Processor,
+}
+
+impl Office {
+    /// Opens database, vault and gateway.
+    pub async fn open(config: &Config, clock: Arc<dyn Clock>, entropy: Arc<dyn Entropy>) -> Result<Self, StartError> {
+        let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&config.store).await?);
+        let vault = store::unlock(store.as_ref(), &config.vault, Arc::clone(&entropy)).await?;
+        let gateway: Arc<dyn Gateway> = match config.gateway.kind {
+            GatewayKind::Sandbox => {
+                let latency = Duration::from_millis(config.gateway.sandbox_latency_ms);
+                let key = vault.sandbox_journal_key();
+                Arc::new(SandboxGateway::open(&config.gateway.sandbox_journal, latency, key, Arc::clone(&clock))?)
+            }
+        };
+        let processor = Processor::new(Arc::clone(&store), gateway, vault.clone(), clock, entropy, config.processor.clone());
+        Ok(Self { store, vault, processor })
+    }
+}
+
+/// Models and prompts: what takes a second to load and any number of services can share.
+#[derive(Clone)]
+pub struct Voices {
+    embedder: Arc<Embedder>,
+    whisper: Arc<WhisperEngine>,
+    prompts: Arc<Bank>,
+}
+
+impl std::fmt::Debug for Voices {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Voices({})", self.embedder.version())
+    }
+}
+
+impl Voices {
+    /// Loads them from the models' cache directory.
+    pub fn load(config: &Config) -> Result<Self, StartError> {
+        let dir = models::cache_dir();
+        Ok(Self {
+            embedder: Arc::new(Embedder::load(&dir.join("campplus.safetensors"))?),
+            whisper: Arc::new(WhisperEngine::load_with(&dir.join(config.number.model.file_name()), &config.number)?),
+            prompts: Arc::new(Bank::load()?),
+        })
+    }
+
+    /// Which voice model is loaded.
+    pub fn voice_model(&self) -> &str {
+        self.embedder.version().as_str()
+    }
+}
+
+/// Everything that a call needs, joined. `paused_clock`: see [`Services::paused_clock`].
+pub fn services(
+    config: &Config,
+    office: &Office,
+    voices: &Voices,
+    clock: Arc<dyn Clock>,
+    entropy: Arc<dyn Entropy>,
+    paused_clock: bool,
+) -> Services {
+    Services {
+        desk: Desk {
+            store: Arc::clone(&office.store),
+            vault: office.vault.clone(),
+            processor: office.processor.clone(),
+            entropy: Arc::clone(&entropy),
+            voice_model: voices.voice_model().to_owned(),
+            accept: (config.voice.accept_cosine, config.number.thresholds.accept_log_ratio),
+            payment_wait: Duration::from_millis(u64::from(config.dialogue.payment_wait_ms) + PAYMENT_WAIT_MARGIN_MS),
+        },
+        clock,
+        entropy,
+        embedder: Arc::clone(&voices.embedder),
+        numbers: Arc::clone(&voices.whisper) as Arc<dyn NumberEngine>,
+        answers: Arc::clone(&voices.whisper) as Arc<dyn AnswerEngine>,
+        prompts: Arc::clone(&voices.prompts),
+        inference: Inference::new(&config.inference),
+        registry: Registry::new(config.sip.max_calls),
+        watchers: broadcast::channel(WATCH_QUEUE_EVENTS).0,
+        dialogue: config.dialogue.clone(),
+        speech: config.speech.clone(),
+        voice: config.voice.clone(),
+        number: config.number.thresholds,
+        default_country: config.identity.default_country.clone(),
+        paused_clock,
+    }
+}
+
+/// A running service.
+#[derive(Debug)]
+pub struct App {
+    services: Arc<Services>,
+    office: Office,
+    listener: Listener,
+    /// Stops taking calls.
+    closing: CancellationToken,
+    /// Stops the payment worker; after the calls are over.
+    worker_stop: CancellationToken,
+    worker: tokio::task::JoinHandle<()>,
+    calls: tokio::task::JoinHandle<()>,
+    records: broadcast::Sender<CallRecord>,
+    drain: Duration,
+}
+
+impl App {
+    /// Opens everything and starts to take calls. `legs` may bring calls that did not come by SIP (in-process tests).
+    pub async fn start(
+        config: &Config,
+        voices: &Voices,
+        clock: Arc<dyn Clock>,
+        entropy: Arc<dyn Entropy>,
+    ) -> Result<Self, StartError> {
+        let office = Office::open(config, Arc::clone(&clock), Arc::clone(&entropy)).await?;
+        let services = Arc::new(services(config, &office, voices, clock, entropy, false));
+        let (closing, worker_stop) = (CancellationToken::new(), CancellationToken::new());
+        let (leg_tx, leg_rx) = mpsc::channel(LEG_QUEUE_CALLS);
+        // The port comes last: a call that is answered finds everything ready.
+        let listener = sip::listen(config.sip.clone(), config.media.clone(), leg_tx, closing.clone()).await?;
+        let worker = tokio::spawn({
+            let (processor, stop) = (office.processor.clone(), worker_stop.clone());
+            async move { processor.run(stop).await }
+        });
+        let records = broadcast::channel(WATCH_QUEUE_EVENTS).0;
+        let calls = tokio::spawn(take_calls(Arc::clone(&services), leg_rx, records.clone()));
+        let drain = Duration::from_secs(config.service.drain_s);
+        Ok(Self { services, office, listener, closing, worker_stop, worker, calls, records, drain })
+    }
+
+    /// Where SIP is heard.
+    pub fn sip_address(&self) -> std::net::SocketAddr {
+        self.listener.local_addr
+    }
+
+    /// The store, the vault and the processor.
+    pub fn office(&self) -> &Office {
+        &self.office
+    }
+
+    /// What happens in calls, as it happens.
+    pub fn watch(&self) -> broadcast::Receiver<Watched> {
+        self.services.watchers.subscribe()
+    }
+
+    /// Records of calls, as they end.
+    pub fn records(&self) -> broadcast::Receiver<CallRecord> {
+        self.records.subscribe()
+    }
+
+    /// No new calls; waits for those that are up, at most `service.drain_s`; then stops the payment worker, which finishes what it sends.
+    pub async fn stop(self) {
+        self.closing.cancel();
+        if tokio::time::timeout(self.drain, self.services.registry.drained()).await.is_err() {
+            tracing::warn!(calls = self.services.registry.live(), "calls were still up after service.drain_s and are dropped");
+        }
+        self.calls.abort();
+        self.worker_stop.cancel();
+        if let Err(error) = self.worker.await {
+            tracing::error!(%error, "the payment worker did not end well; what is in doubt is swept at the next start");
+        }
+    }
+}
+
+/// One task a call, until no more come.
+async fn take_calls(services: Arc<Services>, mut legs: mpsc::Receiver<Leg>, records: broadcast::Sender<CallRecord>) {
+    let mut calls = JoinSet::new();
+    loop {
+        tokio::select! {
+            leg = legs.recv() => match leg {
+                Some(leg) => {
+                    let live = LiveCall { since: services.clock.now(), peer: leg.info.peer.clone() };
+                    let Some(place) = services.registry.enter(CallId::fresh(services.entropy.as_ref()), live) else {
+                        tracing::warn!(peer = %leg.info.peer, "no place for another call");
+                        continue; // dropping the leg hangs up
+                    };
+                    let (services, records) = (Arc::clone(&services), records.clone());
+                    calls.spawn(async move {
+                        let _place = place;
+                        let record = run_call(leg, services).await;
+                        let _nobody_listens = records.send(record);
+                    });
+                }
+                None => break,
+            },
+            Some(ended) = calls.join_next(), if !calls.is_empty() => {
+                if let Err(error) = ended {
+                    tracing::error!(%error, "a call's task failed; other calls go on");
+                }
+            }
+        }
+    }
+    while calls.join_next().await.is_some() {}
+}

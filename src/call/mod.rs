@@ -1,6 +1,52 @@
 //! The edge of the dialogue: one task a call. It owns the leg, listens, runs the models and the look-ups that the dialogue
 //! asks for, and feeds back what they say; every decision is the dialogue's.
 
+mod desk;
+mod driver;
+mod hearing;
 pub mod inference;
 pub mod registry;
+mod services;
 pub mod timeline;
+mod work;
+
+use serde::Serialize;
+
+use crate::clock::Timestamp;
+use crate::dialogue::CallVerdict;
+use crate::ids::CallId;
+
+pub use desk::Desk;
+pub use driver::run_call;
+pub use services::Services;
+
+/// What stays of a call. No card number, no audio, no embedding.
+#[derive(Clone, Debug, Serialize)]
+pub struct CallRecord {
+    /// Its name.
+    pub call: CallId,
+    /// Where it came from.
+    pub peer: String,
+    /// What was spoken over.
+    pub codec: String,
+    /// When it was answered.
+    pub started_at: Timestamp,
+    /// How long it was up, in milliseconds.
+    pub duration_ms: u64,
+    /// How it ended.
+    #[serde(serialize_with = "as_debug")]
+    pub verdict: CallVerdict,
+    /// Whether the number was ever compared: never before the voice was accepted.
+    pub number_compared: bool,
+    /// What happened, in order.
+    pub events: Vec<timeline::Event>,
+}
+
+fn as_debug<S: serde::Serializer>(verdict: &CallVerdict, s: S) -> Result<S::Ok, S::Error> {
+    s.collect_str(&format_args!("{verdict:?}"))
+}
+
+/// Figures for a timeline's line.
+pub(crate) fn figures<const N: usize>(pairs: [(&str, serde_json::Value); N]) -> serde_json::Map<String, serde_json::Value> {
+    pairs.into_iter().map(|(k, v)| (k.to_owned(), v)).collect()
+}

@@ -89,8 +89,8 @@ impl Timeline {
         self.started.elapsed()
     }
 
-    /// All that was kept.
-    pub fn into_events(self) -> Vec<Event> {
-        self.events
+    /// All that was kept; the timeline goes on empty.
+    pub fn take_events(&mut self) -> Vec<Event> {
+        std::mem::take(&mut self.events)
     }
 }

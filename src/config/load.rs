@@ -78,7 +78,7 @@ pub(super) fn load(path: Option<&Path>, env: impl Iterator<Item = (String, Strin
     }
     let config: Config = table.try_into().map_err(|e| ConfigError::Unprintable(e.to_string()))?;
     super::rules::check(&config)?;
-    Ok(config)
+    Ok(config.in_data_dir())
 }
 
 /// Reads and checks one file by itself, while its line numbers are still known.
@@ -149,9 +149,9 @@ mod tests {
 
     #[test]
     fn a_wrong_key_names_itself_and_its_line() {
-        let error = from("[service]\nmax_calls = 3\nmax_cals = 4\n", &[]).unwrap_err();
+        let error = from("[sip]\nmax_calls = 3\nmax_cals = 4\n", &[]).unwrap_err();
         assert!(error.contains("line 3") && error.contains("max_cals"), "{error}");
-        let error = from("[service]\nmax_calls = \"many\"\n", &[]).unwrap_err();
+        let error = from("[sip]\nmax_calls = \"many\"\n", &[]).unwrap_err();
         assert!(error.contains("line 2") && error.contains("max_calls"), "{error}");
         let error = from("[service\n", &[]).unwrap_err();
         assert!(error.contains("line 1"), "{error}");
@@ -160,20 +160,20 @@ mod tests {
 
     #[test]
     fn the_environment_overrides_and_names_itself_when_wrong() {
-        let config = from("[service]\nmax_calls = 3\n", &[("VOICEPAY__SERVICE__MAX_CALLS", "7")]).unwrap();
-        assert_eq!(config.service.max_calls, 7);
+        let config = from("[sip]\nmax_calls = 3\n", &[("VOICEPAY__SIP__MAX_CALLS", "7")]).unwrap();
+        assert_eq!(config.sip.max_calls, 7);
         let config = from("", &[("VOICEPAY__IDENTITY__DEFAULT_COUNTRY", "44"), ("OTHER", "x")]).unwrap();
         assert_eq!(config.identity.default_country, "44");
-        let error = from("", &[("VOICEPAY__SERVICE__MAX_CALLS", "many")]).unwrap_err();
-        assert!(error.contains("VOICEPAY__SERVICE__MAX_CALLS") && error.contains("service.max_calls"), "{error}");
-        let error = from("", &[("VOICEPAY__SERVICE__MAX_CALS", "1")]).unwrap_err();
-        assert!(error.contains("service.max_cals"), "{error}");
+        let error = from("", &[("VOICEPAY__SIP__MAX_CALLS", "many")]).unwrap_err();
+        assert!(error.contains("VOICEPAY__SIP__MAX_CALLS") && error.contains("sip.max_calls"), "{error}");
+        let error = from("", &[("VOICEPAY__SIP__MAX_CALS", "1")]).unwrap_err();
+        assert!(error.contains("sip.max_cals"), "{error}");
         assert!(from("", &[("VOICEPAY__SERVICE", "1")]).is_err());
     }
 
     #[test]
     fn values_that_cannot_work_are_refused_by_key() {
-        assert!(from("[service]\nmax_calls = 0\n", &[]).unwrap_err().contains("service.max_calls"));
+        assert!(from("[sip]\nmax_calls = 0\n", &[]).unwrap_err().contains("sip.max_calls"));
         assert!(from("[identity]\ndefault_country = \"+44\"\n", &[]).unwrap_err().contains("identity.default_country"));
     }
 }

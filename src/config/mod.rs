@@ -20,8 +20,28 @@ pub struct Config {
     pub service: ServiceConfig,
     /// Who calls.
     pub identity: IdentityConfig,
+    /// Signalling.
+    pub sip: crate::sip::SipConfig,
+    /// Audio on the wire.
+    pub media: crate::media::config::MediaConfig,
+    /// Limits and waits of a call.
+    pub dialogue: crate::dialogue::DialogueConfig,
+    /// When the caller speaks.
+    pub speech: crate::speech::SpeechConfig,
+    /// Who speaks.
+    pub voice: crate::voiceprint::VoiceConfig,
+    /// What number was said.
+    pub number: crate::speech::NumberConfig,
     /// The pool that models run on.
     pub inference: crate::call::inference::InferenceConfig,
+    /// The database.
+    pub store: crate::store::StoreConfig,
+    /// Sealed card numbers.
+    pub vault: crate::vault::VaultConfig,
+    /// The acquirer.
+    pub gateway: crate::gateway::GatewayConfig,
+    /// Sending and asking.
+    pub processor: crate::processor::ProcessorConfig,
 }
 
 /// The process as a whole.
@@ -30,8 +50,6 @@ pub struct Config {
 pub struct ServiceConfig {
     /// Where the database, the key file and the sandbox's journal live.
     pub data_dir: PathBuf,
-    /// Calls at once; one more hears "busy" from the signalling (503).
-    pub max_calls: usize,
     /// How long shutdown waits for calls to end by themselves, in seconds.
     pub drain_s: u64,
     /// Log filter, as `tracing` directives.
@@ -40,7 +58,7 @@ pub struct ServiceConfig {
 
 impl Default for ServiceConfig {
     fn default() -> Self {
-        Self { data_dir: "voicepay-data".into(), max_calls: 64, drain_s: 30, log: "voicepay=info,warn".into() }
+        Self { data_dir: "voicepay-data".into(), drain_s: 30, log: "voicepay=info,warn".into() }
     }
 }
 
@@ -56,6 +74,16 @@ impl Config {
     /// Defaults, then `path` (or `./voicepay.toml` where there is one), then the environment.
     pub fn load(path: Option<&Path>) -> Result<Self, ConfigError> {
         load::load(path, std::env::vars())
+    }
+
+    /// Paths that are not absolute lie in the data directory.
+    #[must_use]
+    fn in_data_dir(mut self) -> Self {
+        let dir = self.service.data_dir.clone();
+        for path in [&mut self.store.path, &mut self.vault.master_key_file, &mut self.gateway.sandbox_journal] {
+            *path = dir.join(&path); // joining an absolute path gives that path
+        }
+        self
     }
 
     /// The whole configuration in force, as TOML.

@@ -5,7 +5,7 @@ use super::{Config, ConfigError};
 pub(super) fn check(c: &Config) -> Result<(), ConfigError> {
     let rule =
         |ok: bool, key: &'static str, what: &str| if ok { Ok(()) } else { Err(ConfigError::Rule { key, what: what.to_owned() }) };
-    rule(c.service.max_calls >= 1, "service.max_calls", "must be at least 1")?;
+    rule(c.sip.max_calls >= 1, "sip.max_calls", "must be at least 1")?;
     let country = &c.identity.default_country;
     rule(
         country.len() <= 3 && country.bytes().all(|b| b.is_ascii_digit()) && !country.starts_with('0'),

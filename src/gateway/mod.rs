@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::clock::Clock;
 use crate::money::Money;
@@ -15,7 +15,7 @@ use crate::payment::{BankWord, Expiry, GatewayKey};
 use crate::secret::{Pan, SecretBytes};
 
 /// `[gateway]`: which acquirer, and where the sandbox keeps its journal.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct GatewayConfig {
     /// Which acquirer: `sandbox` is the only one yet. It charges nobody.
@@ -28,12 +28,12 @@ pub struct GatewayConfig {
 
 impl Default for GatewayConfig {
     fn default() -> Self {
-        Self { kind: GatewayKind::Sandbox, sandbox_journal: "voicepay-data/sandbox-journal.jsonl".into(), sandbox_latency_ms: 50 }
+        Self { kind: GatewayKind::Sandbox, sandbox_journal: "sandbox-journal.jsonl".into(), sandbox_latency_ms: 50 }
     }
 }
 
 /// Which acquirer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum GatewayKind {
     /// In this process; see [`sandbox`].

@@ -67,7 +67,16 @@ pub enum WavError {
 /// Reads a mono 16-bit PCM WAV of 8, 16 or 48 kHz, of 20 ms to 120 s.
 pub fn read_wav(path: &Path) -> Result<Sound, WavError> {
     let length = std::fs::metadata(path).map_err(|source| WavError::File { path: path.into(), source })?.len();
-    let mut reader = hound::WavReader::open(path).map_err(|error| from_hound(path, error))?;
+    decode(path, length, hound::WavReader::open(path).map_err(|error| from_hound(path, error))?)
+}
+
+/// The same from memory; `name` stands for the path in errors.
+pub fn read_wav_bytes(name: &Path, bytes: &[u8]) -> Result<Sound, WavError> {
+    let length = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+    decode(name, length, hound::WavReader::new(bytes).map_err(|error| from_hound(name, error))?)
+}
+
+fn decode<R: std::io::Read>(path: &Path, length: u64, mut reader: hound::WavReader<R>) -> Result<Sound, WavError> {
     let spec = reader.spec();
     if spec.sample_format != hound::SampleFormat::Int {
         return Err(WavError::Depth { path: path.into(), bits: spec.bits_per_sample, format: "floating point" });

@@ -11,7 +11,7 @@ use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
@@ -24,7 +24,7 @@ use crate::store::{Payment, Store, StoreError, SubmitRefusal};
 use crate::vault::Vault;
 
 /// `[processor]`: bounds of sending and asking.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ProcessorConfig {
     /// How long the acquirer may take to answer before the outcome counts as in doubt, in milliseconds.

@@ -169,6 +169,11 @@ impl Endpointer {
         events
     }
 
+    /// Whether the pause that was last reported still goes on.
+    pub fn in_pause(&self) -> bool {
+        matches!(self.phase, Phase::Speaking(under) if under.probed && under.pause_ms > 0)
+    }
+
     /// What was said so far, pre-roll included, without the end of the pause; for reading at a pause. `None` before speech started.
     pub fn utterance_so_far(&self) -> Option<Utterance> {
         let last = match self.phase {

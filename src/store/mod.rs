@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::clock::{Entropy, Timestamp};
 use crate::e164::E164;
@@ -21,7 +21,7 @@ pub use records::*;
 pub use sqlite::SqliteStore;
 
 /// `[store]`: where the data lies.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct StoreConfig {
     /// The SQLite database file; it and its directory are made on the first run.
@@ -34,7 +34,7 @@ pub struct StoreConfig {
 
 impl Default for StoreConfig {
     fn default() -> Self {
-        Self { path: "voicepay-data/voicepay.db".into(), busy_timeout_ms: 5000, connections: 4 }
+        Self { path: "voicepay.db".into(), busy_timeout_ms: 5000, connections: 4 }
     }
 }
 
@@ -170,6 +170,8 @@ pub trait Voices: Send + Sync {
         now: Timestamp,
         max_wrong_tries: u32,
     ) -> Result<InviteCheck, StoreError>;
+    /// The customer's invitation that is unused and unexpired at `now`, if there is one.
+    async fn open_invite(&self, customer: &CustomerId, now: Timestamp) -> Result<Option<Invite>, StoreError>;
     /// Stores template and consent and uses the invitation up, all or nothing.
     async fn complete_enrolment(&self, enrolment: &EnrolmentRecord, audit: &AuditRecord) -> Result<(), StoreError>;
     /// A customer's template.
@@ -206,6 +208,8 @@ pub trait Calls: Send + Sync {
 pub trait Trail: Send + Sync {
     /// Adds an audit row that goes with no other change.
     async fn audit(&self, record: &AuditRecord) -> Result<(), StoreError>;
+    /// Adds an outbox row that goes with no other change, with its audit row, in one transaction.
+    async fn announce(&self, news: &OutboxRecord, audit: &AuditRecord) -> Result<(), StoreError>;
     /// The latest audit rows, newest first.
     async fn audit_trail(&self, limit: u32) -> Result<Vec<AuditRecord>, StoreError>;
     /// Outbox rows not yet delivered, oldest first.

@@ -15,7 +15,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use hmac::{Hmac, KeyInit, Mac};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use sha2::Sha256;
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
@@ -27,7 +27,7 @@ use crate::secret::{Pan, SecretBytes};
 pub use master::MASTER_KEY_ENV;
 
 /// `[vault]`: where the master key is. The environment variable `VOICEPAY_MASTER_KEY` (64 hex digits, or base64 of 32 bytes) comes first.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct VaultConfig {
     /// The file that holds the master key, readable by its owner only. It is made on the first run. Back it up apart from the database:
@@ -37,7 +37,7 @@ pub struct VaultConfig {
 
 impl Default for VaultConfig {
     fn default() -> Self {
-        Self { master_key_file: "voicepay-data/master.key".into() }
+        Self { master_key_file: "master.key".into() }
     }
 }
 

@@ -31,6 +31,8 @@ pub struct VoiceConfig {
     /// Two utterances of one enrolment must be at least this close (centred cosine). At 0.50 none of 192 pairs by one voice falls below;
     /// some 5 % of pairs by two voices reach it.
     pub enrol_agree_min_cosine: f32,
+    /// What is read out to be repeated at enrolment, in turn, each 4 to 16 digits; together they hold every digit about as often.
+    pub enrol_digits: Vec<String>,
 }
 
 impl Default for VoiceConfig {
@@ -43,11 +45,18 @@ impl Default for VoiceConfig {
             enrol_min_net_speech_ms: 8_000,
             enrol_min_utterances: 3,
             enrol_agree_min_cosine: 0.50,
+            enrol_digits: ["3950271846", "8261490735", "6047385192"].map(str::to_owned).to_vec(),
         }
     }
 }
 
 impl VoiceConfig {
+    /// `enrol_digits` as digit values.
+    pub fn enrol_digit_strings(&self) -> Vec<Vec<u8>> {
+        let values = |s: &String| s.bytes().filter(u8::is_ascii_digit).map(|b| b - b'0').collect();
+        self.enrol_digits.iter().map(values).collect()
+    }
+
     /// What `decision` judges a score by.
     pub fn thresholds(&self) -> VoiceThresholds {
         VoiceThresholds {

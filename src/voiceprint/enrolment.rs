@@ -6,13 +6,13 @@ use super::score::{centre, dot};
 use super::template::Template;
 
 /// An enrolment under way.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Enrolment {
     config: VoiceConfig,
     takes: Vec<Take>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Take {
     embedding: Embedding,
     net_speech_ms: u32,
@@ -44,6 +44,12 @@ impl Enrolment {
         }
         self.takes.push(Take { embedding, net_speech_ms });
         Ok(self.standing())
+    }
+
+    /// How close this embedding is to the one of the utterances so far that it agrees with least, as a centred cosine;
+    /// `None` before the first.
+    pub fn least_agreement(&self, embedding: &Embedding) -> Option<f32> {
+        self.takes.iter().map(|take| super::score::continuity(&take.embedding, embedding)).reduce(f32::min)
     }
 
     /// Takes the utterance of this index (from zero, in the order added) out again, to be replaced by a repeat.

@@ -19,6 +19,13 @@ impl Trail for SqliteStore {
         tx.commit().await.map_err(fault)
     }
 
+    async fn announce(&self, news: &OutboxRecord, audit: &AuditRecord) -> Result<(), StoreError> {
+        let mut tx = self.write().await?;
+        insert_outbox(&mut tx, news).await?;
+        insert_audit(&mut tx, audit).await?;
+        tx.commit().await.map_err(fault)
+    }
+
     async fn audit_trail(&self, limit: u32) -> Result<Vec<AuditRecord>, StoreError> {
         let rows = sqlx::query("SELECT id, at, actor, action, subject, detail FROM audit ORDER BY seq DESC LIMIT ?")
             .bind(limit)

@@ -56,17 +56,7 @@ impl Voices for SqliteStore {
         .fetch_optional(&mut *tx)
         .await
         .map_err(fault)?;
-        let found = row
-            .map(|row| {
-                let r = Reader::new(&row, "invites");
-                Ok::<_, StoreError>(Invite {
-                    id: r.parsed("id")?,
-                    customer: r.parsed("customer_id")?,
-                    expires_at: r.at("expires_at")?,
-                    wrong_tries: r.small("wrong_tries")?,
-                })
-            })
-            .transpose()?;
+        let found = row.map(|row| invite_from(&row)).transpose()?;
         if let Some(invite) = found {
             let theirs = customer.is_none_or(|c| *c == invite.customer);
             if theirs && now < invite.expires_at && invite.wrong_tries < max_wrong_tries {
@@ -86,6 +76,19 @@ impl Voices for SqliteStore {
         }
         tx.commit().await.map_err(fault)?;
         Ok(InviteCheck::Refused)
+    }
+
+    async fn open_invite(&self, customer: &CustomerId, now: Timestamp) -> Result<Option<Invite>, StoreError> {
+        let row = sqlx::query(
+            "SELECT id, customer_id, expires_at, wrong_tries FROM invites
+             WHERE customer_id = ? AND expires_at > ? AND used_at IS NULL AND ended_at IS NULL",
+        )
+        .bind(customer.as_str())
+        .bind(now.0)
+        .fetch_optional(&self.pool)
+        .await
+        .map_err(fault)?;
+        row.map(|row| invite_from(&row)).transpose()
     }
 
     async fn complete_enrolment(&self, enrolment: &EnrolmentRecord, audit: &AuditRecord) -> Result<(), StoreError> {
@@ -201,4 +204,14 @@ impl SqliteStore {
 fn outbox_id_beside(audit: &AuditId) -> Result<OutboxId, StoreError> {
     let random = audit.as_str().split_once('_').map_or("", |(_, r)| r);
     OutboxId::parse(&format!("{}_{random}", OutboxId::PREFIX)).map_err(|e| StoreError::Failed(e.to_string()))
+}
+
+fn invite_from(row: &sqlx::sqlite::SqliteRow) -> Result<Invite, StoreError> {
+    let r = Reader::new(row, "invites");
+    Ok(Invite {
+        id: r.parsed("id")?,
+        customer: r.parsed("customer_id")?,
+        expires_at: r.at("expires_at")?,
+        wrong_tries: r.small("wrong_tries")?,
+    })
 }

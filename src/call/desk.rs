@@ -1,0 +1,356 @@
+//! The store, the vault and the processor as a call sees them: whom a number nominates, what may be compared, what is counted,
+//! and the one hand-over of a charge. Rows become the dialogue's values here, and nowhere else.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::clock::{Entropy, Timestamp};
+use crate::decision::NumberEvidence;
+use crate::dialogue::{
+    Approval, CardOnFile, Charge, Consent, Factor, FailuresOf24h, IdentityOutcome, Known, Notice, NumberSummary, OpenRequest,
+    PaymentOutcome, SpokenDate, SpokenPayee, Usable, VoiceOnFile,
+};
+use crate::e164::E164;
+use crate::ids::{AuditId, CallId, CardId, CustomerId, IntentId, OutboxId, PayeeId};
+use crate::media::leg::Sound;
+use crate::media::wav;
+use crate::payment::Evidence;
+use crate::processor::{ChargeOrder, Outcome, Processor, SubmitError};
+use crate::secret::{Pan, SecretBytes};
+use crate::store::{
+    self, AuditRecord, CardRecord, CardStatus, Customer, CustomerStatus, EnrolmentRecord, FactorFailure, InviteCheck, LookUp,
+    OutboxRecord, RequestWithPayee, Store, StoreError, TemplateRecord,
+};
+use crate::vault::{Vault, VaultError};
+use crate::voiceprint::{Template, TemplateError};
+
+/// The window over which failed factors are counted.
+const FAILURE_WINDOW: Duration = Duration::from_secs(24 * 3600);
+
+/// Wrong codes after which an invitation ends, over all calls.
+const INVITE_LIMIT_WRONG_TRIES: u32 = 5;
+
+/// What a call has of the back office.
+pub struct Desk {
+    /// Rows.
+    pub store: Arc<dyn Store>,
+    /// Sealed numbers and templates.
+    pub vault: Vault,
+    /// Charges.
+    pub processor: Processor,
+    /// Randomness for identifiers.
+    pub entropy: Arc<dyn Entropy>,
+    /// The voice model that runs now: templates of another are of no use.
+    pub voice_model: String,
+    /// Voice and number thresholds as the receipt states them.
+    pub accept: (f32, f32),
+    /// How long to wait for a payment's outcome: a little longer than the dialogue does.
+    pub payment_wait: Duration,
+}
+
+impl std::fmt::Debug for Desk {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Desk({:?})", self.processor)
+    }
+}
+
+/// Why the desk could not help.
+#[derive(Debug, thiserror::Error)]
+pub enum DeskError {
+    /// The database.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The vault.
+    #[error(transparent)]
+    Vault(#[from] VaultError),
+    /// A template that can't be read.
+    #[error(transparent)]
+    Template(#[from] TemplateError),
+}
+
+type Found = (IdentityOutcome, Vec<(PayeeId, Arc<Sound>)>);
+
+impl Desk {
+    /// Whom the caller's number, or the keyed customer number, nominates.
+    pub(super) async fn identify(
+        &self,
+        caller: Option<&E164>,
+        attested: bool,
+        customer_number: Option<&str>,
+        now: Timestamp,
+    ) -> Result<Found, DeskError> {
+        let nominated = match (customer_number, caller) {
+            (Some(digits), _) => self.store.customer_by_customer_number(digits).await?,
+            (None, Some(number)) => match self.store.customer_by_number(number).await? {
+                LookUp::One(customer) => Some(customer),
+                LookUp::Shared => return Ok((IdentityOutcome::Shared, Vec::new())),
+                LookUp::Nobody => None,
+            },
+            (None, None) => None,
+        };
+        match nominated.filter(|c| c.status == CustomerStatus::Active) {
+            Some(customer) => self.known(customer, caller, attested, now).await,
+            None => Ok((IdentityOutcome::Unknown, Vec::new())),
+        }
+    }
+
+    async fn known(&self, customer: Customer, caller: Option<&E164>, attested: bool, now: Timestamp) -> Result<Found, DeskError> {
+        let id = customer.id;
+        let voice = match self.store.template(&id).await? {
+            None => VoiceOnFile::None,
+            Some(row) if row.model == self.voice_model => VoiceOnFile::Enrolled,
+            Some(_) => VoiceOnFile::OtherModel,
+        };
+        let counts = self.store.failure_counts(Some(&id), caller, "", now.minus(FAILURE_WINDOW)).await?;
+        // Failures under numbers that nobody vouches for count against the number, not the customer: else anyone could lock anyone out.
+        let tries = if attested { counts.customer_attested } else { counts.customer_attested.saturating_add(counts.calling) };
+        let rows = self.store.payable_requests(&id, now).await?;
+        let mut clips = Vec::new();
+        for row in &rows {
+            if let Some(clip) = self.payee_clip(&row.request.payee).await? {
+                clips.push((row.request.payee.clone(), Arc::new(clip)));
+            }
+        }
+        let known = Known {
+            voice,
+            has_open_invite: self.store.open_invite(&id, now).await?.is_some(),
+            cards: self.store.cards_of(&id).await?.iter().map(|card| card_on_file(card, now)).collect(),
+            requests: rows.into_iter().map(open_request).collect(),
+            failures_24h: FailuresOf24h { voice: tries, number: 0 },
+            customer: id,
+        };
+        Ok((IdentityOutcome::Known(Box::new(known)), clips))
+    }
+
+    async fn payee_clip(&self, payee: &PayeeId) -> Result<Option<Sound>, DeskError> {
+        let recorded = self.store.payee(payee).await?.and_then(|p| p.spoken_name_wav);
+        // A recording that no longer reads is spelt instead: no reason to lose a call.
+        Ok(recorded.and_then(|bytes| wav::read_wav_bytes(Path::new(payee.as_str()), &bytes).ok()))
+    }
+
+    /// A customer's template, unsealed for one comparison.
+    pub(super) async fn template(&self, customer: &CustomerId) -> Result<Option<Template>, DeskError> {
+        let Some(row) = self.store.template(customer).await? else { return Ok(None) };
+        let bytes = self.vault.unseal_template(customer, &row.model, &row.sealed)?;
+        Ok(Some(Template::from_bytes(&bytes)?))
+    }
+
+    /// The numbers of these cards, unsealed for one scoring. Cards of another customer, or no longer good, are left out.
+    pub(super) async fn card_numbers(&self, customer: &CustomerId, cards: &[CardId]) -> Result<Vec<(CardId, Pan)>, DeskError> {
+        let mut numbers = Vec::with_capacity(cards.len());
+        for card in self.store.cards_of(customer).await? {
+            if cards.contains(&card.id) && card.status == CardStatus::Active {
+                numbers.push((card.id.clone(), self.vault.unseal_card(&card.id, customer, &card.sealed)?));
+            }
+        }
+        Ok(numbers)
+    }
+
+    /// Compares keyed digits with these cards by keyed digest: no number is unsealed.
+    pub(super) async fn compare_keyed(
+        &self,
+        customer: &CustomerId,
+        cards: &[CardId],
+        digits: &SecretBytes,
+    ) -> Result<NumberEvidence, DeskError> {
+        let Ok(pan) = Pan::from_digits(digits.expose()) else { return Ok(NumberEvidence::Keyed { card: None }) };
+        let digest = self.vault.digest_card(&pan);
+        let rows = self.store.cards_of(customer).await?;
+        let same = |card: &CardRecord| bool::from(subtle::ConstantTimeEq::ct_eq(card.digest.as_slice(), digest.as_slice()));
+        let card = rows.iter().find(|c| cards.contains(&c.id) && c.status == CardStatus::Active && same(c)).map(|c| c.id.clone());
+        Ok(NumberEvidence::Keyed { card })
+    }
+
+    /// Whether an invitation code is right; wrong ones are counted.
+    pub(super) async fn check_invite(&self, customer: &CustomerId, code: &str, now: Timestamp) -> Result<bool, DeskError> {
+        let digest = self.vault.digest_invite_code(code);
+        let check = self.store.check_invite(&digest, Some(customer), now, INVITE_LIMIT_WRONG_TRIES).await?;
+        Ok(matches!(check, InviteCheck::Good(_)))
+    }
+
+    /// Stores template and consent and uses the invitation up, in one transaction; `false` if it was spent meanwhile.
+    pub(super) async fn store_enrolment(
+        &self,
+        call: &CallId,
+        customer: &CustomerId,
+        template: &Template,
+        code: &str,
+        consent: &Consent,
+        now: Timestamp,
+    ) -> Result<bool, DeskError> {
+        let digest = self.vault.digest_invite_code(code);
+        let invite = match self.store.check_invite(&digest, Some(customer), now, INVITE_LIMIT_WRONG_TRIES).await? {
+            InviteCheck::Good(invite) => invite,
+            InviteCheck::Refused => return Ok(false),
+        };
+        let model = template.model().as_str().to_owned();
+        let sealed = self.vault.seal_template(customer, &model, &template.to_bytes())?;
+        let enrolment = EnrolmentRecord {
+            template: TemplateRecord { customer: customer.clone(), model, sealed, created_at: now },
+            invite: Some(invite.id),
+            consent_text_version: consent.policy_version.clone(),
+            consent_by: "the caller".to_owned(),
+            consent_at: consent.at,
+            call: Some(call.clone()),
+        };
+        match self.store.complete_enrolment(&enrolment, &self.audit(now, "voice.enrolled", customer.as_str(), call)).await {
+            Ok(()) => Ok(true),
+            Err(StoreError::Refused(_) | StoreError::Conflict(_) | StoreError::NotFound(_)) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Counts a failed factor, durably.
+    #[allow(clippy::too_many_arguments)] // each is a column of the row
+    pub(super) async fn record_failure(
+        &self,
+        call: &CallId,
+        customer: &CustomerId,
+        caller: Option<&E164>,
+        attested: bool,
+        factor: Factor,
+        trunk: &str,
+        now: Timestamp,
+    ) -> Result<(), DeskError> {
+        let failure = FactorFailure {
+            factor: match factor {
+                Factor::Voice => store::Factor::Voice,
+                Factor::Number => store::Factor::Number,
+            },
+            customer: Some(customer.clone()),
+            calling: caller.cloned(),
+            trunk: trunk.to_owned(),
+            attested,
+            call: call.clone(),
+            at: now,
+        };
+        self.store.record_failure(&failure, now.minus(FAILURE_WINDOW)).await?;
+        Ok(())
+    }
+
+    /// Notes that both factors and the yes held.
+    pub(super) async fn record_success(&self, call: &CallId, customer: &CustomerId, now: Timestamp) -> Result<(), DeskError> {
+        Ok(self.store.audit(&self.audit(now, "factors.held", customer.as_str(), call)).await?)
+    }
+
+    /// Tells the customer by other means, through the outbox.
+    pub(super) async fn notify(
+        &self,
+        call: &CallId,
+        customer: &CustomerId,
+        notice: Notice,
+        now: Timestamp,
+    ) -> Result<(), DeskError> {
+        let topic = match notice {
+            Notice::TooManyFailures => "customer.too_many_failures",
+            Notice::VoiceEnrolled => "customer.voice_enrolled",
+            Notice::OutcomePending => "customer.outcome_pending",
+        };
+        let news = OutboxRecord {
+            id: OutboxId::fresh(self.entropy.as_ref()),
+            at: now,
+            topic: topic.to_owned(),
+            payload: serde_json::json!({ "customer": customer, "call": call }),
+        };
+        Ok(self.store.announce(&news, &self.audit(now, topic, customer.as_str(), call)).await?)
+    }
+
+    /// Hands a charge over: one transaction. From here on the payment goes on whatever becomes of the call.
+    pub(super) async fn submit(&self, call: &CallId, charge: Charge, _now: Timestamp) -> Result<IntentId, PaymentOutcome> {
+        let order = ChargeOrder {
+            customer: charge.customer,
+            request: charge.request,
+            amount: charge.amount,
+            card: charge.card,
+            call: call.clone(),
+            evidence: self.evidence(charge.approval),
+        };
+        self.processor.submit(order).await.map_err(|error| match error {
+            SubmitError::Refused(why) => {
+                tracing::warn!(%call, %why, "a charge was refused before it was sent");
+                PaymentOutcome::Refused
+            }
+            SubmitError::Store(why) => {
+                tracing::error!(%call, error = %why, "a charge could not be handed over");
+                PaymentOutcome::NotSubmitted
+            }
+        })
+    }
+
+    fn evidence(&self, approval: Approval) -> Evidence {
+        let (voice_accept, number_accept) = self.accept;
+        let (by, log_ratio) = match approval.number {
+            NumberSummary::Spoken { log_ratio, engine: _ } => ("spoken", Some(log_ratio)),
+            NumberSummary::Keyed => ("keyed", None),
+        };
+        Evidence {
+            voice_cosine: Some(approval.voice_cosine),
+            voice_accept_cosine: Some(voice_accept),
+            voice_net_speech_ms: Some(approval.voice_net_speech_ms),
+            voice_model: Some(approval.voice_model),
+            number_by: Some(by.to_owned()),
+            number_log_ratio: log_ratio,
+            number_accept_log_ratio: log_ratio.map(|_spoken| number_accept),
+            yes_continuity: Some(approval.continuity_cosine),
+            policy_version: approval.policy_version,
+        }
+    }
+
+    /// Waits for a payment's outcome.
+    pub(super) async fn outcome(&self, intent: &IntentId) -> PaymentOutcome {
+        match self.processor.outcome(intent, self.payment_wait).await {
+            Ok(Outcome::Paid(receipt)) => PaymentOutcome::Paid { reference: receipt.reference_digits() },
+            Ok(Outcome::Declined(_)) => PaymentOutcome::Declined,
+            // Taken back by the acquirer: nothing stays charged, but what the caller should do next is for a person to say.
+            Ok(Outcome::Reversed | Outcome::Unknown) => PaymentOutcome::Unknown,
+            Err(error) => {
+                tracing::error!(%intent, %error, "a payment's outcome could not be read");
+                PaymentOutcome::Unknown
+            }
+        }
+    }
+
+    /// A call began.
+    pub(super) async fn record_start(&self, row: &store::CallRecord) -> Result<(), DeskError> {
+        Ok(self.store.call_started(row).await?)
+    }
+
+    /// A call ended.
+    pub(super) async fn record_end(&self, row: &store::CallRecord) -> Result<(), DeskError> {
+        Ok(self.store.call_ended(row).await?)
+    }
+
+    fn audit(&self, at: Timestamp, action: &str, subject: &str, call: &CallId) -> AuditRecord {
+        AuditRecord {
+            id: AuditId::fresh(self.entropy.as_ref()),
+            at,
+            actor: "call".to_owned(),
+            action: action.to_owned(),
+            subject: subject.to_owned(),
+            detail: serde_json::json!({ "call": call }),
+        }
+    }
+}
+
+fn card_on_file(card: &CardRecord, now: Timestamp) -> CardOnFile {
+    let mut last4 = [0u8; 4];
+    for (slot, digit) in last4.iter_mut().zip(card.last4.bytes()) {
+        *slot = digit.saturating_sub(b'0').min(9);
+    }
+    let usable = match card.status {
+        CardStatus::Active if card.usable(now) => Usable::Yes,
+        CardStatus::Active => Usable::Expired,
+        CardStatus::Blocked | CardStatus::Revoked => Usable::Blocked,
+    };
+    CardOnFile { id: card.id.clone(), last4, length: usize::from(card.length), usable }
+}
+
+fn open_request(row: RequestWithPayee) -> OpenRequest {
+    OpenRequest {
+        id: row.request.id,
+        amount: row.request.amount,
+        payee: SpokenPayee { id: row.request.payee, name: row.payee_name },
+        due: row.request.due.map(|d| SpokenDate { month: d.month(), day: d.day() }),
+    }
+}

@@ -1,0 +1,416 @@
+//! One call, from its leg to its verdict. The loop reads top to bottom: something happens, the dialogue is asked, its
+//! effects are carried out in the order given.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use super::hearing::{self, Heard, Hearing};
+use super::inference::Overload;
+use super::services::Services;
+use super::timeline::{Timeline, Who};
+use super::work::{Done, Kept};
+use super::{CallRecord, figures};
+use crate::clock::Timestamp;
+use crate::dialogue::{
+    self, CallVerdict, Caller, DeadlineKind, DialogueConfig, Effect, IdentityOutcome, Input, Keypress, PlayId, State,
+};
+use crate::e164::E164;
+use crate::ids::{CallId, CustomerId, PayeeId};
+use crate::media::leg::{CallerClaim, Key, Leg, LegCommand, LegEvent, Sound};
+use crate::speech::Utterance;
+use crate::speech::endpoint::Endpointer;
+use crate::store;
+use crate::voiceprint::{Embedding, Enrolment};
+
+/// How long a leg may take to accept a command before the call is taken to be broken, in milliseconds.
+const COMMAND_WAIT_MS: u64 = 1_000;
+
+/// Inputs that one event may lead to, before anything else is looked at; a dialogue that makes more is broken.
+const CASCADE_LIMIT_INPUTS: usize = 64;
+
+/// Takes one call from its leg to its verdict, and leaves its record in the store.
+pub async fn run_call(leg: Leg, services: Arc<Services>) -> CallRecord {
+    let id = CallId::fresh(services.entropy.as_ref());
+    let mut call = Call::new(id, leg, services);
+    call.live().await;
+    call.close().await
+}
+
+/// What one call's task holds.
+pub(super) struct Call {
+    pub(super) id: CallId,
+    pub(super) services: Arc<Services>,
+    pub(super) timeline: Timeline,
+    pub(super) jobs: JoinSet<Done>,
+    /// The last utterance: what the dialogue's next question is about.
+    pub(super) utterance: Option<Arc<Utterance>>,
+    /// The voice that was last scored: the "yes" is compared with it.
+    pub(super) voice: Option<Embedding>,
+    pub(super) enrolment: Enrolment,
+    pub(super) enrol_net_ms: u32,
+    pub(super) invite: Option<zeroize::Zeroizing<String>>,
+    pub(super) peer: String,
+    leg: Leg,
+    state: State,
+    config: DialogueConfig,
+    deadlines: HashMap<DeadlineKind, Timestamp>,
+    hearing: Option<Hearing>,
+    /// Between turns: they know the line's noise.
+    ears: Option<Endpointer>,
+    payee_clips: HashMap<PayeeId, Arc<Sound>>,
+    started: Instant,
+    started_at: Timestamp,
+    turn_ended: Option<Instant>,
+    verdict: Option<CallVerdict>,
+    scored_number: bool,
+    customer: Option<CustomerId>,
+    calling: Option<E164>,
+}
+
+impl Call {
+    fn new(id: CallId, leg: Leg, services: Arc<Services>) -> Self {
+        let started_at = services.clock.now();
+        Self {
+            timeline: Timeline::start(id.clone(), services.watchers.clone()),
+            jobs: JoinSet::new(),
+            utterance: None,
+            voice: None,
+            enrolment: Enrolment::new(services.voice.clone()),
+            enrol_net_ms: 0,
+            invite: None,
+            peer: leg.info.peer.clone(),
+            leg,
+            state: State::new(),
+            config: services.dialogue_config(),
+            deadlines: HashMap::new(),
+            hearing: None,
+            ears: None,
+            payee_clips: HashMap::new(),
+            started: Instant::now(),
+            started_at,
+            turn_ended: None,
+            verdict: None,
+            scored_number: false,
+            customer: None,
+            calling: None,
+            id,
+            services,
+        }
+    }
+
+    /// The wall clock at the start plus the time that passed since: never goes back within a call, and follows tokio's paused
+    /// clock in tests.
+    pub(super) fn now(&self) -> Timestamp {
+        self.started_at.plus(self.started.elapsed())
+    }
+
+    async fn live(&mut self) {
+        let caller = self.who_calls();
+        self.calling = caller.number().cloned();
+        if let Err(error) = self.services.off_clock(self.services.desk.record_start(&self.row(None))).await {
+            tracing::error!(call = %self.id, %error, "the call's beginning could not be recorded: it is not taken");
+            self.verdict = Some(CallVerdict::ServiceTrouble);
+            return;
+        }
+        self.timeline.add(Who::Caller, format!("calls {} from {caller:?} ({})", self.leg.info.called, self.leg.info.codec));
+        self.step(Input::Started { caller }).await;
+        while self.verdict.is_none() {
+            let next_deadline = self.deadlines.iter().min_by_key(|(_, at)| **at).map(|(kind, at)| (*kind, *at));
+            let until = next_deadline.map(|(_, at)| self.started + at.since(self.started_at));
+            tokio::select! {
+                event = self.leg.events.recv() => self.on_leg(event).await,
+                Some(done) = self.jobs.join_next(), if !self.jobs.is_empty() => self.on_done(done).await,
+                () = tokio::time::sleep_until(until.unwrap_or_else(Instant::now)), if until.is_some() => {
+                    if let Some((kind, _)) = next_deadline {
+                        self.deadlines.remove(&kind);
+                        self.step(Input::Deadline(kind)).await;
+                    }
+                }
+            }
+        }
+    }
+
+    /// After the verdict: the line is closed, what was under way is dropped (a payment that was handed over goes on in the
+    /// processor), and the record is kept.
+    async fn close(mut self) -> CallRecord {
+        let verdict = self.verdict.unwrap_or(CallVerdict::ServiceTrouble);
+        let _leg_may_be_gone = self.leg.commands.try_send(LegCommand::HangUp);
+        self.jobs.shutdown().await;
+        self.timeline.add(Who::Check, format!("verdict: {verdict:?}"));
+        let record = CallRecord {
+            call: self.id.clone(),
+            peer: self.peer.clone(),
+            codec: self.leg.info.codec.to_owned(),
+            started_at: self.started_at,
+            duration_ms: u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX),
+            verdict,
+            number_compared: self.scored_number,
+            events: self.timeline.take_events(),
+        };
+        let row = self.row(Some(&record));
+        if let Err(error) = self.services.off_clock(self.services.desk.record_end(&row)).await {
+            tracing::error!(call = %record.call, %error, "the call's record could not be stored");
+        }
+        tracing::info!(call = %record.call, verdict = ?record.verdict, duration_ms = record.duration_ms, "call ended");
+        record
+    }
+
+    /// The call as the store keeps it; `ended` once it is over.
+    fn row(&self, ended: Option<&CallRecord>) -> store::CallRecord {
+        store::CallRecord {
+            id: self.id.clone(),
+            customer: self.customer.clone(),
+            calling: self.calling.clone(),
+            trunk: self.peer.clone(),
+            started_at: self.started_at,
+            ended_at: ended.map(|_| self.now()),
+            verdict: ended.map(|r| format!("{:?}", r.verdict)),
+            record: ended.map_or(serde_json::Value::Null, |r| serde_json::to_value(r).unwrap_or(serde_json::Value::Null)),
+        }
+    }
+
+    fn who_calls(&self) -> Caller {
+        let normal = |text: &str| E164::normalise(text, &self.services.default_country).ok();
+        match &self.leg.info.caller {
+            CallerClaim::Asserted(text) => normal(text).map_or(Caller::Withheld, Caller::Attested),
+            CallerClaim::Unverified(text) => normal(text).map_or(Caller::Withheld, Caller::Unattested),
+            CallerClaim::Withheld => Caller::Withheld,
+        }
+    }
+
+    async fn on_leg(&mut self, event: Option<LegEvent>) {
+        match event {
+            Some(LegEvent::Frame(frame)) => {
+                let Some(hearing) = &mut self.hearing else { return };
+                for heard in hearing.push(&frame) {
+                    self.on_heard(heard).await;
+                }
+            }
+            Some(LegEvent::Key(key)) => {
+                self.timeline.add(Who::Caller, "presses a key");
+                let press = match key {
+                    Key::Digit(d) => Keypress::Digit(d),
+                    Key::Star => Keypress::Star,
+                    Key::Pound => Keypress::Pound,
+                };
+                self.step(Input::Key(press)).await;
+            }
+            Some(LegEvent::PlayEnded { id, completed }) => {
+                if let (Ok(id), true) = (u32::try_from(id), completed) {
+                    self.step(Input::PromptDone(PlayId(id))).await;
+                }
+            }
+            Some(LegEvent::Ended(how)) => {
+                self.timeline.add(Who::Caller, format!("is gone ({how:?})"));
+                self.step(Input::HungUp).await;
+            }
+            None => self.step(Input::HungUp).await,
+        }
+    }
+
+    async fn on_heard(&mut self, heard: Heard) {
+        match heard {
+            Heard::Started => self.step(Input::SpeechStarted).await,
+            Heard::Probe { pause, so_far, lengths } => self.probe(pause, so_far, lengths),
+            Heard::Over(utterance) => self.turn_over(utterance).await,
+            Heard::Nothing => {
+                self.stop_hearing();
+                self.step(Input::NoSpeech).await;
+            }
+        }
+    }
+
+    async fn turn_over(&mut self, utterance: Arc<Utterance>) {
+        self.stop_hearing();
+        self.turn_ended = Some(Instant::now());
+        let facts = hearing::facts(&utterance);
+        self.timeline.add_with(
+            Who::Caller,
+            format!("speaks for {:.1} s ({:.1} s of it speech)", seconds(utterance.total_ms), seconds(utterance.net_speech_ms)),
+            figures([("net_speech_ms", utterance.net_speech_ms.into()), ("total_ms", utterance.total_ms.into())]),
+        );
+        self.utterance = Some(utterance);
+        self.step(Input::Utterance(facts)).await;
+    }
+
+    async fn on_done(&mut self, done: Result<Done, tokio::task::JoinError>) {
+        let Ok(done) = done else {
+            // A job that panicked gave no answer: fail closed.
+            return self.step(Input::ServiceTrouble).await;
+        };
+        for (who, what, numbers) in done.lines {
+            let since = self.turn_ended.map(|t| t.elapsed());
+            let mut numbers = numbers;
+            if let Some(since) = since {
+                numbers.insert("since_end_of_speech_ms".into(), u64::try_from(since.as_millis()).unwrap_or(u64::MAX).into());
+            }
+            self.timeline.add_with(who, what, numbers);
+        }
+        match done.kept {
+            Kept::Nothing => {}
+            Kept::Voice(embedding) => self.voice = Some(*embedding),
+            Kept::Take { embedding, net_speech_ms } => {
+                // The job saw that it agrees with the earlier takes, and only one job runs at a time.
+                if self.enrolment.add(*embedding, net_speech_ms).is_ok() {
+                    self.enrol_net_ms = self.enrol_net_ms.saturating_add(net_speech_ms);
+                }
+            }
+            Kept::Payees(clips) => self.payee_clips.extend(clips),
+            Kept::Invite(code) => self.invite = Some(code),
+            Kept::CompleteNumber { pause } => {
+                if let Some(utterance) = self.hearing.as_mut().and_then(|h| h.end_early(pause)) {
+                    self.timeline.add(Who::Check, "heard a whole card number: not waiting longer");
+                    self.turn_over(utterance).await;
+                }
+            }
+        }
+        if let Some(input) = done.input {
+            self.step(input).await;
+        }
+    }
+
+    /// One thing happened: asks the dialogue, carries out what it wants, and goes on with whatever that led to at once.
+    async fn step(&mut self, input: Input) {
+        let mut inputs = VecDeque::from([input]);
+        for _ in 0..CASCADE_LIMIT_INPUTS {
+            let Some(input) = inputs.pop_front() else { return };
+            if self.verdict.is_some() {
+                return;
+            }
+            if let Input::Identity(IdentityOutcome::Known(known)) = &input {
+                self.timeline.add(Who::Check, format!("the number nominates {}", known.customer));
+                self.customer = Some(known.customer.clone());
+            }
+            let mut effects = Vec::new();
+            let state = std::mem::take(&mut self.state);
+            self.state = dialogue::handle(&self.config, state, self.now(), input, &mut effects);
+            for effect in effects {
+                if let Some(follow_up) = self.carry_out(effect).await {
+                    inputs.push_back(follow_up);
+                }
+            }
+        }
+        tracing::error!(call = %self.id, "the dialogue does not come to rest");
+        self.verdict = Some(CallVerdict::ServiceTrouble);
+    }
+
+    async fn carry_out(&mut self, effect: Effect) -> Option<Input> {
+        match effect {
+            Effect::Play { id, prompt } => {
+                self.timeline.add(Who::Service, self.services.prompts.text(&prompt));
+                let clip = prompt_payee(&prompt).and_then(|p| self.payee_clips.get(p));
+                let audio = Arc::new(self.services.prompts.render(&prompt, clip.map(AsRef::as_ref)));
+                return self.command(LegCommand::Play { id: u64::from(id.0), audio }).await;
+            }
+            Effect::StopPlaying => return self.command(LegCommand::StopPlaying).await,
+            Effect::Listen { listen_for, barge_in } => {
+                self.stop_hearing();
+                self.hearing = Some(Hearing::begin(listen_for, barge_in, &self.services.speech, self.leg.info.rate, self.ears.take()));
+            }
+            Effect::StopListening => self.stop_hearing(),
+            Effect::SetDeadline { kind, at } => {
+                self.deadlines.insert(kind, at);
+            }
+            Effect::ClearDeadline(kind) => {
+                self.deadlines.remove(&kind);
+            }
+            Effect::HangUp(verdict) => self.verdict = Some(verdict),
+            Effect::LookUp { caller, attested, customer_number } => self.look_up(caller, attested, customer_number),
+            Effect::ScoreVoice { customer } => self.score_voice(customer),
+            Effect::ReadNumber { accepted, customer, cards } => {
+                self.scored_number = true;
+                self.read_number(accepted, customer, cards);
+            }
+            Effect::CompareKeyed { accepted, customer, cards, digits } => {
+                self.scored_number = true;
+                self.compare_keyed(accepted, customer, cards, digits);
+            }
+            Effect::ReadAnswer { check_voice } => self.read_answer(check_voice),
+            Effect::RedeemInvite { customer, code } => self.redeem_invite(customer, &code),
+            Effect::EnrolAdd { customer: _, digits: _ } => self.enrol_add(),
+            Effect::EnrolFinish { customer, consent } => self.enrol_finish(customer, consent),
+            // These change what the next call sees: they are durable before anything else is done.
+            Effect::RecordFailure { customer, caller, attested, factor } => {
+                self.timeline.add(Who::Check, "a factor failed; counted");
+                let kept = self.services.desk.record_failure(
+                    &self.id,
+                    &customer,
+                    caller.as_ref(),
+                    attested,
+                    factor,
+                    &self.peer,
+                    self.now(),
+                );
+                if let Err(error) = self.services.off_clock(kept).await {
+                    tracing::error!(call = %self.id, %error, "a failed factor could not be counted: the call ends");
+                    return Some(Input::ServiceTrouble);
+                }
+            }
+            Effect::RecordSuccess { customer } => {
+                if let Err(error) =
+                    self.services.off_clock(self.services.desk.record_success(&self.id, &customer, self.now())).await
+                {
+                    tracing::error!(call = %self.id, %error, "a success could not be noted");
+                    return Some(Input::ServiceTrouble);
+                }
+            }
+            Effect::Notify { customer, notice } => {
+                if let Err(error) =
+                    self.services.off_clock(self.services.desk.notify(&self.id, &customer, notice, self.now())).await
+                {
+                    tracing::error!(call = %self.id, %error, "a notice could not be put in the outbox");
+                }
+            }
+            Effect::Charge(charge) => {
+                // Handed over once, here; from the commit on the payment is the processor's, whatever becomes of the call.
+                self.timeline.add(Who::Check, format!("hands over {} on {}", charge.amount, charge.card));
+                match self.services.off_clock(self.services.desk.submit(&self.id, *charge, self.now())).await {
+                    Ok(intent) => self.await_payment(intent),
+                    Err(outcome) => return Some(Input::Payment(outcome)),
+                }
+            }
+        }
+        None
+    }
+
+    fn stop_hearing(&mut self) {
+        if let Some(hearing) = self.hearing.take() {
+            self.ears = Some(hearing.end());
+        }
+    }
+
+    async fn command(&mut self, command: LegCommand) -> Option<Input> {
+        let sent = tokio::time::timeout(Duration::from_millis(COMMAND_WAIT_MS), self.leg.commands.send(command)).await;
+        match sent {
+            Ok(Ok(())) => None,
+            // The leg is gone: its last event says so, or nothing will; either way the caller is.
+            Ok(Err(_)) | Err(_) => Some(Input::HungUp),
+        }
+    }
+}
+
+fn prompt_payee(prompt: &dialogue::Prompt) -> Option<&PayeeId> {
+    use dialogue::Prompt;
+    match prompt {
+        Prompt::ReadRequest { payee, .. } | Prompt::ReadBack { payee, .. } | Prompt::Paid { payee, .. } => Some(&payee.id),
+        _ => None, // the other prompts name no payee
+    }
+}
+
+fn seconds(ms: u32) -> f32 {
+    Duration::from_millis(u64::from(ms)).as_secs_f32()
+}
+
+impl From<Overload> for dialogue::ScoreTrouble {
+    fn from(overload: Overload) -> Self {
+        match overload {
+            Overload::QueueFull => Self::Overloaded,
+            Overload::TooLate => Self::TimedOut,
+            Overload::Failed => Self::Failed,
+        }
+    }
+}

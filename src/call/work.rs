@@ -1,0 +1,362 @@
+//! What the dialogue asks for and a model, the vault or the store answers: each a job of its own, so that frames, keys and
+//! the hang-up are never kept waiting. A job ends in one [`Done`].
+
+use std::sync::Arc;
+
+use zeroize::Zeroizing;
+
+use super::driver::Call;
+use super::figures;
+use super::timeline::Who;
+use crate::decision::VoiceAccepted;
+use crate::dialogue::{
+    AnswerHeard, Consent, EnrolOutcome, IdentityOutcome, Input, InviteOutcome, NumberHeard, PaymentOutcome, ScoreTrouble,
+    StoreOutcome,
+};
+use crate::e164::E164;
+use crate::ids::{CardId, CustomerId, IntentId, PayeeId};
+use crate::media::leg::Sound;
+use crate::secret::SecretBytes;
+use crate::speech::{SpeechError, Utterance};
+use crate::voiceprint::{self, EmbedError, Embedding};
+
+type Figures = serde_json::Map<String, serde_json::Value>;
+
+/// How a job ended: lines for the timeline, what the call keeps, and what the dialogue is told.
+pub(super) struct Done {
+    pub(super) lines: Vec<(Who, String, Figures)>,
+    pub(super) kept: Kept,
+    pub(super) input: Option<Input>,
+}
+
+impl Done {
+    fn tell(input: Input) -> Self {
+        Self { lines: Vec::new(), kept: Kept::Nothing, input: Some(input) }
+    }
+
+    fn line(mut self, what: impl Into<String>, figures: Figures) -> Self {
+        self.lines.push((Who::Check, what.into(), figures));
+        self
+    }
+
+    fn keep(mut self, kept: Kept) -> Self {
+        self.kept = kept;
+        self
+    }
+}
+
+/// What a job leaves with the call.
+pub(super) enum Kept {
+    Nothing,
+    /// The voice that was scored.
+    Voice(Box<Embedding>),
+    /// An utterance that belongs to the enrolment.
+    Take {
+        embedding: Box<Embedding>,
+        net_speech_ms: u32,
+    },
+    /// Recorded names.
+    Payees(Vec<(PayeeId, Arc<Sound>)>),
+    /// A code that is right, to be spent when the template is stored.
+    Invite(Zeroizing<String>),
+    /// What has been said up to this pause is a whole number.
+    CompleteNumber {
+        pause: u64,
+    },
+}
+
+impl Call {
+    pub(super) fn look_up(&mut self, caller: Option<E164>, attested: bool, customer_number: Option<String>) {
+        let (services, now) = (Arc::clone(&self.services), self.now());
+        self.jobs.spawn(async move {
+            let found =
+                services.off_clock(services.desk.identify(caller.as_ref(), attested, customer_number.as_deref(), now)).await;
+            match found {
+                Ok((outcome, clips)) => {
+                    let line = match &outcome {
+                        IdentityOutcome::Unknown => Some("nobody known by this number"),
+                        IdentityOutcome::Shared => Some("more than one customer has this number"),
+                        IdentityOutcome::Known(_) => None, // told by the call itself
+                    };
+                    let done = Done::tell(Input::Identity(outcome)).keep(Kept::Payees(clips));
+                    match line {
+                        Some(what) => done.line(what, Figures::new()),
+                        None => done,
+                    }
+                }
+                Err(error) => {
+                    tracing::error!(%error, "a look-up failed");
+                    Done::tell(Input::ServiceTrouble)
+                }
+            }
+        });
+    }
+
+    /// Reads freely what has been said so far. The digits stay in memory and only say whether a whole number is there.
+    pub(super) fn probe(&mut self, pause: u64, so_far: Arc<Utterance>, lengths: Vec<usize>) {
+        let services = Arc::clone(&self.services);
+        self.jobs.spawn(async move {
+            let numbers = Arc::clone(&services.numbers);
+            let complete = services
+                .inference
+                .run(move || numbers.read_free(&so_far, &lengths).is_ok_and(|reading| reading.is_complete(&lengths)))
+                .await;
+            // Overload or a failed reading only means that the long pause is waited out.
+            let kept = if complete == Ok(true) { Kept::CompleteNumber { pause } } else { Kept::Nothing };
+            Done { lines: Vec::new(), kept, input: None }
+        });
+    }
+
+    pub(super) fn score_voice(&mut self, customer: CustomerId) {
+        let (services, utterance) = (Arc::clone(&self.services), self.utterance.clone());
+        self.jobs.spawn(async move {
+            let trouble = |t| Done::tell(Input::VoiceScored(Err(t)));
+            let Some(utterance) = utterance else { return trouble(ScoreTrouble::Failed) };
+            let template = match services.off_clock(services.desk.template(&customer)).await {
+                Ok(Some(template)) => template,
+                Ok(None) => return trouble(ScoreTrouble::Failed),
+                Err(error) => {
+                    tracing::error!(%error, "a voice template could not be opened");
+                    return trouble(ScoreTrouble::Failed);
+                }
+            };
+            let net_speech_ms = utterance.net_speech_ms;
+            let (embedding, took) = match services.embed(utterance).await {
+                Ok(both) => both,
+                Err(t) => return trouble(t),
+            };
+            match voiceprint::score(&template, &embedding, net_speech_ms) {
+                Ok(score) => {
+                    let t = services.voice.thresholds();
+                    let what = format!(
+                        "voice: {:.2} (accepted from {:.2}, rejected below {:.2})",
+                        score.cosine, t.accept_cosine, t.reject_cosine
+                    );
+                    let numbers = figures([("voice_cosine", score.cosine.into()), ("embedding_ms", took.into())]);
+                    Done::tell(Input::VoiceScored(Ok(score))).line(what, numbers).keep(Kept::Voice(Box::new(embedding)))
+                }
+                Err(error) => {
+                    tracing::error!(%error, "a voice could not be scored");
+                    trouble(ScoreTrouble::Failed)
+                }
+            }
+        });
+    }
+
+    pub(super) fn read_number(&mut self, accepted: VoiceAccepted, customer: CustomerId, cards: Vec<CardId>) {
+        let (services, utterance) = (Arc::clone(&self.services), self.utterance.clone());
+        self.jobs.spawn(async move {
+            let trouble = |t| Done::tell(Input::NumberRead(Err(t)));
+            let Some(utterance) = utterance else { return trouble(ScoreTrouble::Failed) };
+            let pans = match services.off_clock(services.desk.card_numbers(&customer, &cards)).await {
+                Ok(pans) => pans,
+                Err(error) => {
+                    tracing::error!(%error, "card numbers could not be opened");
+                    return trouble(ScoreTrouble::Failed);
+                }
+            };
+            let numbers = Arc::clone(&services.numbers);
+            let begun = tokio::time::Instant::now();
+            let scored = services
+                .inference
+                .run(move || {
+                    let evidence = numbers.score(&accepted, &utterance, &pans);
+                    (evidence, accepted)
+                })
+                .await;
+            let took = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+            match scored {
+                Ok((Ok(evidence), accepted)) => {
+                    let best = best_ratio(&evidence);
+                    let t = services.number;
+                    let what = format!(
+                        "number: log ratio {best:.1} (accepted from {:.1}, rejected below {:.1})",
+                        t.accept_log_ratio, t.reject_log_ratio
+                    );
+                    let numbers = figures([("number_log_ratio", best.into()), ("number_ms", took.into())]);
+                    Done::tell(Input::NumberRead(Ok(NumberHeard { evidence, accepted }))).line(what, numbers)
+                }
+                Ok((Err(error), _)) => trouble(speech_trouble(&error)),
+                Err(overload) => trouble(overload.into()),
+            }
+        });
+    }
+
+    pub(super) fn compare_keyed(
+        &mut self,
+        accepted: VoiceAccepted,
+        customer: CustomerId,
+        cards: Vec<CardId>,
+        digits: SecretBytes,
+    ) {
+        let services = Arc::clone(&self.services);
+        self.jobs.spawn(async move {
+            match services.off_clock(services.desk.compare_keyed(&customer, &cards, &digits)).await {
+                Ok(evidence) => Done::tell(Input::NumberRead(Ok(NumberHeard { evidence, accepted })))
+                    .line("the keyed number was compared by its digest", Figures::new()),
+                Err(error) => {
+                    tracing::error!(%error, "a keyed number could not be compared");
+                    Done::tell(Input::NumberRead(Err(ScoreTrouble::Failed)))
+                }
+            }
+        });
+    }
+
+    pub(super) fn read_answer(&mut self, check_voice: bool) {
+        let (services, utterance) = (Arc::clone(&self.services), self.utterance.clone());
+        let before = if check_voice { self.voice.clone() } else { None };
+        self.jobs.spawn(async move {
+            let trouble = |t| Done::tell(Input::Answer(Err(t)));
+            let Some(utterance) = utterance else { return trouble(ScoreTrouble::Failed) };
+            let answers = Arc::clone(&services.answers);
+            let heard = Arc::clone(&utterance);
+            let answer = match services.inference.run(move || answers.read_answer(&heard)).await {
+                Ok(Ok(answer)) => answer,
+                Ok(Err(error)) => return trouble(speech_trouble(&error)),
+                Err(overload) => return trouble(overload.into()),
+            };
+            let mut numbers = figures([("answer", format!("{answer:?}").into())]);
+            let mut what = format!("answer: {answer:?}");
+            let mut continuity_cosine = None;
+            if let Some(before) = before {
+                match services.embed(utterance).await {
+                    Ok((now, _took)) => {
+                        let cosine = voiceprint::continuity(&before, &now);
+                        numbers.insert("continuity_cosine".into(), cosine.into());
+                        what = format!(
+                            "{what}; same voice as before: {cosine:.2} (from {:.2})",
+                            services.voice.continuity_min_cosine
+                        );
+                        continuity_cosine = Some(cosine);
+                    }
+                    // Too little sound for a voice is an answer by itself: no yes is taken on it.
+                    Err(ScoreTrouble::Unusable) => {}
+                    Err(t) => return trouble(t),
+                }
+            }
+            Done::tell(Input::Answer(Ok(AnswerHeard { answer, continuity_cosine }))).line(what, numbers)
+        });
+    }
+
+    pub(super) fn redeem_invite(&mut self, customer: CustomerId, code: &SecretBytes) {
+        let (services, now) = (Arc::clone(&self.services), self.now());
+        let code: Zeroizing<String> =
+            Zeroizing::new(code.expose().iter().filter(|d| **d <= 9).map(|d| char::from(b'0' + d)).collect());
+        self.jobs.spawn(async move {
+            match services.off_clock(services.desk.check_invite(&customer, &code, now)).await {
+                Ok(true) => {
+                    let challenges = services.voice.enrol_digit_strings();
+                    Done::tell(Input::InviteRedeemed(InviteOutcome::Accepted { challenges }))
+                        .line("the invitation code is right", Figures::new())
+                        .keep(Kept::Invite(code))
+                }
+                Ok(false) => Done::tell(Input::InviteRedeemed(InviteOutcome::Rejected))
+                    .line("the invitation code is refused", Figures::new()),
+                Err(error) => {
+                    tracing::error!(%error, "an invitation could not be checked");
+                    Done::tell(Input::InviteRedeemed(InviteOutcome::Trouble))
+                }
+            }
+        });
+    }
+
+    pub(super) fn enrol_add(&mut self) {
+        let (services, utterance) = (Arc::clone(&self.services), self.utterance.clone());
+        let (earlier, total) = (self.enrolment.clone(), self.enrol_net_ms);
+        self.jobs.spawn(async move {
+            let answer = |outcome| Done::tell(Input::EnrolAdded(outcome));
+            let Some(utterance) = utterance else { return answer(EnrolOutcome::Trouble(ScoreTrouble::Failed)) };
+            let net_speech_ms = utterance.net_speech_ms;
+            if net_speech_ms < services.voice.min_net_speech_ms {
+                return answer(EnrolOutcome::TooShort).line("too little speech to enrol", Figures::new());
+            }
+            let (embedding, _took) = match services.embed(utterance).await {
+                Ok(both) => both,
+                Err(ScoreTrouble::Unusable) => return answer(EnrolOutcome::TooShort),
+                Err(t) => return answer(EnrolOutcome::Trouble(t)),
+            };
+            if let Some(agreement) = earlier.least_agreement(&embedding) {
+                let least = services.voice.enrol_agree_min_cosine;
+                if agreement.is_nan() || agreement < least {
+                    return answer(EnrolOutcome::Disagrees).line(
+                        format!("this utterance sounds unlike the earlier ones: {agreement:.2} (from {least:.2})"),
+                        Figures::new(),
+                    );
+                }
+            }
+            let net_speech_total_ms = total.saturating_add(net_speech_ms);
+            answer(EnrolOutcome::Added { net_speech_total_ms })
+                .line(format!("taken: {:.1} s of speech so far", f64::from(net_speech_total_ms) / 1000.0), Figures::new())
+                .keep(Kept::Take { embedding: Box::new(embedding), net_speech_ms })
+        });
+    }
+
+    pub(super) fn enrol_finish(&mut self, customer: CustomerId, consent: Consent) {
+        let (services, now) = (Arc::clone(&self.services), self.now());
+        let (made, invite, call) = (self.enrolment.finish(), self.invite.take(), self.id.clone());
+        self.jobs.spawn(async move {
+            let answer = |outcome| Done::tell(Input::EnrolStored(outcome));
+            let (template, code) = match (made, invite) {
+                (Ok(template), Some(code)) => (template, code),
+                (Err(why), _) => return answer(StoreOutcome::Refused).line(format!("no template: {why}"), Figures::new()),
+                (Ok(_), None) => return answer(StoreOutcome::Refused),
+            };
+            match services.off_clock(services.desk.store_enrolment(&call, &customer, &template, &code, &consent, now)).await {
+                Ok(true) => answer(StoreOutcome::Stored).line(
+                    format!("voice enrolled from {:.1} s of speech, sealed", f64::from(template.net_speech_ms()) / 1000.0),
+                    Figures::new(),
+                ),
+                Ok(false) => answer(StoreOutcome::Refused),
+                Err(error) => {
+                    tracing::error!(%error, "a voice template could not be stored");
+                    answer(StoreOutcome::Trouble)
+                }
+            }
+        });
+    }
+
+    pub(super) fn await_payment(&mut self, intent: IntentId) {
+        let services = Arc::clone(&self.services);
+        self.jobs.spawn(async move {
+            let outcome = services.desk.outcome(&intent).await;
+            let what = match &outcome {
+                PaymentOutcome::Paid { .. } => "charged",
+                PaymentOutcome::Declined => "declined by the acquirer",
+                PaymentOutcome::Unknown => "the outcome is not known yet",
+                PaymentOutcome::Refused | PaymentOutcome::NotSubmitted => "not charged",
+            };
+            let numbers = figures([("intent", intent.as_str().into())]);
+            Done::tell(Input::Payment(outcome)).line(format!("payment {intent}: {what}"), numbers)
+        });
+    }
+}
+
+fn best_ratio(evidence: &crate::decision::NumberEvidence) -> f32 {
+    match evidence {
+        crate::decision::NumberEvidence::Spoken { cards, .. } => {
+            cards.iter().map(|c| c.log_ratio).fold(f32::NEG_INFINITY, f32::max)
+        }
+        crate::decision::NumberEvidence::Keyed { .. } => f32::NEG_INFINITY,
+    }
+}
+
+pub(super) fn speech_trouble(error: &SpeechError) -> ScoreTrouble {
+    match error {
+        SpeechError::Overloaded { .. } => ScoreTrouble::Overloaded,
+        SpeechError::Unusable(_) => ScoreTrouble::Unusable,
+        SpeechError::ModelMissing(_) | SpeechError::ModelCorrupt { .. } | SpeechError::Inference { .. } => {
+            tracing::error!(%error, "recognition failed");
+            ScoreTrouble::Failed
+        }
+    }
+}
+
+pub(super) fn embed_trouble(error: &EmbedError) -> ScoreTrouble {
+    match error {
+        EmbedError::TooShort { .. } | EmbedError::BadSound(_) => ScoreTrouble::Unusable,
+        _other => {
+            tracing::error!(%error, "an embedding failed");
+            ScoreTrouble::Failed
+        }
+    }
+}
