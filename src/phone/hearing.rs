@@ -42,6 +42,8 @@ pub struct Hearing {
     last_loud: Option<Instant>,
     /// Has there been speech since somebody asked us to forget?
     spoken: bool,
+    /// How much loud sound there has been since then.
+    loud: Duration,
     total_speech: Duration,
     tape: Vec<i16>,
 }
@@ -56,6 +58,7 @@ impl Hearing {
             speech_since: None,
             last_loud: None,
             spoken: false,
+            loud: Duration::ZERO,
             total_speech: Duration::ZERO,
             tape: Vec::new(),
         }
@@ -64,6 +67,7 @@ impl Hearing {
     /// From here on only new speech counts; a stretch that is under way still does.
     pub fn forget(&mut self) {
         self.spoken = self.speech_since.is_some();
+        self.loud = Duration::ZERO;
     }
 
     /// A frame came.
@@ -75,6 +79,7 @@ impl Hearing {
             return self.until(now);
         }
         self.rising += length;
+        self.loud += length;
         if self.speech_since.is_some() {
             self.last_loud = Some(now);
             return None;
@@ -101,9 +106,9 @@ impl Hearing {
         Some(Heard::Silence { spoke })
     }
 
-    /// Has it spoken and then been silent for `silence`? If not: when to ask again at the latest.
-    pub fn spoke_and_stopped(&self, now: Instant, silence: Duration) -> Result<(), Option<Instant>> {
-        let last = self.last_loud.filter(|_| self.spoken).ok_or(None)?;
+    /// Has it spoken, for `at_least`, and then been silent for `silence`? If not: when to ask again at the latest.
+    pub fn spoke_and_stopped(&self, now: Instant, silence: Duration, at_least: Duration) -> Result<(), Option<Instant>> {
+        let last = self.last_loud.filter(|_| self.spoken && self.loud >= at_least).ok_or(None)?;
         let due = last + silence;
         if now >= due { Ok(()) } else { Err(Some(due)) }
     }
@@ -161,12 +166,12 @@ mod tests {
         }
         assert_eq!(heard, [Heard::Speech]);
         assert!(h.speaking_for(at(1_040), Duration::from_millis(900)).is_ok());
-        assert_eq!(h.spoke_and_stopped(at(1_040), Duration::from_millis(700)), Err(Some(at(1_740))));
+        assert_eq!(h.spoke_and_stopped(at(1_040), Duration::from_millis(700), Duration::ZERO), Err(Some(at(1_740))));
         // No frames at all are silence as well.
         assert_eq!(h.until(at(1_500)), Some(Heard::Silence { spoke: Duration::from_millis(1_000) }));
-        assert!(h.spoke_and_stopped(at(1_740), Duration::from_millis(700)).is_ok());
+        assert!(h.spoke_and_stopped(at(1_740), Duration::from_millis(700), Duration::ZERO).is_ok());
         h.forget();
-        assert_eq!(h.spoke_and_stopped(at(9_000), Duration::from_millis(700)), Err(None));
+        assert_eq!(h.spoke_and_stopped(at(9_000), Duration::from_millis(700), Duration::ZERO), Err(None));
     }
 
     #[tokio::test(start_paused = true)]

@@ -158,9 +158,9 @@ impl<F: FnMut(PhoneEvent)> Phone<F> {
     /// Does one step. Dropped when its time is over.
     async fn act(&mut self, action: &Action) -> Result<(), String> {
         match action {
-            Action::WaitPrompt { silence } => {
+            Action::WaitPrompt { silence, at_least } => {
                 self.hearing.forget();
-                self.listen_until(|h, now| h.spoke_and_stopped(now, *silence)).await
+                self.listen_until(|h, now| h.spoke_and_stopped(now, *silence, *at_least)).await
             }
             Action::Wait(duration) => {
                 let end = Instant::now() + *duration;

@@ -3,6 +3,7 @@
 //! ```toml
 //! [[step]]
 //! wait_prompt = 700          # until the other side has spoken and then been silent for 700 ms
+//! at_least_ms = 2000         # with wait_prompt: and has spoken this long in all, so that a short "one moment" doesn't count
 //! timeout_ms = 20000         # every step may have one
 //!
 //! [[step]]
@@ -58,8 +59,8 @@ pub struct Step {
 /// What a step does.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Action {
-    /// Wait until the other side has spoken and then been silent for `silence`.
-    WaitPrompt { silence: Duration },
+    /// Wait until the other side has spoken, for `at_least` in all, and then been silent for `silence`.
+    WaitPrompt { silence: Duration, at_least: Duration },
     /// Wait.
     Wait(Duration),
     /// Speak. With `barge_in`, over the other side, once it has spoken that long; without, at once.
@@ -83,7 +84,7 @@ impl Action {
     /// In a few words, for timelines; keys are only counted.
     pub fn describe(&self) -> String {
         match self {
-            Self::WaitPrompt { silence } => format!("wait for {} ms of silence after a prompt", silence.as_millis()),
+            Self::WaitPrompt { silence, at_least: _ } => format!("wait for {} ms of silence after a prompt", silence.as_millis()),
             Self::Wait(d) => format!("wait {} ms", d.as_millis()),
             Self::Say { label, barge_in: None, .. } => format!("say {label}"),
             Self::Say { label, barge_in: Some(d), .. } => format!("say {label} over the other side after {} ms", d.as_millis()),
@@ -103,7 +104,7 @@ impl From<Action> for Step {
 impl Step {
     /// Wait until the other side has spoken and then been silent for `silence_ms`.
     pub fn wait_prompt(silence_ms: u64) -> Self {
-        Action::WaitPrompt { silence: Duration::from_millis(silence_ms) }.into()
+        Action::WaitPrompt { silence: Duration::from_millis(silence_ms), at_least: Duration::ZERO }.into()
     }
 
     /// Say a sound.
@@ -222,6 +223,7 @@ struct WrittenScript {
 #[serde(deny_unknown_fields)]
 struct WrittenStep {
     wait_prompt: Option<u64>,
+    at_least_ms: Option<u64>,
     wait_ms: Option<u64>,
     say: Option<String>,
     text: Option<String>,
@@ -238,7 +240,9 @@ impl WrittenStep {
     fn checked(self, sound: &mut impl FnMut(&str) -> Result<Sound, String>) -> Result<Step, Problem> {
         let mut actions: Vec<(&'static str, Result<Action, Problem>)> = Vec::new();
         if let Some(ms) = self.wait_prompt {
-            actions.push(("wait_prompt", millis("wait_prompt", ms).map(|silence| Action::WaitPrompt { silence })));
+            let at_least = self.at_least_ms.map_or(Ok(Duration::ZERO), |ms| millis("at_least_ms", ms));
+            let action = millis("wait_prompt", ms).and_then(|silence| Ok(Action::WaitPrompt { silence, at_least: at_least? }));
+            actions.push(("wait_prompt", action));
         }
         if let Some(ms) = self.wait_ms {
             actions.push(("wait_ms", millis("wait_ms", ms).map(Action::Wait)));
@@ -279,6 +283,9 @@ impl WrittenStep {
             if self.barge_in.is_some() {
                 return Err(("barge_in", "only a `say` can barge in".to_owned()));
             }
+        }
+        if self.at_least_ms.is_some() && self.wait_prompt.is_none() {
+            return Err(("at_least_ms", "only a `wait_prompt` asks for so much speech".to_owned()));
         }
         let timeout = millis("timeout_ms", self.timeout_ms.unwrap_or(STEP_TIMEOUT_MS))?;
         if let Action::Wait(d) = &action
