@@ -17,10 +17,11 @@ use crate::gateway::sandbox::{SandboxError, SandboxGateway};
 use crate::gateway::{Gateway, GatewayKind};
 use crate::ids::CallId;
 use crate::media::leg::Leg;
-use crate::models;
+use crate::models::{Model, ModelError};
 use crate::processor::Processor;
 use crate::prompts::{Bank, PromptError};
 use crate::sip::{self, Listener, SipError};
+use crate::speech::config::NumberModel;
 use crate::speech::whisper::WhisperEngine;
 use crate::speech::{AnswerEngine, NumberEngine, SpeechError};
 use crate::store::{self, SqliteStore, Store, StoreError, UnlockError};
@@ -45,6 +46,9 @@ pub enum StartError {
     /// The vault or its key.
     #[error(transparent)]
     Unlock(#[from] UnlockError),
+    /// A model's file.
+    #[error(transparent)]
+    Model(#[from] ModelError),
     /// A voice model.
     #[error(transparent)]
     Voice(#[from] EmbedError),
@@ -107,10 +111,13 @@ impl std::fmt::Debug for Voices {
 impl Voices {
     /// Loads them from the models' cache directory.
     pub fn load(config: &Config) -> Result<Self, StartError> {
-        let dir = models::cache_dir();
+        let whisper = match config.number.model {
+            NumberModel::TinyEn => Model::WhisperTinyEn,
+            NumberModel::Base => Model::WhisperBase,
+        };
         Ok(Self {
-            embedder: Arc::new(Embedder::load(&dir.join("campplus.safetensors"))?),
-            whisper: Arc::new(WhisperEngine::load_with(&dir.join(config.number.model.file_name()), &config.number)?),
+            embedder: Arc::new(Embedder::load(&Model::CampPlus.checked_path()?)?),
+            whisper: Arc::new(WhisperEngine::load_with(&whisper.checked_path()?, &config.number)?),
             prompts: Arc::new(Bank::load()?),
         })
     }

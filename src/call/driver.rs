@@ -13,7 +13,7 @@ use super::inference::Overload;
 use super::services::Services;
 use super::timeline::{Timeline, Who};
 use super::work::{Done, Kept};
-use super::{CallRecord, figures};
+use super::{CallRecord, KEY_PRESSED, figures};
 use crate::clock::Timestamp;
 use crate::dialogue::{
     self, CallVerdict, Caller, DeadlineKind, DialogueConfig, Effect, IdentityOutcome, Input, Keypress, PlayId, State,
@@ -191,7 +191,7 @@ impl Call {
                 }
             }
             Some(LegEvent::Key(key)) => {
-                self.timeline.add(Who::Caller, "presses a key");
+                self.timeline.add(Who::Caller, KEY_PRESSED);
                 let press = match key {
                     Key::Digit(d) => Keypress::Digit(d),
                     Key::Star => Keypress::Star,
@@ -309,7 +309,8 @@ impl Call {
             Effect::StopPlaying => return self.command(LegCommand::StopPlaying).await,
             Effect::Listen { listen_for, barge_in } => {
                 self.stop_hearing();
-                self.hearing = Some(Hearing::begin(listen_for, barge_in, &self.services.speech, self.leg.info.rate, self.ears.take()));
+                self.hearing =
+                    Some(Hearing::begin(listen_for, barge_in, &self.services.speech, self.leg.info.rate, self.ears.take()));
             }
             Effect::StopListening => self.stop_hearing(),
             Effect::SetDeadline { kind, at } => {

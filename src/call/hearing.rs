@@ -48,7 +48,13 @@ pub struct Hearing {
 
 impl Hearing {
     /// Begins a turn. `ears`: those of the turn before, which know the line's noise.
-    pub fn begin(listen_for: ListenFor, barge_in: bool, config: &SpeechConfig, rate: SampleRate, ears: Option<Endpointer>) -> Self {
+    pub fn begin(
+        listen_for: ListenFor,
+        barge_in: bool,
+        config: &SpeechConfig,
+        rate: SampleRate,
+        ears: Option<Endpointer>,
+    ) -> Self {
         let base = match &listen_for {
             ListenFor::CardNumber { .. } => config.card,
             ListenFor::Counting | ListenFor::EnrolDigits { .. } => config.digits,
@@ -63,13 +69,7 @@ impl Hearing {
             }
             None => Endpointer::with_vad(spec, rate, config.vad),
         };
-        Self {
-            endpointer,
-            listen_for,
-            pauses: 0,
-            in_pause: None,
-            over: false,
-        }
+        Self { endpointer, listen_for, pauses: 0, in_pause: None, over: false }
     }
 
     /// Takes a frame; says what it led to, in order.

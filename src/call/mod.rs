@@ -20,6 +20,9 @@ pub use desk::Desk;
 pub use driver::run_call;
 pub use services::Services;
 
+/// How a key press stands in a timeline: which key is nobody's business.
+pub const KEY_PRESSED: &str = "presses a key";
+
 /// What stays of a call. No card number, no audio, no embedding.
 #[derive(Clone, Debug, Serialize)]
 pub struct CallRecord {

@@ -1,6 +1,5 @@
 //! What the commands about customers and money share: the open database, the vault, and which exit code an error has.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use serde_json::Value;
@@ -62,9 +61,7 @@ impl Data {
 
 fn configs(ctx: &Context) -> Result<(StoreConfig, VaultConfig), CliError> {
     let cfg = ctx.config()?;
-    let dir: &Path = &cfg.service.data_dir;
-    let store = StoreConfig { path: dir.join("voicepay.db"), ..StoreConfig::default() };
-    Ok((store, VaultConfig { master_key_file: dir.join("master.key") }))
+    Ok((cfg.store, cfg.vault))
 }
 
 /// Runs a command's future.

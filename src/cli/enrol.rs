@@ -106,7 +106,7 @@ async fn from_wav(ctx: &Context, customer: &CustomerId, consent_by: &str, files:
     let vault = data.vault().await?;
     // The recordings are looked at before the model is loaded: a wrong file is told in milliseconds.
     let utterances = files.iter().map(|f| read(f)).collect::<Result<Vec<_>, _>>()?;
-    let template = template_of(files, &utterances, VoiceConfig::default())?;
+    let template = template_of(files, &utterances, ctx.config()?.voice)?;
     let model = template.model().as_str().to_owned();
     let now = data.now();
     let record = EnrolmentRecord {

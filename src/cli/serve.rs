@@ -1,13 +1,100 @@
-//! `voicepay serve`.
+//! `voicepay serve`: takes calls until it is told to stop.
+
+use std::sync::Arc;
 
 use super::Context;
+use super::data::{store_error, vault_error};
 use super::exit::{CliError, CliResult, Exit};
+use crate::app::{App, StartError, Voices};
+use crate::clock::{SystemClock, SystemEntropy};
+use crate::config::Config;
+use crate::gateway::GatewayKind;
+use crate::models::ModelError;
+use crate::sip::SipError;
+use crate::speech::SpeechError;
+use crate::store::UnlockError;
+use crate::telemetry::{self, LogFormat};
+use crate::voiceprint::EmbedError;
 
-/// (furnished by its room's owner)
+/// Take calls.
 #[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  voicepay serve\n  VOICEPAY__SIP__LISTEN=0.0.0.0:5060 voicepay serve\n  voicepay --config prod.toml --json serve      logs as JSON\n\nStops at Ctrl-C or SIGTERM: no new calls, those that are up may end by themselves (service.drain_s)."
+)]
 pub struct ServeArgs {}
 
 /// Runs it.
-pub fn run(_args: ServeArgs, _ctx: &Context) -> CliResult {
-    Err(CliError::new(Exit::Unexpected, "this command is not built yet"))
+pub fn run(_args: ServeArgs, ctx: &Context) -> CliResult {
+    let config = ctx.config()?;
+    telemetry::init(if ctx.json { LogFormat::Json } else { LogFormat::Text }, &config.service.log);
+    harden();
+    let voices = Voices::load(&config).map_err(start_error)?;
+    runtime()?.block_on(async {
+        let app = App::start(&config, &voices, Arc::new(SystemClock), Arc::new(SystemEntropy)).await.map_err(start_error)?;
+        let address = app.sip_address();
+        let text = format!("Voicepay takes calls at sip:pay@{address} ({}); Ctrl-C stops it.", gateway(&config));
+        ctx.answer(&serde_json::json!({ "event": "listening", "sip": address.to_string() }), &text);
+        told_to_stop().await?;
+        tracing::info!("stopping: no new calls");
+        app.stop().await;
+        Ok(())
+    })
+}
+
+fn gateway(config: &Config) -> &'static str {
+    match config.gateway.kind {
+        GatewayKind::Sandbox => "sandbox acquirer: nobody is charged",
+    }
+}
+
+/// A runtime for calls: their tasks on all cores, models on blocking threads of their own.
+pub(super) fn runtime() -> Result<tokio::runtime::Runtime, CliError> {
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|e| CliError::new(Exit::Unexpected, format!("the runtime can't be started: {e}")))
+}
+
+/// Ctrl-C or SIGTERM.
+pub(super) async fn told_to_stop() -> Result<(), CliError> {
+    let wrong = |e| CliError::new(Exit::Unexpected, format!("signals can't be watched: {e}"));
+    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()).map_err(wrong)?;
+    tokio::select! {
+        interrupted = tokio::signal::ctrl_c() => interrupted.map_err(wrong),
+        _ = terminate.recv() => Ok(()),
+    }
+}
+
+/// Whisper's buffers and the vault hold card-derived bytes: no core dump of this process, and its memory is not for other
+/// processes of the same user to read.
+#[allow(unsafe_code)] // two calls into libc without pointers to anything of ours
+pub(super) fn harden() {
+    let none = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: `none` lives through the call and is only read; `prctl` takes plain integers.
+    let failed =
+        unsafe { libc::setrlimit(libc::RLIMIT_CORE, &raw const none) != 0 || libc::prctl(libc::PR_SET_DUMPABLE, 0) != 0 };
+    if failed {
+        tracing::warn!("core dumps could not be switched off: a crash may leave card-derived memory on disk");
+    }
+}
+
+/// The exit code of a service that does not start.
+pub(super) fn start_error(error: StartError) -> CliError {
+    match error {
+        StartError::Config(e) => CliError::new(Exit::Config, e),
+        StartError::Store(e) | StartError::Unlock(UnlockError::Store(e)) => store_error(e),
+        StartError::Unlock(UnlockError::Vault(e)) => vault_error(e),
+        StartError::Model(e) => {
+            let exit = if matches!(e, ModelError::Missing { .. }) { Exit::ModelMissing } else { Exit::ModelCorrupt };
+            CliError::new(exit, e)
+        }
+        StartError::Voice(e @ EmbedError::Missing { .. }) => CliError::new(Exit::ModelMissing, e),
+        StartError::Voice(e) => CliError::new(Exit::ModelCorrupt, e),
+        StartError::Speech(e @ SpeechError::ModelMissing(_)) => CliError::new(Exit::ModelMissing, e),
+        StartError::Speech(e) => CliError::new(Exit::ModelCorrupt, e),
+        StartError::Prompts(e) => CliError::new(Exit::Unexpected, e),
+        StartError::Sandbox(e) => CliError::new(Exit::Database, e),
+        StartError::Sip(e @ SipError::Bind { .. }) => CliError::new(Exit::Port, e),
+        StartError::Sip(e) => CliError::new(Exit::Unexpected, e),
+    }
 }
