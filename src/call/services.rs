@@ -64,6 +64,8 @@ impl Services {
             voice: self.voice.thresholds(),
             number: self.number,
             continuity_cosine: self.voice.continuity_min_cosine,
+            enrol_rounds: self.voice.enrol_min_utterances,
+            enrol_net_speech_ms: self.voice.enrol_min_net_speech_ms,
             ..self.dialogue.clone()
         }
     }

@@ -73,11 +73,11 @@ pub fn run(_args: DoctorArgs, ctx: &Context) -> CliResult {
     let models_good = models.iter().all(|f| f.state == State::Good);
     findings.extend(models);
     findings.push(pip(models_good));
-    let database = crate::store::StoreConfig::default().path.exists();
+    let database = config.store.path.exists();
     findings.extend([
         writable("data directory", &config.service.data_dir),
-        master_key(&VaultConfig::default(), database),
-        sip_port(crate::sip::SipConfig::default().listen),
+        master_key(&config.vault, database),
+        sip_port(config.sip.listen),
         memory(&read("/proc/meminfo")),
         disk(&models::cache_dir()),
         core_dumps(&read("/proc/self/limits")),

@@ -43,6 +43,19 @@ pub enum ConfigError {
         /// What is wrong.
         what: String,
     },
+    /// The same, as a room says it.
+    #[error("key `{section}.{key}`: {what}")]
+    RoomRule {
+        /// Which section.
+        section: &'static str,
+        /// Which key of it.
+        key: &'static str,
+        /// What is wrong and what to do.
+        what: &'static str,
+    },
+    /// The media section can't work.
+    #[error(transparent)]
+    Media(crate::media::config::MediaConfigError),
     /// Can't be written as TOML.
     #[error("the configuration can't be printed: {0}")]
     Unprintable(String),

@@ -12,5 +12,24 @@ pub(super) fn check(c: &Config) -> Result<(), ConfigError> {
         "identity.default_country",
         "must be a country code in digits such as 44, or empty",
     )?;
+    c.dialogue.check().map_err(|(key, what)| ConfigError::RoomRule { section: "dialogue", key, what })?;
+    c.media.validate().map_err(ConfigError::Media)?;
+    let strings = &c.voice.enrol_digits;
+    rule(
+        !strings.is_empty() && strings.iter().all(|s| (4..=16).contains(&s.len()) && s.bytes().all(|b| b.is_ascii_digit())),
+        "voice.enrol_digits",
+        "must hold at least one string of 4 to 16 digits",
+    )?;
+    rule(
+        c.voice.reject_cosine <= c.voice.accept_cosine,
+        "voice.reject_cosine",
+        "must not be above voice.accept_cosine: nobody would be accepted",
+    )?;
+    let number = c.number.thresholds;
+    rule(
+        number.reject_log_ratio <= number.accept_log_ratio,
+        "number.thresholds.reject_log_ratio",
+        "must not be above number.thresholds.accept_log_ratio: nothing would be accepted",
+    )?;
     rule(c.inference.deadline_ms >= 1_000, "inference.deadline_ms", "must be at least 1000: no recognition is quicker under load")
 }

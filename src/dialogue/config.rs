@@ -30,11 +30,14 @@ pub struct DialogueConfig {
     pub invite_code_limit_tries: u32,
     /// Failed factors in 24 h, over all calls, from which on the line is closed.
     pub failures_24h_limit_tries: u32,
-    /// Digit strings spoken to enrol.
+    /// Digit strings spoken to enrol; filled from the voice section.
+    #[serde(skip, default = "planned_rounds")]
     pub enrol_rounds: u32,
     /// Tries for each of those.
     pub enrol_round_limit_tries: u32,
-    /// Net speech that an enrolment needs in all, in milliseconds; further strings are asked for until it is there.
+    /// Net speech that an enrolment needs in all, in milliseconds; further strings are asked for until it is there; filled from the voice
+    /// section.
+    #[serde(skip, default = "planned_net_speech_ms")]
     pub enrol_net_speech_ms: u32,
     /// Most digits of a customer number; the last one ends it.
     pub customer_number_limit_digits: usize,
@@ -87,6 +90,14 @@ fn no_continuity() -> f32 {
     f32::INFINITY
 }
 
+fn planned_rounds() -> u32 {
+    3
+}
+
+fn planned_net_speech_ms() -> u32 {
+    8_000
+}
+
 impl Default for DialogueConfig {
     fn default() -> Self {
         Self {
@@ -100,9 +111,9 @@ impl Default for DialogueConfig {
             customer_number_limit_tries: 3,
             invite_code_limit_tries: 3,
             failures_24h_limit_tries: 5,
-            enrol_rounds: 3,
+            enrol_rounds: planned_rounds(),
             enrol_round_limit_tries: 3,
-            enrol_net_speech_ms: 8_000,
+            enrol_net_speech_ms: planned_net_speech_ms(),
             customer_number_limit_digits: 12,
             invite_code_limit_digits: 12,
             call_limit_ms: 300_000,
