@@ -31,7 +31,7 @@ demo: setup ## four real calls on this machine: enrolment, payment, two refusals
 	@$(VOICEPAY) demo $(ARGS)
 
 bench: models ## the figures of the README, on this machine
-	@$(CARGO) bench --locked --profile dev $(ARGS)
+	@scripts/bench.sh $(ARGS)
 
 eval: models ## recognition rates on ../shared/speechdata (or DATA=folder, SPLIT=name)
 	@$(VOICEPAY) eval voiceprint --data $(or $(DATA),../shared/speechdata) --split $(or $(SPLIT),dev) $(ARGS)

@@ -1,0 +1,180 @@
+"""Ours beside its peers, in turns, in one run, one thread each: embedding against onnxruntime on the same weights, card numbers against
+faster-whisper int8 with the same Whisper; then end point to verdict, and resident memory. Called by scripts/bench.sh.
+
+Ours is asked through `voicepay eval bench` (requests and answers are JSON lines). Writes benches/RESULTS.md.
+"""
+import argparse, csv, datetime, json, os, platform, statistics, subprocess, sys, time
+
+for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+    os.environ[name] = "1"  # before numpy and the peers are loaded
+
+import peer_embedding
+
+
+class Ours:
+    def __init__(self, binary):
+        self.child = subprocess.Popen([binary, "eval", "bench"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def ask(self, **request):
+        self.child.stdin.write(json.dumps(request) + "\n")
+        self.child.stdin.flush()
+        line = self.child.stdout.readline()
+        if not line:
+            sys.exit("bench: voicepay ended; its message stands above")
+        return json.loads(line)
+
+    def close(self):
+        self.child.stdin.close()
+        self.child.wait()
+
+
+def digits_of(text):
+    """Digits in a free transcript, words among them."""
+    words = dict(zip("zero oh one two three four five six seven eight nine".split(), "00123456789"))
+    for word, digit in words.items():
+        text = text.lower().replace(word, digit)
+    return "".join(c for c in text if c.isdigit())
+
+
+def percentile(values, q):
+    values = sorted(values)
+    at = q * (len(values) - 1)
+    low = int(at)
+    return values[low] + (at - low) * (values[min(low + 1, len(values) - 1)] - values[low])
+
+
+def cpu():
+    with open("/proc/cpuinfo") as f:
+        names = [line.split(":", 1)[1].strip() for line in f if line.startswith("model name")]
+    return names[0] if names else platform.machine()
+
+
+def load():
+    return f"{os.getloadavg()[0]:.1f}"
+
+
+def main():
+    p = argparse.ArgumentParser(description=__doc__)
+    p.add_argument("--voicepay", required=True)
+    p.add_argument("--wavs", required=True, help="folder with index.csv (file,speaker,text,duration_s), 8 kHz WAV")
+    p.add_argument("--what", required=True, help="what the utterances are, in words")
+    p.add_argument("--weights", required=True, help="campplus.safetensors")
+    p.add_argument("--whisper", required=True, help="folder of the CTranslate2 model")
+    p.add_argument("--rounds", type=int, default=3)
+    p.add_argument("--out", required=True)
+    p.add_argument("--eval", nargs="*", default=[], help="JSON answers of `voicepay eval`, to be shown too")
+    a = p.parse_args()
+
+    with open(os.path.join(a.wavs, "index.csv")) as f:
+        rows = [(os.path.join(a.wavs, r["file"]), r["text"]) for r in csv.DictReader(f)]
+    rows = [r for r in rows if len(r[1]) == 16]
+    if not rows:
+        sys.exit(f"bench: {a.wavs}/index.csv names no 16-digit utterances")
+
+    from faster_whisper import WhisperModel
+    import ctranslate2, faster_whisper, onnxruntime
+
+    peer_embed = peer_embedding.Peer(a.weights)
+    peer_read = WhisperModel(a.whisper, device="cpu", compute_type="int8", cpu_threads=1, num_workers=1)
+    ours = Ours(a.voicepay)
+    load_before = load()
+
+    def transcribe(samples):
+        segments, _ = peer_read.transcribe(samples, language="en", beam_size=5, without_timestamps=True, condition_on_previous_text=False)
+        return "".join(s.text for s in segments)
+
+    per_second = {"ours": [], "onnxruntime": []}
+    number = {"ours": [], "read": [], "score": [], "faster-whisper": []}
+    exact = {"ours": 0, "faster-whisper": 0}
+    verdict, skipped = [], 0
+    for turn in range(a.rounds + 1):  # the first round warms up and isn't counted
+        chosen = rows if turn else rows[:2]
+        for i, (path, text) in enumerate(chosen):
+            samples = peer_embedding.read_wav_16k(path)
+            seconds = len(samples) / 16000
+
+            def embed_ours():
+                per_second["ours"].append(ours.ask(do="embed", file=path)["ms"] / seconds)
+
+            def embed_peer():
+                start = time.perf_counter()
+                peer_embed.embed(samples)
+                per_second["onnxruntime"].append((time.perf_counter() - start) * 1000 / seconds)
+
+            def number_ours():
+                answer = ours.ask(do="number", file=path, digits=text)
+                number["ours"].append(answer["ms"])
+                number["read"].append(answer["free_ms"])
+                number["score"].append(answer["score_ms"])
+                exact["ours"] += answer["exact"]
+
+            def number_peer():
+                start = time.perf_counter()
+                said = digits_of(transcribe(samples))
+                number["faster-whisper"].append((time.perf_counter() - start) * 1000)
+                exact["faster-whisper"] += said == text
+
+            # Who goes first changes, so that neither always finds the caches as the other left them.
+            pairs = [(embed_ours, embed_peer), (number_ours, number_peer)]
+            for one, other in pairs:
+                for work in (one, other) if (i + turn) % 2 else (other, one):
+                    work()
+            answer = ours.ask(do="verdict", file=path, digits=text)
+            if answer["judged"]:
+                verdict.append(answer["ms"])
+            else:
+                skipped += 1
+            print(f"bench: round {turn} of {a.rounds}, {i + 1} of {len(chosen)}", file=sys.stderr)
+        if turn == 0:
+            for values in (*per_second.values(), *number.values(), verdict):
+                values.clear()
+            exact, skipped = dict.fromkeys(exact, 0), 0
+    memory = ours.ask(do="memory")
+    ours.close()
+
+    def line(name, mine, theirs, peer):
+        m, t = statistics.median(mine), statistics.median(theirs)
+        return f"| {name} | {m:.1f} | {percentile(mine, 0.95):.1f} | {peer} {t:.1f} | {percentile(theirs, 0.95):.1f} | {m / t:.2f} |"
+
+    tried = len(number["ours"])
+    out = [
+        "# What `make bench` measured",
+        "",
+        "Written by `scripts/bench.sh`; don't edit. Ours and the peer work on the same utterances in turns within one run, one thread each.",
+        "",
+        f"- {datetime.date.today()}, {cpu()}, {os.cpu_count()} cores, load average {load_before} before and {load()} after, {platform.system()} {platform.machine()}",
+        f"- {a.what}: {len(rows)} utterances of 16 digits, {a.rounds} rounds",
+        f"- onnxruntime {onnxruntime.__version__}, faster-whisper {faster_whisper.__version__} (CTranslate2 {ctranslate2.__version__}, tiny.en int8, beam 5)",
+        "",
+        "| | ours, median | p95 | peer, median | p95 | ours / peer |",
+        "|---|---|---|---|---|---|",
+        line("embedding, ms per second of speech", per_second["ours"], per_second["onnxruntime"], "onnxruntime"),
+        line("reading and scoring a number, ms", number["ours"], number["faster-whisper"], "faster-whisper"),
+        line("reading alone, ms", number["read"], number["faster-whisper"], "faster-whisper"),
+        line("scoring the authorised number alone, ms", number["score"], number["faster-whisper"], "faster-whisper (reads, can't score)"),
+        "",
+    ]
+    if verdict:
+        out.append(
+            f"End point to verdict (embedding, voice judged, number scored and judged), one thread: p50 {percentile(verdict, 0.5):.0f} ms, p95 {percentile(verdict, 0.95):.0f} ms."
+        )
+    if skipped:
+        out.append(f"{skipped} verdicts ended with the voice (too little speech) and are not counted.")
+    out += [
+        f"Resident memory with both models loaded: {memory['resident_mb']:.0f} MB, at its peak {memory['peak_mb']:.0f} MB (goal: 350 MB).",
+        f"Read exactly: ours {exact['ours']} of {tried}, faster-whisper {exact['faster-whisper']} of {tried} (the same utterances {a.rounds} times).",
+    ]
+    for path in a.eval:
+        with open(path) as f:
+            answer = json.load(f)
+        name = os.path.splitext(os.path.basename(path))[0]
+        plain = {k: v for k, v in answer.items() if isinstance(v, (int, float))}
+        out += ["", f"## eval {name}", "", "```json", json.dumps({**plain, "conditions": answer["conditions"]}, indent=1), "```"]
+    text = "\n".join(out) + "\n"
+    with open(a.out, "w") as f:
+        f.write(text)
+    print(text)
+
+
+if __name__ == "__main__":
+    main()
