@@ -69,6 +69,7 @@ impl Plan {
             "codec": self.line.codec.name(),
             "snr_db": if noise.is_null() { Value::Null } else { json!(self.line.snr_db) },
             "noise": noise,
+            "enrolment": "same codec, no noise",
             "threads": self.threads,
             "models": models.iter().map(|(k, v)| ((*k).to_owned(), json!(v))).collect::<serde_json::Map<_, _>>(),
             "version": env!("CARGO_PKG_VERSION"),

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::EvalError;
 use super::data::{Recipe, Row, Table, read_recipes, recording};
+use super::degrade::Line;
 use super::metrics::{Calibration, Scores, bayes_threshold, cllr, percentile, ratio};
 use super::plan::{BySpeaker, Plan, percent};
 use super::work::{self, Progress};
@@ -102,7 +103,9 @@ pub fn enrol(
         return Err(EvalError::List { file, what: format!("has no enrolment of {speaker} of {source}, whom a trial names") });
     }
     let recipes: Vec<Recipe> = takes.iter().filter(|(w, _)| wanted.contains(*w)).flat_map(|(_, r)| r.clone()).collect();
-    let mut heard = hear_all(plan, embedder, "enrolments", &recipes)?.into_iter();
+    // Voices are enrolled over the same codec but without the noise of the call that is measured: an enrolment call is its own.
+    let clean = Plan { line: Line::clean(plan.line.codec), ..plan.clone() };
+    let mut heard = hear_all(&clean, embedder, "enrolments", &recipes)?.into_iter();
     let mut gallery = Gallery::default();
     for (who, recipes) in takes.iter().filter(|(w, _)| wanted.contains(*w)) {
         let voices: Vec<Heard> = heard.by_ref().take(recipes.len()).collect();
