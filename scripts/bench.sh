@@ -49,8 +49,9 @@ cargo build --quiet --locked --bin voicepay
 voicepay=${CARGO_TARGET_DIR:-target}/debug/voicepay # the one profile is optimised
 "$voicepay" models fetch >&2
 
-if [ -d tests/golden ] && [ -f tests/golden/voiceprint.json ]; then
-    "$venv/bin/python" benches/peer_embedding.py "$models/campplus.safetensors" tests/golden/voiceprint.json tests/golden >&2
+golden=tests/golden/voiceprint
+if [ -f "$golden/voiceprint.json" ]; then
+    "$venv/bin/python" benches/peer_embedding.py "$models/campplus.safetensors" "$golden/voiceprint.json" "$golden" >&2
 fi
 
 work=$(mktemp -d)

@@ -114,3 +114,59 @@ impl<'a, T> BySpeaker<'a, T> {
 pub fn percent(fraction: f64) -> String {
     if fraction.is_finite() { format!("{:.2} %", fraction * 100.0) } else { "–".to_owned() }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::super::data::{read_recipes, read_sound};
+    use super::super::degrade::Codec;
+    use super::*;
+
+    #[test]
+    fn our_rendering_is_the_datas_own_but_for_the_noise_in_the_gaps() {
+        let beside = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../shared");
+        let shared = std::env::var_os("VOICEPAY_SHARED").map_or(beside, PathBuf::from);
+        let golden = shared.join("golden/fsdd_george_2261875516718090.wav");
+        if !golden.is_file() {
+            println!("skipped: ../shared is absent");
+            return;
+        }
+        let split = Split::open(&shared.join("speechdata"), "dev").unwrap();
+        let recipes = read_recipes(&split.trials("card_utterances.csv")).unwrap();
+        let recipe = recipes.iter().find(|r| r.id == "dev-fsdd_en-george-card00").unwrap();
+        let line = Line::clean(Codec::Mulaw);
+        let plan = Plan { split, list: None, line, noise_name: None, limit: None, seed: 0, threads: 1 };
+        let ours: Vec<f64> = plan.samples(recipe).unwrap().into_iter().map(|s| f64::from(s) / 32768.0).collect();
+        let (theirs, rate) = read_sound(&golden).unwrap();
+        assert_eq!((ours.len(), rate), (theirs.len(), 8000));
+        let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(x, y)| x * y).sum::<f64>();
+        let alike = dot(&ours, &theirs) / (dot(&ours, &ours) * dot(&theirs, &theirs)).sqrt();
+        let level = (dot(&ours, &ours) / dot(&theirs, &theirs)).sqrt();
+        assert!(alike > 0.998 && (level - 1.0).abs() < 0.005, "alike {alike}, level {level}");
+    }
+
+    #[test]
+    fn a_draw_is_the_same_again_and_keeps_the_order() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(dir.path().join("dev/trials")).unwrap();
+        let split = Split::open(dir.path(), "dev").unwrap();
+        let line = Line::clean(Codec::None);
+        let plan = Plan { split, list: None, line, noise_name: None, limit: Some(5), seed: 3, threads: 1 };
+        let all: Vec<u32> = (0..50).collect();
+        let drawn = plan.draw(&all);
+        assert_eq!(drawn.len(), 5);
+        assert!(drawn.is_sorted());
+        assert_eq!(drawn, plan.draw(&all));
+    }
+
+    #[test]
+    fn intervals_draw_speakers_not_utterances() {
+        // One speaker is always right, the other never: every draw of two gives 0, a half or 1.
+        let all = [("a", 1.0), ("a", 1.0), ("a", 1.0), ("b", 0.0)];
+        let groups = BySpeaker::new(&all, 1, |(who, _)| (*who).to_owned());
+        let mean = |d: &[&(&str, f64)]| d.iter().map(|x| x.1).sum::<f64>() / d.len() as f64;
+        let i = groups.interval(mean).unwrap();
+        assert_eq!((groups.speakers(), i.low, i.high), (2, 0.0, 1.0));
+    }
+}
