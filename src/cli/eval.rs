@@ -202,8 +202,8 @@ struct Sections {
 
 impl Sections {
     fn of(ctx: &Context) -> Result<Self, CliError> {
-        ctx.config()?;
-        Ok(Self { voice: VoiceConfig::default(), number: NumberConfig::default(), speech: SpeechConfig::default() })
+        let config = ctx.config()?;
+        Ok(Self { voice: config.voice, number: config.number, speech: config.speech })
     }
 }
 
