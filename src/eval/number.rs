@@ -44,7 +44,7 @@ const NEAR_MISS_GOAL: f64 = 0.001;
 
 /// Strings less likely than the best by more than this (natural logarithm) are given up, their ratio being minus infinity: far below
 /// any threshold, and it saves nine tenths of the work.
-const WITHIN: f32 = 12.0;
+const WITHIN: f32 = 5.0;
 
 /// What became of one utterance.
 #[derive(Clone, Debug)]
