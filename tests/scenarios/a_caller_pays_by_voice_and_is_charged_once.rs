@@ -1,0 +1,71 @@
+//! The main path: voice, number, yes, one charge, receipt; on lines of several rates and qualities.
+
+use voicepay::dialogue::CallVerdict;
+use voicepay::media::frame::SampleRate;
+use voicepay::media::in_process::LineOptions;
+use voicepay::phone::Step;
+
+use crate::support::{ALICE, World, card_numbers, hear, hung_up, say, said, story};
+
+fn paying() -> [Step; 5] {
+    [hear(4_000), say("alice/card"), hear(4_000), say("alice/yes"), hung_up()]
+}
+
+async fn pays_over(rate: SampleRate, line: LineOptions) {
+    let world = World::with_alice_enrolled().await;
+    let (record, report) = world.call_over(ALICE, rate, line, paying()).await;
+    assert_eq!(record.verdict, CallVerdict::Paid, "\n{}", story(&record));
+    assert!(report.completed(), "{:?}\n{}", report.failure, story(&record));
+    assert_eq!(world.charges(), 1);
+    let payments = world.payments().await;
+    let receipt = payments[0].receipt.as_ref().unwrap();
+    assert_eq!((payments.len(), receipt.amount.to_string(), receipt.last4.as_str()), (1, "19.99 USD".to_owned(), "2749"));
+    assert!(receipt.evidence.voice_cosine.unwrap() >= world.config.voice.accept_cosine);
+    voicepay::ledger::verify(&world.office.store.transfers().await.unwrap()).unwrap();
+    let said = said(&record).join("\n");
+    for part in ["City Water", "ending", &receipt.reference[..1]] {
+        assert!(said.contains(part), "`{part}` in:\n{said}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn on_a_telephone_line() {
+    pays_over(SampleRate::HZ_8000, LineOptions::default()).await;
+}
+
+/// The same interface at a browser's rate: nothing beyond media knows 8 kHz.
+#[tokio::test(start_paused = true)]
+async fn on_a_48_khz_line() {
+    pays_over(SampleRate::HZ_48000, LineOptions::default()).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn on_a_line_that_loses_frames() {
+    pays_over(SampleRate::HZ_8000, LineOptions { loss: 0.02, seed: 11 }).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn with_long_pauses_between_the_groups() {
+    let world = World::with_alice_enrolled().await;
+    let steps = [hear(4_000), say("alice/card_long_pauses"), hear(4_000), say("alice/yes"), hung_up()];
+    let (record, _) = world.call(ALICE, steps).await;
+    assert_eq!((record.verdict, world.charges()), (CallVerdict::Paid, 1), "\n{}", story(&record));
+}
+
+#[tokio::test(start_paused = true)]
+async fn and_the_card_number_is_in_no_row_record_or_journal() {
+    let world = World::with_alice_enrolled().await;
+    let (record, _) = world.call(ALICE, paying()).await;
+    assert_eq!(record.verdict, CallVerdict::Paid, "\n{}", story(&record));
+    let pan = card_numbers().0.ascii().to_string();
+    let kept = world.kept_bytes();
+    let told = serde_json::to_string(&record).unwrap() + &format!("{record:?}");
+    let raw: Vec<u8> = pan.bytes().map(|b| b - b'0').collect();
+    let grouped = pan.as_bytes().chunks(4).map(|g| std::str::from_utf8(g).unwrap()).collect::<Vec<_>>().join(" ");
+    for canary in [pan.as_bytes(), grouped.as_bytes(), &pan.as_bytes()[..12], &raw] {
+        assert!(!kept.windows(canary.len()).any(|w| w == canary), "a card number lies in the data directory");
+        assert!(!told.as_bytes().windows(canary.len()).any(|w| w == canary), "a card number is in the call's record");
+    }
+    // The search itself works: what may be there is found.
+    assert!(kept.windows(4).any(|w| w == b"2749"));
+}

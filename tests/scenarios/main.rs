@@ -1,0 +1,13 @@
+//! Calls as scenarios, a file a sentence, in one binary: everything real but the line and the clock (see `support`).
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::as_conversions)]
+
+mod support;
+
+mod a_caller_enrols_a_voice_by_telephone;
+mod a_caller_pays_by_voice_and_is_charged_once;
+mod a_caller_who_says_nothing_or_hangs_up_pays_nothing;
+mod a_near_miss_of_the_card_number_never_pays;
+mod an_impostor_is_refused_in_the_same_words_as_a_wrong_number;
+mod an_unknown_caller_is_never_asked_for_a_card;
+mod limits_survive_hanging_up_and_restarting;
+mod the_keypad_replaces_reading_the_number_never_the_voice;

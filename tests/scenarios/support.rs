@@ -1,0 +1,339 @@
+//! A whole service without sockets: real store, vault, processor, sandbox, prompts and models; only the line is in process,
+//! and time is tokio's paused clock, so that a two-minute call takes seconds.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use voicepay::app::{Office, Voices, services};
+use voicepay::call::timeline::Who;
+use voicepay::call::{CallRecord, Services, run_call};
+use voicepay::clock::{Clock, Entropy, SeededEntropy, Timestamp};
+use voicepay::config::Config;
+use voicepay::e164::E164;
+use voicepay::gateway::sandbox::SandboxGateway;
+use voicepay::ids::{AuditId, CardId, CustomerId, InviteId, PayeeId, RequestId};
+use voicepay::media::frame::SampleRate;
+use voicepay::media::in_process::{LineOptions, connect};
+use voicepay::media::leg::{CallerClaim, LegInfo, Sound};
+use voicepay::media::wav::read_wav;
+use voicepay::models::Model;
+use voicepay::money::{Currency, Money};
+use voicepay::payment::{PaymentRequest, RequestStatus};
+use voicepay::phone::{Action, PhoneReport, Script, Step, run_script};
+use voicepay::secret::Pan;
+use voicepay::speech::Utterance;
+use voicepay::store::{
+    AuditRecord, CardRecord, CardStatus, Customer, CustomerStatus, EnrolmentRecord, Invite, Payee, Payment, TemplateRecord,
+};
+use voicepay::voiceprint::{Embedder, Enrolment, Template};
+
+/// Alice's telephone.
+pub const ALICE: &str = "+447700900123";
+/// Her invitation code, where she has one.
+pub const CODE: &str = "27182818";
+/// Her customer number, for the keypad.
+pub const CUSTOMER_NUMBER: &str = "10042001";
+
+/// The wall clock of a paused runtime: moves with tokio's time.
+#[derive(Debug)]
+struct PausedClock {
+    base: Timestamp,
+    start: Instant,
+}
+
+impl Clock for PausedClock {
+    fn now(&self) -> Timestamp {
+        self.base.plus(self.start.elapsed())
+    }
+}
+
+/// One service with one customer.
+pub struct World {
+    pub config: Config,
+    pub office: Office,
+    pub customer: CustomerId,
+    pub card: CardId,
+    pub payee: PayeeId,
+    services: Arc<Services>,
+    clock: Arc<dyn Clock>,
+    entropy: Arc<dyn Entropy>,
+    stop: CancellationToken,
+    dir: Arc<tempfile::TempDir>,
+}
+
+fn voices(config: &Config) -> Voices {
+    static LOADED: OnceLock<Voices> = OnceLock::new();
+    LOADED.get_or_init(|| Voices::load(config).expect("the models are there: run `voicepay models fetch`")).clone()
+}
+
+/// Alice's template, made once from her enrolment recordings.
+fn template() -> Template {
+    static MADE: OnceLock<Template> = OnceLock::new();
+    MADE.get_or_init(|| {
+        let embedder = Embedder::load(&Model::CampPlus.checked_path().unwrap()).unwrap();
+        let mut enrolment = Enrolment::new(Config::default().voice);
+        for name in ["enrol_1", "enrol_2", "enrol_3"] {
+            let sound = recording(&format!("alice/{name}"));
+            let utterance = Utterance::from_recording(&sound.samples, sound.rate);
+            enrolment.add(embedder.embed(&utterance.samples_16k).unwrap(), utterance.net_speech_ms).unwrap();
+        }
+        enrolment.finish().unwrap()
+    })
+    .clone()
+}
+
+pub fn fixtures() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("audio-fixtures")
+}
+
+/// A recording by its path without `.wav`.
+pub fn recording(name: &str) -> Arc<Sound> {
+    Arc::new(read_wav(&fixtures().join(format!("{name}.wav"))).unwrap())
+}
+
+/// The card number that the recordings speak, and another valid one.
+pub fn card_numbers() -> (Pan, Pan) {
+    let manifest: toml::Table = toml::from_str(&std::fs::read_to_string(fixtures().join("manifest.toml")).unwrap()).unwrap();
+    let number = |key: &str| Pan::parse(manifest.get(key).unwrap().as_str().unwrap()).unwrap();
+    (number("card"), number("card_other"))
+}
+
+impl World {
+    /// Alice, enrolled, with a card and 19.99 USD to pay.
+    pub async fn with_alice_enrolled() -> Self {
+        let world = Self::with_alice(|_| ()).await;
+        world.enrol_alice().await;
+        world
+    }
+
+    /// Alice without a voice, with a card and 19.99 USD to pay.
+    pub async fn with_alice(adjust: impl FnOnce(&mut Config)) -> Self {
+        Self::in_dir(Arc::new(tempfile::tempdir().unwrap()), adjust, true).await
+    }
+
+    async fn in_dir(dir: Arc<tempfile::TempDir>, adjust: impl FnOnce(&mut Config), fresh: bool) -> Self {
+        let mut config = Config::default();
+        config.store.path = dir.path().join("voicepay.db");
+        config.vault.master_key_file = dir.path().join("master.key");
+        config.gateway.sandbox_journal = dir.path().join("sandbox-journal.jsonl");
+        // Models under load on two cores must not turn into "busy" on a clock that does not wait for them.
+        config.dialogue.payment_wait_ms = 120_000;
+        adjust(&mut config);
+        let clock: Arc<dyn Clock> = Arc::new(PausedClock { base: Timestamp(1_790_000_000_000), start: Instant::now() });
+        let entropy: Arc<dyn Entropy> = Arc::new(SeededEntropy::new(if fresh { 7 } else { 8 }));
+        let office = Office::open(&config, Arc::clone(&clock), Arc::clone(&entropy)).await.unwrap();
+        let services = Arc::new(services(&config, &office, &voices(&config), Arc::clone(&clock), Arc::clone(&entropy), true));
+        let stop = CancellationToken::new();
+        tokio::spawn({
+            let (processor, stop) = (office.processor.clone(), stop.clone());
+            async move { processor.run(stop).await }
+        });
+        let seeded = SeededEntropy::new(42);
+        let mut world = Self {
+            customer: CustomerId::fresh(&seeded),
+            card: CardId::fresh(&seeded),
+            payee: PayeeId::fresh(&seeded),
+            config,
+            office,
+            services,
+            clock,
+            entropy,
+            stop,
+            dir,
+        };
+        if fresh {
+            world.plant().await;
+        }
+        world
+    }
+
+    /// The process ends and starts again on the same data.
+    pub async fn restarted(self) -> Self {
+        self.stop.cancel();
+        let dir = Arc::clone(&self.dir);
+        drop(self);
+        Self::in_dir(dir, |_| (), false).await
+    }
+
+    async fn plant(&mut self) {
+        let now = self.clock.now();
+        let store = &self.office.store;
+        let customer = Customer {
+            id: self.customer.clone(),
+            name: "Alice Example".into(),
+            customer_number: CUSTOMER_NUMBER.into(),
+            numbers: vec![E164::normalise(ALICE, "").unwrap()],
+            status: CustomerStatus::Active,
+            created_at: now,
+        };
+        store.add_customer(&customer, &self.audit("customer.added")).await.unwrap();
+        let (pan, _) = card_numbers();
+        let card = CardRecord {
+            id: self.card.clone(),
+            customer: self.customer.clone(),
+            last4: pan.last4(),
+            length: 16,
+            expiry: None,
+            status: CardStatus::Active,
+            sealed: self.office.vault.seal_card(&self.card, &self.customer, &pan).unwrap(),
+            digest: self.office.vault.digest_card(&pan),
+            created_at: now,
+        };
+        store.add_card(&card, &self.audit("card.added")).await.unwrap();
+        let payee = Payee { id: self.payee.clone(), name: "City Water".into(), spoken_name_wav: None, created_at: now };
+        store.add_payee(&payee, &self.audit("payee.added")).await.unwrap();
+        self.request(1_999).await;
+    }
+
+    /// Somebody asks Alice for so many cents.
+    pub async fn request(&self, cents: i64) {
+        let request = PaymentRequest {
+            id: RequestId::fresh(self.entropy.as_ref()),
+            customer: self.customer.clone(),
+            payee: self.payee.clone(),
+            amount: Money::new(cents, Currency::Usd).unwrap(),
+            due: None,
+            expires_at: None,
+            status: RequestStatus::Open,
+            held_by: None,
+            created_at: self.clock.now(),
+        };
+        self.office.store.add_request(&request, &self.audit("request.added")).await.unwrap();
+    }
+
+    /// Alice is sent a code.
+    pub async fn invite_alice(&self) {
+        let invite = Invite {
+            id: InviteId::fresh(self.entropy.as_ref()),
+            customer: self.customer.clone(),
+            expires_at: self.clock.now().plus(Duration::from_secs(3600)),
+            wrong_tries: 0,
+        };
+        let digest = self.office.vault.digest_invite_code(CODE);
+        self.office.store.add_invite(&invite, &digest, &self.audit("enrolment.invited")).await.unwrap();
+    }
+
+    /// Alice's voice is on file, from her recordings.
+    pub async fn enrol_alice(&self) {
+        let template = template();
+        let model = template.model().as_str().to_owned();
+        let record = EnrolmentRecord {
+            template: TemplateRecord {
+                customer: self.customer.clone(),
+                sealed: self.office.vault.seal_template(&self.customer, &model, &template.to_bytes()).unwrap(),
+                model,
+                created_at: self.clock.now(),
+            },
+            invite: None,
+            consent_text_version: "1".into(),
+            consent_by: "test".into(),
+            consent_at: self.clock.now(),
+            call: None,
+        };
+        self.office.store.complete_enrolment(&record, &self.audit("voice.enrolled")).await.unwrap();
+    }
+
+    pub async fn set_card(&self, status: CardStatus) {
+        self.office.store.set_card_status(&self.card, status, &self.audit("card.status")).await.unwrap();
+    }
+
+    fn audit(&self, action: &str) -> AuditRecord {
+        AuditRecord {
+            id: AuditId::fresh(self.entropy.as_ref()),
+            at: self.clock.now(),
+            actor: "test".into(),
+            action: action.into(),
+            subject: "test".into(),
+            detail: serde_json::Value::Null,
+        }
+    }
+
+    /// A call from `from` over a telephone line without losses.
+    pub async fn call(&self, from: &str, steps: impl IntoIterator<Item = Step>) -> (CallRecord, PhoneReport) {
+        self.call_over(from, SampleRate::HZ_8000, LineOptions::default(), steps).await
+    }
+
+    /// A call over a line of this rate and quality.
+    pub async fn call_over(
+        &self,
+        from: &str,
+        rate: SampleRate,
+        line: LineOptions,
+        steps: impl IntoIterator<Item = Step>,
+    ) -> (CallRecord, PhoneReport) {
+        let caller = if from.is_empty() { CallerClaim::Withheld } else { CallerClaim::Unverified(from.to_owned()) };
+        let info =
+            LegInfo { protocol_id: "test".into(), caller, called: "pay".into(), peer: "127.0.0.1".into(), rate, codec: "test" };
+        let line = connect(info, rate, line);
+        let call = tokio::spawn(run_call(line.service, Arc::clone(&self.services)));
+        let report = run_script(line.phone, &Script::new(steps), |_| ()).await;
+        (call.await.unwrap(), report)
+    }
+
+    /// How often the acquirer took money.
+    pub fn charges(&self) -> usize {
+        let journal = SandboxGateway::read_journal(&self.config.gateway.sandbox_journal).unwrap();
+        journal.iter().filter(|line| line.did.charged()).count()
+    }
+
+    pub async fn payments(&self) -> Vec<Payment> {
+        self.office.store.payments(10).await.unwrap()
+    }
+
+    /// Every byte that the service keeps: database, write-ahead log, journal.
+    pub fn kept_bytes(&self) -> Vec<u8> {
+        std::fs::read_dir(self.dir.path()).unwrap().flat_map(|e| std::fs::read(e.unwrap().path()).unwrap()).collect()
+    }
+}
+
+/// Waits for a prompt of at least so much speech, and for the silence behind it.
+pub fn hear(at_least_ms: u64) -> Step {
+    let action =
+        Action::WaitPrompt { silence: Duration::from_millis(1_000), at_least: Duration::from_millis(at_least_ms) };
+    Step::from(action).within(Duration::from_secs(90))
+}
+
+/// The same for long texts, which have longer pauses inside.
+pub fn hear_out(at_least_ms: u64) -> Step {
+    let action =
+        Action::WaitPrompt { silence: Duration::from_millis(1_800), at_least: Duration::from_millis(at_least_ms) };
+    Step::from(action).within(Duration::from_secs(90))
+}
+
+/// Says a recording.
+pub fn say(name: &str) -> Step {
+    Step::say(name, recording(name))
+}
+
+/// Waits for the service to hang up.
+pub fn hung_up() -> Step {
+    Step::from(Action::WaitHangUp).within(Duration::from_secs(120))
+}
+
+/// What the service said, in order.
+pub fn said(record: &CallRecord) -> Vec<&str> {
+    record.events.iter().filter(|e| e.who == Who::Service).map(|e| e.what.as_str()).collect()
+}
+
+/// What the service said, with the moments at which it began, in milliseconds after the last utterance of the caller before it.
+pub fn replies(record: &CallRecord) -> Vec<(String, u128)> {
+    let mut spoke = Duration::ZERO;
+    let mut out = Vec::new();
+    for event in &record.events {
+        match event.who {
+            Who::Caller => spoke = event.at,
+            Who::Service => out.push((event.what.clone(), event.at.saturating_sub(spoke).as_millis())),
+            Who::Check => {}
+        }
+    }
+    out
+}
+
+/// For the message of a failed assertion.
+pub fn story(record: &CallRecord) -> String {
+    let line = |e: &voicepay::call::timeline::Event| format!("{:>7} ms {:?}: {}", e.at.as_millis(), e.who, e.what);
+    record.events.iter().map(line).collect::<Vec<_>>().join("\n")
+}
