@@ -29,6 +29,8 @@ const AUDIO_MAX_SAMPLES: usize = 480_000;
 const SAMPLES_A_FRAME: usize = 320;
 /// Frames of the whole window.
 const WINDOW_FRAMES: usize = 1_500;
+/// Silence that plain reading sees behind a short answer: half the whole window's time. With 2 s it loops ("yes yes yes …").
+const ANSWER_SLACK_FRAMES: usize = 750;
 /// Model steps that free reading may take: a clear number of 16 digits takes about 20.
 const FREE_MAX_STEPS: usize = 120;
 /// Model steps for the best rival of each authorised number, the number itself not counted.
@@ -134,6 +136,8 @@ impl WhisperEngine {
         params.set_temperature(0.0);
         params.set_temperature_inc(0.0);
         params.set_max_tokens(48);
+        let frames = (audio.len() / SAMPLES_A_FRAME + ANSWER_SLACK_FRAMES).min(WINDOW_FRAMES);
+        params.set_audio_ctx(i32::try_from(frames).unwrap_or(0)); // 0: the whole window
         params.set_suppress_blank(true);
         params.set_print_special(false);
         params.set_print_progress(false);
