@@ -14,7 +14,7 @@ fn enrolling(code: &str, voices: [&str; 3]) -> Vec<Step> {
     steps
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn and_pays_with_it_in_the_next_call() {
     let world = World::with_alice(|_| ()).await;
     world.invite_alice().await;
@@ -24,7 +24,7 @@ async fn and_pays_with_it_in_the_next_call() {
     assert_eq!((record.verdict, world.charges()), (CallVerdict::Paid, 1), "\n{}", story(&record));
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn not_with_a_wrong_code() {
     let world = World::with_alice(|_| ()).await;
     world.invite_alice().await;
@@ -34,7 +34,7 @@ async fn not_with_a_wrong_code() {
     assert!(world.office.store.template(&world.customer).await.unwrap().is_none());
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn not_when_a_second_voice_speaks() {
     let world = World::with_alice(|_| ()).await;
     world.invite_alice().await;

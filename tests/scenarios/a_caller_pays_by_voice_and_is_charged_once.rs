@@ -28,23 +28,23 @@ async fn pays_over(rate: SampleRate, line: LineOptions) {
     }
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn on_a_telephone_line() {
     pays_over(SampleRate::HZ_8000, LineOptions::default()).await;
 }
 
 /// The same interface at a browser's rate: nothing beyond media knows 8 kHz.
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn on_a_48_khz_line() {
     pays_over(SampleRate::HZ_48000, LineOptions::default()).await;
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn on_a_line_that_loses_frames() {
     pays_over(SampleRate::HZ_8000, LineOptions { loss: 0.02, seed: 11 }).await;
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn with_long_pauses_between_the_groups() {
     let world = World::with_alice_enrolled().await;
     let steps = [hear(4_000), say("alice/card_long_pauses"), hear(4_000), say("alice/yes"), hung_up()];
@@ -52,7 +52,7 @@ async fn with_long_pauses_between_the_groups() {
     assert_eq!((record.verdict, world.charges()), (CallVerdict::Paid, 1), "\n{}", story(&record));
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn and_the_card_number_is_in_no_row_record_or_journal() {
     let world = World::with_alice_enrolled().await;
     let (record, _) = world.call(ALICE, paying()).await;

@@ -17,37 +17,37 @@ async fn never_pays(recording: &str) {
     assert!(record.number_compared, "the voice was hers, so the number was looked at\n{}", story(&record));
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn one_digit_off() {
     never_pays("card_one_digit_off").await;
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn two_digits_off_with_a_fitting_check_digit() {
     never_pays("card_two_digits_off_luhn").await;
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn two_neighbours_swapped() {
     never_pays("card_swapped").await;
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn two_digits_swapped_with_a_fitting_check_digit() {
     never_pays("card_swapped_luhn").await;
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn one_digit_missing() {
     never_pays("card_one_missing").await;
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn one_digit_more() {
     never_pays("card_one_extra").await;
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn another_valid_number() {
     never_pays("card_other").await;
 }

@@ -14,7 +14,7 @@ async fn three_tries(recording: &str) -> CallRecord {
     record
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn whichever_factor_failed() {
     let right_number = three_tries("mallory/card").await;
     let wrong_number = three_tries("mallory/card_other").await;
@@ -31,7 +31,7 @@ async fn whichever_factor_failed() {
     }
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn and_another_voice_saying_yes_does_not_pay() {
     let world = World::with_alice_enrolled().await;
     let yes = "mallory/yes";

@@ -10,7 +10,7 @@ fn asked_for_a_card(record: &voicepay::call::CallRecord) -> bool {
     said(record).iter().any(|s| s.contains("card number"))
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn from_an_unknown_or_a_withheld_number() {
     for from in ["+15005550199", ""] {
         let world = World::with_alice_enrolled().await;
@@ -22,7 +22,7 @@ async fn from_an_unknown_or_a_withheld_number() {
     }
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn but_a_customer_number_on_the_keypad_leads_on() {
     let world = World::with_alice_enrolled().await;
     let keys = Step::keys(&format!("{CUSTOMER_NUMBER}#"));
@@ -31,7 +31,7 @@ async fn but_a_customer_number_on_the_keypad_leads_on() {
     assert_eq!((record.verdict, world.charges()), (CallVerdict::Paid, 1), "\n{}", story(&record));
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn with_a_blocked_card() {
     let world = World::with_alice_enrolled().await;
     world.set_card(CardStatus::Blocked).await;
@@ -40,7 +40,7 @@ async fn with_a_blocked_card() {
     assert!(!asked_for_a_card(&record), "\n{}", story(&record));
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn without_an_enrolled_voice() {
     let world = World::with_alice(|_| ()).await;
     let (record, _) = world.call(ALICE, [hung_up()]).await;

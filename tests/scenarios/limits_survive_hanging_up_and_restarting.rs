@@ -5,7 +5,7 @@ use voicepay::phone::Action;
 
 use crate::support::{ALICE, World, hear, hung_up, say, story};
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn five_failures_close_the_line_for_that_number() {
     let mut world = World::with_alice_enrolled().await;
     // Two wrong voices, then a hang-up before the third; twice, with a restart between.
@@ -25,7 +25,7 @@ async fn five_failures_close_the_line_for_that_number() {
 }
 
 /// Whoever spoofs a number must not be able to lock its owner out: under her customer number she still pays.
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn but_the_customer_is_not_locked_out_by_calls_that_nobody_vouches_for() {
     let world = World::with_alice_enrolled().await;
     for _ in 0..2 {

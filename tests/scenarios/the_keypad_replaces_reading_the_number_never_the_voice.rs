@@ -9,7 +9,7 @@ fn keyed(pan: &voicepay::secret::Pan) -> Step {
     Step::keys(&pan.ascii())
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn a_keyed_number_and_the_right_voice_pay() {
     let world = World::with_alice_enrolled().await;
     let (card, _) = card_numbers();
@@ -18,7 +18,7 @@ async fn a_keyed_number_and_the_right_voice_pay() {
     assert_eq!((record.verdict, world.charges()), (CallVerdict::Paid, 1), "\n{}", story(&record));
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn a_keyed_number_and_another_voice_do_not() {
     let world = World::with_alice_enrolled().await;
     let (card, _) = card_numbers();
@@ -28,7 +28,7 @@ async fn a_keyed_number_and_another_voice_do_not() {
     assert!(!record.number_compared, "\n{}", story(&record));
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn a_wrong_keyed_number_and_the_right_voice_do_not() {
     let world = World::with_alice_enrolled().await;
     let (_, other) = card_numbers();
