@@ -68,7 +68,7 @@ impl fmt::Debug for E164 {
     /// Logs show the country and the last two digits: enough to follow a call, not enough to dial it.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let n = self.0.len();
-        write!(f, "E164({}…{})", self.0.get(..3).unwrap_or("+"), self.0.get(n.saturating_sub(2)..).unwrap_or(""))
+        write!(f, "{}…{}", self.0.get(..3).unwrap_or("+"), self.0.get(n.saturating_sub(2)..).unwrap_or(""))
     }
 }
 
@@ -99,6 +99,6 @@ mod tests {
         assert_eq!(E164::normalise("020 7946 0958", "").unwrap_err(), E164Error::National);
         assert_eq!(E164::normalise("anonymous", "44").unwrap_err(), E164Error::NotANumber);
         assert_eq!(E164::normalise("+12345", "").unwrap_err(), E164Error::Length);
-        assert_eq!(format!("{n:?}"), "E164(+44…58)");
+        assert_eq!(format!("{n:?}"), "+44…58");
     }
 }

@@ -41,7 +41,8 @@ const ARROWS: &[(&str, &[&str])] = &[
 ];
 
 /// Words that no pure room may contain: runtimes, stores, models, sockets, clocks.
-const IMPURE: &[&str] = &["tokio", "sqlx", "axum", "candle", "whisper_rs", "std::net", "std::fs", "SystemTime", "Instant::now", "async fn"];
+const IMPURE: &[&str] =
+    &["tokio", "sqlx", "axum", "candle", "whisper_rs", "std::net", "std::fs", "SystemTime", "Instant::now", "async fn"];
 const PURE: &[&str] = &["dialogue", "payment", "ledger", "decision"];
 
 /// Past this a file is asked why; nothing in the house needs more.

@@ -298,8 +298,8 @@ impl Desk {
     }
 
     /// Waits for a payment's outcome.
-    pub(super) async fn outcome(&self, intent: &IntentId) -> PaymentOutcome {
-        match self.processor.outcome(intent, self.payment_wait).await {
+    pub(super) async fn outcome(&self, intent: &IntentId, wait: Duration) -> PaymentOutcome {
+        match self.processor.outcome(intent, wait).await {
             Ok(Outcome::Paid(receipt)) => PaymentOutcome::Paid { reference: receipt.reference_digits() },
             Ok(Outcome::Declined(_)) => PaymentOutcome::Declined,
             // Taken back by the acquirer: nothing stays charged, but what the caller should do next is for a person to say.

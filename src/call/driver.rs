@@ -116,7 +116,7 @@ impl Call {
             self.verdict = Some(CallVerdict::ServiceTrouble);
             return;
         }
-        self.timeline.add(Who::Caller, format!("calls {} from {caller:?} ({})", self.leg.info.called, self.leg.info.codec));
+        self.timeline.add(Who::Caller, format!("calls {} {} ({})", self.leg.info.called, from(&caller), self.leg.info.codec));
         self.step(Input::Started { caller }).await;
         while self.verdict.is_none() {
             let next_deadline = self.deadlines.iter().min_by_key(|(_, at)| **at).map(|(kind, at)| (*kind, *at));
@@ -391,6 +391,15 @@ impl Call {
             // The leg is gone: its last event says so, or nothing will; either way the caller is.
             Ok(Err(_)) | Err(_) => Some(Input::HungUp),
         }
+    }
+}
+
+/// Who calls, for a timeline: numbers in short, as in logs.
+fn from(caller: &Caller) -> String {
+    match caller {
+        Caller::Attested(number) => format!("from {number:?}, which a trusted peer vouches for"),
+        Caller::Unattested(number) => format!("from {number:?}, which nobody vouches for"),
+        Caller::Withheld => "from a withheld number".to_owned(),
     }
 }
 

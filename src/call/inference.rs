@@ -62,6 +62,11 @@ impl Inference {
         }
     }
 
+    /// Takes a place without using it, while the answer lives: for draining, and for tests of overload.
+    pub fn reserve(&self) -> Option<Reserved> {
+        Place::take(&self.inside, self.capacity).map(Reserved)
+    }
+
     /// Runs `work` on a thread of its own. Work that has begun is not interrupted when its caller gives up: it keeps its
     /// place in the count until it ends, so that giving up can't overload the machine.
     pub async fn run<R: Send + 'static>(&self, work: impl FnOnce() -> R + Send + 'static) -> Result<R, Overload> {
@@ -80,7 +85,12 @@ impl Inference {
     }
 }
 
+/// A place that is kept from use.
+#[derive(Debug)]
+pub struct Reserved(#[allow(dead_code)] Place); // held for its drop
+
 /// One place in the pool, given back on drop.
+#[derive(Debug)]
 struct Place(Arc<AtomicUsize>);
 
 impl Place {

@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::desk::Desk;
 use super::inference::Inference;
@@ -14,6 +15,9 @@ use crate::dialogue::{DialogueConfig, ScoreTrouble};
 use crate::prompts::Bank;
 use crate::speech::{AnswerEngine, NumberEngine, SpeechConfig, Utterance};
 use crate::voiceprint::{Embedder, Embedding, VoiceConfig};
+
+/// Between two looks at a payment on a paused clock.
+const PAUSED_LOOK: Duration = Duration::from_millis(10);
 
 /// Shared by all calls.
 pub struct Services {
@@ -77,6 +81,23 @@ impl Services {
         let embedding =
             self.inference.run(move || embedder.embed(&utterance.samples_16k)).await?.map_err(|e| embed_trouble(&e))?;
         Ok((embedding, u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX)))
+    }
+
+    /// Waits for a payment's outcome.
+    pub(super) async fn outcome(&self, intent: &crate::ids::IntentId) -> crate::dialogue::PaymentOutcome {
+        if !self.paused_clock {
+            return self.desk.outcome(intent, self.desk.payment_wait).await;
+        }
+        // The worker lives in real time: let a little of it pass with each look, and as much on the paused clock.
+        let deadline = tokio::time::Instant::now() + self.desk.payment_wait;
+        loop {
+            let outcome = self.off_clock(self.desk.outcome(intent, Duration::ZERO)).await;
+            if outcome != crate::dialogue::PaymentOutcome::Unknown || tokio::time::Instant::now() >= deadline {
+                return outcome;
+            }
+            let _slept = tokio::task::spawn_blocking(|| std::thread::sleep(PAUSED_LOOK)).await;
+            tokio::time::sleep(PAUSED_LOOK).await;
+        }
     }
 
     /// Awaits work that other threads do (the database). Under a paused clock tokio would meanwhile leap ahead to the next

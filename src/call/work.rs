@@ -318,7 +318,7 @@ impl Call {
     pub(super) fn await_payment(&mut self, intent: IntentId) {
         let services = Arc::clone(&self.services);
         self.jobs.spawn(async move {
-            let outcome = services.desk.outcome(&intent).await;
+            let outcome = services.outcome(&intent).await;
             let what = match &outcome {
                 PaymentOutcome::Paid { .. } => "charged",
                 PaymentOutcome::Declined => "declined by the acquirer",

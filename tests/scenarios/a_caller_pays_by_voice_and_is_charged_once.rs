@@ -5,7 +5,7 @@ use voicepay::media::frame::SampleRate;
 use voicepay::media::in_process::LineOptions;
 use voicepay::phone::Step;
 
-use crate::support::{ALICE, World, card_numbers, hear, hung_up, say, said, story};
+use crate::support::{ALICE, World, card_numbers, hear, hung_up, said, say, story};
 
 fn paying() -> [Step; 5] {
     [hear(4_000), say("alice/card"), hear(4_000), say("alice/yes"), hung_up()]

@@ -34,7 +34,7 @@ async fn whichever_factor_failed() {
 #[tokio::test]
 async fn and_another_voice_saying_yes_does_not_pay() {
     let world = World::with_alice_enrolled().await;
-    let yes = "mallory/yes";
+    let yes = "bob/yes";
     let steps = [hear(4_000), say("alice/card"), hear(4_000), say(yes), hear(1_000), say(yes), hear(1_000), say(yes), hung_up()];
     let (record, _) = world.call(ALICE, steps).await;
     assert_eq!(world.charges(), 0, "\n{}", story(&record));

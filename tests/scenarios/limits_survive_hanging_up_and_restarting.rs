@@ -16,8 +16,9 @@ async fn five_failures_close_the_line_for_that_number() {
         assert_eq!(record.verdict, CallVerdict::Abandoned, "\n{}", story(&record));
         world = world.restarted().await;
     }
+    // The fifth failure refuses at once, in the words of every refusal.
     let (record, _) = world.call(ALICE, [hear(4_000), say("mallory/card"), hung_up()]).await;
-    assert_eq!(record.verdict, CallVerdict::LockedOut, "\n{}", story(&record));
+    assert_eq!(record.verdict, CallVerdict::Refused, "\n{}", story(&record));
     // Now even Alice herself is not asked under this number, which nobody vouches for.
     let (record, _) = world.call(ALICE, [hung_up()]).await;
     assert_eq!(record.verdict, CallVerdict::LockedOut, "\n{}", story(&record));

@@ -120,11 +120,13 @@ impl World {
         config.vault.master_key_file = dir.path().join("master.key");
         config.gateway.sandbox_journal = dir.path().join("sandbox-journal.jsonl");
         // Models under load on two cores must not turn into "busy" on a clock that does not wait for them.
-        config.dialogue.payment_wait_ms = 3_000_000;
+        config.dialogue.payment_wait_ms = 60_000;
         adjust(&mut config);
-        config.gateway.sandbox_latency_ms = 0;
+        config.gateway.sandbox_latency_ms = 200;
+        config.processor.poll_ms = 5;
         let clock: Arc<dyn Clock> = Arc::new(PausedClock { base: SystemClock.now(), start: Instant::now() });
-        let entropy: Arc<dyn Entropy> = Arc::new(SeededEntropy::new(if fresh { 7 } else { 8 }));
+        // Not seeded: a restarted service must not draw the identifiers of its last life again.
+        let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy);
         let office = Office::open(&config, Arc::clone(&clock), Arc::clone(&entropy)).await.unwrap();
         let services = Arc::new(services(&config, &office, &voices(&config), Arc::clone(&clock), Arc::clone(&entropy), true));
         let stop = CancellationToken::new();
@@ -274,6 +276,11 @@ impl World {
         (record, report)
     }
 
+    /// As if every place for an inference were taken, while the answer lives.
+    pub fn occupied(&self) -> Vec<voicepay::call::inference::Reserved> {
+        std::iter::from_fn(|| self.services.inference.reserve()).collect()
+    }
+
     /// How often the acquirer took money.
     pub fn charges(&self) -> usize {
         let journal = SandboxGateway::read_journal(&self.config.gateway.sandbox_journal).unwrap();
@@ -308,15 +315,13 @@ impl Drop for World {
 
 /// Waits for a prompt of at least so much speech, and for the silence behind it.
 pub fn hear(at_least_ms: u64) -> Step {
-    let action =
-        Action::WaitPrompt { silence: Duration::from_millis(1_000), at_least: Duration::from_millis(at_least_ms) };
+    let action = Action::WaitPrompt { silence: Duration::from_millis(1_000), at_least: Duration::from_millis(at_least_ms) };
     Step::from(action).within(Duration::from_secs(90))
 }
 
 /// The same for long texts, which have longer pauses inside.
 pub fn hear_out(at_least_ms: u64) -> Step {
-    let action =
-        Action::WaitPrompt { silence: Duration::from_millis(1_800), at_least: Duration::from_millis(at_least_ms) };
+    let action = Action::WaitPrompt { silence: Duration::from_millis(1_800), at_least: Duration::from_millis(at_least_ms) };
     Step::from(action).within(Duration::from_secs(90))
 }
 
@@ -327,7 +332,7 @@ pub fn say(name: &str) -> Step {
 
 /// Waits for the service to hang up.
 pub fn hung_up() -> Step {
-    Step::from(Action::WaitHangUp).within(Duration::from_secs(3_500))
+    Step::from(Action::WaitHangUp).within(Duration::from_secs(200))
 }
 
 /// What the service said, in order.
