@@ -182,7 +182,7 @@ pub struct App {
 }
 
 impl App {
-    /// Opens everything and starts to take calls. `legs` may bring calls that did not come by SIP (in-process tests).
+    /// Opens everything and starts to take calls.
     pub async fn start(
         config: &Config,
         voices: &Voices,

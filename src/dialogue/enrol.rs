@@ -1,5 +1,5 @@
-//! Enrolment: fresh random digit strings, spoken one by one until there is enough speech that agrees with itself; then
-//! template and consent are stored together.
+//! Enrolment: digit strings (`voice.enrol_digits`, in turn), spoken one by one until there is enough speech that agrees with
+//! itself; then template and consent are stored together.
 
 use super::closing;
 use super::confirm::usable;
