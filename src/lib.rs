@@ -14,22 +14,37 @@ pub mod money; // minor units with their currency
 pub mod secret; // card numbers and other bytes that never print
 pub mod telemetry; // logs: one subscriber, one format
 
+// In a call's path no index and no `as` on what came from outside: both can go wrong without a word.
+#[cfg_attr(not(test), deny(clippy::indexing_slicing, clippy::as_conversions))]
 pub mod media; // RTP, codecs, jitter buffer, play-out: the `Leg` that every kind of call hands over
+#[cfg_attr(not(test), deny(clippy::indexing_slicing, clippy::as_conversions))]
 pub mod sip; // signalling: rsipstack behind our trait, SDP
+#[cfg_attr(not(test), deny(clippy::indexing_slicing, clippy::as_conversions))]
 pub mod speech; // voice activity, end-pointing, whisper
+#[cfg_attr(not(test), deny(clippy::indexing_slicing))]
 pub mod voiceprint; // filterbank, embedding, scoring, enrolment
 
+#[cfg_attr(not(test), deny(clippy::indexing_slicing, clippy::as_conversions))]
 pub mod decision; // PURE: voice + number -> accept | inconclusive | reject
+#[cfg_attr(not(test), deny(clippy::indexing_slicing, clippy::as_conversions))]
 pub mod dialogue; // PURE: the IVR
+#[cfg_attr(not(test), deny(clippy::indexing_slicing, clippy::as_conversions))]
 pub mod ledger; // PURE: double entry
+#[cfg_attr(not(test), deny(clippy::indexing_slicing, clippy::as_conversions))]
 pub mod payment; // PURE: request, intent, attempt
 
+#[cfg_attr(not(test), deny(clippy::indexing_slicing, clippy::as_conversions))]
 pub mod gateway; // acquirers: the sandbox
+#[cfg_attr(not(test), deny(clippy::indexing_slicing, clippy::as_conversions))]
 pub mod prompts; // what the service says: catalogue, recorded pieces
+#[cfg_attr(not(test), deny(clippy::indexing_slicing, clippy::as_conversions))]
 pub mod store; // sqlx: SQLite
+#[cfg_attr(not(test), deny(clippy::indexing_slicing, clippy::as_conversions))]
 pub mod vault; // card numbers sealed at rest
 
+#[cfg_attr(not(test), deny(clippy::indexing_slicing, clippy::as_conversions))]
 pub mod call; // edge of dialogue: one task a call
+#[cfg_attr(not(test), deny(clippy::indexing_slicing, clippy::as_conversions))]
 pub mod processor; // edge of payment and ledger: submit, worker, sweep
 
 pub mod app; // builds and joins everything

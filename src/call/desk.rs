@@ -8,8 +8,8 @@ use std::time::Duration;
 use crate::clock::{Entropy, Timestamp};
 use crate::decision::NumberEvidence;
 use crate::dialogue::{
-    Approval, CardOnFile, Charge, Consent, Factor, FailuresOf24h, IdentityOutcome, Known, Notice, NumberSummary, OpenRequest,
-    PaymentOutcome, SpokenDate, SpokenPayee, Usable, VoiceOnFile,
+    Approval, CardOnFile, Charge, Consent, Factor, IdentityOutcome, Known, Notice, NumberSummary, OpenRequest, PaymentOutcome,
+    SpokenDate, SpokenPayee, Usable, VoiceOnFile,
 };
 use crate::e164::E164;
 use crate::ids::{AuditId, CallId, CardId, CustomerId, IntentId, OutboxId, PayeeId};
@@ -117,7 +117,7 @@ impl Desk {
             has_open_invite: self.store.open_invite(&id, now).await?.is_some(),
             cards: self.store.cards_of(&id).await?.iter().map(|card| card_on_file(card, now)).collect(),
             requests: rows.into_iter().map(open_request).collect(),
-            failures_24h: FailuresOf24h { voice: tries, number: 0 },
+            failures_24h: tries,
             customer: id,
         };
         Ok((IdentityOutcome::Known(Box::new(known)), clips))

@@ -106,7 +106,7 @@ pub struct Known {
     pub requests: Vec<OpenRequest>,
     /// Failed factors of the last 24 h that count against *this* call: those recorded against the customer and, when the
     /// look-up was not `attested`, those recorded against this calling number (all withheld ones count as one).
-    pub failures_24h: FailuresOf24h,
+    pub failures_24h: u32,
 }
 
 /// Whether a customer's voice can be compared.
@@ -118,15 +118,6 @@ pub enum VoiceOnFile {
     Enrolled,
     /// One made by another model version: it is not comparable and counts as none.
     OtherModel,
-}
-
-/// Failed factors.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct FailuresOf24h {
-    /// Voices that were rejected.
-    pub voice: u32,
-    /// Numbers that were rejected.
-    pub number: u32,
 }
 
 /// A card, without its number.

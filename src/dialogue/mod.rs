@@ -51,9 +51,8 @@ mod tests;
 pub use config::DialogueConfig;
 pub use effect::{Approval, CallVerdict, Charge, Consent, Effect, Factor, ListenFor, Notice, NumberSummary, PlayId};
 pub use input::{
-    AnswerHeard, Caller, CardOnFile, DeadlineKind, EnrolOutcome, FailuresOf24h, IdentityOutcome, Input, InviteOutcome, Keypress,
-    Known, NumberHeard, OpenRequest, PaymentOutcome, ScoreTrouble, StoreOutcome, Usable, UtteranceFacts, UtteranceQuality,
-    VoiceOnFile,
+    AnswerHeard, Caller, CardOnFile, DeadlineKind, EnrolOutcome, IdentityOutcome, Input, InviteOutcome, Keypress, Known,
+    NumberHeard, OpenRequest, PaymentOutcome, ScoreTrouble, StoreOutcome, Usable, UtteranceFacts, UtteranceQuality, VoiceOnFile,
 };
 pub use prompt::{Again, Prompt, SpokenDate, SpokenPayee};
 

@@ -3,7 +3,7 @@
 use super::closing::close;
 use super::config::DialogueConfig;
 use super::effect::{CallVerdict, Effect, Factor, Notice};
-use super::input::{CardOnFile, FailuresOf24h, Known, OpenRequest, Usable, VoiceOnFile};
+use super::input::{CardOnFile, Known, OpenRequest, Usable, VoiceOnFile};
 use super::invite;
 use super::line::Desk;
 use super::prompt::Prompt;
@@ -106,8 +106,7 @@ pub(super) fn receive(desk: &mut Desk<'_>, known: Known, attested: bool) -> Stag
         VoiceOnFile::None | VoiceOnFile::OtherModel if invited => return invite::begin(desk, customer),
         VoiceOnFile::None | VoiceOnFile::OtherModel => return close(desk, CallVerdict::NotEnrolled, Prompt::NotEnrolled),
     }
-    let FailuresOf24h { voice, number } = failures_24h;
-    let tally = Tally { earlier: voice.saturating_add(number), ..Tally::default() };
+    let tally = Tally { earlier: failures_24h, ..Tally::default() };
     if tally.closes_line(desk.cfg) {
         return close(desk, CallVerdict::LockedOut, Prompt::LockedOut);
     }

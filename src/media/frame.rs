@@ -16,7 +16,7 @@ impl SampleRate {
 
     /// Any rate from 8 to 48 kHz that is a whole number of samples a millisecond.
     pub fn new(hz: u32) -> Option<Self> {
-        ((8_000..=48_000).contains(&hz) && hz % 1_000 == 0).then_some(Self(hz))
+        ((8_000..=48_000).contains(&hz) && hz.is_multiple_of(1_000)).then_some(Self(hz))
     }
 
     /// In hertz.
@@ -31,7 +31,9 @@ impl SampleRate {
 
     /// How long `samples` last.
     pub fn duration_of(self, samples: usize) -> Duration {
-        Duration::from_micros(u64::try_from(samples as u128 * 1_000_000 / u128::from(self.0)).unwrap_or(u64::MAX))
+        Duration::from_micros(
+            u64::try_from(u128::try_from(samples).unwrap_or(0) * 1_000_000 / u128::from(self.0)).unwrap_or(u64::MAX),
+        )
     }
 }
 

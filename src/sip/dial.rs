@@ -116,8 +116,8 @@ pub async fn dial(mut options: DialOptions) -> Result<Leg, DialError> {
         None => SocketAddr::new(address_towards(destination).await.map_err(bind)?, 0),
     };
     let gate = gate::bind(local).await.map_err(|e| DialError::Bind(format!("UDP {local}: {e}")))?;
-    let entropy = SystemEntropy;
-    let socket = rtp_session::bind_port(&options.media, &entropy).await.map_err(|e| DialError::Bind(e.to_string()))?;
+    let entropy: &dyn Entropy = &SystemEntropy;
+    let socket = rtp_session::bind_port(&options.media, entropy).await.map_err(|e| DialError::Bind(e.to_string()))?;
     let media_address = match options.media.advertised_address {
         Some(address) => address,
         None if options.media.bind_address.is_unspecified() => address_towards(destination).await.map_err(bind)?,
@@ -126,7 +126,7 @@ pub async fn dial(mut options: DialOptions) -> Result<Leg, DialError> {
     let audio = LocalAudio {
         address: media_address,
         port: socket.local_addr().map_err(bind)?.port(),
-        session_id: u32::from_le_bytes((&entropy as &dyn Entropy).bytes()),
+        session_id: u32::from_le_bytes(entropy.bytes()),
         version: 1,
     };
     let failed = |e: StackError| DialError::Failed(e.0);
@@ -142,7 +142,7 @@ pub async fn dial(mut options: DialOptions) -> Result<Leg, DialError> {
     if let Some(identity) = &options.asserted_identity {
         headers.push("P-Asserted-Identity", format!("<sip:{}@{host}>", escape(identity)));
     }
-    let call_id = format!("{}@{host}", hex::encode((&entropy as &dyn Entropy).bytes::<12>()));
+    let call_id = format!("{}@{host}", hex::encode(entropy.bytes::<12>()));
     let outgoing = Outgoing {
         call_id: call_id.clone(),
         target: options.target.trim().to_owned(),

@@ -290,8 +290,8 @@ mod tests {
         (0..n)
             .map(|i| {
                 let t = i as f32 / rate.hz() as f32;
-                let syllable = 0.55 + 0.45 * (t * 6.283 * 4.0).cos();
-                ((t * 6.283 * 300.0).sin() * syllable * amplitude) as i16
+                let syllable = 0.55 + 0.45 * (t * std::f32::consts::TAU * 4.0).cos();
+                ((t * std::f32::consts::TAU * 300.0).sin() * syllable * amplitude) as i16
             })
             .collect()
     }

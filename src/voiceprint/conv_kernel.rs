@@ -1,5 +1,6 @@
 //! The inner loops of `conv`: one output row, tile by tile, all taps added up in registers. Written for AVX-512, AVX2 and plain:
 //! left to the compiler, the sums spill to memory. On one busy core here 210, 80 and some 10 GFLOP/s.
+#![allow(clippy::indexing_slicing)] // fixed-size register tiles, indexed by loop constants
 
 /// Channels out of every convolution of the head.
 pub(super) const CHANNELS: usize = 32;

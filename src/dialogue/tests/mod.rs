@@ -49,7 +49,7 @@ pub(super) fn known() -> Known {
             payee: SpokenPayee { id: PayeeId::parse("pay_1").unwrap(), name: "Alder Books".to_owned() },
             due: None,
         }],
-        failures_24h: FailuresOf24h::default(),
+        failures_24h: 0,
     }
 }
 

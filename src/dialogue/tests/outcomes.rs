@@ -12,11 +12,7 @@ fn checks_of_the_customer_come_in_order_and_capture_no_audio() {
         (Known { cards: vec![], ..known() }, Prompt::NoUsableCard, CallVerdict::NoCard),
         (Known { cards: vec![expired, blocked], ..known() }, Prompt::NoUsableCard, CallVerdict::NoCard),
         (Known { requests: vec![], ..known() }, Prompt::NoOpenRequest, CallVerdict::NothingToPay),
-        (
-            Known { failures_24h: FailuresOf24h { voice: 2, number: 3 }, cards: vec![], ..known() },
-            Prompt::LockedOut,
-            CallVerdict::LockedOut,
-        ),
+        (Known { failures_24h: 5, cards: vec![], ..known() }, Prompt::LockedOut, CallVerdict::LockedOut),
     ];
     for (known, last, verdict) in table {
         let mut edge = Edge::called_by(known);

@@ -130,13 +130,13 @@ fn another_speaker_s_yes_pays_nothing_and_counts_as_a_failed_voice() {
 
 #[test]
 fn failures_of_the_day_go_on_counting_and_close_the_line() {
-    let mut edge = Edge::asked_for_card(Known { failures_24h: FailuresOf24h { voice: 2, number: 2 }, ..known() });
+    let mut edge = Edge::asked_for_card(Known { failures_24h: 4, ..known() });
     edge.say_card(0.1, 9.0);
     assert_eq!(edge.count(|e| matches!(e, Effect::Notify { notice: Notice::TooManyFailures, .. })), 1);
     edge.wait(3_000);
     assert_eq!(edge.verdict(), CallVerdict::Refused);
 
-    let mut edge = Edge::called_by(Known { failures_24h: FailuresOf24h { voice: 5, number: 0 }, ..known() });
+    let mut edge = Edge::called_by(Known { failures_24h: 5, ..known() });
     assert_eq!(edge.prompt(), &Prompt::LockedOut);
     assert_eq!(edge.verdict(), CallVerdict::LockedOut);
     assert_eq!(edge.count(|e| matches!(e, Effect::Listen { .. })), 0);

@@ -153,7 +153,7 @@ async fn two_sessions_hear_each_other_exactly_and_each_key_once() {
 
     // B hangs up; signalling tells A.
     call.b.1.commands.send(LegCommand::HangUp).await.unwrap();
-    assert_eq!(call.b.1.events.recv().await.map(|e| matches!(e, LegEvent::Ended(_))).unwrap_or(false), false);
+    assert!(!call.b.1.events.recv().await.is_some_and(|e| matches!(e, LegEvent::Ended(_))));
     let report = call.b.0.finished().await;
     assert!(report.why == SessionEnd::HungUp && report.why.needs_bye());
     call.a.0.control().end(LegEnd::Caller);
