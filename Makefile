@@ -28,6 +28,7 @@ test: models ## set up, build, run every test
 demo: setup ## four real calls on this machine: enrolment, payment, two refusals
 	@. scripts/lib.sh; step "Building (about 15 minutes the first time, on two cores)"; \
 	  $(CARGO) build --locked --bin voicepay; done_step
+	@. scripts/lib.sh; step "Speech models"; $(VOICEPAY) models fetch; done_step
 	@$(VOICEPAY) demo $(ARGS)
 
 bench: models ## the figures of the README, on this machine

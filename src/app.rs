@@ -28,8 +28,8 @@ use crate::store::{self, SqliteStore, Store, StoreError, UnlockError};
 use crate::vault::Vault;
 use crate::voiceprint::{EmbedError, Embedder};
 
-/// Calls that were answered and wait for a task: more are refused by the signalling.
-const LEG_QUEUE_CALLS: usize = 16;
+/// After the calls were cut off: for their records and their BYEs, in milliseconds.
+const GOODBYE_WAIT_MS: u64 = 3_000;
 
 /// The wait for a payment's outcome goes on a little longer than the dialogue's own, so that the dialogue decides.
 const PAYMENT_WAIT_MARGIN_MS: u64 = 2_000;
@@ -171,8 +171,8 @@ pub struct App {
     services: Arc<Services>,
     office: Office,
     listener: Listener,
-    /// Stops taking calls.
-    closing: CancellationToken,
+    /// Cuts off the calls that are up.
+    cut: CancellationToken,
     /// Stops the payment worker; after the calls are over.
     worker_stop: CancellationToken,
     worker: tokio::task::JoinHandle<()>,
@@ -191,10 +191,10 @@ impl App {
     ) -> Result<Self, StartError> {
         let office = Office::open(config, Arc::clone(&clock), Arc::clone(&entropy)).await?;
         let services = Arc::new(services(config, &office, voices, clock, entropy, false));
-        let (closing, worker_stop) = (CancellationToken::new(), CancellationToken::new());
-        let (leg_tx, leg_rx) = mpsc::channel(LEG_QUEUE_CALLS);
+        let (cut, worker_stop) = (CancellationToken::new(), CancellationToken::new());
+        let (leg_tx, leg_rx) = mpsc::channel(config.sip.max_calls);
         // The port comes last: a call that is answered finds everything ready.
-        let listener = sip::listen(config.sip.clone(), config.media.clone(), leg_tx, closing.clone()).await?;
+        let listener = sip::listen(config.sip.clone(), config.media.clone(), leg_tx, cut.clone()).await?;
         let worker = tokio::spawn({
             let (processor, stop) = (office.processor.clone(), worker_stop.clone());
             async move { processor.run(stop).await }
@@ -202,7 +202,7 @@ impl App {
         let records = broadcast::channel(WATCH_QUEUE_EVENTS).0;
         let calls = tokio::spawn(take_calls(Arc::clone(&services), leg_rx, records.clone()));
         let drain = Duration::from_secs(config.service.drain_s);
-        Ok(Self { services, office, listener, closing, worker_stop, worker, calls, records, drain })
+        Ok(Self { services, office, listener, cut, worker_stop, worker, calls, records, drain })
     }
 
     /// Where SIP is heard.
@@ -227,9 +227,17 @@ impl App {
 
     /// No new calls; waits for those that are up, at most `service.drain_s`; then stops the payment worker, which finishes what it sends.
     pub async fn stop(self) {
-        self.closing.cancel();
+        self.listener.close();
         if tokio::time::timeout(self.drain, self.services.registry.drained()).await.is_err() {
             tracing::warn!(calls = self.services.registry.live(), "calls were still up after service.drain_s and are dropped");
+        }
+        self.cut.cancel();
+        let goodbyes = async {
+            self.listener.ended().await;
+            self.services.registry.drained().await;
+        };
+        if tokio::time::timeout(Duration::from_millis(GOODBYE_WAIT_MS), goodbyes).await.is_err() {
+            tracing::warn!("some calls could not be ended in order");
         }
         self.calls.abort();
         self.worker_stop.cancel();
@@ -247,14 +255,15 @@ async fn take_calls(services: Arc<Services>, mut legs: mpsc::Receiver<Leg>, reco
             leg = legs.recv() => match leg {
                 Some(leg) => {
                     let live = LiveCall { since: services.clock.now(), peer: leg.info.peer.clone() };
-                    let Some(place) = services.registry.enter(CallId::fresh(services.entropy.as_ref()), live) else {
+                    let id = CallId::fresh(services.entropy.as_ref());
+                    let Some(place) = services.registry.enter(id.clone(), live) else {
                         tracing::warn!(peer = %leg.info.peer, "no place for another call");
                         continue; // dropping the leg hangs up
                     };
                     let (services, records) = (Arc::clone(&services), records.clone());
                     calls.spawn(async move {
                         let _place = place;
-                        let record = run_call(leg, services).await;
+                        let record = run_call(id, leg, services).await;
                         let _nobody_listens = records.send(record);
                     });
                 }

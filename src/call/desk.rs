@@ -55,6 +55,15 @@ impl std::fmt::Debug for Desk {
     }
 }
 
+/// A factor that failed, for whom and from where.
+pub(super) struct Failed<'a> {
+    pub(super) customer: &'a CustomerId,
+    pub(super) caller: Option<&'a E164>,
+    pub(super) attested: bool,
+    pub(super) factor: Factor,
+    pub(super) trunk: &'a str,
+}
+
 /// Why the desk could not help.
 #[derive(Debug, thiserror::Error)]
 pub enum DeskError {
@@ -102,10 +111,9 @@ impl Desk {
             Some(row) if row.model == self.voice_model => VoiceOnFile::Enrolled,
             Some(_) => VoiceOnFile::OtherModel,
         };
-        let counts = self.store.failure_counts(Some(&id), caller, "", now.minus(FAILURE_WINDOW)).await?;
-        // Failures under numbers that nobody vouches for count against the number, not the customer: else anyone could lock anyone out.
-        let tries = if attested { counts.customer_attested } else { counts.customer_attested.saturating_add(counts.calling) };
-        let rows = self.store.payable_requests(&id, now).await?;
+        let tries = self.tries(&id, &customer.numbers, caller, attested, now).await?;
+        let mut rows = self.store.payable_requests(&id, now).await?;
+        rows.truncate(1); // the first is the one that is offered
         let mut clips = Vec::new();
         for row in &rows {
             if let Some(clip) = self.payee_clip(&row.request.payee).await? {
@@ -201,32 +209,79 @@ impl Desk {
         }
     }
 
-    /// Counts a failed factor, durably.
-    #[allow(clippy::too_many_arguments)] // each is a column of the row
-    pub(super) async fn record_failure(
+    /// Failed factors of the last 24 h that count against a call. Those under attested numbers count against the customer.
+    /// Those that nobody vouches for count against the number they came from; and those from numbers that are not the customer's,
+    /// or withheld, together against every such number, else a fresh number a call would give endless tries. The customer's own
+    /// numbers stay open through that: nobody can lock a customer out.
+    async fn tries(
         &self,
-        call: &CallId,
+        customer: &CustomerId,
+        numbers: &[E164],
+        caller: Option<&E164>,
+        attested: bool,
+        now: Timestamp,
+    ) -> Result<u32, DeskError> {
+        let counts = self.store.failure_counts(Some(customer), caller, "", now.minus(FAILURE_WINDOW)).await?;
+        let stranger = caller.is_none_or(|n| !numbers.contains(n));
+        let unattested = match (attested, stranger) {
+            (true, _) => 0,
+            (false, true) => counts.strangers.max(counts.calling),
+            (false, false) => counts.calling,
+        };
+        Ok(counts.customer_attested.saturating_add(unattested))
+    }
+
+    /// Whether the limit has been reached, by whichever call.
+    pub(super) async fn line_closed(
+        &self,
         customer: &CustomerId,
         caller: Option<&E164>,
         attested: bool,
-        factor: Factor,
-        trunk: &str,
+        limit: u32,
+        now: Timestamp,
+    ) -> Result<bool, DeskError> {
+        let numbers = self.store.customer(customer).await?.map(|c| c.numbers).unwrap_or_default();
+        Ok(self.tries(customer, &numbers, caller, attested, now).await? >= limit)
+    }
+
+    /// Counts a failed factor, durably, with an audit row and news of it. The customer is told when `limit` failures from anywhere
+    /// are reached.
+    pub(super) async fn record_failure(
+        &self,
+        call: &CallId,
+        failed: Failed<'_>,
+        limit: u32,
         now: Timestamp,
     ) -> Result<(), DeskError> {
         let failure = FactorFailure {
-            factor: match factor {
+            factor: match failed.factor {
                 Factor::Voice => store::Factor::Voice,
                 Factor::Number => store::Factor::Number,
             },
-            customer: Some(customer.clone()),
-            calling: caller.cloned(),
-            trunk: trunk.to_owned(),
-            attested,
+            customer: Some(failed.customer.clone()),
+            calling: failed.caller.cloned(),
+            trunk: failed.trunk.to_owned(),
+            attested: failed.attested,
             call: call.clone(),
             at: now,
         };
-        self.store.record_failure(&failure, now.minus(FAILURE_WINDOW)).await?;
+        let counts = self.store.record_failure(&failure, now.minus(FAILURE_WINDOW)).await?;
+        let mut audit = self.audit(now, "factor.failed", failed.customer.as_str(), call);
+        audit.detail = serde_json::json!({ "call": call, "factor": failure.factor.as_str(), "attested": failed.attested });
+        self.store.announce(&self.news(now, "factor.failed", failed.customer, call), &audit).await?;
+        if counts.customer_any == limit {
+            self.notify(call, failed.customer, Notice::TooManyFailures, now).await?;
+        }
         Ok(())
+    }
+
+    fn news(&self, at: Timestamp, topic: &str, customer: &CustomerId, call: &CallId) -> OutboxRecord {
+        OutboxRecord {
+            id: OutboxId::fresh(self.entropy.as_ref()),
+            at,
+            topic: topic.to_owned(),
+            payload: serde_json::json!({ "customer": customer, "call": call }),
+        }
     }
 
     /// Notes that both factors and the yes held.
@@ -247,12 +302,7 @@ impl Desk {
             Notice::VoiceEnrolled => "customer.voice_enrolled",
             Notice::OutcomePending => "customer.outcome_pending",
         };
-        let news = OutboxRecord {
-            id: OutboxId::fresh(self.entropy.as_ref()),
-            at: now,
-            topic: topic.to_owned(),
-            payload: serde_json::json!({ "customer": customer, "call": call }),
-        };
+        let news = self.news(now, topic, customer, call);
         Ok(self.store.announce(&news, &self.audit(now, topic, customer.as_str(), call)).await?)
     }
 
@@ -266,7 +316,12 @@ impl Desk {
             call: call.clone(),
             evidence: self.evidence(charge.approval),
         };
-        self.processor.submit(order).await.map_err(|error| match error {
+        // An error at the commit may come after it: submitting again finds what was written, and submits only what was not.
+        let submitted = match self.processor.submit(order.clone()).await {
+            Err(SubmitError::Store(_)) => self.processor.submit(order).await,
+            done => done,
+        };
+        submitted.map_err(|error| match error {
             SubmitError::Refused(why) => {
                 tracing::warn!(%call, %why, "a charge was refused before it was sent");
                 PaymentOutcome::Refused

@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use super::desk::Failed;
 use super::hearing::{self, Heard, Hearing};
 use super::inference::Overload;
 use super::services::Services;
@@ -33,8 +34,7 @@ const COMMAND_WAIT_MS: u64 = 1_000;
 const CASCADE_LIMIT_INPUTS: usize = 64;
 
 /// Takes one call from its leg to its verdict, and leaves its record in the store.
-pub async fn run_call(leg: Leg, services: Arc<Services>) -> CallRecord {
-    let id = CallId::fresh(services.entropy.as_ref());
+pub async fn run_call(id: CallId, leg: Leg, services: Arc<Services>) -> CallRecord {
     let mut call = Call::new(id, leg, services);
     call.live().await;
     call.close().await
@@ -46,6 +46,10 @@ pub(super) struct Call {
     pub(super) services: Arc<Services>,
     pub(super) timeline: Timeline,
     pub(super) jobs: JoinSet<Done>,
+    /// A free reading at a pause is under way; one at a time, so that nobody's pauses keep others from being heard.
+    pub(super) probing: bool,
+    /// Who the last look-up was for: the calling number and whether somebody vouches for it.
+    pub(super) looked_up: (Option<E164>, bool),
     /// The last utterance: what the dialogue's next question is about.
     pub(super) utterance: Option<Arc<Utterance>>,
     /// The voice that was last scored: the "yes" is compared with it.
@@ -59,6 +63,8 @@ pub(super) struct Call {
     config: DialogueConfig,
     deadlines: HashMap<DeadlineKind, Timestamp>,
     hearing: Option<Hearing>,
+    /// Turns of listening so far: names the one that a reading belongs to.
+    turns: u64,
     /// Between turns: they know the line's noise.
     ears: Option<Endpointer>,
     payee_clips: HashMap<PayeeId, Arc<Sound>>,
@@ -77,6 +83,8 @@ impl Call {
         Self {
             timeline: Timeline::start(id.clone(), services.watchers.clone()),
             jobs: JoinSet::new(),
+            probing: false,
+            looked_up: (None, false),
             utterance: None,
             voice: None,
             enrolment: Enrolment::new(services.voice.clone()),
@@ -88,6 +96,7 @@ impl Call {
             config: services.dialogue_config(),
             deadlines: HashMap::new(),
             hearing: None,
+            turns: 0,
             ears: None,
             payee_clips: HashMap::new(),
             started: Instant::now(),
@@ -215,7 +224,7 @@ impl Call {
     async fn on_heard(&mut self, heard: Heard) {
         match heard {
             Heard::Started => self.step(Input::SpeechStarted).await,
-            Heard::Probe { pause, so_far, lengths } => self.probe(pause, so_far, lengths),
+            Heard::Probe { pause, so_far, lengths } => self.probe((self.turns, pause), so_far, lengths),
             Heard::Over(utterance) => self.turn_over(utterance).await,
             Heard::Nothing => {
                 self.stop_hearing();
@@ -261,8 +270,10 @@ impl Call {
             }
             Kept::Payees(clips) => self.payee_clips.extend(clips),
             Kept::Invite(code) => self.invite = Some(code),
-            Kept::CompleteNumber { pause } => {
-                if let Some(utterance) = self.hearing.as_mut().and_then(|h| h.end_early(pause)) {
+            Kept::Probed { moment: (turn, pause), complete } => {
+                self.probing = false;
+                let now = self.hearing.as_mut().filter(|_| complete && turn == self.turns);
+                if let Some(utterance) = now.and_then(|h| h.end_early(pause)) {
                     self.timeline.add(Who::Check, "heard a whole card number: not waiting longer");
                     self.turn_over(utterance).await;
                 }
@@ -309,6 +320,7 @@ impl Call {
             Effect::StopPlaying => return self.command(LegCommand::StopPlaying).await,
             Effect::Listen { listen_for, barge_in } => {
                 self.stop_hearing();
+                self.turns += 1;
                 self.hearing =
                     Some(Hearing::begin(listen_for, barge_in, &self.services.speech, self.leg.info.rate, self.ears.take()));
             }
@@ -320,7 +332,10 @@ impl Call {
                 self.deadlines.remove(&kind);
             }
             Effect::HangUp(verdict) => self.verdict = Some(verdict),
-            Effect::LookUp { caller, attested, customer_number } => self.look_up(caller, attested, customer_number),
+            Effect::LookUp { caller, attested, customer_number } => {
+                self.looked_up = (caller.clone(), attested);
+                self.look_up(caller, attested, customer_number);
+            }
             Effect::ScoreVoice { customer } => self.score_voice(customer),
             Effect::ReadNumber { accepted, customer, cards } => {
                 self.scored_number = true;
@@ -334,18 +349,12 @@ impl Call {
             Effect::RedeemInvite { customer, code } => self.redeem_invite(customer, &code),
             Effect::EnrolAdd { customer: _, digits: _ } => self.enrol_add(),
             Effect::EnrolFinish { customer, consent } => self.enrol_finish(customer, consent),
-            // These change what the next call sees: they are durable before anything else is done.
+            // This changes what the next call sees: it is durable before anything else is done.
             Effect::RecordFailure { customer, caller, attested, factor } => {
                 self.timeline.add(Who::Check, "a factor failed; counted");
-                let kept = self.services.desk.record_failure(
-                    &self.id,
-                    &customer,
-                    caller.as_ref(),
-                    attested,
-                    factor,
-                    &self.peer,
-                    self.now(),
-                );
+                let failed = Failed { customer: &customer, caller: caller.as_ref(), attested, factor, trunk: &self.peer };
+                let limit = self.config.failures_24h_limit_tries;
+                let kept = self.services.desk.record_failure(&self.id, failed, limit, self.now());
                 if let Err(error) = self.services.off_clock(kept).await {
                     tracing::error!(call = %self.id, %error, "a failed factor could not be counted: the call ends");
                     return Some(Input::ServiceTrouble);
@@ -355,8 +364,8 @@ impl Call {
                 if let Err(error) =
                     self.services.off_clock(self.services.desk.record_success(&self.id, &customer, self.now())).await
                 {
+                    // The hand-over behind it writes an audit row of its own with the same evidence.
                     tracing::error!(call = %self.id, %error, "a success could not be noted");
-                    return Some(Input::ServiceTrouble);
                 }
             }
             Effect::Notify { customer, notice } => {
@@ -371,7 +380,10 @@ impl Call {
                 self.timeline.add(Who::Check, format!("hands over {} on {}", charge.amount, charge.card));
                 match self.services.off_clock(self.services.desk.submit(&self.id, *charge, self.now())).await {
                     Ok(intent) => self.await_payment(intent),
-                    Err(outcome) => return Some(Input::Payment(outcome)),
+                    Err(outcome) => {
+                        self.timeline.add(Who::Check, format!("not handed over: {outcome:?}"));
+                        return Some(Input::Payment(outcome));
+                    }
                 }
             }
         }

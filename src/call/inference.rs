@@ -67,6 +67,14 @@ impl Inference {
         Place::take(&self.inside, self.capacity).map(Reserved)
     }
 
+    /// Runs `work` only if a thread is idle, else answers `QueueFull`: for work that is nice to have and must keep nobody waiting.
+    pub async fn run_if_idle<R: Send + 'static>(&self, work: impl FnOnce() -> R + Send + 'static) -> Result<R, Overload> {
+        if self.threads.available_permits() == 0 {
+            return Err(Overload::QueueFull);
+        }
+        self.run(work).await
+    }
+
     /// Runs `work` on a thread of its own. Work that has begun is not interrupted when its caller gives up: it keeps its
     /// place in the count until it ends, so that giving up can't overload the machine.
     pub async fn run<R: Send + 'static>(&self, work: impl FnOnce() -> R + Send + 'static) -> Result<R, Overload> {

@@ -8,7 +8,7 @@ use zeroize::Zeroizing;
 use super::driver::Call;
 use super::figures;
 use super::timeline::Who;
-use crate::decision::VoiceAccepted;
+use crate::decision::{VoiceAccepted, VoiceScore};
 use crate::dialogue::{
     AnswerHeard, Consent, EnrolOutcome, IdentityOutcome, Input, InviteOutcome, NumberHeard, PaymentOutcome, ScoreTrouble,
     StoreOutcome,
@@ -59,9 +59,10 @@ pub(super) enum Kept {
     Payees(Vec<(PayeeId, Arc<Sound>)>),
     /// A code that is right, to be spent when the template is stored.
     Invite(Zeroizing<String>),
-    /// What has been said up to this pause is a whole number.
-    CompleteNumber {
-        pause: u64,
+    /// A reading at a pause: was what had been said up to this turn's pause a whole number?
+    Probed {
+        moment: (u64, u64),
+        complete: bool,
     },
 }
 
@@ -92,26 +93,46 @@ impl Call {
         });
     }
 
-    /// Reads freely what has been said so far. The digits stay in memory and only say whether a whole number is there.
-    pub(super) fn probe(&mut self, pause: u64, so_far: Arc<Utterance>, lengths: Vec<usize>) {
+    /// Reads freely what has been said so far, if a thread is idle. The digits stay in memory and only say whether a whole
+    /// number is there. `moment`: turn and pause.
+    pub(super) fn probe(&mut self, moment: (u64, u64), so_far: Arc<Utterance>, lengths: Vec<usize>) {
+        if std::mem::replace(&mut self.probing, true) {
+            return;
+        }
         let services = Arc::clone(&self.services);
         self.jobs.spawn(async move {
             let numbers = Arc::clone(&services.numbers);
-            let complete = services
-                .inference
-                .run(move || numbers.read_free(&so_far, &lengths).is_ok_and(|reading| reading.is_complete(&lengths)))
-                .await;
-            // Overload or a failed reading only means that the long pause is waited out.
-            let kept = if complete == Ok(true) { Kept::CompleteNumber { pause } } else { Kept::Nothing };
-            Done { lines: Vec::new(), kept, input: None }
+            let read = move || numbers.read_free(&so_far, &lengths).is_ok_and(|reading| reading.is_complete(&lengths));
+            // No idle thread, or a failed reading: then the long pause is waited out.
+            let complete = services.inference.run_if_idle(read).await == Ok(true);
+            Done { lines: Vec::new(), kept: Kept::Probed { moment, complete }, input: None }
         });
     }
 
     pub(super) fn score_voice(&mut self, customer: CustomerId) {
         let (services, utterance) = (Arc::clone(&self.services), self.utterance.clone());
+        let ((caller, attested), now) = (self.looked_up.clone(), self.now());
+        let limit = services.dialogue.failures_24h_limit_tries;
         self.jobs.spawn(async move {
             let trouble = |t| Done::tell(Input::VoiceScored(Err(t)));
             let Some(utterance) = utterance else { return trouble(ScoreTrouble::Failed) };
+            // Calls that run side by side share the limit: once it is reached, no further try is worth anything in any of them.
+            match services.off_clock(services.desk.line_closed(&customer, caller.as_ref(), attested, limit, now)).await {
+                Ok(false) => {}
+                Ok(true) => {
+                    let score = VoiceScore {
+                        cosine: -1.0,
+                        net_speech_ms: utterance.net_speech_ms,
+                        model: services.desk.voice_model.clone(),
+                    };
+                    return Done::tell(Input::VoiceScored(Ok(score)))
+                        .line("too many failures of late: not compared", Figures::new());
+                }
+                Err(error) => {
+                    tracing::error!(%error, "failures could not be counted");
+                    return trouble(ScoreTrouble::Failed);
+                }
+            }
             let template = match services.off_clock(services.desk.template(&customer)).await {
                 Ok(Some(template)) => template,
                 Ok(None) => return trouble(ScoreTrouble::Failed),

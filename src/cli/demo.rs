@@ -23,7 +23,7 @@ use crate::telemetry::{self, LogFormat};
 /// Show it all on this machine: four real calls.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  voicepay demo                  about four minutes, as long as the calls last\n  voicepay demo --json           one line a call\n  voicepay demo --keep           leave the service up afterwards and dial it yourself\n\nThe callers are synthetic voices from audio-fixtures/. Nobody is charged: the acquirer is a sandbox in this process."
+    after_help = "Examples:\n  voicepay demo                  about five minutes, as long as the calls last\n  voicepay demo --json           one line a call\n  voicepay demo --keep           leave the service up afterwards and dial it yourself\n\nThe callers are synthetic voices from audio-fixtures/. Nobody is charged: the acquirer is a sandbox in this process."
 )]
 pub struct DemoArgs {
     /// Leave the service up afterwards, with another request to pay, and say how to dial it.
@@ -104,7 +104,10 @@ pub fn run(args: DemoArgs, ctx: &Context) -> CliResult {
     config.vault.master_key_file = place.path().join("master.key");
     config.gateway.sandbox_journal = place.path().join("sandbox-journal.jsonl");
     config.sip.listen = ([127, 0, 0, 1], args.port).into();
+    config.sip.public_address = None;
+    config.sip.trusted_peers.clear();
     config.media.bind_address = [127, 0, 0, 1].into();
+    config.media.advertised_address = None;
     let show = show::Show::new(ctx);
     show.progress("Loading the speech models");
     let voices = Voices::load(&config).map_err(start_error)?;

@@ -21,6 +21,11 @@ pub(super) fn check(c: &Config) -> Result<(), ConfigError> {
         "must hold at least one string of 4 to 16 digits",
     )?;
     rule(
+        usize::try_from(c.voice.enrol_min_utterances).is_ok_and(|n| (1..=strings.len()).contains(&n)),
+        "voice.enrol_min_utterances",
+        "must be at least 1 and no more than there are strings in voice.enrol_digits",
+    )?;
+    rule(
         c.voice.reject_cosine <= c.voice.accept_cosine,
         "voice.reject_cosine",
         "must not be above voice.accept_cosine: nobody would be accepted",

@@ -102,6 +102,8 @@ impl Inner {
             };
             if let Err(error) = result {
                 tracing::error!(%intent, %error, "a charge could not be carried on; the sweep will take it up");
+                // A fault that comes at once, such as a full disk, must not turn the worker into a busy loop.
+                tokio::time::sleep(Duration::from_millis(inner.cfg.poll_ms.max(1))).await;
             }
             drop(busy);
         });

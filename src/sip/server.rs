@@ -31,6 +31,22 @@ const SHUTDOWN_GRACE_MS: u64 = 2_000;
 pub struct Listener {
     /// Where it hears, with the real port when the configured one was 0.
     pub local_addr: SocketAddr,
+    closing: CancellationToken,
+    served: tokio::task::JoinHandle<()>,
+}
+
+impl Listener {
+    /// From now on callers get 503; calls that are up go on.
+    pub fn close(&self) {
+        self.closing.cancel();
+    }
+
+    /// Waits, after `shutdown` was cancelled, until every BYE was answered or given up.
+    pub async fn ended(self) {
+        if let Err(error) = self.served.await {
+            tracing::error!(%error, "the signalling task failed");
+        }
+    }
 }
 
 /// Takes calls until `shutdown`, which also ends the calls that are up. Each accepted call arrives in `legs`; while that
@@ -46,17 +62,19 @@ pub async fn listen(
     // The stack outlives `shutdown` by the goodbyes.
     let stack = Rsip::start(gate, options, CancellationToken::new()).await.map_err(|e| SipError::Stack(e.0))?;
     let local_addr = stack.local_addr();
+    let closing = CancellationToken::new();
     let server = Arc::new(Server {
         places: Arc::new(Semaphore::new(config.max_calls.min(Semaphore::MAX_PERMITS))),
         config,
         media,
         legs,
         shutdown,
+        closing: closing.clone(),
         local_addr,
         entropy: Box::new(SystemEntropy),
     });
-    tokio::spawn(serve(stack, server));
-    Ok(Listener { local_addr })
+    let served = tokio::spawn(serve(stack, server));
+    Ok(Listener { local_addr, closing, served })
 }
 
 struct Server {
@@ -64,6 +82,7 @@ struct Server {
     media: MediaConfig,
     legs: mpsc::Sender<Leg>,
     shutdown: CancellationToken,
+    closing: CancellationToken,
     local_addr: SocketAddr,
     places: Arc<Semaphore>,
     entropy: Box<dyn Entropy>,
@@ -119,6 +138,9 @@ struct Prepared {
 impl Server {
     async fn prepare(&self, invite: &Invite) -> Result<Prepared, Refusal> {
         let busy = || Refusal::new(503).with("Retry-After", self.config.busy_retry_after_s.to_string());
+        if self.closing.is_cancelled() {
+            return Err(busy());
+        }
         let place = self.places.clone().try_acquire_owned().map_err(|_| busy())?;
         let door = self.legs.clone().try_reserve_owned().map_err(|_| busy())?;
         let offer = invite.offer.as_deref().map(sdp::parse).transpose().map_err(|e| refusal(&e))?;

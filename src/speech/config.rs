@@ -55,6 +55,7 @@ pub struct NumberConfig {
     /// `tiny.en` or `base`.
     pub model: NumberModel,
     /// Recognitions that may run at once, one thread each; more are refused, the caller hears so.
+    #[serde(skip, default = "no_limit_of_its_own")]
     pub max_at_once: usize,
     /// Where a number is accepted and rejected, by natural-log ratio to the best other digit string of any length. At 0 at most one
     /// of all strings can be accepted for an utterance. Measured on 60 confirmed dev numbers over μ-law, first try: genuine accepted
@@ -63,11 +64,16 @@ pub struct NumberConfig {
     pub thresholds: NumberThresholds,
 }
 
+/// In the service the inference pool bounds it, where work may also wait.
+fn no_limit_of_its_own() -> usize {
+    usize::MAX
+}
+
 impl Default for NumberConfig {
     fn default() -> Self {
         Self {
             model: NumberModel::TinyEn,
-            max_at_once: 4,
+            max_at_once: no_limit_of_its_own(),
             thresholds: NumberThresholds { accept_log_ratio: 0.0, reject_log_ratio: -6.0 },
         }
     }

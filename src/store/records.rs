@@ -264,8 +264,10 @@ pub struct FailureCounts {
     pub customer_attested: u32,
     /// Against the customer, from anywhere: what notifies the customer and asks for more factors.
     pub customer_any: u32,
-    /// From the calling number.
+    /// From the calling number, while nobody vouched for it.
     pub calling: u32,
+    /// Against the customer, from withheld numbers and numbers that are not the customer's, that nobody vouched for.
+    pub strangers: u32,
     /// Over the trunk.
     pub trunk: u32,
 }

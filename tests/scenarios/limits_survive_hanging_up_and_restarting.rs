@@ -41,3 +41,21 @@ async fn but_the_customer_is_not_locked_out_by_calls_that_nobody_vouches_for() {
     let (record, _) = world.call("+15005550123", steps).await;
     assert_eq!((record.verdict, world.charges()), (CallVerdict::Paid, 1), "\n{}", story(&record));
 }
+
+/// Nor does a withheld or ever fresh number give endless tries at one customer.
+#[tokio::test]
+async fn and_strangers_to_the_customer_share_one_count() {
+    let world = World::with_alice_enrolled().await;
+    let key = || voicepay::phone::Step::keys(&format!("{}#", crate::support::CUSTOMER_NUMBER));
+    let voice = "mallory/card";
+    for (from, verdict) in
+        [("", CallVerdict::Refused), ("+15005550101", CallVerdict::Refused), ("+15005550102", CallVerdict::LockedOut)]
+    {
+        let steps = [hear(2_000), key(), hear(4_000), say(voice), hear(1_500), say(voice), hear(1_500), say(voice), hung_up()];
+        let (record, _) = world.call(from, steps).await;
+        assert_eq!(record.verdict, verdict, "from `{from}`\n{}", story(&record));
+    }
+    // Alice's own telephone still pays.
+    let (record, _) = world.call(ALICE, [hear(4_000), say("alice/card"), hear(4_000), say("alice/yes"), hung_up()]).await;
+    assert_eq!((record.verdict, world.charges()), (CallVerdict::Paid, 1), "\n{}", story(&record));
+}

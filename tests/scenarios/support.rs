@@ -14,7 +14,7 @@ use voicepay::clock::{Clock, Entropy, SeededEntropy, SystemClock, SystemEntropy,
 use voicepay::config::Config;
 use voicepay::e164::E164;
 use voicepay::gateway::sandbox::SandboxGateway;
-use voicepay::ids::{AuditId, CardId, CustomerId, InviteId, PayeeId, RequestId};
+use voicepay::ids::{AuditId, CallId, CardId, CustomerId, InviteId, PayeeId, RequestId};
 use voicepay::media::frame::SampleRate;
 use voicepay::media::in_process::{LineOptions, connect};
 use voicepay::media::leg::{CallerClaim, LegInfo, Sound};
@@ -269,7 +269,7 @@ impl World {
         // Only the call itself is on virtual time: tokio would leap over the waits for the database before and after it.
         tokio::time::pause();
         let line = connect(info, rate, line);
-        let call = tokio::spawn(run_call(line.service, Arc::clone(&self.services)));
+        let call = tokio::spawn(run_call(CallId::fresh(self.entropy.as_ref()), line.service, Arc::clone(&self.services)));
         let report = run_script(line.phone, &Script::new(steps), |_| ()).await;
         let record = call.await.unwrap();
         tokio::time::resume();

@@ -108,7 +108,9 @@ async fn count(
         "SELECT
            (SELECT count(*) FROM factor_failures WHERE customer_id = ?1 AND at >= ?4 AND attested = 1) AS customer_attested,
            (SELECT count(*) FROM factor_failures WHERE customer_id = ?1 AND at >= ?4) AS customer_any,
-           (SELECT count(*) FROM factor_failures WHERE calling = ?2 AND at >= ?4) AS calling,
+           (SELECT count(*) FROM factor_failures WHERE calling = ?2 AND at >= ?4 AND attested = 0) AS calling,
+           (SELECT count(*) FROM factor_failures WHERE customer_id = ?1 AND at >= ?4 AND attested = 0 AND (calling IS NULL
+              OR calling NOT IN (SELECT number FROM customer_numbers WHERE customer_id = ?1))) AS strangers,
            (SELECT count(*) FROM factor_failures WHERE trunk = ?3 AND at >= ?4) AS trunk",
     )
     .bind(customer)
@@ -123,6 +125,7 @@ async fn count(
         customer_attested: r.small("customer_attested")?,
         customer_any: r.small("customer_any")?,
         calling: r.small("calling")?,
+        strangers: r.small("strangers")?,
         trunk: r.small("trunk")?,
     })
 }

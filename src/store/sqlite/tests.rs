@@ -178,10 +178,15 @@ async fn failures_are_counted_over_a_restart_and_unattested_ones_apart() {
     desk.store.record_failure(&failure(true, 5), Timestamp(0)).await.unwrap();
     desk.store.record_failure(&failure(true, 50), Timestamp(0)).await.unwrap();
     let counts = desk.store.record_failure(&failure(false, 60), Timestamp(10)).await.unwrap();
-    assert_eq!(counts, FailureCounts { customer_attested: 1, customer_any: 2, calling: 2, trunk: 2 });
+    assert_eq!(counts, FailureCounts { customer_attested: 1, customer_any: 2, calling: 1, strangers: 0, trunk: 2 });
     desk.store.close().await;
     let store = reopened(desk.dir.path()).await;
     assert_eq!(store.failure_counts(Some(&ann), Some(&calling), "carrier", Timestamp(10)).await.unwrap(), counts);
+    // From a withheld number and from somebody else's: strangers to Ann, whatever number they show next.
+    for calling in [None, Some(E164::normalise("+15005550123", "").unwrap())] {
+        store.record_failure(&FactorFailure { calling, ..failure(false, 70) }, Timestamp(0)).await.unwrap();
+    }
+    assert_eq!(store.failure_counts(Some(&ann), None, "", Timestamp(10)).await.unwrap().strangers, 2);
     let nobody = store.failure_counts(None, None, "other", Timestamp(0)).await.unwrap();
     assert_eq!(nobody, FailureCounts::default());
 }
