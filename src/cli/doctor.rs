@@ -73,10 +73,10 @@ pub fn run(_args: DoctorArgs, ctx: &Context) -> CliResult {
     let models_good = models.iter().all(|f| f.state == State::Good);
     findings.extend(models);
     findings.push(pip(models_good));
-    let database = config.store.path.exists();
+    let sealed = config.store.path.exists() && key_was_stored(&config.store);
     findings.extend([
         writable("data directory", &config.service.data_dir),
-        master_key(&config.vault, database),
+        master_key(&config.vault, sealed),
         sip_port(config.sip.listen),
         memory(&read("/proc/meminfo")),
         disk(&models::cache_dir()),
@@ -169,14 +169,23 @@ fn existing_ancestor(dir: &Path) -> PathBuf {
     if found.as_os_str().is_empty() { PathBuf::from(".") } else { found.to_owned() }
 }
 
+/// Whether the database remembers a master key; one that can't be read is told by the service itself.
+fn key_was_stored(store: &crate::store::StoreConfig) -> bool {
+    super::data::block_on(async {
+        let store = crate::store::SqliteStore::open(store).await.map_err(super::data::store_error)?;
+        crate::store::Trail::key_check(&store).await.map_err(super::data::store_error)
+    })
+    .is_ok_and(|check| check.is_some())
+}
+
 /// Asks the vault to open with a check value that fits no key: then it makes no key, and says "wrong key" of a sound one.
-fn master_key(config: &VaultConfig, database: bool) -> Finding {
+fn master_key(config: &VaultConfig, sealed: bool) -> Finding {
     const NEED: &str = "master key";
     let file = config.master_key_file.display();
     let place = if std::env::var_os(MASTER_KEY_ENV).is_some() { MASTER_KEY_ENV.to_owned() } else { file.to_string() };
     match Vault::open(config, Some(&[]), Arc::new(SystemEntropy)) {
         Ok(_) | Err(VaultError::WrongKey) => Finding::good(NEED, format!("readable, from {place}")),
-        Err(VaultError::Missing(_)) if !database => Finding::good(NEED, format!("will be made in {file} on the first run")),
+        Err(VaultError::Missing(_)) if !sealed => Finding::good(NEED, format!("will be made in {file} on the first run")),
         Err(e @ VaultError::Missing(_)) => Finding::amiss(NEED, e.to_string(), "bring the key back from its backup"),
         Err(e @ VaultError::Permissions(_)) => Finding::amiss(NEED, e.to_string(), format!("chmod 600 {file}")),
         Err(e @ (VaultError::Malformed(_) | VaultError::Io { .. } | VaultError::Broken(_))) => {

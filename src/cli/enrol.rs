@@ -23,7 +23,7 @@ const CONSENT_TEXT_VERSION: &str = "written-1";
 /// Arguments of `voicepay enrol`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  voicepay enrol invite --customer cus_0123…\n  voicepay enrol from-wav --customer cus_0123… --consent-by 'J. Clerk, form 118' one.wav two.wav three.wav\n\nGive the code to the customer out of band, never in the call that it is for: a calling number proves nothing."
+    after_help = "Examples:\n  voicepay enrol invite --customer cus_0123…\n  voicepay enrol from-wav --customer cus_0123… --consent-by 'J. Clerk, form 118' one.wav two.wav three.wav\n  voicepay enrol withdraw --customer cus_0123…\n\nGive the code to the customer out of band, never in the call that it is for: a calling number proves nothing."
 )]
 pub struct EnrolArgs {
     #[command(subcommand)]
@@ -40,6 +40,12 @@ enum EnrolCommand {
         /// How long the code is good.
         #[arg(long, value_name = "HOURS", default_value_t = 72, value_parser = clap::value_parser!(u32).range(1..=720))]
         valid_hours: u32,
+    },
+    /// Erase a customer's voice template; cards and payments stay.
+    Withdraw {
+        /// Whose voice.
+        #[arg(long, value_name = "ID")]
+        customer: String,
     },
     /// Enrol from recordings of the customer's voice.
     FromWav {
@@ -60,6 +66,7 @@ pub fn run(args: EnrolArgs, ctx: &Context) -> CliResult {
     block_on(async {
         match args.command {
             EnrolCommand::Invite { customer, valid_hours } => invite(ctx, &parse_id(&customer)?, valid_hours).await,
+            EnrolCommand::Withdraw { customer } => withdraw(ctx, &parse_id(&customer)?).await,
             EnrolCommand::FromWav { customer, consent_by, files } => {
                 from_wav(ctx, &parse_id(&customer)?, &name(&consent_by)?, &files).await
             }
@@ -98,6 +105,14 @@ async fn invite(ctx: &Context, customer: &CustomerId, valid_hours: u32) -> CliRe
         }
     }
     Err(CliError::new(Exit::Unexpected, "no free invitation code was found; try again"))
+}
+
+async fn withdraw(ctx: &Context, customer: &CustomerId) -> CliResult {
+    let data = Data::open(ctx).await?;
+    let audit = data.audit("voice.withdrawn", customer.as_str(), json!({}));
+    data.store.delete_template(customer, &audit).await.map_err(store_error)?;
+    ctx.answer(&json!({ "customer": customer, "withdrawn": true }), &format!("the voice of {customer} is erased"));
+    Ok(())
 }
 
 async fn from_wav(ctx: &Context, customer: &CustomerId, consent_by: &str, files: &[PathBuf]) -> CliResult {

@@ -33,7 +33,7 @@ pub struct DialogueConfig {
     /// Digit strings spoken to enrol; filled from the voice section.
     #[serde(skip, default = "planned_rounds")]
     pub enrol_rounds: u32,
-    /// Tries for each of those.
+    /// Tries for each string of digits spoken to enrol.
     pub enrol_round_limit_tries: u32,
     /// Net speech that an enrolment needs in all, in milliseconds; further strings are asked for until it is there; filled from the voice
     /// section.

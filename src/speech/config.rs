@@ -54,7 +54,7 @@ impl NumberModel {
 pub struct NumberConfig {
     /// `tiny.en` or `base`.
     pub model: NumberModel,
-    /// Recognitions that may run at once, one thread each; more are refused, the caller hears so.
+    /// Recognitions that may run at once, one thread each; more are refused. Not a key: in the service the inference pool bounds them.
     #[serde(skip, default = "no_limit_of_its_own")]
     pub max_at_once: usize,
     /// Where a number is accepted and rejected, by natural-log ratio to the best other digit string of any length. At 0 at most one

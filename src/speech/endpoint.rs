@@ -20,7 +20,7 @@ pub const UTTERANCE_LIMIT_MS: u32 = 29_000;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ListenSpec {
-    /// Give up when nothing was said for this long.
+    /// Give up when nothing was said for this long; in a call dialogue.silence_ms does.
     pub no_speech_ms: u32,
     /// A pause longer than this ends the turn. Counted from where voice activity ended, its hangover included.
     pub max_pause_ms: u32,
