@@ -18,6 +18,9 @@ use voicepay::prompts::Bank;
 
 const CALLER: &str = "+447700900123";
 
+/// One call at a time: SIPp speaks by the clock, and the demo beside it would take a core from the service.
+static ALONE: std::sync::Mutex<()> = std::sync::Mutex::new(());
+
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
@@ -35,7 +38,7 @@ impl Setup {
             .current_dir(self.dir.path())
             .env("VOICEPAY__SERVICE__DATA_DIR", self.dir.path().join("data"))
             .env("VOICEPAY__SIP__LISTEN", "127.0.0.1:0")
-            .env("VOICEPAY_LOG", "voicepay=info,warn");
+            .env("VOICEPAY_LOG", "trace");
         command
     }
 
@@ -99,7 +102,7 @@ fn silence(d: Duration) -> Vec<u8> {
     vec![Codec::Pcmu.silence(); SampleRate::HZ_8000.samples_in(d)]
 }
 
-/// What SIPp plays: it can't hear, so it waits out the prompts by their length, and says its "yes" twice in case the first
+/// What SIPp plays: it can't hear, so it waits out the prompts by their length, and says its "yes" more than once in case the first
 /// came while the read-back was still being spoken.
 fn speech(payee: SpokenPayee) -> Vec<u8> {
     let bank = Bank::load().unwrap();
@@ -118,7 +121,9 @@ fn speech(payee: SpokenPayee) -> Vec<u8> {
         ulaw("card.wav"),
         silence(s(6) + read_back),
         ulaw("yes.wav"),
-        silence(s(4)),
+        silence(s(9)),
+        ulaw("yes.wav"),
+        silence(s(9)),
         ulaw("yes.wav"),
         silence(s(40)),
     ]
@@ -132,6 +137,7 @@ fn digits(pan: &str) -> [String; 2] {
 
 #[test]
 fn a_phone_that_we_did_not_write_pays_by_voice_and_nothing_leaks() {
+    let _alone = ALONE.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     let setup = Setup { dir: tempfile::tempdir().unwrap() };
     let manifest: toml::Table =
         toml::from_str(&std::fs::read_to_string(root().join("audio-fixtures/manifest.toml")).unwrap()).unwrap();
@@ -184,6 +190,7 @@ fn a_phone_that_we_did_not_write_pays_by_voice_and_nothing_leaks() {
 /// The demo is what a newcomer runs first: its four calls, over real UDP and RTP between our own ends.
 #[test]
 fn the_demo_lives_through_its_four_calls() {
+    let _alone = ALONE.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     let out = Command::new(env!("CARGO_BIN_EXE_voicepay"))
         .args(["--json", "demo", "--fixtures"])
         .arg(root().join("audio-fixtures"))

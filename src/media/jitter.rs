@@ -109,6 +109,12 @@ impl JitterBuffer {
     }
 
     /// Takes a packet that arrived at `now` (any monotone clock).
+    /// The next packet begins a stream anew, as another SSRC would.
+    pub fn forget(&mut self) {
+        self.ssrc = None;
+    }
+
+    /// Takes a packet.
     pub fn put(&mut self, now: Duration, numbers: PacketNumbers, samples: Vec<i16>) -> Put {
         let PacketNumbers { ssrc, sequence, timestamp } = numbers;
         let length = signed(samples.len());

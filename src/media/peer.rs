@@ -10,19 +10,28 @@ pub const PEER_RELEARN_MS: u64 = 2_000;
 #[derive(Debug)]
 pub struct Peer {
     negotiated: SocketAddr,
+    /// Where the signalling came from: phones behind a NAT or with several addresses send their audio from there.
+    signalled: Option<IpAddr>,
     heard: Option<(SocketAddr, Duration)>,
 }
 
 impl Peer {
     /// From its SDP.
     pub fn new(negotiated: SocketAddr) -> Self {
-        Self { negotiated: canonical(negotiated), heard: None }
+        Self { negotiated: canonical(negotiated), signalled: None, heard: None }
+    }
+
+    /// Also hears this address, from which the call itself came.
+    #[must_use]
+    pub fn signalled_from(mut self, ip: Option<IpAddr>) -> Self {
+        self.signalled = ip.map(|ip| ip.to_canonical());
+        self
     }
 
     /// Another SDP (re-INVITE): what was learned is forgotten.
     pub fn renegotiate(&mut self, negotiated: SocketAddr) {
         if canonical(negotiated) != self.negotiated {
-            *self = Self::new(negotiated);
+            *self = Self::new(negotiated).signalled_from(self.signalled);
         }
     }
 
@@ -30,7 +39,7 @@ impl Peer {
     /// nothing has been heard yet (RFC 4961: symmetric RTP behind NAT), or that port it was, or silence has fallen.
     pub fn may_be(&self, from: SocketAddr, now: Duration) -> bool {
         let from = canonical(from);
-        if from.ip() != self.negotiated.ip() {
+        if from.ip() != self.negotiated.ip() && Some(from.ip()) != self.signalled {
             return false;
         }
         from == self.negotiated
@@ -66,6 +75,17 @@ mod tests {
     }
 
     const NOW: Duration = Duration::from_secs(10);
+
+    #[test]
+    fn audio_may_also_come_from_where_the_call_came_from() {
+        let mut peer = Peer::new(at("192.168.1.5:4000")).signalled_from(Some("203.0.113.7".parse().unwrap()));
+        assert!(peer.may_be(at("203.0.113.7:61000"), NOW));
+        assert!(!peer.may_be(at("203.0.113.8:61000"), NOW));
+        peer.heard_from(at("203.0.113.7:61000"), NOW);
+        assert_eq!(peer.destination(), Some(at("203.0.113.7:61000")));
+        peer.renegotiate(at("192.168.1.6:4000"));
+        assert!(peer.may_be(at("203.0.113.7:61000"), NOW));
+    }
 
     #[test]
     fn only_the_negotiated_ip_is_heard_and_its_first_port_is_kept() {

@@ -89,7 +89,10 @@ impl Receiver {
         let arrival =
             if self.ssrc == Some(ssrc) { self.tracker.take(now, ssrc, sequence, timestamp, is_audio) } else { Arrival::Fresh };
         match arrival {
-            Arrival::Fresh | Arrival::NewStream => {}
+            Arrival::Fresh => {}
+            // The sender began its numbers anew under the same SSRC: what is waiting belongs to the old ones.
+            Arrival::NewStream if is_audio => self.jitter.forget(),
+            Arrival::NewStream => {}
             Arrival::Duplicate => {
                 self.stats.packets_duplicate += 1;
                 return Taken::Valid(None);

@@ -52,6 +52,8 @@ pub struct SessionSetup {
     /// The peer's address from its SDP. Packets from another IP are ignored; another port of the same IP is learned from
     /// the first valid packet (symmetric RTP, RFC 4961). Port 0 or an unspecified address: nothing is sent (hold).
     pub remote: SocketAddr,
+    /// Where its signalling came from, if audio may come from there too.
+    pub signalled: Option<IpAddr>,
     /// The codec and its payload types.
     pub media: NegotiatedMedia,
     /// The far end of the call's leg.
@@ -175,12 +177,12 @@ pub async fn bind_port(config: &MediaConfig, entropy: &dyn Entropy) -> Result<Ud
 /// Starts the session's task. From the start the call hears a frame for every 20 ms that pass (silence before the first
 /// packet and in pauses of the peer, made-up sound in gaps), so that counting frames is measuring time. `entropy` gives SSRC, first sequence number and first timestamp.
 pub fn start(config: &MediaConfig, setup: SessionSetup, entropy: &dyn Entropy) -> RtpSession {
-    let SessionSetup { socket, remote, media, far, stop } = setup;
+    let SessionSetup { socket, remote, signalled, media, far, stop } = setup;
     let (orders, told) = watch::channel(Orders { end: None, remote });
     let control = SessionControl { orders: Arc::new(orders) };
     let session = Session {
         socket,
-        peer: Peer::new(remote),
+        peer: Peer::new(remote).signalled_from(signalled),
         receiver: Receiver::new(config, media),
         sender: Sender::new(media, entropy),
         outbox: Outbox::new(far.events),

@@ -207,6 +207,7 @@ impl Dialled {
         let setup = SessionSetup {
             socket: self.socket,
             remote: agreement.destination(),
+            signalled: None,
             media: agreement.media(),
             far,
             stop: CancellationToken::new(),

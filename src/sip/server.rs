@@ -243,8 +243,14 @@ impl Server {
             codec: "PCMU",
         };
         let (leg, far) = leg::pair(info);
-        let setup =
-            SessionSetup { socket, remote: agreement.destination(), media: agreement.media(), far, stop: self.shutdown.clone() };
+        let setup = SessionSetup {
+            socket,
+            remote: agreement.destination(),
+            signalled: Some(invite.peer.ip()),
+            media: agreement.media(),
+            far,
+            stop: self.shutdown.clone(),
+        };
         let session = rtp_session::start(&self.media, setup, self.entropy.as_ref());
         door.send(leg);
         session

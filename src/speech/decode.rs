@@ -45,6 +45,7 @@ pub struct Walk<M: NextDigit> {
     trie: Vec<Node>,
     /// Model steps taken so far.
     steps: usize,
+    left_open: f32,
 }
 
 impl<M: NextDigit> std::fmt::Debug for Walk<M> {
@@ -94,7 +95,13 @@ impl Ord for Open {
 impl<M: NextDigit> Walk<M> {
     /// Starts with nothing asked.
     pub fn new(model: M) -> Self {
-        Self { model, trie: vec![LEAF], steps: 0 }
+        Self { model, trie: vec![LEAF], steps: 0, left_open: f32::NEG_INFINITY }
+    }
+
+    /// What the last [`Walk::best_except`] did not get to see: no string that it missed is likelier than this. Minus infinity if it
+    /// saw all that could matter.
+    pub fn left_open(&self) -> f32 {
+        self.left_open
     }
 
     /// Model steps taken so far: what the walk has cost.
@@ -148,9 +155,10 @@ impl<M: NextDigit> Walk<M> {
     }
 
     /// The likeliest string that is not in `except`, looked for with at most `steps` more model steps. When they run out, the best
-    /// whole string so far; `None` only if no string was finished at all.
+    /// whole string so far; `None` only if no string was finished at all. [`Walk::left_open`] then says what may have been missed.
     pub fn best_except(&mut self, except: &[&[u8]], steps: usize) -> Result<Option<Found>, M::Error> {
         let last_step = self.steps.saturating_add(steps);
+        self.left_open = f32::NEG_INFINITY;
         let mut best: Option<Found> = None;
         let mut open = BinaryHeap::from([Open { log_prob: 0.0, prefix: Zeroizing::new(Vec::new()) }]);
         while let Some(Open { mut log_prob, mut prefix }) = open.pop() {
@@ -160,6 +168,9 @@ impl<M: NextDigit> Walk<M> {
                 // Without a whole string it goes on until one is done, but no longer than a string can be.
                 let spent = self.steps >= last_step && (best.is_some() || self.steps >= last_step + STRING_MAX_DIGITS);
                 if log_prob <= bound || spent || prefix.len() > STRING_MAX_DIGITS {
+                    if spent && log_prob > bound {
+                        self.left_open = self.left_open.max(log_prob);
+                    }
                     break;
                 }
                 let next = self.after(&prefix)?;
@@ -185,6 +196,13 @@ impl<M: NextDigit> Walk<M> {
             if self.steps >= last_step || open.peek().is_none_or(|o| o.log_prob <= bound) {
                 break;
             }
+        }
+        let bound = best.as_ref().map_or(f32::NEG_INFINITY, |b| b.log_prob);
+        if let Some(likeliest) = open.peek().filter(|o| o.log_prob > bound) {
+            self.left_open = self.left_open.max(likeliest.log_prob);
+        }
+        if self.left_open <= bound {
+            self.left_open = f32::NEG_INFINITY;
         }
         Ok(best)
     }
@@ -213,6 +231,30 @@ pub fn log_softmax(mut logits: [f32; CHOICES]) -> [f32; CHOICES] {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    /// Says a run of nines, at every step a shade less likely than ending.
+    struct Deep;
+
+    impl NextDigit for Deep {
+        type Error = std::convert::Infallible;
+        fn next(&mut self, prefix: &[u8]) -> Result<[f32; CHOICES], Self::Error> {
+            let mut logits = [0.0; CHOICES];
+            logits[END] = if prefix.len() == 6 { 9.0 } else { 0.1 };
+            Ok(log_softmax(logits))
+        }
+    }
+
+    #[test]
+    fn a_search_that_ran_out_of_steps_says_how_good_what_it_missed_may_be() {
+        let mut walk = Walk::new(Deep);
+        let found = walk.best_except(&[], 3).unwrap().unwrap();
+        let missed = walk.left_open();
+        assert!(missed > found.log_prob, "{missed} is above {}", found.log_prob);
+        let mut patient = Walk::new(Deep);
+        let best = patient.best_except(&[], 100_000).unwrap().unwrap();
+        assert!(best.log_prob <= missed, "nothing missed is likelier than was said");
+        assert_eq!(patient.left_open(), f32::NEG_INFINITY);
+    }
 
     /// A made-up model over strings of up to four digits from {0, 1, 2}: distributions from a hash of the prefix.
     struct Toy {

@@ -310,7 +310,9 @@ impl NumberEngine for WhisperEngine {
         for (card, pan) in authorised {
             let own = walk.log_prob(pan.digits())?;
             let rival = walk.best_except(&[pan.digits()], RIVAL_MAX_STEPS)?;
-            let log_ratio = own - rival.map_or(f32::INFINITY, |r| r.log_prob);
+            // A search that ran out of steps may have missed a better rival: then what it may have missed counts as one.
+            let best_rival = rival.map_or(f32::INFINITY, |r| r.log_prob).max(walk.left_open());
+            let log_ratio = own - best_rival;
             cards.push(CardEvidence { card: card.clone(), log_ratio });
         }
         Ok(NumberEvidence::Spoken { cards, engine: self.name.to_owned() })

@@ -1,11 +1,13 @@
 //! The main path: voice, number, yes, one charge, receipt; on lines of several rates and qualities.
 
+use std::time::Duration;
+
 use voicepay::dialogue::CallVerdict;
 use voicepay::media::frame::SampleRate;
 use voicepay::media::in_process::LineOptions;
-use voicepay::phone::Step;
+use voicepay::phone::{Action, Step};
 
-use crate::support::{ALICE, World, card_numbers, hear, hung_up, said, say, story};
+use crate::support::{ALICE, World, card_numbers, hear, hung_up, recording, said, say, story};
 
 fn paying() -> [Step; 5] {
     [hear(4_000), say("alice/card"), hear(4_000), say("alice/yes"), hung_up()]
@@ -48,6 +50,21 @@ async fn on_a_line_that_loses_frames() {
 async fn with_long_pauses_between_the_groups() {
     let world = World::with_alice_enrolled().await;
     let steps = [hear(4_000), say("alice/card_long_pauses"), hear(4_000), say("alice/yes"), hung_up()];
+    let (record, _) = world.call(ALICE, steps).await;
+    assert_eq!((record.verdict, world.charges()), (CallVerdict::Paid, 1), "\n{}", story(&record));
+}
+
+/// A caller who knows the way does not wait for the end of the question.
+#[tokio::test]
+async fn with_a_caller_who_talks_over_the_question() {
+    let world = World::with_alice_enrolled().await;
+    let over = Step::from(Action::Say {
+        audio: recording("alice/card"),
+        label: "alice/card".into(),
+        barge_in: Some(Duration::from_millis(200)),
+    });
+    // Greeting and request are heard out; then there is a short silence, and the question begins.
+    let steps = [hear(9_000), over, hear(4_000), say("alice/yes"), hung_up()];
     let (record, _) = world.call(ALICE, steps).await;
     assert_eq!((record.verdict, world.charges()), (CallVerdict::Paid, 1), "\n{}", story(&record));
 }

@@ -31,7 +31,8 @@ fn begin(config: &MediaConfig, socket: UdpSocket, remote: SocketAddr, stop: Canc
     };
     let (leg, far) = pair(info);
     let seed = u64::from(remote.port());
-    let session = start(config, SessionSetup { socket, remote, media: MEDIA, far, stop }, &SeededEntropy::new(seed));
+    let session =
+        start(config, SessionSetup { socket, remote, signalled: None, media: MEDIA, far, stop }, &SeededEntropy::new(seed));
     (session, leg)
 }
 
