@@ -232,14 +232,15 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// Says a run of nines, at every step a shade less likely than ending.
+    /// Says six nines: whoever looks only a few steps ahead sees nothing but unlikely ends.
     struct Deep;
 
     impl NextDigit for Deep {
         type Error = std::convert::Infallible;
         fn next(&mut self, prefix: &[u8]) -> Result<[f32; CHOICES], Self::Error> {
-            let mut logits = [0.0; CHOICES];
-            logits[END] = if prefix.len() == 6 { 9.0 } else { 0.1 };
+            let mut logits = [-20.0; CHOICES];
+            logits[9] = 5.0;
+            logits[END] = if prefix.len() == 6 { 30.0 } else { -8.0 };
             Ok(log_softmax(logits))
         }
     }
