@@ -13,8 +13,7 @@ use crate::call::timeline::{WATCH_QUEUE_EVENTS, Watched};
 use crate::call::{CallRecord, Desk, Services, run_call};
 use crate::clock::{Clock, Entropy};
 use crate::config::{Config, ConfigError};
-use crate::gateway::sandbox::{SandboxError, SandboxGateway};
-use crate::gateway::{Gateway, GatewayKind};
+use crate::gateway::{self, sandbox::SandboxError};
 use crate::ids::CallId;
 use crate::media::leg::Leg;
 use crate::models::{Model, ModelError};
@@ -82,13 +81,7 @@ impl Office {
     pub async fn open(config: &Config, clock: Arc<dyn Clock>, entropy: Arc<dyn Entropy>) -> Result<Self, StartError> {
         let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&config.store).await?);
         let vault = store::unlock(store.as_ref(), &config.vault, Arc::clone(&entropy)).await?;
-        let gateway: Arc<dyn Gateway> = match config.gateway.kind {
-            GatewayKind::Sandbox => {
-                let latency = Duration::from_millis(config.gateway.sandbox_latency_ms);
-                let key = vault.sandbox_journal_key();
-                Arc::new(SandboxGateway::open(&config.gateway.sandbox_journal, latency, key, Arc::clone(&clock))?)
-            }
-        };
+        let gateway = gateway::open(&config.gateway, vault.sandbox_journal_key(), Arc::clone(&clock))?;
         let processor = Processor::new(Arc::clone(&store), gateway, vault.clone(), clock, entropy, config.processor.clone());
         Ok(Self { store, vault, processor })
     }

@@ -307,7 +307,7 @@ impl Desk {
     }
 
     /// Hands a charge over: one transaction. From here on the payment goes on whatever becomes of the call.
-    pub(super) async fn submit(&self, call: &CallId, charge: Charge, _now: Timestamp) -> Result<IntentId, PaymentOutcome> {
+    pub(super) async fn submit(&self, call: &CallId, charge: Charge) -> Result<IntentId, PaymentOutcome> {
         let order = ChargeOrder {
             customer: charge.customer,
             request: charge.request,

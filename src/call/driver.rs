@@ -378,7 +378,7 @@ impl Call {
             Effect::Charge(charge) => {
                 // Handed over once, here; from the commit on the payment is the processor's, whatever becomes of the call.
                 self.timeline.add(Who::Check, format!("hands over {} on {}", charge.amount, charge.card));
-                match self.services.off_clock(self.services.desk.submit(&self.id, *charge, self.now())).await {
+                match self.services.off_clock(self.services.desk.submit(&self.id, *charge)).await {
                     Ok(intent) => self.await_payment(intent),
                     Err(outcome) => {
                         self.timeline.add(Who::Check, format!("not handed over: {outcome:?}"));
