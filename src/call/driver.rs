@@ -17,7 +17,7 @@ use super::work::{Done, Kept};
 use super::{CallRecord, KEY_PRESSED, figures};
 use crate::clock::Timestamp;
 use crate::dialogue::{
-    self, CallVerdict, Caller, DeadlineKind, DialogueConfig, Effect, IdentityOutcome, Input, Keypress, PlayId, State,
+    self, CallVerdict, Caller, DeadlineKind, DialogueConfig, Effect, IdentityOutcome, Input, Keypress, ListenFor, PlayId, State,
 };
 use crate::e164::E164;
 use crate::ids::{CallId, CustomerId, PayeeId};
@@ -234,9 +234,14 @@ impl Call {
     }
 
     async fn turn_over(&mut self, utterance: Arc<Utterance>) {
+        // Words need no length; a voice does. At enrolment the job that takes the utterance says so itself.
+        let least_speech_ms = match self.hearing.as_ref().map(Hearing::listen_for) {
+            Some(ListenFor::CardNumber { .. } | ListenFor::Counting) => self.services.voice.min_net_speech_ms,
+            Some(ListenFor::EnrolDigits { .. } | ListenFor::Answer) | None => 0,
+        };
         self.stop_hearing();
         self.turn_ended = Some(Instant::now());
-        let facts = hearing::facts(&utterance);
+        let facts = hearing::facts(&utterance, least_speech_ms);
         self.timeline.add_with(
             Who::Caller,
             format!("speaks for {:.1} s ({:.1} s of it speech)", seconds(utterance.total_ms), seconds(utterance.net_speech_ms)),

@@ -110,6 +110,11 @@ impl Hearing {
         out
     }
 
+    /// What the turn is about.
+    pub fn listen_for(&self) -> &ListenFor {
+        &self.listen_for
+    }
+
     /// Ends the turn, whatever was heard.
     pub fn end(self) -> Endpointer {
         self.endpointer
@@ -125,8 +130,8 @@ impl Hearing {
     }
 }
 
-/// What the dialogue is told of an utterance.
-pub fn facts(utterance: &Utterance) -> UtteranceFacts {
+/// What the dialogue is told of an utterance; `least_speech_ms`: what the question it answers needs.
+pub fn facts(utterance: &Utterance, least_speech_ms: u32) -> UtteranceFacts {
     let q = utterance.quality;
     let quality = if q.clipped_share > CLIPPED_SHARE {
         UtteranceQuality::Clipped
@@ -134,6 +139,8 @@ pub fn facts(utterance: &Utterance) -> UtteranceFacts {
         UtteranceQuality::TooQuiet
     } else if q.snr_db < TOO_NOISY_SNR_DB {
         UtteranceQuality::TooNoisy
+    } else if utterance.net_speech_ms < least_speech_ms {
+        UtteranceQuality::TooShort
     } else {
         UtteranceQuality::Good
     };

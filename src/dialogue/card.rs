@@ -67,7 +67,11 @@ fn not_understood(desk: &mut Desk<'_>, mut payer: Payer) -> Stage {
 fn worth_judging(desk: &Desk<'_>, facts: UtteranceFacts) -> bool {
     match facts.quality {
         UtteranceQuality::Good => facts.net_speech_ms >= desk.cfg.voice.min_net_speech_ms,
-        UtteranceQuality::TooQuiet | UtteranceQuality::Clipped | UtteranceQuality::TooNoisy => false,
+        UtteranceQuality::TooShort
+        | UtteranceQuality::TooQuiet
+        | UtteranceQuality::Clipped
+        | UtteranceQuality::TooNoisy
+        | UtteranceQuality::TwoVoices => false,
     }
 }
 

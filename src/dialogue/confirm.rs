@@ -82,7 +82,11 @@ impl Confirming {
 pub(super) fn usable(facts: UtteranceFacts) -> bool {
     match facts.quality {
         UtteranceQuality::Good => true,
-        UtteranceQuality::TooQuiet | UtteranceQuality::Clipped | UtteranceQuality::TooNoisy => false,
+        UtteranceQuality::TooShort
+        | UtteranceQuality::TooQuiet
+        | UtteranceQuality::Clipped
+        | UtteranceQuality::TooNoisy
+        | UtteranceQuality::TwoVoices => false,
     }
 }
 

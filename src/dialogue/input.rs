@@ -195,12 +195,16 @@ pub struct UtteranceFacts {
 pub enum UtteranceQuality {
     /// Fit.
     Good,
+    /// Less speech than a voice can be judged by (`voice.min_net_speech_ms`).
+    TooShort,
     /// Too quiet to tell.
     TooQuiet,
     /// Overdriven.
     Clipped,
     /// Drowned in noise, or too many packets were lost.
     TooNoisy,
+    /// More than one person speaks.
+    TwoVoices,
 }
 
 /// Why a worker gave no result.
