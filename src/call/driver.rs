@@ -22,8 +22,8 @@ use crate::dialogue::{
 use crate::e164::E164;
 use crate::ids::{CallId, CustomerId, PayeeId};
 use crate::media::leg::{CallerClaim, Key, Leg, LegCommand, LegEvent, Sound};
-use crate::speech::Utterance;
 use crate::speech::endpoint::Endpointer;
+use crate::speech::{self, Utterance};
 use crate::store;
 use crate::voiceprint::{Embedding, Enrolment};
 
@@ -52,6 +52,10 @@ pub(super) struct Call {
     pub(super) looked_up: (Option<E164>, bool),
     /// The last utterance: what the dialogue's next question is about.
     pub(super) utterance: Option<Arc<Utterance>>,
+    /// What the engine made of it at its last pause, if nothing was said since.
+    pub(super) heard: Option<Arc<speech::Heard>>,
+    /// At which pause of which turn it was heard last.
+    probed: Option<((u64, u64), Arc<speech::Heard>)>,
     /// The voice that was last scored: the "yes" is compared with it.
     pub(super) voice: Option<Embedding>,
     pub(super) enrolment: Enrolment,
@@ -86,6 +90,8 @@ impl Call {
             probing: false,
             looked_up: (None, false),
             utterance: None,
+            heard: None,
+            probed: None,
             voice: None,
             enrolment: Enrolment::new(services.voice.clone()),
             enrol_net_ms: 0,
@@ -225,7 +231,7 @@ impl Call {
         match heard {
             Heard::Started => self.step(Input::SpeechStarted).await,
             Heard::Probe { pause, so_far, lengths } => self.probe((self.turns, pause), so_far, lengths),
-            Heard::Over(utterance) => self.turn_over(utterance).await,
+            Heard::Over { utterance, pause } => self.turn_over(utterance, pause).await,
             Heard::Nothing => {
                 self.stop_hearing();
                 self.step(Input::NoSpeech).await;
@@ -233,13 +239,16 @@ impl Call {
         }
     }
 
-    async fn turn_over(&mut self, utterance: Arc<Utterance>) {
+    /// `pause`: the one that ended it.
+    async fn turn_over(&mut self, utterance: Arc<Utterance>, pause: Option<u64>) {
         // Words need no length; a voice does. At enrolment the job that takes the utterance says so itself.
         let least_speech_ms = match self.hearing.as_ref().map(Hearing::listen_for) {
             Some(ListenFor::CardNumber { .. } | ListenFor::Counting) => self.services.voice.min_net_speech_ms,
             Some(ListenFor::EnrolDigits { .. } | ListenFor::Answer) | None => 0,
         };
         self.stop_hearing();
+        let moment = pause.map(|p| (self.turns, p));
+        self.heard = self.probed.take().and_then(|(at, heard)| (Some(at) == moment).then_some(heard));
         self.turn_ended = Some(Instant::now());
         let facts = hearing::facts(&utterance, least_speech_ms);
         self.timeline.add_with(
@@ -275,12 +284,13 @@ impl Call {
             }
             Kept::Payees(clips) => self.payee_clips.extend(clips),
             Kept::Invite(code) => self.invite = Some(code),
-            Kept::Probed { moment: (turn, pause), complete } => {
+            Kept::Probed { moment: (turn, pause), heard, complete } => {
                 self.probing = false;
+                self.probed = heard.map(|heard| ((turn, pause), heard));
                 let now = self.hearing.as_mut().filter(|_| complete && turn == self.turns);
                 if let Some(utterance) = now.and_then(|h| h.end_early(pause)) {
                     self.timeline.add(Who::Check, "heard a whole card number: not waiting longer");
-                    self.turn_over(utterance).await;
+                    self.turn_over(utterance, Some(pause)).await;
                 }
             }
         }

@@ -28,8 +28,8 @@ pub enum Heard {
     Started,
     /// The caller pauses: read what there is; `turn` and `pause` name the moment.
     Probe { pause: u64, so_far: Arc<Utterance>, lengths: Vec<usize> },
-    /// The turn is over.
-    Over(Arc<Utterance>),
+    /// The turn is over; `pause`: the one that ended it, with nothing said since it began.
+    Over { utterance: Arc<Utterance>, pause: Option<u64> },
     /// The turn is over and there was nothing in it.
     Nothing,
 }
@@ -97,7 +97,7 @@ impl Hearing {
                 SpeechEvent::Ended(EndReason::Silence | EndReason::TooLong) => {
                     self.over = true;
                     out.push(match self.endpointer.take_utterance() {
-                        Some(utterance) => Heard::Over(Arc::new(utterance)),
+                        Some(utterance) => Heard::Over { utterance: Arc::new(utterance), pause: self.in_pause },
                         None => Heard::Nothing,
                     });
                 }

@@ -17,7 +17,7 @@ use crate::e164::E164;
 use crate::ids::{CardId, CustomerId, IntentId, PayeeId};
 use crate::media::leg::Sound;
 use crate::secret::SecretBytes;
-use crate::speech::{SpeechError, Utterance};
+use crate::speech::{Heard, SpeechError, Utterance};
 use crate::voiceprint::{self, EmbedError, Embedding};
 
 type Figures = serde_json::Map<String, serde_json::Value>;
@@ -62,6 +62,7 @@ pub(super) enum Kept {
     /// A reading at a pause: was what had been said up to this turn's pause a whole number?
     Probed {
         moment: (u64, u64),
+        heard: Option<Arc<Heard>>,
         complete: bool,
     },
 }
@@ -102,10 +103,15 @@ impl Call {
         let services = Arc::clone(&self.services);
         self.jobs.spawn(async move {
             let numbers = Arc::clone(&services.numbers);
-            let read = move || numbers.read_free(&so_far, &lengths).is_ok_and(|reading| reading.is_complete(&lengths));
+            let read = move || {
+                let heard = numbers.hear(&so_far).ok()?;
+                let complete = numbers.read_free(&heard, &lengths).is_ok_and(|reading| reading.is_complete(&lengths));
+                Some((Arc::new(heard), complete))
+            };
             // No idle thread, or a failed reading: then the long pause is waited out.
-            let complete = services.inference.run_if_idle(read).await == Ok(true);
-            Done { lines: Vec::new(), kept: Kept::Probed { moment, complete }, input: None }
+            let read = services.inference.run_if_idle(read).await.ok().flatten();
+            let (heard, complete) = read.map_or((None, false), |(heard, complete)| (Some(heard), complete));
+            Done { lines: Vec::new(), kept: Kept::Probed { moment, heard, complete }, input: None }
         });
     }
 
@@ -165,7 +171,7 @@ impl Call {
     }
 
     pub(super) fn read_number(&mut self, accepted: VoiceAccepted, customer: CustomerId, cards: Vec<CardId>) {
-        let (services, utterance) = (Arc::clone(&self.services), self.utterance.clone());
+        let (services, utterance, heard) = (Arc::clone(&self.services), self.utterance.clone(), self.heard.take());
         self.jobs.spawn(async move {
             let trouble = |t| Done::tell(Input::NumberRead(Err(t)));
             let Some(utterance) = utterance else { return trouble(ScoreTrouble::Failed) };
@@ -181,7 +187,8 @@ impl Call {
             let scored = services
                 .inference
                 .run(move || {
-                    let evidence = numbers.score(&accepted, &utterance, &pans);
+                    let heard = heard.map_or_else(|| numbers.hear(&utterance).map(Arc::new), Ok);
+                    let evidence = heard.and_then(|heard| numbers.score(&accepted, &heard, &pans));
                     (evidence, accepted)
                 })
                 .await;

@@ -173,7 +173,7 @@ pub fn run(args: EvalArgs, ctx: &Context) -> CliResult {
             let (whisper, model) = whisper(&config.number, plan.threads)?;
             let judges = decision::Judges {
                 embedder: &embedder,
-                whisper: &whisper,
+                numbers: &whisper,
                 voice: &config.voice,
                 number: &config.number.thresholds,
                 listen: config.speech.card,
@@ -185,7 +185,7 @@ pub fn run(args: EvalArgs, ctx: &Context) -> CliResult {
         What::Render { common, out } => render::run(&common.plan()?, &out)?,
         What::Bench => {
             let (embedder, (whisper, _)) = (embedder()?, whisper(&config.number, 1)?);
-            let bench = Bench { embedder: &embedder, whisper: &whisper, voice: &config.voice, number: &config.number.thresholds };
+            let bench = Bench { embedder: &embedder, numbers: &whisper, voice: &config.voice, number: &config.number.thresholds };
             return Ok(bench.serve(std::io::stdin().lock(), std::io::stdout().lock())?);
         }
     };

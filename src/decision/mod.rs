@@ -85,6 +85,19 @@ pub enum NumberEvidence {
     Keyed { card: Option<CardId> },
 }
 
+/// What one utterance says of digits that are no secret: a challenge, an enrolment line.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PhraseEvidence {
+    /// As [`CardEvidence::log_ratio`].
+    pub log_ratio: f32,
+    /// The same, calibrated.
+    pub llr: f32,
+    /// What heard it.
+    pub engine: String,
+    /// What calibrated it.
+    pub calibration: String,
+}
+
 /// Where a number is accepted and where it is rejected.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -19,7 +19,6 @@ use crate::decision::{NumberThresholds, VoiceVerdict, judge_number, judge_voice}
 use crate::ids::CardId;
 use crate::media::frame::SampleRate;
 use crate::secret::Pan;
-use crate::speech::whisper::WhisperEngine;
 use crate::speech::{NumberEngine, Utterance};
 use crate::voiceprint::{Embedder, Enrolment, Template, VoiceConfig, score};
 
@@ -29,7 +28,7 @@ pub struct Bench<'a> {
     /// Makes embeddings.
     pub embedder: &'a Embedder,
     /// Hears numbers.
-    pub whisper: &'a WhisperEngine,
+    pub numbers: &'a dyn NumberEngine,
     /// Thresholds of the voice.
     pub voice: &'a VoiceConfig,
     /// Thresholds of the number.
@@ -82,9 +81,11 @@ impl Bench<'_> {
         let (cards, said) = card(file, digits)?;
         let fail = |e| engine("the recognition", &file.display().to_string(), e);
         let voice = any_voice()?;
-        let (free, free_ms) = timed(|| self.whisper.read_free(&utterance, &[said.len()]));
-        let free = free.map_err(fail)?;
-        let (evidence, score_ms) = timed(|| self.whisper.score(&voice, &utterance, &cards));
+        let (heard, hear_ms) = timed(|| self.numbers.hear(&utterance));
+        let heard = heard.map_err(fail)?;
+        let (free, read_ms) = timed(|| self.numbers.read_free(&heard, &[said.len()]));
+        let (free, free_ms) = (free.map_err(fail)?, hear_ms + read_ms);
+        let (evidence, score_ms) = timed(|| self.numbers.score(&voice, &heard, &cards));
         let evidence = evidence.map_err(fail)?;
         Ok(json!({
             "ms": free_ms + score_ms,
@@ -107,7 +108,9 @@ impl Bench<'_> {
             let scored = score(&template, &embedding, utterance.net_speech_ms).map_err(|e| engine("the score", &name, e))?;
             match judge_voice(&self.voice.thresholds(), scored) {
                 VoiceVerdict::Accepted(voice) => {
-                    let evidence = self.whisper.score(&voice, &utterance, &cards).map_err(|e| engine("the scoring", &name, e))?;
+                    let heard = self.numbers.hear(&utterance);
+                    let evidence = heard.and_then(|heard| self.numbers.score(&voice, &heard, &cards));
+                    let evidence = evidence.map_err(|e| engine("the scoring", &name, e))?;
                     Ok(Some(judge_number(self.number, &voice, &evidence)))
                 }
                 VoiceVerdict::Inconclusive | VoiceVerdict::Rejected => Ok(None),

@@ -22,8 +22,7 @@ use crate::ids::CardId;
 use crate::media::frame::{Frame, SampleRate};
 use crate::secret::Pan;
 use crate::speech::endpoint::{Endpointer, ListenSpec, SpeechEvent};
-use crate::speech::whisper::WhisperEngine;
-use crate::speech::{NumberEngine, Utterance};
+use crate::speech::{Heard, NumberEngine, Utterance};
 use crate::voiceprint::{Embedder, VoiceConfig, score};
 
 /// Samples in 20 ms at 8 kHz: a packet.
@@ -35,7 +34,7 @@ pub struct Judges<'a> {
     /// Makes embeddings.
     pub embedder: &'a Embedder,
     /// Hears numbers.
-    pub whisper: &'a WhisperEngine,
+    pub numbers: &'a dyn NumberEngine,
     /// Thresholds of the voice, bounds of enrolment.
     pub voice: &'a VoiceConfig,
     /// Thresholds of the number.
@@ -148,11 +147,14 @@ fn judge_all(
         let (mut judged, accepted) = judge_the_voice(judges, gallery, claimed(recipe), &recipe.id, &utterance)?;
         judged.cut_short = cut_short;
         if let Some(voice) = accepted {
-            judge_the_number(judges, recipe, &utterance, &voice, &mut judged)?;
+            let (heard, hear_ms) = timed(|| judges.numbers.hear(&utterance));
+            let heard = heard.map_err(|e| engine("the hearing", &recipe.id, e))?;
+            judge_the_number(judges, recipe, &heard, &voice, &mut judged)?;
+            judged.number_ms += hear_ms;
             if near_misses {
                 let cards = near_cards(recipe, judges.near_misses, plan.seed);
                 let fail = |e| engine("the scoring", &recipe.id, e);
-                let evidence = judges.whisper.score(&voice, &utterance, &cards).map_err(fail)?;
+                let evidence = judges.numbers.score(&voice, &heard, &cards).map_err(fail)?;
                 judged.near_trials = cards.len();
                 judged.near_accepts = each_alone(&evidence).filter(|e| accepts(judges.number, &voice, e)).count();
             }
@@ -200,13 +202,13 @@ fn judge_the_voice(
 fn judge_the_number(
     judges: &Judges<'_>,
     recipe: &Recipe,
-    utterance: &Utterance,
+    heard: &Heard,
     voice: &VoiceAccepted,
     judged: &mut Judged,
 ) -> Result<(), EvalError> {
     let pan = Pan::from_digits(&recipe.digits).map_err(|e| engine("the number", &recipe.id, e))?;
     let cards = [(CardId::fresh(&SeededEntropy::new(0)), pan)];
-    let (evidence, ms) = timed(|| judges.whisper.score(voice, utterance, &cards));
+    let (evidence, ms) = timed(|| judges.numbers.score(voice, heard, &cards));
     let evidence = evidence.map_err(|e| engine("the scoring", &recipe.id, e))?;
     judged.number_ms = ms;
     judged.log_ratio = log_ratio(&evidence);

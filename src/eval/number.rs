@@ -23,8 +23,7 @@ use crate::decision::{
 };
 use crate::ids::CardId;
 use crate::secret::Pan;
-use crate::speech::whisper::WhisperEngine;
-use crate::speech::{FreeReading, NumberEngine, Utterance};
+use crate::speech::{FreeReading, Heard, NumberEngine};
 
 /// How many wrong numbers are tried against each utterance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,7 +100,7 @@ pub fn log_ratio(evidence: &NumberEvidence) -> f64 {
 /// Runs it.
 pub fn run(
     plan: &Plan,
-    engine: &WhisperEngine,
+    engine: &dyn NumberEngine,
     model: &str,
     thresholds: &NumberThresholds,
     rivals: Rivals,
@@ -135,22 +134,25 @@ pub fn run(
 
 fn try_one(
     plan: &Plan,
-    whisper: &WhisperEngine,
+    numbers: &dyn NumberEngine,
     thresholds: &NumberThresholds,
     rivals: Rivals,
     recipe: &Recipe,
 ) -> Result<Tried, EvalError> {
     let utterance = plan.utterance(recipe)?;
     let voice = any_voice()?;
-    let (free, free_ms) = timed(|| whisper.read_free(&utterance, &[recipe.digits.len()]));
-    let free = free.map_err(|e| engine("the reading", &recipe.id, e))?;
+    let fail = |e| engine("the reading", &recipe.id, e);
+    let (heard, hear_ms) = timed(|| numbers.hear(&utterance));
+    let heard = heard.map_err(fail)?;
+    let (free, read_ms) = timed(|| numbers.read_free(&heard, &[recipe.digits.len()]));
+    let (free, free_ms) = (free.map_err(fail)?, hear_ms + read_ms);
     let wrong = draw_wrong(recipe, rivals, plan.seed);
-    let others = wrong.scored(whisper, &utterance, &recipe.digits, &free).map_err(|e| engine("the scoring", &recipe.id, e))?;
+    let others = wrong.scored(numbers, &heard, &recipe.digits, &free).map_err(|e| engine("the scoring", &recipe.id, e))?;
     // Numbers that no card can have (other lengths, no check digit) are scored as strings; the formula is the same.
     let (own, score_ms, accepted) = match Pan::from_digits(&recipe.digits) {
         Ok(pan) => {
             let cards = [(CardId::fresh(&SeededEntropy::new(0)), pan)];
-            let (evidence, ms) = timed(|| whisper.score(&voice, &utterance, &cards));
+            let (evidence, ms) = timed(|| numbers.score(&voice, &heard, &cards));
             let evidence = evidence.map_err(|e| engine("the scoring", &recipe.id, e))?;
             let accepted = matches!(judge_number(thresholds, &voice, &evidence), NumberVerdict::Accepted(_));
             (log_ratio(&evidence), ms, accepted)
@@ -203,14 +205,14 @@ impl Wrong {
     /// Ratios of all of them, and of the number said.
     fn scored(
         &self,
-        whisper: &WhisperEngine,
-        utterance: &Utterance,
+        numbers: &dyn NumberEngine,
+        heard: &Heard,
         said: &[u8],
         free: &FreeReading,
     ) -> Result<Others, crate::speech::SpeechError> {
         let mut strings = self.strings.clone();
         strings.push(said.to_vec());
-        let log_probs = whisper.score_strings_within(utterance, &strings, WITHIN)?;
+        let log_probs = numbers.score_strings(heard, &strings, WITHIN)?;
         let mut known: BTreeMap<&[u8], f64> =
             strings.iter().map(Vec::as_slice).zip(log_probs.iter().map(|p| f64::from(*p))).collect();
         known.insert(&free.digits, f64::from(free.log_prob));

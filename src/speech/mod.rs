@@ -9,6 +9,7 @@ pub mod config; // the section of the TOML
 pub mod decode; // the digit decoder: beam and trie walk over any next-digit model
 pub mod digits; // spoken digits, as text, to digit strings
 pub mod endpoint; // when the caller began, paused, ended
+pub mod heard; // what an engine made of an utterance
 mod model_file; // a ggml file, checked before whisper.cpp sees it
 pub mod utterance; // the audio of one turn, with its quality
 pub mod vad; // voice activity by energy
@@ -18,11 +19,12 @@ use std::path::PathBuf;
 
 use zeroize::Zeroizing;
 
-use crate::decision::{Answer, NumberEvidence, VoiceAccepted};
+use crate::decision::{Answer, NumberEvidence, PhraseEvidence, VoiceAccepted};
 use crate::ids::CardId;
 use crate::secret::{Pan, luhn_valid};
 
 pub use config::{NumberConfig, SpeechConfig};
+pub use heard::Heard;
 pub use utterance::{Quality, Utterance};
 
 /// What a free reading of the digits gave. Holds what may be a card number: wiped on drop, hidden in `Debug`.
@@ -52,19 +54,30 @@ impl std::fmt::Debug for FreeReading {
     }
 }
 
-/// Hears card numbers. Called from blocking threads, several at once; each call uses one thread.
-pub trait NumberEngine: Send + Sync {
+/// Hears numbers. Called from blocking threads, several at once; each call uses one thread.
+///
+/// Hearing is the costly part and asks for no accepted voice: it may run at every pause, on what was said so far. Reading and scoring
+/// what was heard cost little.
+pub trait NumberEngine: std::fmt::Debug + Send + Sync {
+    /// What makes the figures, by name: evidence carries it, and a calibration made for another is refused.
+    fn name(&self) -> &str;
+
+    /// What the model makes of the utterance.
+    fn hear(&self, utterance: &Utterance) -> Result<Heard, SpeechError>;
+
     /// The best digit string, whoever speaks. `lengths` are those that the customer's cards have: a string of such a length is
     /// preferred among near equals; empty means any.
-    fn read_free(&self, utterance: &Utterance, lengths: &[usize]) -> Result<FreeReading, SpeechError>;
+    fn read_free(&self, heard: &Heard, lengths: &[usize]) -> Result<FreeReading, SpeechError>;
 
     /// How much better each authorised number explains the audio than its best rival string of any length.
-    fn score(
-        &self,
-        voice: &VoiceAccepted,
-        utterance: &Utterance,
-        authorised: &[(CardId, Pan)],
-    ) -> Result<NumberEvidence, SpeechError>;
+    fn score(&self, voice: &VoiceAccepted, heard: &Heard, authorised: &[(CardId, Pan)]) -> Result<NumberEvidence, SpeechError>;
+
+    /// The same for digits that are no secret (a challenge, an enrolment line), for which no voice need be accepted.
+    fn score_phrase(&self, heard: &Heard, digits: &[u8]) -> Result<PhraseEvidence, SpeechError>;
+
+    /// For measuring only (`eval`): log P(string) of each string of digit values; those that are more than `within` behind the best
+    /// free string may come back as minus infinity. Needs no accepted voice, so no service code may call it.
+    fn score_strings(&self, heard: &Heard, strings: &[Vec<u8>], within: f32) -> Result<Vec<f32>, SpeechError>;
 }
 
 /// Hears answers to yes-or-no questions. Same calling rules.

@@ -5,13 +5,14 @@
 
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard};
 
 use whisper_rs::{
     FullParams, SamplingStrategy, WhisperContext, WhisperContextParameters, WhisperError, WhisperState, WhisperTokenId,
 };
 use zeroize::Zeroizing;
 
-use crate::decision::{Answer, CardEvidence, NumberEvidence, VoiceAccepted};
+use crate::decision::{Answer, CardEvidence, NumberEvidence, PhraseEvidence, VoiceAccepted};
 use crate::ids::CardId;
 use crate::secret::Pan;
 
@@ -19,7 +20,7 @@ use super::answer::answer_in;
 use super::config::NumberConfig;
 use super::decode::{CHOICES, END, NextDigit, Walk, log_softmax};
 use super::model_file::ModelFile;
-use super::{AnswerEngine, FreeReading, NumberEngine, SpeechError, Utterance};
+use super::{AnswerEngine, FreeReading, Heard, NumberEngine, SpeechError, Utterance};
 
 /// whisper.cpp refuses less than 100 ms and reads 200 samples past the start; a second is what it was trained to hear at least.
 const AUDIO_MIN_SAMPLES: usize = 16_000;
@@ -99,29 +100,6 @@ impl WhisperEngine {
         Ok(Self { words, digits, prompt, running: AtomicUsize::new(0), max_at_once: config.max_at_once.max(1), name, tuning })
     }
 
-    /// For measuring only (`eval`): log P(string, end) of each string of digit values, teacher-forced under the softmax over the
-    /// ten digits and the end. Needs no accepted voice, so no service code may call it.
-    pub fn score_strings(&self, utterance: &Utterance, strings: &[Vec<u8>]) -> Result<Vec<f32>, SpeechError> {
-        self.score_strings_within(utterance, strings, f32::INFINITY)
-    }
-
-    /// Like [`Self::score_strings`], but strings less likely than the best free string by more than `within` come back as minus
-    /// infinity, which costs a tenth: most wrong strings are given up at their first wrong digit.
-    pub fn score_strings_within(&self, utterance: &Utterance, strings: &[Vec<u8>], within: f32) -> Result<Vec<f32>, SpeechError> {
-        let _turn = self.turn()?;
-        let mut walk = self.hear(utterance)?;
-        let best = walk.best_except(&[], FREE_MAX_STEPS)?.map_or(0.0, |b| b.log_prob);
-        let mut order: Vec<(usize, &Vec<u8>)> = strings.iter().enumerate().collect();
-        order.sort_by_key(|(_, s)| *s);
-        let mut scores = vec![f32::NEG_INFINITY; strings.len()];
-        for (i, string) in order {
-            if let Some(score) = scores.get_mut(i) {
-                *score = walk.log_prob_from(string, best - within)?;
-            }
-        }
-        Ok(scores)
-    }
-
     /// What was said, as plain text. May hold a card number: don't log it.
     pub fn read_text(&self, utterance: &Utterance) -> Result<Zeroizing<String>, SpeechError> {
         let _turn = self.turn()?;
@@ -160,7 +138,7 @@ impl WhisperEngine {
     }
 
     /// Encodes and feeds the prompt.
-    fn hear(&self, utterance: &Utterance) -> Result<Walk<Heard>, SpeechError> {
+    fn encode(&self, utterance: &Utterance) -> Result<Walk<Encoded>, SpeechError> {
         let audio = padded(utterance)?;
         let mut state = self.digits.create_state().map_err(failed("making room"))?;
         if let Some(slack) = self.tuning.window_slack_frames {
@@ -171,7 +149,7 @@ impl WhisperEngine {
         state.encode(0, 1).map_err(failed("encoding"))?;
         let (last, before) = self.prompt.split_last().ok_or(SpeechError::Unusable("the prompt is empty"))?;
         state.decode(before, 0, 1).map_err(failed("decoding"))?;
-        Ok(Walk::new(Heard { state, base: before.len(), last: *last, cached: Zeroizing::new(Vec::new()) }))
+        Ok(Walk::new(Encoded { state, base: before.len(), last: *last, cached: Zeroizing::new(Vec::new()) }))
     }
 }
 
@@ -242,7 +220,7 @@ fn kept_tokens(file: &ModelFile, words: &WhisperContext, text: &str) -> Option<(
 }
 
 /// An encoded utterance: whisper.cpp's decoder with its cache of one prefix.
-struct Heard {
+struct Encoded {
     state: WhisperState,
     /// Prompt tokens in the cache.
     base: usize,
@@ -252,7 +230,7 @@ struct Heard {
     cached: Zeroizing<Vec<u8>>,
 }
 
-impl NextDigit for Heard {
+impl NextDigit for Encoded {
     type Error = SpeechError;
 
     fn next(&mut self, prefix: &[u8]) -> Result<[f32; CHOICES], SpeechError> {
@@ -279,10 +257,38 @@ impl NextDigit for Heard {
     }
 }
 
+/// The walk that an utterance is read and scored by; one at a time, as the decoder's cache is one.
+struct Walked(Mutex<Walk<Encoded>>);
+
+impl Walked {
+    fn of(heard: &Heard) -> Result<MutexGuard<'_, Walk<Encoded>>, SpeechError> {
+        let walked: &Self = heard.inside()?;
+        // A panic in between leaves decoder and cache at odds.
+        walked.0.lock().map_err(|_poisoned| SpeechError::Unusable("an earlier reading of it failed"))
+    }
+}
+
+/// log P(digits) − log P(best other string of any length).
+fn log_ratio(walk: &mut Walk<Encoded>, digits: &[u8]) -> Result<f32, SpeechError> {
+    let own = walk.log_prob(digits)?;
+    let rival = walk.best_except(&[digits], RIVAL_MAX_STEPS)?;
+    // A search that ran out of steps may have missed a better rival: then what it may have missed counts as one.
+    Ok(own - rival.map_or(f32::INFINITY, |r| r.log_prob).max(walk.left_open()))
+}
+
 impl NumberEngine for WhisperEngine {
-    fn read_free(&self, utterance: &Utterance, _lengths: &[usize]) -> Result<FreeReading, SpeechError> {
+    fn name(&self) -> &str {
+        self.name
+    }
+
+    fn hear(&self, utterance: &Utterance) -> Result<Heard, SpeechError> {
         let _turn = self.turn()?;
-        let mut walk = self.hear(utterance)?;
+        Ok(Heard::new(Walked(Mutex::new(self.encode(utterance)?))))
+    }
+
+    fn read_free(&self, heard: &Heard, _lengths: &[usize]) -> Result<FreeReading, SpeechError> {
+        let _turn = self.turn()?;
+        let mut walk = Walked::of(heard)?;
         let best = walk.best_except(&[], FREE_MAX_STEPS)?.ok_or(SpeechError::Unusable("no end of the number was found"))?;
         let (mut sum, mut smallest, mut count) = (0.0f32, f32::INFINITY, 0.0f32);
         for i in 0..=best.digits.len() {
@@ -298,24 +304,37 @@ impl NumberEngine for WhisperEngine {
         Ok(FreeReading { log_prob: best.log_prob, mean_margin: sum / count.max(1.0), min_margin: smallest, digits: best.digits })
     }
 
-    fn score(
-        &self,
-        _voice: &VoiceAccepted,
-        utterance: &Utterance,
-        authorised: &[(CardId, Pan)],
-    ) -> Result<NumberEvidence, SpeechError> {
+    fn score(&self, _voice: &VoiceAccepted, heard: &Heard, authorised: &[(CardId, Pan)]) -> Result<NumberEvidence, SpeechError> {
         let _turn = self.turn()?;
-        let mut walk = self.hear(utterance)?;
+        let mut walk = Walked::of(heard)?;
         let mut cards = Vec::with_capacity(authorised.len());
         for (card, pan) in authorised {
-            let own = walk.log_prob(pan.digits())?;
-            let rival = walk.best_except(&[pan.digits()], RIVAL_MAX_STEPS)?;
-            // A search that ran out of steps may have missed a better rival: then what it may have missed counts as one.
-            let best_rival = rival.map_or(f32::INFINITY, |r| r.log_prob).max(walk.left_open());
-            let log_ratio = own - best_rival;
+            let log_ratio = log_ratio(&mut walk, pan.digits())?;
             cards.push(CardEvidence { card: card.clone(), log_ratio });
         }
         Ok(NumberEvidence::Spoken { cards, engine: self.name.to_owned() })
+    }
+
+    fn score_phrase(&self, heard: &Heard, digits: &[u8]) -> Result<PhraseEvidence, SpeechError> {
+        let _turn = self.turn()?;
+        let log_ratio = log_ratio(&mut *Walked::of(heard)?, digits)?;
+        Ok(PhraseEvidence { log_ratio, llr: log_ratio, engine: self.name.to_owned(), calibration: String::new() })
+    }
+
+    fn score_strings(&self, heard: &Heard, strings: &[Vec<u8>], within: f32) -> Result<Vec<f32>, SpeechError> {
+        let _turn = self.turn()?;
+        let mut walk = Walked::of(heard)?;
+        let best = walk.best_except(&[], FREE_MAX_STEPS)?.map_or(0.0, |b| b.log_prob);
+        let mut order: Vec<(usize, &Vec<u8>)> = strings.iter().enumerate().collect();
+        order.sort_by_key(|(_, s)| *s);
+        let mut scores = vec![f32::NEG_INFINITY; strings.len()];
+        for (i, string) in order {
+            if let Some(score) = scores.get_mut(i) {
+                // Most wrong strings are given up at their first wrong digit, which costs a tenth.
+                *score = walk.log_prob_from(string, best - within)?;
+            }
+        }
+        Ok(scores)
     }
 }
 
@@ -355,7 +374,8 @@ mod tests {
         let engine = WhisperEngine::load(&path).unwrap();
         let card = CardId::fresh(&SeededEntropy::new(1));
         let pan = Pan::parse("4929173058162749").unwrap();
-        let ratio = |name: &str| match engine.score(&accepted(), &fixture(name), &[(card.clone(), pan.clone())]).unwrap() {
+        let cards = [(card, pan)];
+        let ratio = |name: &str| match engine.score(&accepted(), &engine.hear(&fixture(name)).unwrap(), &cards).unwrap() {
             NumberEvidence::Spoken { cards, .. } => cards[0].log_ratio,
             NumberEvidence::Keyed { .. } => panic!("it was spoken"),
         };
@@ -367,7 +387,7 @@ mod tests {
             let r = ratio(&format!("alice/card_{near}.wav"));
             assert!(r < config.thresholds.accept_log_ratio - 2.0, "{near}: {r}");
         }
-        let free = engine.read_free(&fixture("alice/card.wav"), &[16]).unwrap();
+        let free = engine.read_free(&engine.hear(&fixture("alice/card.wav")).unwrap(), &[16]).unwrap();
         assert!(free.is_complete(&[16]) && !format!("{free:?}").contains('4'));
     }
 }
@@ -439,7 +459,7 @@ mod measure {
             let u = Utterance::from_recording(&samples, SampleRate::new(r.spec().sample_rate).unwrap());
             let said: Vec<u8> = f[2].bytes().map(|b| b - b'0').collect();
             let t0 = Instant::now();
-            let mut walk = engine.hear(&u).unwrap();
+            let mut walk = engine.encode(&u).unwrap();
             let t_enc = t0.elapsed();
             let best = walk.best_except(&[], FREE_MAX_STEPS).unwrap().unwrap();
             let (t_free, s_free) = (t0.elapsed() - t_enc, walk.steps());
