@@ -3,7 +3,7 @@
 //! Definitions: NIST SRE evaluation plans (detection cost, normalised by the better of the two trivial systems) and
 //! Brümmer and du Preez 2006 (Cllr). Every rate is a fraction, not a percentage.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::random::Random;
 
@@ -34,7 +34,7 @@ pub struct Point {
 }
 
 /// A 95 % interval.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Interval {
     /// 2.5th percentile.
     pub low: f64,

@@ -1,18 +1,24 @@
 //! Measuring on files, no phone: what `voicepay eval` runs and every claim about accuracy or speed is made with.
 //!
-//! `data` reads lists and sound, `splice` and `degrade` make telephone audio of them, `metrics` and `neighbours` are pure
-//! arithmetic, `work` spreads inference over threads, and `voiceprint`, `number` and `decision` each measure one thing.
+//! `data` reads lists and sound, `people` and `holdout` know the speakers, `checks` refuses what would prove nothing, `splice` and
+//! `degrade` make telephone audio, `metrics` and `neighbours` are pure arithmetic, `work` spreads inference over threads;
+//! `voiceprint`, `number` and `decision` each measure one thing; `results` are what they hand over, `plot` draws it.
 
 pub mod bench;
+pub mod checks;
 pub mod data;
 pub mod decision;
 pub mod degrade;
+pub mod holdout;
 pub mod metrics;
 pub mod neighbours;
 pub mod number;
+pub mod people;
 pub mod plan;
+pub mod plot;
 pub mod random;
 pub mod render;
+pub mod results;
 pub mod splice;
 pub mod voiceprint;
 pub mod work;

@@ -7,8 +7,9 @@ use serde_json::{Value, json};
 use super::EvalError;
 use super::data::{Recipe, Split};
 use super::degrade::{Line, Noise};
-use super::metrics::{Interval, bootstrap_95};
+use super::metrics::{Interval, bootstrap_95, ratio};
 use super::random::Random;
+use super::results::{Figure, Rate, finite};
 use super::splice::assemble;
 use crate::media::frame::SampleRate;
 use crate::speech::Utterance;
@@ -99,6 +100,24 @@ impl<'a, T> BySpeaker<'a, T> {
         self.groups.len()
     }
 
+    /// So many of so many, counted a thing, with its interval.
+    pub fn rate(&self, count: impl Fn(&T) -> (usize, usize)) -> Rate {
+        let add = |a: (usize, usize), b: (usize, usize)| (a.0 + b.0, a.1 + b.1);
+        let sums: Vec<(usize, usize)> = self.groups.iter().map(|g| g.iter().map(|t| count(t)).fold((0, 0), add)).collect();
+        let (hits, of) = sums.iter().copied().fold((0, 0), add);
+        let interval_95 = bootstrap_95(sums.len(), self.seed, |picked| {
+            let (hits, of) = picked.iter().filter_map(|g| sums.get(*g)).copied().fold((0, 0), add);
+            ratio(hits, of)
+        });
+        Rate { interval_95, ..Rate::plain(hits, of) }
+    }
+
+    /// Any other figure of all of it, with its interval.
+    pub fn figure(&self, statistic: impl Fn(&[&'a T]) -> f64) -> Figure {
+        let all: Vec<&T> = self.groups.iter().flatten().copied().collect();
+        Figure { value: finite(statistic(&all)), interval_95: self.interval(statistic) }
+    }
+
     /// The 95 % interval of a statistic of all of it.
     pub fn interval(&self, statistic: impl Fn(&[&'a T]) -> f64) -> Option<Interval> {
         let mut drawn: Vec<&T> = Vec::new();
@@ -110,10 +129,7 @@ impl<'a, T> BySpeaker<'a, T> {
     }
 }
 
-/// A fraction for people: per cent with two places, or a dash.
-pub fn percent(fraction: f64) -> String {
-    if fraction.is_finite() { format!("{:.2} %", fraction * 100.0) } else { "–".to_owned() }
-}
+pub use super::results::percent;
 
 #[cfg(test)]
 mod tests {
@@ -176,5 +192,9 @@ mod tests {
         let mean = |d: &[&(&str, f64)]| d.iter().map(|x| x.1).sum::<f64>() / d.len() as f64;
         let i = groups.interval(mean).unwrap();
         assert_eq!((groups.speakers(), i.low, i.high), (2, 0.0, 1.0));
+        let r = groups.rate(|(_, right)| (usize::from(*right > 0.5), 1));
+        assert_eq!((r.hits, r.of, r.rate, r.interval_95), (3, 4, Some(0.75), Some(i)));
+        let f = groups.figure(mean);
+        assert_eq!((f.value, f.interval_95), (Some(0.75), Some(i)));
     }
 }
