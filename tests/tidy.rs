@@ -13,6 +13,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("clock", &[]),
     ("e164", &[]),
     ("ids", &[]),
+    ("kernels", &[]),
     ("money", &[]),
     ("secret", &[]),
     ("telemetry", &[]),
@@ -26,8 +27,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("sip", &["media"]),
     ("phone", &["sip", "media"]),
     // Evidence types live in `decision`, so that the dialogue can hold them without knowing a model.
-    ("speech", &["media", "decision"]),
-    ("voiceprint", &["media", "decision"]),
+    ("speech", &["media", "decision", "kernels"]),
+    ("voiceprint", &["media", "decision", "kernels"]),
     ("prompts", &["dialogue", "media"]),
     ("store", &["payment", "ledger", "voiceprint", "vault"]),
     ("gateway", &["payment"]),
