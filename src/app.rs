@@ -13,6 +13,7 @@ use crate::call::timeline::{WATCH_QUEUE_EVENTS, Watched};
 use crate::call::{CallRecord, Desk, Services, run_call};
 use crate::clock::{Clock, Entropy};
 use crate::config::{Config, ConfigError};
+use crate::decision::{Calibration, Policy, PolicyError};
 use crate::gateway::{self, sandbox::SandboxError};
 use crate::ids::CallId;
 use crate::media::leg::Leg;
@@ -57,6 +58,20 @@ pub enum StartError {
     /// The recorded prompts.
     #[error(transparent)]
     Prompts(#[from] PromptError),
+    /// Thresholds and the calibration they come from.
+    #[error(transparent)]
+    Policy(#[from] PolicyError),
+    /// The compiled-in calibration: a broken build.
+    #[error("the calibration that this program was built with can't be used: {0}")]
+    NoCalibration(&'static str),
+    /// The one that the configuration names.
+    #[error("decision.calibration: {} can't be used: {why}", .path.display())]
+    Calibration {
+        /// The file.
+        path: std::path::PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
     /// The sandbox's journal.
     #[error(transparent)]
     Sandbox(#[from] SandboxError),
@@ -93,6 +108,8 @@ pub struct Voices {
     embedder: Arc<Embedder>,
     whisper: Arc<WhisperEngine>,
     prompts: Arc<Bank>,
+    calibration: Arc<Calibration>,
+    policy: Policy,
 }
 
 impl std::fmt::Debug for Voices {
@@ -108,10 +125,24 @@ impl Voices {
             NumberModel::TinyEn => Model::WhisperTinyEn,
             NumberModel::Base => Model::WhisperBase,
         };
+        let calibration = calibration(config)?;
+        let embedder = Embedder::load(&Model::CampPlus.checked_path()?)?;
+        let whisper = WhisperEngine::load_with(&whisper.checked_path()?, &config.number)?;
+        let whisper = whisper.calibrated(&calibration).map_err(PolicyError::from)?;
+        let policy = Policy::resolve(
+            &config.dialogue.policy_version,
+            &config.decision,
+            &calibration,
+            embedder.version().as_str(),
+            whisper.name(),
+            config.voice.min_net_speech_ms,
+        )?;
         Ok(Self {
-            embedder: Arc::new(Embedder::load(&Model::CampPlus.checked_path()?)?),
-            whisper: Arc::new(WhisperEngine::load_with(&whisper.checked_path()?, &config.number)?),
+            embedder: Arc::new(embedder),
+            whisper: Arc::new(whisper),
             prompts: Arc::new(Bank::load()?),
+            calibration: Arc::new(calibration),
+            policy,
         })
     }
 
@@ -119,6 +150,16 @@ impl Voices {
     pub fn voice_model(&self) -> &str {
         self.embedder.version().as_str()
     }
+}
+
+/// The calibration that the configuration names, or the one compiled in.
+pub fn calibration(config: &Config) -> Result<Calibration, StartError> {
+    let Some(path) = &config.decision.calibration else {
+        return Calibration::compiled_in().cloned().map_err(StartError::NoCalibration);
+    };
+    let unusable = |why: String| StartError::Calibration { path: path.clone(), why };
+    let text = std::fs::read_to_string(path).map_err(|e| unusable(e.to_string()))?;
+    Calibration::from_json(&text).map_err(|e| unusable(e.to_string()))
 }
 
 /// Everything that a call needs, joined. `paused_clock`: see [`Services::paused_clock`].
@@ -137,7 +178,7 @@ pub fn services(
             processor: office.processor.clone(),
             entropy: Arc::clone(&entropy),
             voice_model: voices.voice_model().to_owned(),
-            accept: (config.voice.accept_cosine, config.number.thresholds.accept_log_ratio),
+            policy: voices.policy.clone(),
             payment_wait: Duration::from_millis(u64::from(config.dialogue.payment_wait_ms) + PAYMENT_WAIT_MARGIN_MS),
         },
         clock,
@@ -152,7 +193,8 @@ pub fn services(
         dialogue: config.dialogue.clone(),
         speech: config.speech.clone(),
         voice: config.voice.clone(),
-        number: config.number.thresholds,
+        policy: voices.policy.clone(),
+        calibration: Arc::clone(&voices.calibration),
         default_country: config.identity.default_country.clone(),
         paused_clock,
     }

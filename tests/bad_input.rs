@@ -59,12 +59,12 @@ fn a_wrong_key_in_the_file_or_the_environment_names_itself() {
     assert_eq!(code, 10, "{said}");
     assert!(said.contains("line 3") && said.contains("max_cals"), "{said}");
     std::fs::remove_file(dir.path().join("voicepay.toml")).unwrap();
-    let (code, said) = fails(dir.path(), &[("VOICEPAY__VOICE__ACCEPT_COSINE", "high")], &["config", "check"]);
+    let (code, said) = fails(dir.path(), &[("VOICEPAY__DECISION__VOICE_ACCEPT_FAR", "high")], &["config", "check"]);
     assert_eq!(code, 10, "{said}");
-    assert!(said.contains("VOICEPAY__VOICE__ACCEPT_COSINE") && said.contains("voice.accept_cosine"), "{said}");
-    let (code, said) = fails(dir.path(), &[("VOICEPAY__VOICE__REJECT_COSINE", "0.99")], &["config", "check"]);
+    assert!(said.contains("VOICEPAY__DECISION__VOICE_ACCEPT_FAR") && said.contains("decision.voice_accept_far"), "{said}");
+    let (code, said) = fails(dir.path(), &[("VOICEPAY__DECISION__VOICE_UNSURE_FAR", "0.000001")], &["config", "check"]);
     assert_eq!(code, 10, "{said}");
-    assert!(said.contains("voice.reject_cosine"), "{said}");
+    assert!(said.contains("decision.voice_unsure_far"), "{said}");
 }
 
 fn wav(path: &Path, rate: u32, channels: u16, samples: impl Iterator<Item = i16>) {

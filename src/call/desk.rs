@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::clock::{Entropy, Timestamp};
 use crate::decision::NumberEvidence;
+use crate::decision::Policy;
 use crate::dialogue::{
     Approval, CardOnFile, Charge, Consent, Factor, IdentityOutcome, Known, Notice, NumberSummary, OpenRequest, PaymentOutcome,
     SpokenDate, SpokenPayee, Usable, VoiceOnFile,
@@ -43,8 +44,8 @@ pub struct Desk {
     pub entropy: Arc<dyn Entropy>,
     /// The voice model that runs now: templates of another are of no use.
     pub voice_model: String,
-    /// Voice and number thresholds as the receipt states them.
-    pub accept: (f32, f32),
+    /// Thresholds as the receipt states them.
+    pub policy: Policy,
     /// How long to wait for a payment's outcome: a little longer than the dialogue does.
     pub payment_wait: Duration,
 }
@@ -334,19 +335,24 @@ impl Desk {
     }
 
     fn evidence(&self, approval: Approval) -> Evidence {
-        let (voice_accept, number_accept) = self.accept;
-        let (by, log_ratio) = match approval.number {
-            NumberSummary::Spoken { log_ratio, engine: _ } => ("spoken", Some(log_ratio)),
+        let (by, spoken) = match approval.number {
+            NumberSummary::Spoken { log_ratio, llr, engine } => ("spoken", Some((log_ratio, llr, engine))),
             NumberSummary::Keyed => ("keyed", None),
         };
         Evidence {
             voice_cosine: Some(approval.voice_cosine),
-            voice_accept_cosine: Some(voice_accept),
+            voice_accept_cosine: None,
+            voice_llr: Some(approval.voice_llr),
+            voice_accept_llr: Some(self.policy.voice.accept_llr),
             voice_net_speech_ms: Some(approval.voice_net_speech_ms),
             voice_model: Some(approval.voice_model),
             number_by: Some(by.to_owned()),
-            number_log_ratio: log_ratio,
-            number_accept_log_ratio: log_ratio.map(|_spoken| number_accept),
+            number_log_ratio: spoken.as_ref().map(|s| s.0),
+            number_accept_log_ratio: None,
+            number_llr: spoken.as_ref().map(|s| s.1),
+            number_accept_llr: spoken.as_ref().map(|_spoken| self.policy.number.accept_llr),
+            number_engine: spoken.map(|s| s.2),
+            calibration: Some(self.policy.calibration.clone()),
             yes_continuity: Some(approval.continuity_cosine),
             policy_version: approval.policy_version,
         }

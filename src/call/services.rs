@@ -10,7 +10,7 @@ use super::registry::Registry;
 use super::timeline::Watched;
 use super::work::embed_trouble;
 use crate::clock::{Clock, Entropy};
-use crate::decision::NumberThresholds;
+use crate::decision::{Calibration, Policy};
 use crate::dialogue::{DialogueConfig, ScoreTrouble};
 use crate::prompts::Bank;
 use crate::speech::{AnswerEngine, NumberEngine, SpeechConfig, Utterance};
@@ -47,8 +47,10 @@ pub struct Services {
     pub speech: SpeechConfig,
     /// `[voice]`
     pub voice: VoiceConfig,
-    /// `[number.thresholds]`
-    pub number: NumberThresholds,
+    /// `[decision]`, resolved by the calibration.
+    pub policy: Policy,
+    /// Raw scores to ratios.
+    pub calibration: Arc<Calibration>,
     /// `identity.default_country`
     pub default_country: String,
     /// Tests run calls on tokio's paused clock, which leaps to the next timer whenever nothing seems to run; see `off_clock`.
@@ -62,11 +64,10 @@ impl std::fmt::Debug for Services {
 }
 
 impl Services {
-    /// The dialogue's section with the thresholds of the voice and number sections filled in.
+    /// The dialogue's section with what other sections say filled in.
     pub(super) fn dialogue_config(&self) -> DialogueConfig {
         DialogueConfig {
-            voice: self.voice.thresholds(),
-            number: self.number,
+            policy: self.policy.clone(),
             continuity_cosine: self.voice.continuity_min_cosine,
             enrol_rounds: self.voice.enrol_min_utterances,
             enrol_net_speech_ms: self.voice.enrol_min_net_speech_ms,

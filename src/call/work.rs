@@ -11,14 +11,14 @@ use super::timeline::Who;
 use crate::decision::{VoiceAccepted, VoiceScore};
 use crate::dialogue::{
     AnswerHeard, Consent, EnrolOutcome, IdentityOutcome, Input, InviteOutcome, NumberHeard, PaymentOutcome, ScoreTrouble,
-    StoreOutcome,
+    StoreOutcome, VoiceHeard,
 };
 use crate::e164::E164;
 use crate::ids::{CardId, CustomerId, IntentId, PayeeId};
 use crate::media::leg::Sound;
 use crate::secret::SecretBytes;
 use crate::speech::{Heard, SpeechError, Utterance};
-use crate::voiceprint::{self, EmbedError, Embedding};
+use crate::voiceprint::{self, Conditions, EmbedError, Embedding};
 
 type Figures = serde_json::Map<String, serde_json::Value>;
 
@@ -126,12 +126,8 @@ impl Call {
             match services.off_clock(services.desk.line_closed(&customer, caller.as_ref(), attested, limit, now)).await {
                 Ok(false) => {}
                 Ok(true) => {
-                    let score = VoiceScore {
-                        cosine: -1.0,
-                        net_speech_ms: utterance.net_speech_ms,
-                        model: services.desk.voice_model.clone(),
-                    };
-                    return Done::tell(Input::VoiceScored(Ok(score)))
+                    let score = VoiceScore::not_compared(utterance.net_speech_ms, &services.desk.voice_model);
+                    return Done::tell(Input::VoiceScored(Ok(VoiceHeard { score, heard_before: false, spoof_llr: None })))
                         .line("too many failures of late: not compared", Figures::new());
                 }
                 Err(error) => {
@@ -147,20 +143,27 @@ impl Call {
                     return trouble(ScoreTrouble::Failed);
                 }
             };
-            let net_speech_ms = utterance.net_speech_ms;
+            let made = Conditions { net_speech_ms: utterance.net_speech_ms, snr_db: utterance.quality.snr_db };
             let (embedding, took) = match services.embed(utterance).await {
                 Ok(both) => both,
                 Err(t) => return trouble(t),
             };
-            match voiceprint::score(&template, &embedding, net_speech_ms) {
+            let by = &services.calibration;
+            match voiceprint::score(&template, &embedding, made, &by.voice, &by.version) {
                 Ok(score) => {
-                    let t = services.voice.thresholds();
+                    let t = services.policy.voice;
                     let what = format!(
-                        "voice: {:.2} (accepted from {:.2}, rejected below {:.2})",
-                        score.cosine, t.accept_cosine, t.reject_cosine
+                        "voice: {:.1} nats (accepted from {:.1}, rejected below {:.1}), cosine {:.2}",
+                        score.llr, t.accept_llr, t.reject_llr, score.cosine
                     );
-                    let numbers = figures([("voice_cosine", score.cosine.into()), ("embedding_ms", took.into())]);
-                    Done::tell(Input::VoiceScored(Ok(score))).line(what, numbers).keep(Kept::Voice(Box::new(embedding)))
+                    let numbers = figures([
+                        ("voice_cosine", score.cosine.into()),
+                        ("voice_llr", score.llr.into()),
+                        ("embedding_ms", took.into()),
+                    ]);
+                    Done::tell(Input::VoiceScored(Ok(VoiceHeard { score, heard_before: false, spoof_llr: None })))
+                        .line(what, numbers)
+                        .keep(Kept::Voice(Box::new(embedding)))
                 }
                 Err(error) => {
                     tracing::error!(%error, "a voice could not be scored");
@@ -196,12 +199,10 @@ impl Call {
             match scored {
                 Ok((Ok(evidence), accepted)) => {
                     let best = best_ratio(&evidence);
-                    let t = services.number;
-                    let what = format!(
-                        "number: log ratio {best:.1} (accepted from {:.1}, rejected below {:.1})",
-                        t.accept_log_ratio, t.reject_log_ratio
-                    );
-                    let numbers = figures([("number_log_ratio", best.into()), ("number_ms", took.into())]);
+                    let t = services.policy.number;
+                    let what =
+                        format!("number: {best:.1} nats (accepted from {:.1}, rejected below {:.1})", t.accept_llr, t.reject_llr);
+                    let numbers = figures([("number_llr", best.into()), ("number_ms", took.into())]);
                     Done::tell(Input::NumberRead(Ok(NumberHeard { evidence, accepted }))).line(what, numbers)
                 }
                 Ok((Err(error), _)) => trouble(speech_trouble(&error)),
@@ -361,9 +362,7 @@ impl Call {
 
 fn best_ratio(evidence: &crate::decision::NumberEvidence) -> f32 {
     match evidence {
-        crate::decision::NumberEvidence::Spoken { cards, .. } => {
-            cards.iter().map(|c| c.log_ratio).fold(f32::NEG_INFINITY, f32::max)
-        }
+        crate::decision::NumberEvidence::Spoken { cards, .. } => cards.iter().map(|c| c.llr).fold(f32::NEG_INFINITY, f32::max),
         crate::decision::NumberEvidence::Keyed { .. } => f32::NEG_INFINITY,
     }
 }

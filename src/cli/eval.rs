@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use super::Context;
 use super::exit::{CliError, CliResult, Exit};
+use crate::decision::{Calibration, DecisionConfig, Policy, PolicyError};
 use crate::eval::bench::Bench;
 use crate::eval::data::Split;
 use crate::eval::degrade::{Codec, Line, Noise};
@@ -11,7 +12,7 @@ use crate::eval::plan::Plan;
 use crate::eval::{EvalError, decision, number, render, voiceprint};
 use crate::models::Model;
 use crate::speech::whisper::WhisperEngine;
-use crate::speech::{NumberConfig, SpeechConfig, SpeechError};
+use crate::speech::{NumberConfig, NumberEngine, SpeechConfig, SpeechError};
 use crate::voiceprint::{EmbedError, Embedder, VoiceConfig};
 
 /// Measure voice and number recognition on files.
@@ -159,13 +160,14 @@ pub fn run(args: EvalArgs, ctx: &Context) -> CliResult {
                 PairsArg::Listed => voiceprint::Pairs::Listed,
                 PairsArg::All => voiceprint::Pairs::All,
             };
-            voiceprint::run(&plan, &embedder, &config.voice, digits.map(usize::from), pairs)?
+            let judge = voiceprint::Judge { policy: &config.voice_policy(&embedder)?, calibration: &config.calibration };
+            voiceprint::run(&plan, &embedder, &config.voice, judge, digits.map(usize::from), pairs)?
         }
         What::Number { common, neighbours: Neighbours(neighbours), random, luhn_pairs } => {
             let plan = common.plan()?;
             let (whisper, model) = whisper(&config.number, plan.threads)?;
             let rivals = number::Rivals { neighbours, luhn_pairs, random };
-            number::run(&plan, &whisper, &model, &config.number.thresholds, rivals)?
+            number::run(&plan, &whisper, &model, config.raw_number_thresholds(&whisper)?, rivals)?
         }
         What::Decision { common, near_misses } => {
             let plan = common.plan()?;
@@ -175,7 +177,8 @@ pub fn run(args: EvalArgs, ctx: &Context) -> CliResult {
                 embedder: &embedder,
                 numbers: &whisper,
                 voice: &config.voice,
-                number: &config.number.thresholds,
+                policy: &config.policy(&embedder, &whisper)?,
+                calibration: &config.calibration,
                 listen: config.speech.card,
                 number_model: &model,
                 near_misses,
@@ -185,7 +188,14 @@ pub fn run(args: EvalArgs, ctx: &Context) -> CliResult {
         What::Render { common, out } => render::run(&common.plan()?, &out)?,
         What::Bench => {
             let (embedder, (whisper, _)) = (embedder()?, whisper(&config.number, 1)?);
-            let bench = Bench { embedder: &embedder, numbers: &whisper, voice: &config.voice, number: &config.number.thresholds };
+            let policy = config.policy(&embedder, &whisper)?;
+            let bench = Bench {
+                embedder: &embedder,
+                numbers: &whisper,
+                voice: &config.voice,
+                policy: &policy,
+                calibration: &config.calibration,
+            };
             return Ok(bench.serve(std::io::stdin().lock(), std::io::stdout().lock())?);
         }
     };
@@ -198,12 +208,47 @@ struct Sections {
     voice: VoiceConfig,
     number: NumberConfig,
     speech: SpeechConfig,
+    decision: DecisionConfig,
+    policy_version: String,
+    calibration: Calibration,
 }
 
 impl Sections {
     fn of(ctx: &Context) -> Result<Self, CliError> {
         let config = ctx.config()?;
-        Ok(Self { voice: config.voice, number: config.number, speech: config.speech })
+        let calibration = crate::app::calibration(&config).map_err(|e| CliError::new(Exit::Config, e))?;
+        Ok(Self {
+            voice: config.voice,
+            number: config.number,
+            speech: config.speech,
+            decision: config.decision,
+            policy_version: config.dialogue.policy_version,
+            calibration,
+        })
+    }
+
+    fn policy(&self, embedder: &Embedder, numbers: &dyn NumberEngine) -> Result<Policy, CliError> {
+        self.policy_for(embedder, numbers.name())
+    }
+
+    /// Where only voice is measured, any recogniser's thresholds do.
+    fn voice_policy(&self, embedder: &Embedder) -> Result<Policy, CliError> {
+        self.policy_for(embedder, self.calibration.numbers.first().map_or("", |n| n.engine.as_str()))
+    }
+
+    fn policy_for(&self, embedder: &Embedder, engine: &str) -> Result<Policy, CliError> {
+        let net_ms = self.voice.min_net_speech_ms;
+        let voice = embedder.version().as_str();
+        Policy::resolve(&self.policy_version, &self.decision, &self.calibration, voice, engine, net_ms)
+            .map_err(|e| CliError::new(Exit::Config, e))
+    }
+
+    /// Numbers alone are measured by their raw ratios.
+    fn raw_number_thresholds(&self, numbers: &dyn NumberEngine) -> Result<number::RawThresholds, CliError> {
+        let refused = |e| CliError::new(Exit::Config, e);
+        let calibration = self.calibration.number_for(numbers.name()).map_err(|e| refused(PolicyError::from(e)))?;
+        let accept = calibration.threshold_at(self.decision.number_accept_far).unwrap_or(f32::INFINITY);
+        Ok(number::RawThresholds { accept_log_ratio: calibration.log_ratio(accept) })
     }
 }
 

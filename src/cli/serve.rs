@@ -82,6 +82,8 @@ pub(super) fn harden() {
 pub(super) fn start_error(error: StartError) -> CliError {
     match error {
         StartError::Config(e) => CliError::new(Exit::Config, e),
+        e @ (StartError::Policy(_) | StartError::Calibration { .. }) => CliError::new(Exit::Config, e),
+        e @ StartError::NoCalibration(_) => CliError::new(Exit::Unexpected, e),
         StartError::Store(e) | StartError::Unlock(UnlockError::Store(e)) => store_error(e),
         StartError::Unlock(UnlockError::Vault(e)) => vault_error(e),
         StartError::Model(e) => {

@@ -32,6 +32,8 @@ pub struct Config {
     pub voice: crate::voiceprint::VoiceConfig,
     /// What number was said.
     pub number: crate::speech::NumberConfig,
+    /// How sure we want to be.
+    pub decision: crate::decision::DecisionConfig,
     /// The pool that models run on.
     pub inference: crate::call::inference::InferenceConfig,
     /// The database.

@@ -25,16 +25,6 @@ pub(super) fn check(c: &Config) -> Result<(), ConfigError> {
         "voice.enrol_min_utterances",
         "must be at least 1 and no more than there are strings in voice.enrol_digits",
     )?;
-    rule(
-        c.voice.reject_cosine <= c.voice.accept_cosine,
-        "voice.reject_cosine",
-        "must not be above voice.accept_cosine: nobody would be accepted",
-    )?;
-    let number = c.number.thresholds;
-    rule(
-        number.reject_log_ratio <= number.accept_log_ratio,
-        "number.thresholds.reject_log_ratio",
-        "must not be above number.thresholds.accept_log_ratio: nothing would be accepted",
-    )?;
+    c.decision.check().map_err(|(key, what)| ConfigError::RoomRule { section: "decision", key, what })?;
     rule(c.inference.deadline_ms >= 1_000, "inference.deadline_ms", "must be at least 1000: no recognition is quicker under load")
 }

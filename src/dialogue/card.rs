@@ -66,7 +66,7 @@ fn not_understood(desk: &mut Desk<'_>, mut payer: Payer) -> Stage {
 /// Whether there is enough in it to judge a voice. Asking again costs the caller a breath, a wrong rejection a try.
 fn worth_judging(desk: &Desk<'_>, facts: UtteranceFacts) -> bool {
     match facts.quality {
-        UtteranceQuality::Good => facts.net_speech_ms >= desk.cfg.voice.min_net_speech_ms,
+        UtteranceQuality::Good => facts.net_speech_ms >= desk.cfg.policy.voice.min_net_speech_ms,
         UtteranceQuality::TooShort
         | UtteranceQuality::TooQuiet
         | UtteranceQuality::Clipped

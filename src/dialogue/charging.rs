@@ -27,6 +27,7 @@ pub(super) fn begin(desk: &mut Desk<'_>, payer: Payer, proven: Proven, continuit
     let score = voice.score();
     let approval = Approval {
         voice_cosine: score.cosine,
+        voice_llr: score.llr,
         voice_net_speech_ms: score.net_speech_ms,
         voice_model: score.model.clone(),
         number,

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::decision::{NumberThresholds, VoiceThresholds};
+use crate::decision::Policy;
 
 /// Limits and waits of a call.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -66,24 +66,12 @@ pub struct DialogueConfig {
     /// The last words of a call at most, in milliseconds.
     pub closing_limit_ms: u32,
 
-    /// Voice thresholds; filled from the voice section.
-    #[serde(skip, default = "nobody_by_voice")]
-    pub voice: VoiceThresholds,
-    /// Number thresholds; filled from the number section.
-    #[serde(skip, default = "nothing_by_number")]
-    pub number: NumberThresholds,
+    /// What verdicts depend on; filled from the decision section. Until it is, nobody is accepted.
+    #[serde(skip, default = "Policy::nobody")]
+    pub policy: Policy,
     /// The yes belongs to the accepted voice at this cosine and above; filled from the voice section.
     #[serde(skip, default = "no_continuity")]
     pub continuity_cosine: f32,
-}
-
-/// Until they are filled, thresholds accept nobody.
-fn nobody_by_voice() -> VoiceThresholds {
-    VoiceThresholds { accept_cosine: f32::INFINITY, reject_cosine: f32::INFINITY, min_net_speech_ms: 3000 }
-}
-
-fn nothing_by_number() -> NumberThresholds {
-    NumberThresholds { accept_log_ratio: f32::INFINITY, reject_log_ratio: f32::INFINITY }
 }
 
 fn no_continuity() -> f32 {
@@ -126,8 +114,7 @@ impl Default for DialogueConfig {
             patience_ms: 1_200,
             refusal_delay_ms: 3_000,
             closing_limit_ms: 30_000,
-            voice: nobody_by_voice(),
-            number: nothing_by_number(),
+            policy: Policy::nobody(),
             continuity_cosine: no_continuity(),
         }
     }

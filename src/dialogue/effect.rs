@@ -115,6 +115,8 @@ pub struct Charge {
 pub struct Approval {
     /// Cosine of the accepted voice.
     pub voice_cosine: f32,
+    /// Its calibrated ratio, in nats.
+    pub voice_llr: f32,
     /// Net speech it was measured on, in milliseconds.
     pub voice_net_speech_ms: u32,
     /// Model and centring that made the score.
@@ -131,7 +133,7 @@ pub struct Approval {
 #[derive(Clone, Debug, PartialEq)]
 pub enum NumberSummary {
     /// Spoken.
-    Spoken { log_ratio: f32, engine: String },
+    Spoken { log_ratio: f32, llr: f32, engine: String },
     /// Keyed.
     Keyed,
 }

@@ -27,7 +27,7 @@ pub enum Input {
     /// caller still has time: the wait for a first sound is ours (`DeadlineKind::Silence`).
     NoSpeech,
     /// Answer to [`Effect::ScoreVoice`](super::Effect::ScoreVoice).
-    VoiceScored(Result<VoiceScore, ScoreTrouble>),
+    VoiceScored(Result<VoiceHeard, ScoreTrouble>),
     /// Answer to [`Effect::ReadNumber`](super::Effect::ReadNumber) and [`Effect::CompareKeyed`](super::Effect::CompareKeyed).
     NumberRead(Result<NumberHeard, ScoreTrouble>),
     /// Answer to [`Effect::ReadAnswer`](super::Effect::ReadAnswer).
@@ -218,6 +218,17 @@ pub enum ScoreTrouble {
     Failed,
     /// The audio holds too little to work on: asked again.
     Unusable,
+}
+
+/// What the voice's worker says.
+#[derive(Clone, Debug, PartialEq)]
+pub struct VoiceHeard {
+    /// The comparison with the template.
+    pub score: VoiceScore,
+    /// This audio was heard before: it is a recording.
+    pub heard_before: bool,
+    /// How much likelier the audio is if it is synthetic, in nats, where that was measured.
+    pub spoof_llr: Option<f32>,
 }
 
 /// What the number's worker says. The proof comes back with it, since the judge asks for it too.

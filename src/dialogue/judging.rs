@@ -82,11 +82,14 @@ pub(super) fn begin(desk: &mut Desk<'_>, payer: Payer, keyed: Option<Keyed>) -> 
 impl ScoringVoice {
     pub(super) fn on(self, desk: &mut Desk<'_>, event: Event) -> Stage {
         match event {
-            Event::Told(Told::VoiceScored(Ok(score))) => match judge_voice(&desk.cfg.voice, score) {
-                VoiceVerdict::Accepted(accepted) => self.compare(desk, accepted),
-                VoiceVerdict::Inconclusive => self.unclear(desk),
-                VoiceVerdict::Rejected => mismatch(desk, self.payer, self.heard_at, Factor::Voice),
-            },
+            Event::Told(Told::VoiceScored(Ok(heard))) => {
+                let known = self.payer.known(desk.cfg, Some(&heard));
+                match judge_voice(&desk.cfg.policy, heard.score, &known) {
+                    VoiceVerdict::Accepted(accepted) => self.compare(desk, accepted),
+                    VoiceVerdict::StepUp(_) | VoiceVerdict::Inconclusive => self.unclear(desk),
+                    VoiceVerdict::Rejected => mismatch(desk, self.payer, self.heard_at, Factor::Voice),
+                }
+            }
             Event::Told(Told::VoiceScored(Err(trouble))) => match closing::ending_for(trouble) {
                 Some(end) => hold(desk, self.heard_at, Reply::End(end)),
                 None => self.unclear(desk),
@@ -156,7 +159,8 @@ impl ReadingNumber {
         if !as_asked {
             return hold(desk, self.heard_at, Reply::End(closing::service_trouble));
         }
-        match judge_number(&desk.cfg.number, &accepted, &evidence) {
+        let known = self.payer.known(desk.cfg, None);
+        match judge_number(&desk.cfg.policy, &accepted, &evidence, &known) {
             // A card that is not among the usable ones counts as any other wrong number.
             NumberVerdict::Accepted(id) => match self.payer.cards.iter().find(|c| c.id == id).cloned() {
                 Some(card) => {
@@ -181,9 +185,10 @@ impl ReadingNumber {
 fn summary(evidence: NumberEvidence, card: &CardOnFile) -> NumberSummary {
     match evidence {
         NumberEvidence::Keyed { .. } => NumberSummary::Keyed,
-        NumberEvidence::Spoken { cards, engine } => {
-            let log_ratio = cards.iter().find(|c| c.card == card.id).map_or(f32::NAN, |c| c.log_ratio);
-            NumberSummary::Spoken { log_ratio, engine }
+        NumberEvidence::Spoken { cards, engine, calibration: _ } => {
+            let (log_ratio, llr) =
+                cards.iter().find(|c| c.card == card.id).map_or((f32::NAN, f32::NAN), |c| (c.log_ratio, c.llr));
+            NumberSummary::Spoken { log_ratio, llr, engine }
         }
     }
 }

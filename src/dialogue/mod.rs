@@ -52,7 +52,8 @@ pub use config::DialogueConfig;
 pub use effect::{Approval, CallVerdict, Charge, Consent, Effect, Factor, ListenFor, Notice, NumberSummary, PlayId};
 pub use input::{
     AnswerHeard, Caller, CardOnFile, DeadlineKind, EnrolOutcome, IdentityOutcome, Input, InviteOutcome, Keypress, Known,
-    NumberHeard, OpenRequest, PaymentOutcome, ScoreTrouble, StoreOutcome, Usable, UtteranceFacts, UtteranceQuality, VoiceOnFile,
+    NumberHeard, OpenRequest, PaymentOutcome, ScoreTrouble, StoreOutcome, Usable, UtteranceFacts, UtteranceQuality, VoiceHeard,
+    VoiceOnFile,
 };
 pub use prompt::{Again, Prompt, SpokenDate, SpokenPayee};
 

@@ -3,12 +3,13 @@
 use super::closing::close;
 use super::config::DialogueConfig;
 use super::effect::{CallVerdict, Effect, Factor, Notice};
-use super::input::{CardOnFile, Known, OpenRequest, Usable, VoiceOnFile};
+use super::input::{CardOnFile, Known, OpenRequest, Usable, VoiceHeard, VoiceOnFile};
 use super::invite;
 use super::line::Desk;
 use super::prompt::Prompt;
 use super::request;
 use super::stage::Stage;
+use crate::decision::Tightening;
 use crate::ids::{CardId, CustomerId};
 
 /// A customer who has a voice on file, a card to charge and something to pay.
@@ -26,6 +27,17 @@ pub(super) struct Payer {
 impl Payer {
     pub(super) fn card_ids(&self) -> Vec<CardId> {
         self.cards.iter().map(|c| c.id.clone()).collect()
+    }
+
+    /// What is known of this call beside what was said; `heard`: of the utterance itself.
+    pub(super) fn known(&self, cfg: &DialogueConfig, heard: Option<&VoiceHeard>) -> Tightening {
+        Tightening {
+            heard_before: heard.is_some_and(|h| h.heard_before),
+            spoof_llr: heard.and_then(|h| h.spoof_llr),
+            unattested: !self.attested,
+            recent_failures: self.tally.earlier, // this call's own are counted by its limits
+            challenge_due: cfg.policy.challenge_due(self.request.amount.minor.get()),
+        }
     }
 
     /// Lengths of the cards' numbers in digits, sorted, each once.

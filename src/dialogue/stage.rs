@@ -11,7 +11,7 @@ use super::effect::CallVerdict;
 use super::enrol::{Adding, Saying, Storing};
 use super::input::{
     AnswerHeard, DeadlineKind, EnrolOutcome, IdentityOutcome, Input, InviteOutcome, Keypress, NumberHeard, PaymentOutcome,
-    ScoreTrouble, StoreOutcome, UtteranceFacts,
+    ScoreTrouble, StoreOutcome, UtteranceFacts, VoiceHeard,
 };
 use super::invite::{KeyingInvite, Redeeming};
 use super::judging::{Holding, ReadingNumber, ScoringVoice};
@@ -19,7 +19,6 @@ use super::line::Desk;
 use super::prompt::Prompt;
 use super::request::ReadingRequest;
 use super::welcome::Welcoming;
-use crate::decision::VoiceScore;
 
 /// What a state may have to answer, once the line has sifted out what is stale.
 #[derive(Debug)]
@@ -48,7 +47,7 @@ pub(super) enum Event {
 #[derive(Debug)]
 pub(super) enum Told {
     Identity(IdentityOutcome),
-    VoiceScored(Result<VoiceScore, ScoreTrouble>),
+    VoiceScored(Result<VoiceHeard, ScoreTrouble>),
     NumberRead(Result<NumberHeard, ScoreTrouble>),
     Answer(Result<AnswerHeard, ScoreTrouble>),
     InviteRedeemed(InviteOutcome),

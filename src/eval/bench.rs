@@ -15,12 +15,12 @@ use super::number::{any_voice, log_ratio};
 use super::voiceprint::engine;
 use super::work::timed;
 use crate::clock::SeededEntropy;
-use crate::decision::{NumberThresholds, VoiceVerdict, judge_number, judge_voice};
+use crate::decision::{Calibration, Policy, Tightening, VoiceVerdict, judge_number, judge_voice};
 use crate::ids::CardId;
 use crate::media::frame::SampleRate;
 use crate::secret::Pan;
 use crate::speech::{NumberEngine, Utterance};
-use crate::voiceprint::{Embedder, Enrolment, Template, VoiceConfig, score};
+use crate::voiceprint::{Conditions, Embedder, Enrolment, Template, VoiceConfig, score};
 
 /// The engines under test, one thread each.
 #[derive(Debug)]
@@ -29,10 +29,12 @@ pub struct Bench<'a> {
     pub embedder: &'a Embedder,
     /// Hears numbers.
     pub numbers: &'a dyn NumberEngine,
-    /// Thresholds of the voice.
+    /// Bounds of enrolment.
     pub voice: &'a VoiceConfig,
-    /// Thresholds of the number.
-    pub number: &'a NumberThresholds,
+    /// Thresholds of voice and number.
+    pub policy: &'a Policy,
+    /// Raw scores to ratios.
+    pub calibration: &'a Calibration,
 }
 
 #[derive(Deserialize)]
@@ -105,15 +107,17 @@ impl Bench<'_> {
         let template = self.own_template(&utterance, &name)?;
         let (outcome, ms) = timed(|| {
             let embedding = self.embedder.embed(&utterance.samples_16k).map_err(|e| engine("the embedding", &name, e))?;
-            let scored = score(&template, &embedding, utterance.net_speech_ms).map_err(|e| engine("the score", &name, e))?;
-            match judge_voice(&self.voice.thresholds(), scored) {
+            let made = Conditions { net_speech_ms: utterance.net_speech_ms, snr_db: utterance.quality.snr_db };
+            let by = self.calibration;
+            let scored = score(&template, &embedding, made, &by.voice, &by.version).map_err(|e| engine("the score", &name, e))?;
+            match judge_voice(self.policy, scored, &Tightening::default()) {
                 VoiceVerdict::Accepted(voice) => {
                     let heard = self.numbers.hear(&utterance);
                     let evidence = heard.and_then(|heard| self.numbers.score(&voice, &heard, &cards));
                     let evidence = evidence.map_err(|e| engine("the scoring", &name, e))?;
-                    Ok(Some(judge_number(self.number, &voice, &evidence)))
+                    Ok(Some(judge_number(self.policy, &voice, &evidence, &Tightening::default())))
                 }
-                VoiceVerdict::Inconclusive | VoiceVerdict::Rejected => Ok(None),
+                VoiceVerdict::StepUp(_) | VoiceVerdict::Inconclusive | VoiceVerdict::Rejected => Ok(None),
             }
         });
         let verdict: Option<_> = outcome?;

@@ -16,14 +16,15 @@ use super::voiceprint::{Gallery, Who, engine, enrol, has_list};
 use super::work::{self, Progress, timed};
 use crate::clock::SeededEntropy;
 use crate::decision::{
-    CardEvidence, NumberEvidence, NumberThresholds, NumberVerdict, VoiceAccepted, VoiceVerdict, judge_number, judge_voice,
+    Calibration, CardEvidence, NumberEvidence, NumberVerdict, Policy, Tightening, VoiceAccepted, VoiceVerdict, judge_number,
+    judge_voice,
 };
 use crate::ids::CardId;
 use crate::media::frame::{Frame, SampleRate};
 use crate::secret::Pan;
 use crate::speech::endpoint::{Endpointer, ListenSpec, SpeechEvent};
 use crate::speech::{Heard, NumberEngine, Utterance};
-use crate::voiceprint::{Embedder, VoiceConfig, score};
+use crate::voiceprint::{Conditions, Embedder, VoiceConfig, score};
 
 /// Samples in 20 ms at 8 kHz: a packet.
 const FRAME_SAMPLES: usize = 160;
@@ -37,8 +38,10 @@ pub struct Judges<'a> {
     pub numbers: &'a dyn NumberEngine,
     /// Thresholds of the voice, bounds of enrolment.
     pub voice: &'a VoiceConfig,
-    /// Thresholds of the number.
-    pub number: &'a NumberThresholds,
+    /// Thresholds of voice and number.
+    pub policy: &'a Policy,
+    /// Raw scores to ratios.
+    pub calibration: &'a Calibration,
     /// How it listens.
     pub listen: ListenSpec,
     /// The recogniser's file, for the conditions.
@@ -107,11 +110,7 @@ pub fn run(plan: &Plan, judges: &Judges<'_>) -> Result<(Value, String), EvalErro
         let models = [("voice", judges.embedder.version().to_string()), ("number", judges.number_model.to_owned())];
         let mut conditions = plan.conditions(&name, &models);
         if let Some(c) = conditions.as_object_mut() {
-            c.insert("accept_cosine".to_owned(), json!(judges.voice.accept_cosine));
-            c.insert("reject_cosine".to_owned(), json!(judges.voice.reject_cosine));
-            c.insert("min_net_speech_ms".to_owned(), json!(judges.voice.min_net_speech_ms));
-            c.insert("accept_log_ratio".to_owned(), json!(judges.number.accept_log_ratio));
-            c.insert("reject_log_ratio".to_owned(), json!(judges.number.reject_log_ratio));
+            c.insert("policy".to_owned(), json!(judges.policy));
             c.insert("clone_number_counted_as_passed".to_owned(), json!(true));
         }
         map.insert("conditions".to_owned(), conditions);
@@ -156,7 +155,7 @@ fn judge_all(
                 let fail = |e| engine("the scoring", &recipe.id, e);
                 let evidence = judges.numbers.score(&voice, &heard, &cards).map_err(fail)?;
                 judged.near_trials = cards.len();
-                judged.near_accepts = each_alone(&evidence).filter(|e| accepts(judges.number, &voice, e)).count();
+                judged.near_accepts = each_alone(&evidence).filter(|e| accepts(judges.policy, &voice, e)).count();
             }
         }
         Ok(judged)
@@ -175,13 +174,15 @@ fn judge_the_voice(
     };
     let (scored, voice_ms) = timed(|| {
         let embedding = judges.embedder.embed(&utterance.samples_16k).map_err(|e| engine("the embedding", id, e))?;
-        score(template, &embedding, utterance.net_speech_ms).map_err(|e| engine("the score", id, e))
+        let made = Conditions { net_speech_ms: utterance.net_speech_ms, snr_db: utterance.quality.snr_db };
+        let by = judges.calibration;
+        score(template, &embedding, made, &by.voice, &by.version).map_err(|e| engine("the score", id, e))
     });
     let scored = scored?;
     let cosine = f64::from(scored.cosine);
-    let (voice, accepted) = match judge_voice(&judges.voice.thresholds(), scored) {
+    let (voice, accepted) = match judge_voice(judges.policy, scored, &Tightening::default()) {
         VoiceVerdict::Accepted(proof) => (Voice::Accepted, Some(proof)),
-        VoiceVerdict::Inconclusive => (Voice::Inconclusive, None),
+        VoiceVerdict::StepUp(_) | VoiceVerdict::Inconclusive => (Voice::Inconclusive, None),
         VoiceVerdict::Rejected => (Voice::Rejected, None),
     };
     let judged = Judged {
@@ -212,7 +213,7 @@ fn judge_the_number(
     let evidence = evidence.map_err(|e| engine("the scoring", &recipe.id, e))?;
     judged.number_ms = ms;
     judged.log_ratio = log_ratio(&evidence);
-    judged.number = match judge_number(judges.number, voice, &evidence) {
+    judged.number = match judge_number(judges.policy, voice, &evidence, &Tightening::default()) {
         NumberVerdict::Accepted(_) => Number::Accepted,
         NumberVerdict::Inconclusive => Number::Inconclusive,
         NumberVerdict::Rejected => Number::Rejected,
@@ -235,15 +236,19 @@ fn near_cards(recipe: &Recipe, n: usize, seed: u64) -> Vec<(CardId, Pan)> {
 
 /// Evidence of several cards as if each had been asked about alone.
 fn each_alone(evidence: &NumberEvidence) -> impl Iterator<Item = NumberEvidence> {
-    let (cards, engine): (Vec<CardEvidence>, String) = match evidence {
-        NumberEvidence::Spoken { cards, engine } => (cards.clone(), engine.clone()),
-        NumberEvidence::Keyed { .. } => (Vec::new(), String::new()),
+    let (cards, engine, calibration): (Vec<CardEvidence>, String, String) = match evidence {
+        NumberEvidence::Spoken { cards, engine, calibration } => (cards.clone(), engine.clone(), calibration.clone()),
+        NumberEvidence::Keyed { .. } => (Vec::new(), String::new(), String::new()),
     };
-    cards.into_iter().map(move |c| NumberEvidence::Spoken { cards: vec![c], engine: engine.clone() })
+    cards.into_iter().map(move |c| NumberEvidence::Spoken {
+        cards: vec![c],
+        engine: engine.clone(),
+        calibration: calibration.clone(),
+    })
 }
 
-fn accepts(thresholds: &NumberThresholds, voice: &VoiceAccepted, evidence: &NumberEvidence) -> bool {
-    matches!(judge_number(thresholds, voice, evidence), NumberVerdict::Accepted(_))
+fn accepts(policy: &Policy, voice: &VoiceAccepted, evidence: &NumberEvidence) -> bool {
+    matches!(judge_number(policy, voice, evidence, &Tightening::default()), NumberVerdict::Accepted(_))
 }
 
 /// Packet by packet through the end-pointer, then silence until it says that the caller is done. `true`: it said so before the

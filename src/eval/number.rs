@@ -17,10 +17,7 @@ use super::random::Random;
 use super::voiceprint::{engine, spread};
 use super::work::{self, Progress, timed};
 use crate::clock::SeededEntropy;
-use crate::decision::{
-    NumberEvidence, NumberThresholds, NumberVerdict, VoiceAccepted, VoiceScore, VoiceThresholds, VoiceVerdict, judge_number,
-    judge_voice,
-};
+use crate::decision::{NumberEvidence, Policy, Tightening, VoiceAccepted, VoiceScore, VoiceVerdict, judge_voice};
 use crate::ids::CardId;
 use crate::secret::Pan;
 use crate::speech::{FreeReading, Heard, NumberEngine};
@@ -77,13 +74,19 @@ pub fn genuine(plan: &Plan, name: &str) -> Result<Vec<Recipe>, EvalError> {
     Ok(recipes)
 }
 
+/// The policy's threshold as a raw log ratio, which is what is compared here.
+#[derive(Clone, Copy, Debug)]
+pub struct RawThresholds {
+    /// Accept from here on.
+    pub accept_log_ratio: f64,
+}
+
 /// Proof of an accepted voice for measuring numbers alone: any voice passes these thresholds. Only here and in tests.
 pub fn any_voice() -> Result<VoiceAccepted, EvalError> {
-    let open = VoiceThresholds { accept_cosine: -1.0, reject_cosine: -1.0, min_net_speech_ms: 0 };
-    let score = VoiceScore { cosine: 1.0, net_speech_ms: 0, model: "none: numbers measured alone".to_owned() };
-    match judge_voice(&open, score) {
+    let score = VoiceScore { llr: 0.0, ..VoiceScore::not_compared(0, "none: numbers measured alone") };
+    match judge_voice(&Policy::any_voice(), score, &Tightening::default()) {
         VoiceVerdict::Accepted(accepted) => Ok(accepted),
-        VoiceVerdict::Inconclusive | VoiceVerdict::Rejected => {
+        VoiceVerdict::StepUp(_) | VoiceVerdict::Inconclusive | VoiceVerdict::Rejected => {
             Err(EvalError::Conditions("no voice is accepted at all".to_owned()))
         }
     }
@@ -102,7 +105,7 @@ pub fn run(
     plan: &Plan,
     engine: &dyn NumberEngine,
     model: &str,
-    thresholds: &NumberThresholds,
+    thresholds: RawThresholds,
     rivals: Rivals,
 ) -> Result<(Value, String), EvalError> {
     let name = plan.list.clone().unwrap_or_else(|| default_list(plan));
@@ -135,7 +138,7 @@ pub fn run(
 fn try_one(
     plan: &Plan,
     numbers: &dyn NumberEngine,
-    thresholds: &NumberThresholds,
+    thresholds: RawThresholds,
     rivals: Rivals,
     recipe: &Recipe,
 ) -> Result<Tried, EvalError> {
@@ -154,10 +157,10 @@ fn try_one(
             let cards = [(CardId::fresh(&SeededEntropy::new(0)), pan)];
             let (evidence, ms) = timed(|| numbers.score(&voice, &heard, &cards));
             let evidence = evidence.map_err(|e| engine("the scoring", &recipe.id, e))?;
-            let accepted = matches!(judge_number(thresholds, &voice, &evidence), NumberVerdict::Accepted(_));
+            let accepted = log_ratio(&evidence) >= thresholds.accept_log_ratio;
             (log_ratio(&evidence), ms, accepted)
         }
-        Err(_no_card) => (others.own, f64::NAN, others.own >= f64::from(thresholds.accept_log_ratio)),
+        Err(_no_card) => (others.own, f64::NAN, others.own >= thresholds.accept_log_ratio),
     };
     Ok(Tried {
         source: recipe.source.clone(),
@@ -264,8 +267,8 @@ fn digit_errors(tried: &[&Tried]) -> f64 {
     ratio(tried.iter().map(|t| t.edits).sum(), tried.iter().map(|t| t.digits).sum())
 }
 
-fn summary(tried: &[&Tried], thresholds: &NumberThresholds) -> Value {
-    let accept = f64::from(thresholds.accept_log_ratio);
+fn summary(tried: &[&Tried], thresholds: RawThresholds) -> Value {
+    let accept = thresholds.accept_log_ratio;
     let mut ms: Vec<f64> = tried.iter().map(|t| t.free_ms + if t.score_ms.is_finite() { t.score_ms } else { 0.0 }).collect();
     let mut free_ms: Vec<f64> = tried.iter().map(|t| t.free_ms).collect();
     let mut score_ms: Vec<f64> = tried.iter().map(|t| t.score_ms).filter(|m| m.is_finite()).collect();
@@ -296,8 +299,8 @@ fn best_neighbour(tried: &Tried) -> f64 {
     tried.near.iter().map(|n| n.2).fold(f64::NEG_INFINITY, f64::max)
 }
 
-fn by_kind(tried: &[Tried], thresholds: &NumberThresholds) -> Value {
-    let accept = f64::from(thresholds.accept_log_ratio);
+fn by_kind(tried: &[Tried], thresholds: RawThresholds) -> Value {
+    let accept = thresholds.accept_log_ratio;
     let mut out = Map::new();
     for kind in Kind::ALL {
         let of = || tried.iter().flat_map(|t| &t.near).filter(|n| n.0 == kind);
@@ -334,8 +337,8 @@ fn at_near_miss(tried: &[Tried]) -> Option<f64> {
     ratios.get(allowed).copied().filter(|r| r.is_finite())
 }
 
-fn intervals(plan: &Plan, tried: &[Tried], thresholds: &NumberThresholds) -> Value {
-    let accept = f64::from(thresholds.accept_log_ratio);
+fn intervals(plan: &Plan, tried: &[Tried], thresholds: RawThresholds) -> Value {
+    let accept = thresholds.accept_log_ratio;
     let groups = BySpeaker::new(tried, plan.seed, |t| format!("{}/{}", t.source, t.speaker));
     json!({
         "authorised_accept_rate": groups.interval(accept_rate),
@@ -419,8 +422,8 @@ mod tests {
     #[test]
     fn rates_count_pairs_and_utterances_apart() {
         let all = [tried("a", 5.0, &[-5.0, -6.0], 0), tried("b", -2.0, &[2.0, -7.0], 1)];
-        let t = NumberThresholds { accept_log_ratio: 1.0, reject_log_ratio: -6.0 };
-        let v = summary(&all.iter().collect::<Vec<_>>(), &t);
+        let t = RawThresholds { accept_log_ratio: 1.0 };
+        let v = summary(&all.iter().collect::<Vec<_>>(), t);
         assert_eq!(v["authorised_accept_rate"], 0.5);
         assert_eq!(v["near_miss_false_accept_rate"], 0.25);
         assert_eq!(v["worst_neighbour_accept_rate"], 0.5);

@@ -12,7 +12,8 @@ use super::degrade::Line;
 use super::metrics::{Calibration, Scores, bayes_threshold, cllr, percentile, ratio};
 use super::plan::{BySpeaker, Plan, percent};
 use super::work::{self, Progress};
-use crate::voiceprint::{Embedder, Embedding, Enrolment, EnrolmentError, Template, VoiceConfig, score};
+use crate::decision::{Calibration as Calibrated, Policy};
+use crate::voiceprint::{Conditions, Embedder, Embedding, Enrolment, EnrolmentError, Template, VoiceConfig, score};
 
 /// Which trials.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,8 +32,8 @@ pub type Who = (String, String);
 pub struct Heard {
     /// The embedding.
     pub embedding: Embedding,
-    /// Speech without pauses.
-    pub net_speech_ms: u32,
+    /// Its speech and its noise.
+    pub made: Conditions,
 }
 
 /// Enrolled voices.
@@ -56,8 +57,19 @@ pub struct Scored {
     pub target: bool,
     /// Centred cosine.
     pub cosine: f64,
+    /// Its ratio by the calibration in force, in nats.
+    pub llr: f64,
     /// Speech without pauses in the test utterance.
     pub net_speech_ms: u32,
+}
+
+/// By what scores become ratios and verdicts.
+#[derive(Clone, Copy, Debug)]
+pub struct Judge<'a> {
+    /// Thresholds.
+    pub policy: &'a Policy,
+    /// Ratios.
+    pub calibration: &'a Calibrated,
 }
 
 struct Trial {
@@ -75,7 +87,8 @@ pub fn hear_all(plan: &Plan, embedder: &Embedder, what: &str, recipes: &[Recipe]
 fn hear(plan: &Plan, embedder: &Embedder, recipe: &Recipe) -> Result<Heard, EvalError> {
     let utterance = plan.utterance(recipe)?;
     let embedding = embedder.embed(&utterance.samples_16k).map_err(|e| engine("the embedding", &recipe.id, e))?;
-    Ok(Heard { embedding, net_speech_ms: utterance.net_speech_ms })
+    let made = Conditions { net_speech_ms: utterance.net_speech_ms, snr_db: utterance.quality.snr_db };
+    Ok(Heard { embedding, made })
 }
 
 /// Enrols `wanted` speakers from the split's lists: digit strings from `enrolment.csv`, recordings from `natural_enrolment.csv`.
@@ -121,7 +134,7 @@ fn template_of(voices: &[Heard], config: &VoiceConfig) -> Result<(Template, bool
     let with = |config: VoiceConfig| {
         let mut enrolment = Enrolment::new(config);
         for v in voices {
-            enrolment.add(v.embedding.clone(), v.net_speech_ms)?;
+            enrolment.add(v.embedding.clone(), v.made.net_speech_ms)?;
         }
         enrolment.finish()
     };
@@ -144,6 +157,7 @@ pub fn run(
     plan: &Plan,
     embedder: &Embedder,
     config: &VoiceConfig,
+    judge: Judge<'_>,
     digits: Option<usize>,
     pairs: Pairs,
 ) -> Result<(Value, String), EvalError> {
@@ -161,18 +175,20 @@ pub fn run(
         let (Some(template), Some(heard)) = (gallery.templates.get(&trial.enrolled), heard.get(trial.utterance)) else {
             continue;
         };
-        let s = score(template, &heard.embedding, heard.net_speech_ms).map_err(|e| engine("the score", &trial.tested, e))?;
+        let s = score(template, &heard.embedding, heard.made, &judge.calibration.voice, &judge.calibration.version)
+            .map_err(|e| engine("the score", &trial.tested, e))?;
         scored.push(Scored {
             enrolled: trial.enrolled.clone(),
             tested: trial.tested.clone(),
             target: trial.target,
             cosine: f64::from(s.cosine),
+            llr: f64::from(s.llr),
             net_speech_ms: s.net_speech_ms,
         });
     }
     let all = summary(&scored, plan.seed);
     let mut json = all.json.clone();
-    let operating = operating_point(&scored, config);
+    let operating = operating_point(&scored, judge.policy);
     if let Some(map) = json.as_object_mut() {
         map.insert("at_thresholds".to_owned(), operating);
         map.insert("enrolments".to_owned(), json!(gallery.templates.len()));
@@ -336,14 +352,14 @@ pub fn spread(values: &[f64]) -> Value {
 }
 
 /// What the configured thresholds would have done.
-fn operating_point(scored: &[Scored], config: &VoiceConfig) -> Value {
-    let t = config.thresholds();
-    let accepted = |s: &&Scored| s.cosine >= f64::from(t.accept_cosine) && s.net_speech_ms >= t.min_net_speech_ms;
-    let rejected = |s: &&Scored| s.cosine < f64::from(t.reject_cosine);
+fn operating_point(scored: &[Scored], policy: &Policy) -> Value {
+    let t = policy.voice;
+    let accepted = |s: &&Scored| s.llr >= f64::from(t.accept_llr) && s.net_speech_ms >= t.min_net_speech_ms;
+    let rejected = |s: &&Scored| s.llr < f64::from(t.reject_llr);
     let of = |target: bool| scored.iter().filter(move |s| s.target == target);
     json!({
-        "accept_cosine": t.accept_cosine,
-        "reject_cosine": t.reject_cosine,
+        "accept_llr": t.accept_llr,
+        "reject_llr": t.reject_llr,
         "min_net_speech_ms": t.min_net_speech_ms,
         "genuine_accepted": finite(ratio(of(true).filter(accepted).count(), of(true).count())),
         "genuine_rejected": finite(ratio(of(true).filter(rejected).count(), of(true).count())),
@@ -394,8 +410,8 @@ fn text_of(all: &Summary, json: &Value, list: &str) -> String {
         let f = |k: &str| t.get(k).and_then(Value::as_f64).unwrap_or(f64::NAN);
         out += &format!(
             "at accept {:.2} / reject {:.2}: genuine accepted {}, impostors accepted {}",
-            f("accept_cosine"),
-            f("reject_cosine"),
+            f("accept_llr"),
+            f("reject_llr"),
             percent(f("genuine_accepted")),
             percent(f("impostor_accepted"))
         );

@@ -13,8 +13,15 @@ use crate::money::Money;
 pub struct Evidence {
     /// Cosine of the accepted voice.
     pub voice_cosine: Option<f32>,
-    /// The cosine it had to reach.
+    /// The cosine it had to reach: in receipts from before ratios were calibrated.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub voice_accept_cosine: Option<f32>,
+    /// Its calibrated log-likelihood ratio, in nats.
+    #[serde(default)]
+    pub voice_llr: Option<f32>,
+    /// The ratio it had to reach.
+    #[serde(default)]
+    pub voice_accept_llr: Option<f32>,
     /// Speech behind that score, in milliseconds.
     pub voice_net_speech_ms: Option<u32>,
     /// Which model made it.
@@ -23,8 +30,21 @@ pub struct Evidence {
     pub number_by: Option<String>,
     /// Log likelihood ratio of the accepted number, if it was spoken.
     pub number_log_ratio: Option<f32>,
-    /// The ratio it had to reach.
+    /// The ratio it had to reach: in receipts from before ratios were calibrated.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub number_accept_log_ratio: Option<f32>,
+    /// Its calibrated ratio, in nats.
+    #[serde(default)]
+    pub number_llr: Option<f32>,
+    /// The ratio it had to reach.
+    #[serde(default)]
+    pub number_accept_llr: Option<f32>,
+    /// What read it.
+    #[serde(default)]
+    pub number_engine: Option<String>,
+    /// Which calibration the thresholds come from.
+    #[serde(default)]
+    pub calibration: Option<String>,
     /// How like the call's voice the "yes" was.
     pub yes_continuity: Option<f32>,
     /// Which version of the policy decided.

@@ -2,8 +2,6 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::decision::NumberThresholds;
-
 use super::endpoint::ListenSpec;
 use super::vad::VadConfig;
 
@@ -57,11 +55,6 @@ pub struct NumberConfig {
     /// Recognitions that may run at once, one thread each; more are refused. Not a key: in the service the inference pool bounds them.
     #[serde(skip, default = "no_limit_of_its_own")]
     pub max_at_once: usize,
-    /// Where a number is accepted and rejected, by natural-log ratio to the best other digit string of any length. At 0 at most one
-    /// of all strings can be accepted for an utterance. Measured on 60 confirmed dev numbers over μ-law, first try: genuine accepted
-    /// 76 % at 0, 92 % at −1, 95 % at −3, 98 % at −5; a near miss (one digit off, swapped, dropped, doubled) 0.09 % at 0, 0.19 % at
-    /// −1, 0.8 % at −3, 3 % at −5, each of some 186 a number. Most of what is lost are digits said twice and read once.
-    pub thresholds: NumberThresholds,
 }
 
 /// In the service the inference pool bounds it, where work may also wait.
@@ -71,10 +64,6 @@ fn no_limit_of_its_own() -> usize {
 
 impl Default for NumberConfig {
     fn default() -> Self {
-        Self {
-            model: NumberModel::TinyEn,
-            max_at_once: no_limit_of_its_own(),
-            thresholds: NumberThresholds { accept_log_ratio: 0.0, reject_log_ratio: -6.0 },
-        }
+        Self { model: NumberModel::TinyEn, max_at_once: no_limit_of_its_own() }
     }
 }

@@ -2,8 +2,6 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::decision::VoiceThresholds;
-
 /// Thresholds and bounds of voice matching.
 ///
 /// Defaults come from development speech (models/REPORT.md): spliced 16-digit numbers over µ-law, templates of three 10-digit utterances, 63
@@ -12,13 +10,6 @@ use crate::decision::VoiceThresholds;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct VoiceConfig {
-    /// Accept a caller's voice at this centred cosine and above. At 0.70, with a mean that knows neither speaker of a trial: false accepts
-    /// 0.23 %, false rejects 0 % on a clean line; with babble at 15 dB false accepts 0.01 %, and 21 % of genuine utterances are asked for again
-    /// (models/REPORT.md).
-    pub accept_cosine: f32,
-    /// Reject below this centred cosine; between the two the call asks again. At 0.45: 0 % of genuine utterances rejected clean, 0.5 %
-    /// with babble at 15 dB; 88 % and 92 % of impostors are rejected at once.
-    pub reject_cosine: f32,
     /// An utterance with less speech than this is never accepted, in milliseconds without pauses. Two digits have an equal error rate
     /// of 4 %, one digit of 9 %.
     pub min_net_speech_ms: u32,
@@ -39,8 +30,6 @@ pub struct VoiceConfig {
 impl Default for VoiceConfig {
     fn default() -> Self {
         Self {
-            accept_cosine: 0.70,
-            reject_cosine: 0.45,
             min_net_speech_ms: 2_500,
             continuity_min_cosine: 0.25,
             enrol_min_net_speech_ms: 8_000,
@@ -56,14 +45,5 @@ impl VoiceConfig {
     pub fn enrol_digit_strings(&self) -> Vec<Vec<u8>> {
         let values = |s: &String| s.bytes().filter(u8::is_ascii_digit).map(|b| b - b'0').collect();
         self.enrol_digits.iter().map(values).collect()
-    }
-
-    /// What `decision` judges a score by.
-    pub fn thresholds(&self) -> VoiceThresholds {
-        VoiceThresholds {
-            accept_cosine: self.accept_cosine,
-            reject_cosine: self.reject_cosine,
-            min_net_speech_ms: self.min_net_speech_ms,
-        }
     }
 }

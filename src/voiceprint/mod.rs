@@ -18,5 +18,5 @@ mod template;
 pub use config::VoiceConfig;
 pub use embedding::{EMBEDDING_SIZE, EmbedError, Embedder, Embedding, ModelVersion};
 pub use enrolment::{Added, Enrolment, EnrolmentError};
-pub use score::{ScoreError, continuity, score};
+pub use score::{Conditions, ScoreError, continuity, score};
 pub use template::{Template, TemplateError};

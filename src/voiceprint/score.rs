@@ -5,14 +5,39 @@ use zeroize::Zeroizing;
 use super::embedding::{Embedding, ModelVersion};
 use super::template::Template;
 use crate::decision::VoiceScore;
+use crate::decision::calibration::VoiceCalibration;
 
-/// How close an utterance's voice is to a template.
-pub fn score(template: &Template, utterance: &Embedding, net_speech_ms: u32) -> Result<VoiceScore, ScoreError> {
+/// How an utterance was made, as far as it bears on what a score says.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Conditions {
+    /// Speech without pauses, in milliseconds.
+    pub net_speech_ms: u32,
+    /// Estimated distance of speech from noise, in dB.
+    pub snr_db: f32,
+}
+
+/// How close an utterance's voice is to a template, and what that says by this calibration (`version`: its name).
+pub fn score(
+    template: &Template,
+    utterance: &Embedding,
+    made: Conditions,
+    calibration: &VoiceCalibration,
+    version: &str,
+) -> Result<VoiceScore, ScoreError> {
     if template.model() != utterance.model() {
         return Err(ScoreError::OtherModel { template: template.model().clone(), now: utterance.model().clone() });
     }
     let unit = centre(utterance).ok_or(ScoreError::NoVoice)?;
-    Ok(VoiceScore { cosine: dot(template.centred(), &unit), net_speech_ms, model: utterance.model().to_string() })
+    let cosine = dot(template.centred(), &unit);
+    let Conditions { net_speech_ms, snr_db } = made;
+    Ok(VoiceScore {
+        cosine,
+        llr: calibration.llr(cosine, net_speech_ms, snr_db),
+        net_speech_ms,
+        snr_db,
+        model: utterance.model().to_string(),
+        calibration: version.to_owned(),
+    })
 }
 
 /// Centred cosine of two utterances of one call, −1 to 1: was the "yes" said by the voice that said the number?
@@ -89,6 +114,18 @@ mod tests {
             enrolment.add(said(voice, take, "m"), 4_000).unwrap();
         }
         enrolment.finish().unwrap()
+    }
+
+    fn score(template: &Template, utterance: &Embedding, net_speech_ms: u32) -> Result<VoiceScore, ScoreError> {
+        let c = crate::decision::Calibration::compiled_in().unwrap();
+        super::score(template, utterance, Conditions { net_speech_ms, snr_db: 25.0 }, &c.voice, &c.version)
+    }
+
+    #[test]
+    fn the_compiled_in_calibration_is_for_the_shipped_weights_and_mean() {
+        let c = crate::decision::Calibration::compiled_in().unwrap();
+        let centring = super::super::centring::compiled_in().unwrap();
+        assert!(c.voice.model.contains(&centring.weights) && c.voice.model.ends_with(&centring.version), "{}", c.voice.model);
     }
 
     #[test]

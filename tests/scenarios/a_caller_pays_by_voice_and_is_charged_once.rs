@@ -22,7 +22,7 @@ async fn pays_over(rate: SampleRate, line: LineOptions) {
     let payments = world.payments().await;
     let receipt = payments[0].receipt.as_ref().unwrap();
     assert_eq!((payments.len(), receipt.amount.to_string(), receipt.last4.as_str()), (1, "19.99 USD".to_owned(), "2749"));
-    assert!(receipt.evidence.voice_cosine.unwrap() >= world.config.voice.accept_cosine);
+    assert!(receipt.evidence.voice_llr.unwrap() >= receipt.evidence.voice_accept_llr.unwrap());
     voicepay::ledger::verify(&world.office.store.transfers().await.unwrap()).unwrap();
     let said = said(&record).join("\n");
     for part in ["City Water", "ending", &receipt.reference[..1]] {

@@ -102,7 +102,8 @@ impl<'a> Show<'a> {
                 "duration_ms": record.duration_ms,
                 "number_compared": record.number_compared,
                 "voice_cosine": figure("voice_cosine"),
-                "number_log_ratio": figure("number_log_ratio"),
+                "voice_llr": figure("voice_llr"),
+                "number_llr": figure("number_llr"),
                 "continuity_cosine": figure("continuity_cosine"),
                 "embedding_ms": figure("embedding_ms"),
                 "number_ms": figure("number_ms"),
@@ -132,18 +133,18 @@ impl<'a> Show<'a> {
             if let Some(receipt) = payment.receipt {
                 let e = &receipt.evidence;
                 self.say(&format!(
-                    "\n{}\n  reference   {}\n  amount      {}\n  payee       {}\n  card        ending {}\n  at          {}\n  voice       {} (accepted from {})\n  number      {} by log ratio {} (accepted from {})\n  \"yes\"       same voice: {}\n  policy      {}",
+                    "\n{}\n  reference   {}\n  amount      {}\n  payee       {}\n  card        ending {}\n  at          {}\n  voice       {} nats (accepted from {})\n  number      {}, {} nats (accepted from {})\n  \"yes\"       same voice: {}\n  policy      {}",
                     self.paint("1", "Receipt"),
                     receipt.reference,
                     receipt.amount,
                     receipt.payee_name,
                     receipt.last4,
                     receipt.at,
-                    number(e.voice_cosine),
-                    number(e.voice_accept_cosine),
+                    number(e.voice_llr),
+                    number(e.voice_accept_llr),
                     e.number_by.as_deref().unwrap_or("-"),
-                    number(e.number_log_ratio),
-                    number(e.number_accept_log_ratio),
+                    number(e.number_llr),
+                    number(e.number_accept_llr),
                     number(e.yes_continuity),
                     e.policy_version,
                 ));

@@ -11,7 +11,9 @@ use std::time::Duration;
 
 use super::*;
 use crate::clock::Timestamp;
-use crate::decision::{Answer, CardEvidence, NumberEvidence, NumberThresholds, VoiceAccepted, VoiceScore, VoiceThresholds};
+use crate::decision::{
+    Answer, CardEvidence, NumberEvidence, NumberThresholds, Policy, Tightening, VoiceAccepted, VoiceScore, VoiceThresholds,
+};
 use crate::e164::E164;
 use crate::ids::{CardId, CustomerId, PayeeId, RequestId};
 use crate::money::{Currency, Money};
@@ -21,8 +23,11 @@ const PROMPT_MS: u64 = 2_000;
 
 pub(super) fn cfg() -> DialogueConfig {
     DialogueConfig {
-        voice: VoiceThresholds { accept_cosine: 0.6, reject_cosine: 0.4, min_net_speech_ms: 2_000 },
-        number: NumberThresholds { accept_log_ratio: 2.0, reject_log_ratio: -2.0 },
+        policy: Policy {
+            voice: VoiceThresholds { accept_llr: 0.6, reject_llr: 0.4, min_net_speech_ms: 2_000 },
+            number: NumberThresholds { accept_llr: 2.0, reject_llr: -2.0 },
+            ..Policy::nobody()
+        },
         continuity_cosine: 0.2,
         score_wait_ms: 10_000,
         ..DialogueConfig::default()
@@ -210,13 +215,15 @@ impl Edge {
     }
 
     pub(super) fn voice(&mut self, cosine: f32) -> &mut Self {
-        self.wait(300).give(Input::VoiceScored(Ok(score(cosine))))
+        self.wait(300).give(Input::VoiceScored(Ok(voice(cosine))))
     }
 
     pub(super) fn number(&mut self, log_ratios: &[f32]) -> &mut Self {
-        let cards =
-            (1..).zip(log_ratios).map(|(n, log_ratio)| CardEvidence { card: card(n).id, log_ratio: *log_ratio }).collect();
-        self.wait(900).evidence(NumberEvidence::Spoken { cards, engine: "test".to_owned() })
+        let cards = (1..)
+            .zip(log_ratios)
+            .map(|(n, log_ratio)| CardEvidence { card: card(n).id, log_ratio: *log_ratio, llr: *log_ratio })
+            .collect();
+        self.wait(900).evidence(NumberEvidence::Spoken { cards, engine: "test".to_owned(), calibration: "test".to_owned() })
     }
 
     pub(super) fn evidence(&mut self, evidence: NumberEvidence) -> &mut Self {
@@ -297,14 +304,25 @@ impl Edge {
     }
 }
 
+/// In these tests a cosine is its own ratio.
 pub(super) fn score(cosine: f32) -> VoiceScore {
-    VoiceScore { cosine, net_speech_ms: 6_000, model: "test".to_owned() }
+    VoiceScore {
+        cosine,
+        llr: cosine,
+        net_speech_ms: 6_000,
+        snr_db: 25.0,
+        model: "test".to_owned(),
+        calibration: "test".to_owned(),
+    }
+}
+
+pub(super) fn voice(cosine: f32) -> VoiceHeard {
+    VoiceHeard { score: score(cosine), heard_before: false, spoof_llr: None }
 }
 
 /// A proof, made the only way there is.
 pub(super) fn proof(score: VoiceScore) -> VoiceAccepted {
-    let anybody = VoiceThresholds { accept_cosine: -1.0, reject_cosine: -1.0, min_net_speech_ms: 0 };
-    match crate::decision::judge_voice(&anybody, score) {
+    match crate::decision::judge_voice(&Policy::any_voice(), score, &Tightening::default()) {
         crate::decision::VoiceVerdict::Accepted(accepted) => accepted,
         other => panic!("{other:?}"),
     }

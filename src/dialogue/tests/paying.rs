@@ -73,9 +73,10 @@ fn the_charge_carries_what_it_was_approved_on() {
         card: card(1).id,
         approval: Approval {
             voice_cosine: 0.9,
+            voice_llr: 0.9,
             voice_net_speech_ms: 6_000,
             voice_model: "test".to_owned(),
-            number: NumberSummary::Spoken { log_ratio: 5.0, engine: "test".to_owned() },
+            number: NumberSummary::Spoken { log_ratio: 5.0, llr: 5.0, engine: "test".to_owned() },
             continuity_cosine: 0.5,
             policy_version: "1".to_owned(),
         },

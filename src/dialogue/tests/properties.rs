@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 
 use super::*;
-use crate::decision::{NumberVerdict, VoiceVerdict, judge_number, judge_voice};
+use crate::decision::{NumberVerdict, Tightening, VoiceVerdict, judge_number, judge_voice};
 
 /// One thing that a hostile or a well-behaved edge may do.
 #[derive(Clone, Debug)]
@@ -102,11 +102,18 @@ impl Watch {
         let cfg = &self.edge.cfg;
         self.proof = match (&input, self.proof.clone()) {
             (Input::VoiceScored(result), Proof::VoiceAsked) => match result {
-                Ok(score) if matches!(judge_voice(&cfg.voice, score.clone()), VoiceVerdict::Accepted(_)) => Proof::VoiceHolds,
+                Ok(heard)
+                    if matches!(
+                        judge_voice(&cfg.policy, heard.score.clone(), &Tightening::default()),
+                        VoiceVerdict::Accepted(_)
+                    ) =>
+                {
+                    Proof::VoiceHolds
+                }
                 Ok(_) | Err(_) => Proof::Nothing,
             },
             (Input::NumberRead(result), Proof::NumberAsked) => match result {
-                Ok(heard) => match judge_number(&cfg.number, &heard.accepted, &heard.evidence) {
+                Ok(heard) => match judge_number(&cfg.policy, &heard.accepted, &heard.evidence, &Tightening::default()) {
                     NumberVerdict::Accepted(card) => Proof::NumberHolds(card),
                     NumberVerdict::Inconclusive | NumberVerdict::Rejected => Proof::Nothing,
                 },
@@ -156,8 +163,9 @@ impl Watch {
 
     fn act(&mut self, act: &Act) {
         let spoken = |log_ratio: f32| NumberEvidence::Spoken {
-            cards: vec![CardEvidence { card: card(1).id, log_ratio }],
+            cards: vec![CardEvidence { card: card(1).id, log_ratio, llr: log_ratio }],
             engine: "test".to_owned(),
+            calibration: "test".to_owned(),
         };
         match act {
             Act::Helpful => self.help(),
@@ -179,7 +187,7 @@ impl Watch {
                 self.give(utterance(*ms));
             }
             Act::NoSpeech => self.give(Input::NoSpeech),
-            Act::Voice(cosine) => self.give(Input::VoiceScored(Ok(score(*cosine)))),
+            Act::Voice(cosine) => self.give(Input::VoiceScored(Ok(voice(*cosine)))),
             Act::Number(ratio) => {
                 if let Some(accepted) = self.edge.proof.take() {
                     self.give(Input::NumberRead(Ok(NumberHeard { evidence: spoken(*ratio), accepted })));

@@ -57,7 +57,7 @@ fn a_reply_is_held_to_a_multiple_of_the_padding_from_the_end_of_the_utterance() 
         let mut edge = Edge::asked_for_card(known());
         edge.say(6_000);
         let end = edge.now;
-        edge.wait(voice_ms).give(Input::VoiceScored(Ok(score(0.1)))).wait(9_000);
+        edge.wait(voice_ms).give(Input::VoiceScored(Ok(voice(0.1)))).wait(9_000);
         let (at, _) = edge.log.iter().find(|(_, e)| is_ask(e, 2)).unwrap();
         assert_eq!(at.since(end), Duration::from_millis(expected_ms), "voice scored after {voice_ms} ms");
     }
