@@ -8,8 +8,9 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use super::ahead::{Ahead, Findings, Lanes};
 use super::desk::Failed;
-use super::hearing::{self, Heard, Hearing};
+use super::hearing::{self, Hearing};
 use super::inference::Overload;
 use super::services::Services;
 use super::timeline::{Timeline, Who};
@@ -23,7 +24,7 @@ use crate::e164::E164;
 use crate::ids::{CallId, CustomerId, PayeeId};
 use crate::media::leg::{CallerClaim, Key, Leg, LegCommand, LegEvent, Sound};
 use crate::speech::endpoint::Endpointer;
-use crate::speech::{self, Utterance};
+use crate::speech::turn::{Spoken, TurnEvent};
 use crate::store;
 use crate::voiceprint::{Embedding, Enrolment};
 
@@ -46,16 +47,14 @@ pub(super) struct Call {
     pub(super) services: Arc<Services>,
     pub(super) timeline: Timeline,
     pub(super) jobs: JoinSet<Done>,
-    /// A free reading at a pause is under way; one at a time, so that nobody's pauses keep others from being heard.
-    pub(super) probing: bool,
+    /// Early work of this call: one piece of each kind at a time, so that nobody's pauses keep others from being heard.
+    pub(super) lanes: Lanes,
     /// Who the last look-up was for: the calling number and whether somebody vouches for it.
     pub(super) looked_up: (Option<E164>, bool),
-    /// The last utterance: what the dialogue's next question is about.
-    pub(super) utterance: Option<Arc<Utterance>>,
-    /// What the engine made of it at its last pause, if nothing was said since.
-    pub(super) heard: Option<Arc<speech::Heard>>,
-    /// At which pause of which turn it was heard last.
-    probed: Option<((u64, u64), Arc<speech::Heard>)>,
+    /// The last utterance, which the dialogue's next question is about, and what is known of it. Gone when the next turn begins.
+    pub(super) findings: Option<Arc<Findings>>,
+    /// What is being worked out while the caller pauses.
+    pub(super) ahead: Option<Ahead>,
     /// The voice that was last scored: the "yes" is compared with it.
     pub(super) voice: Option<Embedding>,
     pub(super) enrolment: Enrolment,
@@ -66,9 +65,9 @@ pub(super) struct Call {
     state: State,
     config: DialogueConfig,
     deadlines: HashMap<DeadlineKind, Timestamp>,
-    hearing: Option<Hearing>,
+    pub(super) hearing: Option<Hearing>,
     /// Turns of listening so far: names the one that a reading belongs to.
-    turns: u64,
+    pub(super) turns: u64,
     /// Between turns: they know the line's noise.
     ears: Option<Endpointer>,
     payee_clips: HashMap<PayeeId, Arc<Sound>>,
@@ -87,11 +86,10 @@ impl Call {
         Self {
             timeline: Timeline::start(id.clone(), services.watchers.clone()),
             jobs: JoinSet::new(),
-            probing: false,
+            lanes: Lanes::new(),
             looked_up: (None, false),
-            utterance: None,
-            heard: None,
-            probed: None,
+            findings: None,
+            ahead: None,
             voice: None,
             enrolment: Enrolment::new(services.voice.clone()),
             enrol_net_ms: 0,
@@ -154,6 +152,7 @@ impl Call {
     async fn close(mut self) -> CallRecord {
         let verdict = self.verdict.unwrap_or(CallVerdict::ServiceTrouble);
         let _leg_may_be_gone = self.leg.commands.try_send(LegCommand::HangUp);
+        (self.ahead, self.findings, self.voice) = (None, None, None);
         self.jobs.shutdown().await;
         self.timeline.add(Who::Check, format!("verdict: {verdict:?}"));
         let record = CallRecord {
@@ -201,9 +200,10 @@ impl Call {
         match event {
             Some(LegEvent::Frame(frame)) => {
                 let Some(hearing) = &mut self.hearing else { return };
-                for heard in hearing.push(&frame) {
-                    self.on_heard(heard).await;
+                for event in hearing.push(&frame) {
+                    self.on_heard(event).await;
                 }
+                self.work_ahead();
             }
             Some(LegEvent::Key(key)) => {
                 self.timeline.add(Who::Caller, KEY_PRESSED);
@@ -227,49 +227,58 @@ impl Call {
         }
     }
 
-    async fn on_heard(&mut self, heard: Heard) {
-        match heard {
-            Heard::Started => self.step(Input::SpeechStarted).await,
-            Heard::Probe { pause, so_far, lengths } => self.probe((self.turns, pause), so_far, lengths),
-            Heard::Over { utterance, pause } => self.turn_over(utterance, pause).await,
-            Heard::Nothing => {
+    async fn on_heard(&mut self, event: TurnEvent) {
+        match event {
+            TurnEvent::Started => self.step(Input::SpeechStarted).await,
+            TurnEvent::Paused { pause, so_far } => self.ahead = Some(Ahead::new(pause, so_far)),
+            TurnEvent::WentOn => self.ahead = None,
+            TurnEvent::Over(spoken) => self.turn_over(spoken).await,
+            TurnEvent::Nothing => {
                 self.stop_hearing();
                 self.step(Input::NoSpeech).await;
             }
         }
     }
 
-    /// `pause`: the one that ended it.
-    async fn turn_over(&mut self, utterance: Arc<Utterance>, pause: Option<u64>) {
+    async fn turn_over(&mut self, spoken: Spoken) {
         // Words need no length; a voice does. At enrolment the job that takes the utterance says so itself.
         let least_speech_ms = match self.hearing.as_ref().map(Hearing::listen_for) {
             Some(ListenFor::CardNumber { .. } | ListenFor::Counting) => self.services.voice.min_net_speech_ms,
             Some(ListenFor::EnrolDigits { .. } | ListenFor::Answer) | None => 0,
         };
+        let Spoken { utterance, end_point_delay_ms, why } = spoken;
+        let ahead = self.ahead.take().filter(|a| Arc::ptr_eq(&a.findings.utterance, &utterance));
         self.stop_hearing();
-        let moment = pause.map(|p| (self.turns, p));
-        self.heard = self.probed.take().and_then(|(at, heard)| (Some(at) == moment).then_some(heard));
         self.turn_ended = Some(Instant::now());
         let facts = hearing::facts(&utterance, least_speech_ms);
         self.timeline.add_with(
             Who::Caller,
             format!("speaks for {:.1} s ({:.1} s of it speech)", seconds(utterance.total_ms), seconds(utterance.net_speech_ms)),
-            figures([("net_speech_ms", utterance.net_speech_ms.into()), ("total_ms", utterance.total_ms.into())]),
+            figures([
+                ("net_speech_ms", utterance.net_speech_ms.into()),
+                ("total_ms", utterance.total_ms.into()),
+                ("snr_db", utterance.quality.snr_db.into()),
+                ("end_point_delay_ms", end_point_delay_ms.into()),
+                ("ended_by", format!("{why:?}").into()),
+            ]),
         );
-        self.utterance = Some(utterance);
+        self.findings = Some(ahead.map_or_else(|| Findings::new(utterance), Ahead::stands));
         self.step(Input::Utterance(facts)).await;
     }
 
     async fn on_done(&mut self, done: Result<Done, tokio::task::JoinError>) {
-        let Ok(done) = done else {
+        let done = match done {
+            Ok(done) => done,
+            // The caller went on speaking: its answer is of no more use.
+            Err(given_up) if given_up.is_cancelled() => return,
             // A job that panicked gave no answer: fail closed.
-            return self.step(Input::ServiceTrouble).await;
+            Err(_panicked) => return self.step(Input::ServiceTrouble).await,
         };
         for (who, what, numbers) in done.lines {
             let since = self.turn_ended.map(|t| t.elapsed());
             let mut numbers = numbers;
             if let Some(since) = since {
-                numbers.insert("since_end_of_speech_ms".into(), u64::try_from(since.as_millis()).unwrap_or(u64::MAX).into());
+                numbers.insert("since_end_point_ms".into(), u64::try_from(since.as_millis()).unwrap_or(u64::MAX).into());
             }
             self.timeline.add_with(who, what, numbers);
         }
@@ -284,13 +293,16 @@ impl Call {
             }
             Kept::Payees(clips) => self.payee_clips.extend(clips),
             Kept::Invite(code) => self.invite = Some(code),
-            Kept::Probed { moment: (turn, pause), heard, complete } => {
-                self.probing = false;
-                self.probed = heard.map(|heard| ((turn, pause), heard));
-                let now = self.hearing.as_mut().filter(|_| complete && turn == self.turns);
-                if let Some(utterance) = now.and_then(|h| h.end_early(pause)) {
-                    self.timeline.add(Who::Check, "heard a whole card number: not waiting longer");
-                    self.turn_over(utterance, Some(pause)).await;
+            Kept::Ahead { moment: (turn, pause), question, ran } => {
+                if let Some(ahead) = self.ahead.as_mut().filter(|a| turn == self.turns && a.pause == pause) {
+                    match ran {
+                        Some(readiness) => {
+                            if let Some(spoken) = self.hearing.as_mut().and_then(|h| h.read(pause, readiness)) {
+                                self.turn_over(spoken).await;
+                            }
+                        }
+                        None => ahead.did_not_run(question),
+                    }
                 }
             }
         }
@@ -335,6 +347,7 @@ impl Call {
             Effect::StopPlaying => return self.command(LegCommand::StopPlaying).await,
             Effect::Listen { listen_for, barge_in } => {
                 self.stop_hearing();
+                self.findings = None;
                 self.turns += 1;
                 self.hearing =
                     Some(Hearing::begin(listen_for, barge_in, &self.services.speech, self.leg.info.rate, self.ears.take()));
@@ -406,6 +419,7 @@ impl Call {
     }
 
     fn stop_hearing(&mut self) {
+        self.ahead = None;
         if let Some(hearing) = self.hearing.take() {
             self.ears = Some(hearing.end());
         }

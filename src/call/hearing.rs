@@ -1,12 +1,12 @@
-//! One turn of listening: frames into the end-pointer, and for card numbers a free reading at each pause, so that a number
-//! that is complete ends the turn without waiting out the long pause that people need between groups.
+//! What a turn of listening is about: how long to wait in pauses, what the models are asked at them, and when that is enough. The turn
+//! itself is `speech::turn`.
 
-use std::sync::Arc;
-
+use super::ahead::Question;
 use crate::dialogue::{ListenFor, UtteranceFacts, UtteranceQuality};
 use crate::media::frame::{Frame, SampleRate};
-use crate::speech::endpoint::{EndReason, Endpointer, ListenSpec, SpeechEvent};
-use crate::speech::{SpeechConfig, Utterance};
+use crate::speech::endpoint::{Endpointer, ListenSpec};
+use crate::speech::turn::{Readiness, Spoken, Turn, TurnEvent};
+use crate::speech::{FreeReading, SpeechConfig, Utterance};
 
 /// While a prompt plays, its echo from a loudspeaker must not count as speech: only a longer stretch interrupts, in milliseconds.
 const BARGE_IN_MIN_SPEECH_MS: u32 = 240;
@@ -21,29 +21,11 @@ const TOO_QUIET_DBFS: f32 = -50.0;
 /// Below this distance from the noise speech can't be judged, in dB.
 const TOO_NOISY_SNR_DB: f32 = 2.0;
 
-/// What a frame led to.
-#[derive(Debug)]
-pub enum Heard {
-    /// Speech began.
-    Started,
-    /// The caller pauses: read what there is; `turn` and `pause` name the moment.
-    Probe { pause: u64, so_far: Arc<Utterance>, lengths: Vec<usize> },
-    /// The turn is over; `pause`: the one that ended it, with nothing said since it began.
-    Over { utterance: Arc<Utterance>, pause: Option<u64> },
-    /// The turn is over and there was nothing in it.
-    Nothing,
-}
-
 /// Listening, from one `Listen` to its utterance.
 #[derive(Debug)]
 pub struct Hearing {
-    endpointer: Endpointer,
+    turn: Turn,
     listen_for: ListenFor,
-    /// Counts pauses, so that a reading that comes back late is known to be stale.
-    pauses: u64,
-    /// The pause that is going on now, if one is.
-    in_pause: Option<u64>,
-    over: bool,
 }
 
 impl Hearing {
@@ -62,52 +44,12 @@ impl Hearing {
         };
         let min_speech_ms = if barge_in { base.min_speech_ms.max(BARGE_IN_MIN_SPEECH_MS) } else { base.min_speech_ms };
         let spec = ListenSpec { no_speech_ms: NEVER_SILENT_MS, min_speech_ms, ..base };
-        let endpointer = match ears {
-            Some(mut ears) => {
-                ears.listen(spec);
-                ears
-            }
-            None => Endpointer::with_vad(spec, rate, config.vad),
-        };
-        Self { endpointer, listen_for, pauses: 0, in_pause: None, over: false }
+        Self { turn: Turn::begin(spec, config.vad, rate, ears), listen_for }
     }
 
     /// Takes a frame; says what it led to, in order.
-    pub fn push(&mut self, frame: &Frame) -> Vec<Heard> {
-        if self.over {
-            return Vec::new();
-        }
-        let events = self.endpointer.push(frame);
-        if self.in_pause.is_some() && !self.endpointer.in_pause() {
-            self.in_pause = None;
-        }
-        let mut out = Vec::new();
-        for event in events {
-            match event {
-                SpeechEvent::SpeechStarted => out.push(Heard::Started),
-                SpeechEvent::Pause { since_ms: _ } => {
-                    self.pauses += 1;
-                    self.in_pause = Some(self.pauses);
-                    if let ListenFor::CardNumber { lengths } = &self.listen_for
-                        && let Some(so_far) = self.endpointer.utterance_so_far()
-                    {
-                        out.push(Heard::Probe { pause: self.pauses, so_far: Arc::new(so_far), lengths: lengths.clone() });
-                    }
-                }
-                SpeechEvent::Ended(EndReason::Silence | EndReason::TooLong) => {
-                    self.over = true;
-                    out.push(match self.endpointer.take_utterance() {
-                        Some(utterance) => Heard::Over { utterance: Arc::new(utterance), pause: self.in_pause },
-                        None => Heard::Nothing,
-                    });
-                }
-                SpeechEvent::NoSpeech => {
-                    self.over = true;
-                    out.push(Heard::Nothing);
-                }
-            }
-        }
-        out
+    pub fn push(&mut self, frame: &Frame) -> Vec<TurnEvent> {
+        self.turn.push(frame)
     }
 
     /// What the turn is about.
@@ -115,18 +57,41 @@ impl Hearing {
         &self.listen_for
     }
 
-    /// Ends the turn, whatever was heard.
-    pub fn end(self) -> Endpointer {
-        self.endpointer
+    /// What the models will be asked about the utterance, the most urgent first: what may end the turn.
+    pub(super) fn questions(&self) -> &'static [Question] {
+        match self.listen_for {
+            ListenFor::CardNumber { .. } | ListenFor::EnrolDigits { .. } => &[Question::Digits, Question::Voice],
+            ListenFor::Counting => &[Question::Voice],
+            ListenFor::Answer => &[Question::Answer, Question::Voice],
+        }
     }
 
-    /// Ends the turn early, if the pause at which the number was found complete still goes on.
-    pub fn end_early(&mut self, pause: u64) -> Option<Arc<Utterance>> {
-        if self.over || self.in_pause != Some(pause) {
-            return None;
-        }
-        self.over = true;
-        self.endpointer.take_utterance().map(Arc::new)
+    /// What was read at a pause; the turn, if that ends it now.
+    pub fn read(&mut self, pause: u64, readiness: Readiness) -> Option<Spoken> {
+        self.turn.read(pause, readiness)
+    }
+
+    /// Ends the turn, whatever was heard.
+    pub fn end(self) -> Endpointer {
+        self.turn.end()
+    }
+}
+
+/// The lengths that a reading may have; empty: any.
+pub(super) fn lengths(listen_for: &ListenFor) -> Vec<usize> {
+    match listen_for {
+        ListenFor::CardNumber { lengths } => lengths.clone(),
+        ListenFor::EnrolDigits { digits } => vec![digits.len()],
+        ListenFor::Counting | ListenFor::Answer => Vec::new(),
+    }
+}
+
+/// How much of what is listened for was read.
+pub(super) fn readiness(listen_for: &ListenFor, reading: &FreeReading) -> Readiness {
+    match listen_for {
+        ListenFor::CardNumber { lengths } => Readiness::of_card(reading, lengths),
+        ListenFor::EnrolDigits { digits } => Readiness::of_digits(reading, digits),
+        ListenFor::Counting | ListenFor::Answer => Readiness::Unfinished,
     }
 }
 

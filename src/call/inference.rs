@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// How much inference may run and wait.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -69,10 +69,19 @@ impl Inference {
 
     /// Runs `work` only if a thread is idle, else answers `QueueFull`: for work that is nice to have and must keep nobody waiting.
     pub async fn run_if_idle<R: Send + 'static>(&self, work: impl FnOnce() -> R + Send + 'static) -> Result<R, Overload> {
-        if self.threads.available_permits() == 0 {
-            return Err(Overload::QueueFull);
-        }
-        self.run(work).await
+        let place = Place::take(&self.inside, self.capacity).ok_or(Overload::QueueFull)?;
+        let permit = Arc::clone(&self.threads).try_acquire_owned().map_err(|_none_idle| Overload::QueueFull)?;
+        tokio::time::timeout(self.deadline, Self::on_thread(permit, place, work)).await.map_err(|_elapsed| Overload::TooLate)?
+    }
+
+    /// Whether a thread is idle just now.
+    pub fn is_idle(&self) -> bool {
+        self.threads.available_permits() > 0
+    }
+
+    /// How much is running and waiting.
+    pub fn in_flight(&self) -> usize {
+        self.inside.load(Ordering::Acquire)
     }
 
     /// Runs `work` on a thread of its own. Work that has begun is not interrupted when its caller gives up: it keeps its
@@ -82,14 +91,21 @@ impl Inference {
         let threads = Arc::clone(&self.threads);
         let answer = async move {
             let permit = threads.acquire_owned().await.map_err(|_closed| Overload::Failed)?;
-            tokio::task::spawn_blocking(move || {
-                let _held_until_done = (permit, place);
-                work()
-            })
-            .await
-            .map_err(|_panicked| Overload::Failed)
+            Self::on_thread(permit, place, work).await
         };
         tokio::time::timeout(self.deadline, answer).await.map_err(|_elapsed| Overload::TooLate)?
+    }
+
+    async fn on_thread<R: Send + 'static>(
+        permit: OwnedSemaphorePermit,
+        place: Place,
+        work: impl FnOnce() -> R + Send + 'static,
+    ) -> Result<R, Overload> {
+        let work = move || {
+            let _held_until_done = (permit, place);
+            work()
+        };
+        tokio::task::spawn_blocking(work).await.map_err(|_panicked| Overload::Failed)
     }
 }
 

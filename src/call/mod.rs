@@ -1,6 +1,7 @@
 //! The edge of the dialogue: one task a call. It owns the leg, listens, runs the models and the look-ups that the dialogue
 //! asks for, and feeds back what they say; every decision is the dialogue's.
 
+mod ahead;
 mod desk;
 mod driver;
 mod hearing;

@@ -4,16 +4,21 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::OwnedSemaphorePermit;
+
+use super::ahead::{Findings, Question};
 use super::desk::Desk;
+use super::hearing;
 use super::inference::Inference;
 use super::registry::Registry;
 use super::timeline::Watched;
-use super::work::embed_trouble;
+use super::work::{embed_trouble, speech_trouble};
 use crate::clock::{Clock, Entropy};
-use crate::decision::{Calibration, Policy};
-use crate::dialogue::{DialogueConfig, ScoreTrouble};
+use crate::decision::{Answer, Calibration, Policy};
+use crate::dialogue::{DialogueConfig, ListenFor, ScoreTrouble};
 use crate::prompts::Bank;
-use crate::speech::{AnswerEngine, NumberEngine, SpeechConfig, Utterance};
+use crate::speech::turn::Readiness;
+use crate::speech::{AnswerEngine, Heard, NumberEngine, SpeechConfig, Utterance};
 use crate::voiceprint::{Embedder, Embedding, VoiceConfig};
 
 /// Between two looks at a payment on a paused clock.
@@ -63,6 +68,15 @@ impl std::fmt::Debug for Services {
     }
 }
 
+/// A voice, and how it came about.
+#[derive(Debug)]
+pub(super) struct Voiced {
+    pub(super) embedding: Embedding,
+    pub(super) took_ms: u64,
+    /// At the pause already.
+    pub(super) ahead: bool,
+}
+
 impl Services {
     /// The dialogue's section with what other sections say filled in.
     pub(super) fn dialogue_config(&self) -> DialogueConfig {
@@ -75,13 +89,66 @@ impl Services {
         }
     }
 
-    /// The embedding of an utterance and how long the network took, in milliseconds.
-    pub(super) async fn embed(&self, utterance: Arc<Utterance>) -> Result<(Embedding, u64), ScoreTrouble> {
+    /// The voice of an utterance: as worked out at the pause, or now.
+    pub(super) async fn voice_of(&self, findings: &Findings) -> Result<Voiced, ScoreTrouble> {
+        let found = findings.voice(&self.inference, None, self.embed()).await?;
+        let embedding = found.value.clone()?;
+        Ok(Voiced { embedding, took_ms: found.took_ms, ahead: found.ahead })
+    }
+
+    /// What the number engine made of an utterance: at the pause, or now; how long that took, in milliseconds, and which it was.
+    pub(super) async fn heard_in(&self, findings: &Findings) -> Result<(Arc<Heard>, u64, bool), ScoreTrouble> {
+        let found = findings.heard(&self.inference, None, self.hear()).await?;
+        Ok((found.value.clone()?, found.took_ms, found.ahead))
+    }
+
+    /// What an utterance says to a question of yes or no: as read at the pause, or now.
+    pub(super) async fn answer_in(&self, findings: &Findings) -> Result<Answer, ScoreTrouble> {
+        findings.answer(&self.inference, None, self.answer()).await?.value
+    }
+
+    /// Answers one question at a pause, on an idle thread. How much of what is expected was read; `None`: no thread was idle.
+    pub(super) async fn look_ahead(
+        &self,
+        question: Question,
+        lane: OwnedSemaphorePermit,
+        findings: &Findings,
+        listen_for: &ListenFor,
+    ) -> Option<Readiness> {
+        let pool = &self.inference;
+        // What fails here fails again, and is told, when it is asked for in earnest.
+        match question {
+            Question::Voice => findings.voice(pool, Some(lane), self.embed()).await.ok().map(|_| Readiness::Unfinished),
+            Question::Answer => {
+                let found = findings.answer(pool, Some(lane), self.answer()).await.ok()?;
+                Some(found.value.map_or(Readiness::Unfinished, Readiness::of_answer))
+            }
+            Question::Digits => {
+                let found = findings.heard(pool, Some(lane), self.hear()).await.ok()?;
+                let Ok(heard) = found.value.clone() else { return Some(Readiness::Unfinished) };
+                let (numbers, listen_for) = (Arc::clone(&self.numbers), listen_for.clone());
+                let read = move || {
+                    let reading = numbers.read_free(&heard, &hearing::lengths(&listen_for));
+                    reading.map_or(Readiness::Unfinished, |reading| hearing::readiness(&listen_for, &reading))
+                };
+                pool.run_if_idle(read).await.ok()
+            }
+        }
+    }
+
+    fn embed(&self) -> impl FnOnce(&Utterance) -> Result<Embedding, ScoreTrouble> + Send + use<> {
         let embedder = Arc::clone(&self.embedder);
-        let begun = tokio::time::Instant::now();
-        let embedding =
-            self.inference.run(move || embedder.embed(&utterance.samples_16k)).await?.map_err(|e| embed_trouble(&e))?;
-        Ok((embedding, u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX)))
+        move |utterance| embedder.embed(&utterance.samples_16k).map_err(|e| embed_trouble(&e))
+    }
+
+    fn hear(&self) -> impl FnOnce(&Utterance) -> Result<Heard, ScoreTrouble> + Send + use<> {
+        let numbers = Arc::clone(&self.numbers);
+        move |utterance| numbers.hear(utterance).map_err(|e| speech_trouble(&e))
+    }
+
+    fn answer(&self) -> impl FnOnce(&Utterance) -> Result<Answer, ScoreTrouble> + Send + use<> {
+        let answers = Arc::clone(&self.answers);
+        move |utterance| answers.read_answer(utterance).map_err(|e| speech_trouble(&e))
     }
 
     /// Waits for a payment's outcome.

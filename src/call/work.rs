@@ -5,8 +5,10 @@ use std::sync::Arc;
 
 use zeroize::Zeroizing;
 
+use super::ahead::Question;
 use super::driver::Call;
 use super::figures;
+use super::services::Voiced;
 use super::timeline::Who;
 use crate::decision::{VoiceAccepted, VoiceScore};
 use crate::dialogue::{
@@ -17,7 +19,8 @@ use crate::e164::E164;
 use crate::ids::{CardId, CustomerId, IntentId, PayeeId};
 use crate::media::leg::Sound;
 use crate::secret::SecretBytes;
-use crate::speech::{Heard, SpeechError, Utterance};
+use crate::speech::SpeechError;
+use crate::speech::turn::Readiness;
 use crate::voiceprint::{self, Conditions, EmbedError, Embedding};
 
 type Figures = serde_json::Map<String, serde_json::Value>;
@@ -59,11 +62,11 @@ pub(super) enum Kept {
     Payees(Vec<(PayeeId, Arc<Sound>)>),
     /// A code that is right, to be spent when the template is stored.
     Invite(Zeroizing<String>),
-    /// A reading at a pause: was what had been said up to this turn's pause a whole number?
-    Probed {
+    /// Work at a pause (turn and pause) is done; `None`: no thread was idle.
+    Ahead {
         moment: (u64, u64),
-        heard: Option<Arc<Heard>>,
-        complete: bool,
+        question: Question,
+        ran: Option<Readiness>,
     },
 }
 
@@ -94,39 +97,38 @@ impl Call {
         });
     }
 
-    /// Reads freely what has been said so far, if a thread is idle. The digits stay in memory and only say whether a whole
-    /// number is there. `moment`: turn and pause.
-    pub(super) fn probe(&mut self, moment: (u64, u64), so_far: Arc<Utterance>, lengths: Vec<usize>) {
-        if std::mem::replace(&mut self.probing, true) {
-            return;
+    /// While the caller pauses: sets idle threads to work on what will be asked about what was said so far. What is read there says how
+    /// long the pause must last; it stays in memory.
+    pub(super) fn work_ahead(&mut self) {
+        let (Some(ahead), Some(hearing)) = (self.ahead.as_mut(), self.hearing.as_ref()) else { return };
+        let moment = (self.turns, ahead.pause);
+        for question in hearing.questions().iter().copied() {
+            if ahead.has_begun(question) || !self.services.inference.is_idle() {
+                continue;
+            }
+            let Some(lane) = self.lanes.enter(question) else { continue };
+            let (services, findings, listen_for) =
+                (Arc::clone(&self.services), Arc::clone(&ahead.findings), hearing.listen_for().clone());
+            let job = self.jobs.spawn(async move {
+                let ran = services.look_ahead(question, lane, &findings, &listen_for).await;
+                Done { lines: Vec::new(), kept: Kept::Ahead { moment, question, ran }, input: None }
+            });
+            ahead.began(question, job);
         }
-        let services = Arc::clone(&self.services);
-        self.jobs.spawn(async move {
-            let numbers = Arc::clone(&services.numbers);
-            let read = move || {
-                let heard = numbers.hear(&so_far).ok()?;
-                let complete = numbers.read_free(&heard, &lengths).is_ok_and(|reading| reading.is_complete(&lengths));
-                Some((Arc::new(heard), complete))
-            };
-            // No idle thread, or a failed reading: then the long pause is waited out.
-            let read = services.inference.run_if_idle(read).await.ok().flatten();
-            let (heard, complete) = read.map_or((None, false), |(heard, complete)| (Some(heard), complete));
-            Done { lines: Vec::new(), kept: Kept::Probed { moment, heard, complete }, input: None }
-        });
     }
 
     pub(super) fn score_voice(&mut self, customer: CustomerId) {
-        let (services, utterance) = (Arc::clone(&self.services), self.utterance.clone());
+        let (services, findings) = (Arc::clone(&self.services), self.findings.clone());
         let ((caller, attested), now) = (self.looked_up.clone(), self.now());
         let limit = services.dialogue.failures_24h_limit_tries;
         self.jobs.spawn(async move {
             let trouble = |t| Done::tell(Input::VoiceScored(Err(t)));
-            let Some(utterance) = utterance else { return trouble(ScoreTrouble::Failed) };
+            let Some(findings) = findings else { return trouble(ScoreTrouble::Failed) };
             // Calls that run side by side share the limit: once it is reached, no further try is worth anything in any of them.
             match services.off_clock(services.desk.line_closed(&customer, caller.as_ref(), attested, limit, now)).await {
                 Ok(false) => {}
                 Ok(true) => {
-                    let score = VoiceScore::not_compared(utterance.net_speech_ms, &services.desk.voice_model);
+                    let score = VoiceScore::not_compared(findings.utterance.net_speech_ms, &services.desk.voice_model);
                     return Done::tell(Input::VoiceScored(Ok(VoiceHeard { score, heard_before: false, spoof_llr: None })))
                         .line("too many failures of late: not compared", Figures::new());
                 }
@@ -143,9 +145,10 @@ impl Call {
                     return trouble(ScoreTrouble::Failed);
                 }
             };
-            let made = Conditions { net_speech_ms: utterance.net_speech_ms, snr_db: utterance.quality.snr_db };
-            let (embedding, took) = match services.embed(utterance).await {
-                Ok(both) => both,
+            let heard = &findings.utterance;
+            let made = Conditions { net_speech_ms: heard.net_speech_ms, snr_db: heard.quality.snr_db };
+            let Voiced { embedding, took_ms, ahead } = match services.voice_of(&findings).await {
+                Ok(voiced) => voiced,
                 Err(t) => return trouble(t),
             };
             let by = &services.calibration;
@@ -159,7 +162,8 @@ impl Call {
                     let numbers = figures([
                         ("voice_cosine", score.cosine.into()),
                         ("voice_llr", score.llr.into()),
-                        ("embedding_ms", took.into()),
+                        ("embedding_ms", took_ms.into()),
+                        ("embedded_ahead", ahead.into()),
                     ]);
                     Done::tell(Input::VoiceScored(Ok(VoiceHeard { score, heard_before: false, spoof_llr: None })))
                         .line(what, numbers)
@@ -174,10 +178,10 @@ impl Call {
     }
 
     pub(super) fn read_number(&mut self, accepted: VoiceAccepted, customer: CustomerId, cards: Vec<CardId>) {
-        let (services, utterance, heard) = (Arc::clone(&self.services), self.utterance.clone(), self.heard.take());
+        let (services, findings) = (Arc::clone(&self.services), self.findings.clone());
         self.jobs.spawn(async move {
             let trouble = |t| Done::tell(Input::NumberRead(Err(t)));
-            let Some(utterance) = utterance else { return trouble(ScoreTrouble::Failed) };
+            let Some(findings) = findings else { return trouble(ScoreTrouble::Failed) };
             let pans = match services.off_clock(services.desk.card_numbers(&customer, &cards)).await {
                 Ok(pans) => pans,
                 Err(error) => {
@@ -185,16 +189,13 @@ impl Call {
                     return trouble(ScoreTrouble::Failed);
                 }
             };
+            let (heard, hear_ms, ahead) = match services.heard_in(&findings).await {
+                Ok(found) => found,
+                Err(t) => return trouble(t),
+            };
             let numbers = Arc::clone(&services.numbers);
             let begun = tokio::time::Instant::now();
-            let scored = services
-                .inference
-                .run(move || {
-                    let heard = heard.map_or_else(|| numbers.hear(&utterance).map(Arc::new), Ok);
-                    let evidence = heard.and_then(|heard| numbers.score(&accepted, &heard, &pans));
-                    (evidence, accepted)
-                })
-                .await;
+            let scored = services.inference.run(move || (numbers.score(&accepted, &heard, &pans), accepted)).await;
             let took = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
             match scored {
                 Ok((Ok(evidence), accepted)) => {
@@ -202,7 +203,12 @@ impl Call {
                     let t = services.policy.number;
                     let what =
                         format!("number: {best:.1} nats (accepted from {:.1}, rejected below {:.1})", t.accept_llr, t.reject_llr);
-                    let numbers = figures([("number_llr", best.into()), ("number_ms", took.into())]);
+                    let numbers = figures([
+                        ("number_llr", best.into()),
+                        ("number_ms", took.into()),
+                        ("hear_ms", hear_ms.into()),
+                        ("heard_ahead", ahead.into()),
+                    ]);
                     Done::tell(Input::NumberRead(Ok(NumberHeard { evidence, accepted }))).line(what, numbers)
                 }
                 Ok((Err(error), _)) => trouble(speech_trouble(&error)),
@@ -232,25 +238,30 @@ impl Call {
     }
 
     pub(super) fn read_answer(&mut self, check_voice: bool) {
-        let (services, utterance) = (Arc::clone(&self.services), self.utterance.clone());
+        let (services, findings) = (Arc::clone(&self.services), self.findings.clone());
         let before = if check_voice { self.voice.clone() } else { None };
         self.jobs.spawn(async move {
             let trouble = |t| Done::tell(Input::Answer(Err(t)));
-            let Some(utterance) = utterance else { return trouble(ScoreTrouble::Failed) };
-            let answers = Arc::clone(&services.answers);
-            let heard = Arc::clone(&utterance);
-            let answer = match services.inference.run(move || answers.read_answer(&heard)).await {
-                Ok(Ok(answer)) => answer,
-                Ok(Err(error)) => return trouble(speech_trouble(&error)),
-                Err(overload) => return trouble(overload.into()),
+            let Some(findings) = findings else { return trouble(ScoreTrouble::Failed) };
+            // Both may have been worked out at the pause already; else side by side.
+            let voice = async {
+                match &before {
+                    Some(_) => Some(services.voice_of(&findings).await),
+                    None => None,
+                }
+            };
+            let (answer, voice) = tokio::join!(services.answer_in(&findings), voice);
+            let answer = match answer {
+                Ok(answer) => answer,
+                Err(t) => return trouble(t),
             };
             let mut numbers = figures([("answer", format!("{answer:?}").into())]);
             let mut what = format!("answer: {answer:?}");
             let mut continuity_cosine = None;
-            if let Some(before) = before {
-                match services.embed(utterance).await {
-                    Ok((now, _took)) => {
-                        let cosine = voiceprint::continuity(&before, &now);
+            if let (Some(before), Some(voice)) = (before, voice) {
+                match voice {
+                    Ok(now) => {
+                        let cosine = voiceprint::continuity(&before, &now.embedding);
                         numbers.insert("continuity_cosine".into(), cosine.into());
                         what = format!(
                             "{what}; same voice as before: {cosine:.2} (from {:.2})",
@@ -290,17 +301,17 @@ impl Call {
     }
 
     pub(super) fn enrol_add(&mut self) {
-        let (services, utterance) = (Arc::clone(&self.services), self.utterance.clone());
+        let (services, findings) = (Arc::clone(&self.services), self.findings.clone());
         let (earlier, total) = (self.enrolment.clone(), self.enrol_net_ms);
         self.jobs.spawn(async move {
             let answer = |outcome| Done::tell(Input::EnrolAdded(outcome));
-            let Some(utterance) = utterance else { return answer(EnrolOutcome::Trouble(ScoreTrouble::Failed)) };
-            let net_speech_ms = utterance.net_speech_ms;
+            let Some(findings) = findings else { return answer(EnrolOutcome::Trouble(ScoreTrouble::Failed)) };
+            let net_speech_ms = findings.utterance.net_speech_ms;
             if net_speech_ms < services.voice.min_net_speech_ms {
                 return answer(EnrolOutcome::TooShort).line("too little speech to enrol", Figures::new());
             }
-            let (embedding, _took) = match services.embed(utterance).await {
-                Ok(both) => both,
+            let embedding = match services.voice_of(&findings).await {
+                Ok(voiced) => voiced.embedding,
                 Err(ScoreTrouble::Unusable) => return answer(EnrolOutcome::TooShort),
                 Err(t) => return answer(EnrolOutcome::Trouble(t)),
             };

@@ -9,8 +9,11 @@ use crate::media::frame::{Frame, SampleRate};
 use super::utterance::Utterance;
 use super::vad::{STEP_MS, Step, Vad, VadConfig};
 
-/// Kept from before speech began, so that a soft beginning is not cut off; and from after it ended.
+/// Kept from before speech began, so that a soft beginning is not cut off.
 pub const PRE_ROLL_MS: u32 = 300;
+/// Kept from after it ended, at most: no more than has passed when a pause is reported, so that what is read at the pause is, to the
+/// sample, what is handed over at the end.
+pub const TAIL_MS: u32 = 300;
 /// Speech shorter than this does not end a pause: a click, a breath.
 const RESUME_MIN_MS: u32 = 50;
 /// A turn is never longer: Whisper hears 30 s, pre-roll and end included.
@@ -22,10 +25,14 @@ pub const UTTERANCE_LIMIT_MS: u32 = 29_000;
 pub struct ListenSpec {
     /// Give up when nothing was said for this long; in a call dialogue.silence_ms does.
     pub no_speech_ms: u32,
-    /// A pause longer than this ends the turn. Counted from where voice activity ended, its hangover included.
+    /// A pause longer than this ends the turn, whatever was said. Pauses count from where voice activity ended, its hangover included.
     pub max_pause_ms: u32,
-    /// A pause this long raises [`SpeechEvent::Pause`], so that the driver may read what there is and end early.
-    pub pause_probe_ms: u32,
+    /// A pause longer than this ends it when as much was read as could be said, though not with confidence.
+    pub pause_enough_ms: u32,
+    /// A pause longer than this ends it when what is expected was read whole and with confidence.
+    pub pause_early_ms: u32,
+    /// A pause this long raises [`SpeechEvent::Pause`]: what there is, is read while the pause goes on.
+    pub pause_work_ms: u32,
     /// The turn ends here at the latest, counted from where speech began; no more than [`UTTERANCE_LIMIT_MS`].
     pub max_utterance_ms: u32,
     /// Less speech than this did not start a turn: a click, a cough.
@@ -35,17 +42,41 @@ pub struct ListenSpec {
 impl ListenSpec {
     /// For card numbers: pauses of up to 2.5 s between groups don't cut the caller off.
     pub fn card() -> Self {
-        Self { no_speech_ms: 7_000, max_pause_ms: 2_600, pause_probe_ms: 700, max_utterance_ms: 28_000, min_speech_ms: 120 }
+        Self {
+            no_speech_ms: 7_000,
+            max_pause_ms: 2_600,
+            pause_enough_ms: 1_200,
+            pause_early_ms: 400,
+            pause_work_ms: 200,
+            max_utterance_ms: 28_000,
+            min_speech_ms: 120,
+        }
     }
 
     /// For a yes or a no.
     pub fn answer() -> Self {
-        Self { no_speech_ms: 5_000, max_pause_ms: 900, pause_probe_ms: 500, max_utterance_ms: 6_000, min_speech_ms: 100 }
+        Self {
+            no_speech_ms: 5_000,
+            max_pause_ms: 900,
+            pause_enough_ms: 900,
+            pause_early_ms: 600,
+            pause_work_ms: 200,
+            max_utterance_ms: 6_000,
+            min_speech_ms: 100,
+        }
     }
 
     /// For digit strings read after the voice at enrolment.
     pub fn digits() -> Self {
-        Self { no_speech_ms: 6_000, max_pause_ms: 1_600, pause_probe_ms: 700, max_utterance_ms: 20_000, min_speech_ms: 120 }
+        Self {
+            no_speech_ms: 6_000,
+            max_pause_ms: 1_600,
+            pause_enough_ms: 1_200,
+            pause_early_ms: 500,
+            pause_work_ms: 200,
+            max_utterance_ms: 20_000,
+            min_speech_ms: 120,
+        }
     }
 }
 
@@ -54,7 +85,7 @@ impl ListenSpec {
 pub enum SpeechEvent {
     /// `min_speech_ms` of speech were heard: time to stop the prompt. Once a turn.
     SpeechStarted,
-    /// The caller has paused for `pause_probe_ms`; once a pause.
+    /// The caller has paused for `pause_work_ms`; once a pause.
     Pause {
         /// How long the pause has lasted.
         since_ms: u32,
@@ -70,6 +101,8 @@ pub enum SpeechEvent {
 pub enum EndReason {
     /// The caller was silent for longer than `max_pause_ms`.
     Silence,
+    /// The caller was silent for as long as [`Endpointer::end_after`] was told to wait.
+    Enough,
     /// `max_utterance_ms` was reached.
     TooLong,
 }
@@ -95,7 +128,7 @@ enum Phase {
     /// Under way.
     Speaking(Under),
     /// Over: waits to be taken.
-    Over { last_speech_step: usize },
+    Over { last_speech_step: usize, last_loud_step: usize },
     /// Nothing was said.
     Nothing,
 }
@@ -105,10 +138,14 @@ struct Under {
     since_start_ms: u32,
     pause_ms: u32,
     probed: bool,
+    /// The pause that goes on now ends the turn when it is longer than this.
+    end_after_ms: u32,
     /// Speech since the pause began that may end it.
     resume_ms: u32,
     /// Behind the last step of speech.
     last_speech_step: usize,
+    /// Behind the last step that was speech by its own energy: without the hangover.
+    last_loud_step: usize,
 }
 
 impl std::fmt::Debug for Endpointer {
@@ -174,14 +211,42 @@ impl Endpointer {
         matches!(self.phase, Phase::Speaking(under) if under.probed && under.pause_ms > 0)
     }
 
+    /// Lets the pause that was last reported end the turn when it is longer than `pause_ms`; speech that goes on takes it back.
+    /// `true`: it has been as long already and the turn is over.
+    pub fn end_after(&mut self, pause_ms: u32) -> bool {
+        let Phase::Speaking(mut under) = self.phase else { return false };
+        if !under.probed || under.pause_ms == 0 {
+            return false;
+        }
+        under.end_after_ms = under.end_after_ms.min(pause_ms);
+        self.phase = if under.is_over() { under.over() } else { Phase::Speaking(under) };
+        matches!(self.phase, Phase::Over { .. })
+    }
+
+    /// Where the speech that was heard last ends, in steps since the turn's beginning: as long as this is the same, so is
+    /// [`Endpointer::utterance_so_far`], from the first report of a pause on. `None` before speech started.
+    pub fn speech_end(&self) -> Option<usize> {
+        match self.phase {
+            Phase::Speaking(u) => Some(u.last_speech_step),
+            Phase::Over { last_speech_step, .. } => Some(last_speech_step),
+            Phase::Waiting { .. } | Phase::Nothing => None,
+        }
+    }
+
+    /// Time since the caller was last heard, in milliseconds: once the turn is over, the end-point delay.
+    pub fn silent_for_ms(&self) -> u32 {
+        let loud = match self.phase {
+            Phase::Speaking(u) => u.last_loud_step,
+            Phase::Over { last_loud_step, .. } => last_loud_step,
+            Phase::Waiting { .. } | Phase::Nothing => return 0,
+        };
+        u32::try_from(self.steps.len().saturating_sub(loud)).unwrap_or(u32::MAX).saturating_mul(STEP_MS)
+    }
+
     /// What was said so far, pre-roll included, without the end of the pause; for reading at a pause. `None` before speech started.
     pub fn utterance_so_far(&self) -> Option<Utterance> {
-        let last = match self.phase {
-            Phase::Speaking(u) => u.last_speech_step,
-            Phase::Over { last_speech_step } => last_speech_step,
-            Phase::Waiting { .. } | Phase::Nothing => return None,
-        };
-        let steps = self.steps.get(..last.saturating_add(steps_in(PRE_ROLL_MS)).min(self.steps.len()))?;
+        let tail = steps_in(TAIL_MS.min(self.spec.pause_work_ms));
+        let steps = self.steps.get(..self.speech_end()?.saturating_add(tail).min(self.steps.len()))?;
         let samples = self.samples.get(..(steps.len() * self.step_samples).min(self.samples.len()))?;
         Some(Utterance::from_steps(samples, self.rate, steps))
     }
@@ -217,8 +282,15 @@ impl Endpointer {
             (false, _) => 0,
         };
         if run_ms >= self.spec.min_speech_ms.max(STEP_MS) {
-            let under =
-                Under { since_start_ms: run_ms, pause_ms: 0, probed: false, resume_ms: 0, last_speech_step: self.steps.len() };
+            let under = Under {
+                since_start_ms: run_ms,
+                pause_ms: 0,
+                probed: false,
+                end_after_ms: self.spec.max_pause_ms,
+                resume_ms: 0,
+                last_speech_step: self.steps.len(),
+                last_loud_step: self.steps.len(),
+            };
             self.phase = Phase::Speaking(under);
             return Some(SpeechEvent::SpeechStarted);
         }
@@ -248,7 +320,11 @@ impl Endpointer {
             under.pause_ms = 0;
             under.resume_ms = 0;
             under.probed = false;
+            under.end_after_ms = self.spec.max_pause_ms;
             under.last_speech_step = self.steps.len();
+            if step.loud {
+                under.last_loud_step = self.steps.len();
+            }
         } else {
             under.resume_ms = match (step.speech, step.loud) {
                 (true, true) => under.resume_ms + STEP_MS,
@@ -259,19 +335,31 @@ impl Endpointer {
         }
         self.phase = Phase::Speaking(under);
         if under.since_start_ms >= self.spec.max_utterance_ms.min(UTTERANCE_LIMIT_MS) {
-            self.phase = Phase::Over { last_speech_step: under.last_speech_step };
+            self.phase = under.over();
             return Some(SpeechEvent::Ended(EndReason::TooLong));
         }
-        if under.pause_ms > self.spec.max_pause_ms && under.resume_ms == 0 {
-            self.phase = Phase::Over { last_speech_step: under.last_speech_step };
-            return Some(SpeechEvent::Ended(EndReason::Silence));
+        if under.is_over() {
+            self.phase = under.over();
+            let as_told = under.end_after_ms < self.spec.max_pause_ms;
+            return Some(SpeechEvent::Ended(if as_told { EndReason::Enough } else { EndReason::Silence }));
         }
-        if under.pause_ms >= self.spec.pause_probe_ms && !under.probed {
+        if under.pause_ms >= self.spec.pause_work_ms && !under.probed {
             under.probed = true;
             self.phase = Phase::Speaking(under);
             return Some(SpeechEvent::Pause { since_ms: under.pause_ms });
         }
         None
+    }
+}
+
+impl Under {
+    /// Never while something is heard that may become speech.
+    fn is_over(self) -> bool {
+        self.pause_ms > self.end_after_ms && self.resume_ms == 0
+    }
+
+    fn over(self) -> Phase {
+        Phase::Over { last_speech_step: self.last_speech_step, last_loud_step: self.last_loud_step }
     }
 }
 

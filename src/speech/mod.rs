@@ -11,6 +11,8 @@ pub mod digits; // spoken digits, as text, to digit strings
 pub mod endpoint; // when the caller began, paused, ended
 pub mod heard; // what an engine made of an utterance
 mod model_file; // a ggml file, checked before whisper.cpp sees it
+pub mod replay; // a recording as a caller who speaks now
+pub mod turn; // one turn: what is worked on at its pauses, and its end
 pub mod utterance; // the audio of one turn, with its quality
 pub mod vad; // voice activity by energy
 pub mod whisper; // whisper-rs behind the two traits
