@@ -7,10 +7,10 @@ SHELL := bash
 CARGO := PATH="$$HOME/.cargo/bin:$$PATH" cargo
 VOICEPAY := $(CARGO) run --quiet --locked --
 
-.PHONY: help setup build models test demo bench eval prompts fixtures lint clean
+.PHONY: help setup build models test demo bench eval train-digits prompts fixtures lint clean
 
 help: ## this list
-	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 18
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
 
 setup: ## install what is missing on this machine (Debian; root or sudo)
 	@scripts/setup.sh
@@ -38,6 +38,9 @@ eval: models ## recognition rates on ../shared/speechdata (or DATA=folder, SPLIT
 	@$(VOICEPAY) eval voiceprint --data $(or $(DATA),../shared/speechdata) --split $(or $(SPLIT),dev) $(ARGS)
 	@$(VOICEPAY) eval number --data $(or $(DATA),../shared/speechdata) --split $(or $(SPLIT),dev) $(ARGS)
 	@$(VOICEPAY) eval decision --data $(or $(DATA),../shared/speechdata) --split $(or $(SPLIT),dev) $(ARGS)
+
+train-digits: ## train models/digits/head.safetensors again (FSDD=checkout of the Free Spoken Digit Dataset; hours)
+	@scripts/digit-head/run.sh "$(FSDD)" $(ARGS)
 
 prompts: ## record the texts of prompts/en.toml that changed
 	@scripts/make-prompts.sh

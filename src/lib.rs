@@ -11,6 +11,7 @@ pub mod config; // one TOML, a section a room
 pub mod e164; // telephone numbers, normalised at the door
 pub mod ids; // identifiers that cannot be mixed up
 pub mod kernels; // matrix products and what stands between them, by the processor's widest vectors
+pub mod language; // what the service speaks
 pub mod money; // minor units with their currency
 pub mod secret; // card numbers and other bytes that never print
 pub mod telemetry; // logs: one subscriber, one format

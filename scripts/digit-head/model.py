@@ -56,11 +56,12 @@ class Head(torch.nn.Module):
         normed = [F.layer_norm(s, s.shape[-1:]) for s in states]
         return sum(w * s for w, s in zip(F.softmax(self.p["taps"], 0), normed))
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(batch, t, width) to log-probabilities (batch, t, vocabulary)."""
-        return self._run(self.ops, x)
+    def forward(self, x: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
+        """(batch, t, width) to log-probabilities (batch, t, vocabulary). `mask` (batch, t, 1): 0 where a shorter utterance of the batch has ended, so
+        that its last frames see zeros behind them as they do alone."""
+        return self._run(self.ops, x, mask)
 
-    def _run(self, ops, x):
+    def _run(self, ops, x, mask):
         for o in ops:
             k = o.get("name", "").replace(".", "/")
             if o["op"] == "layer_norm":
@@ -68,12 +69,13 @@ class Head(torch.nn.Module):
             elif o["op"] == "linear":
                 x = F.linear(x, self.p[k + "/weight"], self.p[k + "/bias"])
             elif o["op"] == "conv1d":
+                x = x if mask is None else x * mask
                 pad = o["dilation"] * (o["kernel"] - 1) // 2
                 x = F.conv1d(x.transpose(1, 2), self.p[k + "/weight"], self.p[k + "/bias"], padding=pad, dilation=o["dilation"], groups=o["groups"]).transpose(1, 2)
             elif o["op"] == "gelu":
                 x = F.gelu(x)
             elif o["op"] == "residual":
-                x = x + F.dropout(self._run(o["ops"], x), self.dropout, self.training)
+                x = x + F.dropout(self._run(o["ops"], x, mask), self.dropout, self.training)
             elif o["op"] == "log_softmax":
                 x = F.log_softmax(x.float(), -1)
         return x

@@ -9,6 +9,7 @@ use super::exit::{CliError, CliResult};
 use crate::clock::Entropy;
 use crate::e164::E164;
 use crate::ids::CustomerId;
+use crate::language::Language;
 use crate::store::{CardRecord, Customer, CustomerStatus, StoreError};
 
 /// Arguments of `voicepay customer`.
@@ -34,6 +35,9 @@ enum CustomerCommand {
         /// The customer number to key where the calling number does not tell, 6 to 10 digits (default: 8 random digits).
         #[arg(long, value_name = "DIGITS")]
         customer_number: Option<String>,
+        /// The language to speak with the customer: en or zh.
+        #[arg(long, default_value = "en", value_parser = language)]
+        language: Language,
     },
     /// List the customers.
     List,
@@ -54,7 +58,9 @@ pub fn run(args: CustomerArgs, ctx: &Context) -> CliResult {
     block_on(async {
         let data = Data::open(ctx).await?;
         match args.command {
-            CustomerCommand::Add { name, numbers, customer_number } => add(ctx, &data, &name, &numbers, customer_number).await,
+            CustomerCommand::Add { name, numbers, customer_number, language } => {
+                add(ctx, &data, &name, &numbers, customer_number, language).await
+            }
             CustomerCommand::List => list(ctx, &data).await,
             CustomerCommand::Show { id } => show(ctx, &data, &parse_id(&id)?).await,
             CustomerCommand::Delete { id } => delete(ctx, &data, &parse_id(&id)?).await,
@@ -62,12 +68,24 @@ pub fn run(args: CustomerArgs, ctx: &Context) -> CliResult {
     })
 }
 
+/// A language from the command line.
+fn language(code: &str) -> Result<Language, String> {
+    Language::from_code(code).ok_or_else(|| "en or zh".to_owned())
+}
+
 /// A customer's identifier from the command line.
 pub(super) fn parse_id(text: &str) -> Result<CustomerId, CliError> {
     CustomerId::parse(text).map_err(refused)
 }
 
-async fn add(ctx: &Context, data: &Data, given: &str, numbers: &[String], customer_number: Option<String>) -> CliResult {
+async fn add(
+    ctx: &Context,
+    data: &Data,
+    given: &str,
+    numbers: &[String],
+    customer_number: Option<String>,
+    language: Language,
+) -> CliResult {
     let country = ctx.config()?.identity.default_country;
     let mut parsed = Vec::new();
     for number in numbers {
@@ -83,6 +101,7 @@ async fn add(ctx: &Context, data: &Data, given: &str, numbers: &[String], custom
         customer_number: customer_number.map_or_else(|| Ok(draw(&*data.entropy)), checked)?,
         numbers: parsed,
         status: CustomerStatus::Active,
+        language,
         created_at: data.now(),
     };
     // A drawn number may be taken; a given one is the operator's to choose again.
@@ -140,6 +159,7 @@ async fn show(ctx: &Context, data: &Data, id: &CustomerId) -> CliResult {
         format!("{}  {}  ({})", customer.id, customer.name, customer.status.as_str()),
         format!("customer number  {}", customer.customer_number),
         format!("calls from       {}", if numbers.is_empty() { "-".into() } else { numbers.join(", ") }),
+        format!("language         {}", customer.language),
         format!("voice            {}", voice.map_or("not enrolled".to_owned(), |t| format!("enrolled {}", t.created_at))),
     ];
     for card in &cards {
@@ -170,6 +190,7 @@ fn as_json(c: &Customer) -> Value {
         "customer_number": c.customer_number,
         "numbers": c.numbers,
         "status": c.status,
+        "language": c.language,
         "created_at": c.created_at.to_string(),
     })
 }

@@ -58,6 +58,7 @@ impl House {
             customer_number: "123456".into(),
             numbers: vec![E164::normalise("+442079460958", "").unwrap()],
             status: CustomerStatus::Active,
+            language: crate::language::Language::English,
             created_at: START,
         };
         let payee = Payee { id: PayeeId::fresh(&*entropy), name: "Water Works".into(), spoken_name_wav: None, created_at: START };

@@ -180,6 +180,14 @@ pub trait Voices: Send + Sync {
     async fn delete_template(&self, customer: &CustomerId, audit: &AuditRecord) -> Result<(), StoreError>;
 }
 
+/// Fresh digits that customers were asked to say.
+#[async_trait]
+pub trait Challenges: Send + Sync {
+    /// Notes that a customer will be asked for the digits behind this keyed digest, durably and at once. `false`: the customer was asked for
+    /// them before, and nothing was written.
+    async fn use_challenge(&self, customer: &CustomerId, digest: &[u8; 32], at: Timestamp) -> Result<bool, StoreError>;
+}
+
 /// Failures across calls, and the calls themselves.
 #[async_trait]
 pub trait Calls: Send + Sync {
@@ -223,7 +231,7 @@ pub trait Trail: Send + Sync {
 }
 
 /// All of it. Use it as `Arc<dyn Store>`: the methods of every part are callable on it.
-pub trait Store: People + Payments + Voices + Calls + Trail + std::fmt::Debug {}
+pub trait Store: People + Payments + Voices + Challenges + Calls + Trail + std::fmt::Debug {}
 
 /// Opens the vault that goes with this database: the first time its key's check value is stored, later another key is
 /// refused at once.

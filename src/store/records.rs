@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::clock::Timestamp;
 use crate::e164::E164;
 use crate::ids::{AuditId, CallId, CardId, CustomerId, IntentId, InviteId, OutboxId, PayeeId};
+use crate::language::Language;
 use crate::ledger::Transfer;
 use crate::payment::{Attempt, Evidence, Expiry, Intent, PaymentRequest, Receipt};
 
@@ -21,6 +22,8 @@ pub struct Customer {
     pub numbers: Vec<E164>,
     /// Whether the customer may pay.
     pub status: CustomerStatus,
+    /// In which language the service speaks with the customer.
+    pub language: Language,
     /// When it was added.
     pub created_at: Timestamp,
 }
@@ -219,11 +222,13 @@ pub enum Factor {
     Invite,
     /// A wrong customer number.
     CustomerNumber,
+    /// A wrong answer to fresh digits: other words, or another voice.
+    Challenge,
 }
 
 impl Factor {
     /// Every factor.
-    pub const ALL: [Self; 5] = [Self::Voice, Self::Number, Self::Yes, Self::Invite, Self::CustomerNumber];
+    pub const ALL: [Self; 6] = [Self::Voice, Self::Number, Self::Yes, Self::Invite, Self::CustomerNumber, Self::Challenge];
 
     /// As a row stores it.
     pub fn as_str(self) -> &'static str {
@@ -233,6 +238,7 @@ impl Factor {
             Self::Yes => "yes",
             Self::Invite => "invite",
             Self::CustomerNumber => "customer_number",
+            Self::Challenge => "challenge",
         }
     }
 }

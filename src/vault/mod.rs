@@ -93,6 +93,7 @@ struct Keys {
     template_seal: Zeroizing<[u8; 32]>,
     card_digest: Zeroizing<[u8; 32]>,
     invite_digest: Zeroizing<[u8; 32]>,
+    challenge_digest: Zeroizing<[u8; 32]>,
     sandbox: Zeroizing<[u8; 32]>,
     check: Zeroizing<[u8; 32]>,
 }
@@ -117,6 +118,7 @@ impl Vault {
             template_seal: key("template seal"),
             card_digest: key("card digest"),
             invite_digest: key("invite digest"),
+            challenge_digest: key("challenge digest"),
             sandbox: key("sandbox journal"),
             check: key("key check"),
         };
@@ -164,6 +166,11 @@ impl Vault {
     /// An invitation code's keyed digest: eight digits would not survive a plain hash.
     pub fn digest_invite_code(&self, code: &str) -> [u8; 32] {
         hmac(&*self.keys.invite_digest, &[code.as_bytes()])
+    }
+
+    /// The keyed digest of fresh digits (digit values) that a customer is asked to say.
+    pub fn digest_challenge(&self, customer: &CustomerId, digits: &[u8]) -> [u8; 32] {
+        hmac(&*self.keys.challenge_digest, &[customer.as_str().as_bytes(), &[0], digits])
     }
 
     /// The key under which the sandbox gateway hashes card numbers in its journal.

@@ -80,6 +80,7 @@ impl House {
             customer_number: "123456".into(),
             numbers: vec![],
             status: CustomerStatus::Active,
+            language: voicepay::language::Language::English,
             created_at: now(),
         };
         self.store.add_customer(&customer, &self.audit_row()).await.unwrap();

@@ -166,6 +166,7 @@ impl World {
             customer_number: CUSTOMER_NUMBER.into(),
             numbers: vec![E164::normalise(ALICE, "").unwrap()],
             status: CustomerStatus::Active,
+            language: voicepay::language::Language::English,
             created_at: now,
         };
         store.add_customer(&customer, &self.audit("customer.added")).await.unwrap();

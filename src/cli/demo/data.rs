@@ -95,6 +95,7 @@ impl Seed {
             customer_number: "10042001".to_owned(),
             numbers: numbers.clone(),
             status: CustomerStatus::Active,
+            language: crate::language::Language::English,
             created_at: now,
         };
         office.store.add_customer(&customer, &audit("customer.added", customer.id.as_str())).await.map_err(store_error)?;

@@ -2,6 +2,7 @@
 //! says how many rows it must touch.
 
 mod calls;
+mod challenges;
 mod payments;
 mod people;
 mod requests;
@@ -76,7 +77,10 @@ fn migrations() -> Migrator {
     let simple = |version, name: &'static str, sql: &'static str| {
         Migration::new(version, name.into(), MigrationType::Simple, sql.into_sql_str(), false)
     };
-    Migrator::with_migrations(vec![simple(1, "first", include_str!("../../../migrations/sqlite/0001_first.sql"))])
+    Migrator::with_migrations(vec![
+        simple(1, "first", include_str!("../../../migrations/sqlite/0001_first.sql")),
+        simple(2, "fresh digits", include_str!("../../../migrations/sqlite/0002_fresh_digits.sql")),
+    ])
 }
 
 /// Makes directory and file, readable by their owner only (SQLite gives its log the same mode), and tells early what is wrong with them.

@@ -9,6 +9,7 @@ use super::trail::insert_audit;
 use super::{SqliteStore, exactly_one, fault, is_duplicate};
 use crate::e164::E164;
 use crate::ids::{CardId, CustomerId, PayeeId};
+use crate::language::Language;
 use crate::payment::Expiry;
 use crate::store::{AuditRecord, CardRecord, CardStatus, Customer, CustomerStatus, LookUp, Payee, People, StoreError};
 
@@ -16,11 +17,12 @@ use crate::store::{AuditRecord, CardRecord, CardStatus, Customer, CustomerStatus
 impl People for SqliteStore {
     async fn add_customer(&self, customer: &Customer, audit: &AuditRecord) -> Result<(), StoreError> {
         let mut tx = self.write().await?;
-        sqlx::query("INSERT INTO customers (id, name, customer_number, status, created_at) VALUES (?, ?, ?, ?, ?)")
+        sqlx::query("INSERT INTO customers (id, name, customer_number, status, language, created_at) VALUES (?, ?, ?, ?, ?, ?)")
             .bind(customer.id.as_str())
             .bind(&customer.name)
             .bind(&customer.customer_number)
             .bind(customer.status.as_str())
+            .bind(customer.language.code())
             .bind(customer.created_at.0)
             .execute(&mut *tx)
             .await
@@ -208,9 +210,10 @@ impl People for SqliteStore {
 
 /// Everything of a customer that is not money: sealed numbers, voice, telephone numbers. Statements that may touch no row at all.
 async fn erase_what_hangs_on(tx: &mut Transaction<'static, Sqlite>, id: &CustomerId) -> Result<(), StoreError> {
-    const STATEMENTS: [&str; 7] = [
+    const STATEMENTS: [&str; 8] = [
         "UPDATE cards SET sealed = x'', digest = NULL, status = 'revoked' WHERE customer_id = ?",
         "DELETE FROM templates WHERE customer_id = ?",
+        "DELETE FROM challenges WHERE customer_id = ?",
         "DELETE FROM invites WHERE customer_id = ?",
         "DELETE FROM customer_numbers WHERE customer_id = ?",
         "UPDATE requests SET status = 'cancelled' WHERE customer_id = ? AND status = 'open'",
@@ -251,6 +254,7 @@ pub(super) async fn read_customer(conn: &mut SqliteConnection, row: &SqliteRow) 
         customer_number: r.maybe_text("customer_number")?.unwrap_or_default(),
         numbers,
         status: r.word("status", CustomerStatus::parse)?,
+        language: r.word("language", Language::from_code)?,
         created_at: r.at("created_at")?,
     })
 }

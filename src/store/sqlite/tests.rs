@@ -45,6 +45,7 @@ impl Desk {
             customer_number: customer_number.into(),
             numbers: vec![E164::normalise(number, "").unwrap()],
             status: CustomerStatus::Active,
+            language: crate::language::Language::English,
             created_at: Timestamp(1),
         };
         self.store.add_customer(&customer, &self.audit()).await.unwrap();
@@ -292,4 +293,20 @@ async fn the_vault_opens_with_the_key_that_the_database_knows_only() {
     std::fs::write(desk.dir.path().join("c.key"), "00".repeat(32)).unwrap();
     let wrong = unlock(&desk.store, &cfg("c.key"), desk.entropy.clone()).await.unwrap_err();
     assert!(matches!(wrong, UnlockError::Vault(crate::vault::VaultError::WrongKey)), "{wrong}");
+}
+
+#[tokio::test]
+async fn fresh_digits_are_asked_for_once_a_customer_and_go_with_the_customer() {
+    let desk = Desk::new().await;
+    let ann = desk.customer("+442079460958", "111111").await;
+    let bob = desk.customer("+442079460959", "222222").await;
+    let draw =
+        async |customer: &CustomerId, digest: u8| desk.store.use_challenge(customer, &[digest; 32], Timestamp(3)).await.unwrap();
+    assert!(draw(&ann, 1).await && draw(&ann, 2).await && draw(&bob, 1).await);
+    assert!(!draw(&ann, 1).await, "the same digits twice");
+    let both = tokio::join!(draw(&ann, 9), draw(&ann, 9));
+    assert!(both.0 ^ both.1, "of two calls at once one gets them: {both:?}");
+    desk.store.delete_customer(&ann, &desk.audit()).await.unwrap();
+    assert_eq!(desk.sql("DELETE FROM challenges").await.unwrap(), 1, "only Bob's are left");
+    assert!(!draw(&ann, 3).await, "nobody is asked after they are gone");
 }

@@ -1,0 +1,95 @@
+"""The measuring sets: speechdata's trial lists rendered as telephone sound, encoded once and kept. Never trained on."""
+import argparse
+import csv
+import importlib.util
+import json
+import os
+import types
+
+import numpy as np
+import torch
+
+import features
+
+CONDITIONS = {"clean": None, "babble15": 15.0, "babble10": 10.0, "babble5": 5.0}
+
+
+def renderer(speechdata: str):
+    spec = importlib.util.spec_from_file_location("render", os.path.join(speechdata, "render.py"))
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def pieces(x: np.ndarray, rate: int, longest: float) -> list[np.ndarray]:
+    """Cut at the quietest fifth of a second of the middle half until nothing is longer than `longest` seconds."""
+    if len(x) <= longest * rate:
+        return [x]
+    n, w = len(x), int(0.2 * rate)
+    e = np.convolve(x.astype(np.float64) ** 2, np.ones(w), "same")
+    cut = n // 4 + int(np.argmin(e[n // 4 : 3 * n // 4]))
+    return pieces(x[:cut], rate, longest) + pieces(x[cut:], rate, longest)
+
+
+def sounds(speechdata: str, split: str, name: str):
+    """(id, source, speaker, text, 8 kHz sound) of a set such as `confirmed/babble15` or `hyke_strings`."""
+    r, root = renderer(speechdata), speechdata
+    if name.startswith("hyke_strings"):
+        for row in csv.DictReader(open(f"{root}/{split}/trials/hyke_strings.csv")):
+            args = types.SimpleNamespace(seed="0", rir=None, band=False, level=-23, noise=None, snr=15, codec="mulaw")
+            if "/" in name:
+                args.noise, args.snr = f"{split}/noise/babble8", CONDITIONS[name.split("/")[1]]
+            yield row["path"], "hyke_lines", row["speaker"], row["text"], r.finish(r.load(f"{root}/{row['path']}", 8000), args, row["path"], 8000)
+        return
+    which, condition = name.split("/")
+    file = {"confirmed": "card_utterances_confirmed.csv", "cards": "card_utterances.csv"}[which]
+    for row in csv.DictReader(open(f"{root}/{split}/trials/{file}")):
+        if row["language"] != "en" or row["role"] != "genuine":
+            continue
+        rng = np.random.default_rng(int(__import__("hashlib").sha256(row["utt_id"].encode()).hexdigest()[:12], 16))
+        x = r.splice(root, row["clips"].split(";"), [int(v) for v in row["gaps_ms"].split(";") if v], int(row["lead_ms"]), int(row["tail_ms"]), 8000, rng)
+        snr = CONDITIONS[condition]
+        args = types.SimpleNamespace(seed="0", rir=None, band=False, level=-23, noise=f"{split}/noise/babble8" if snr else None, snr=snr, codec="mulaw")
+        yield row["utt_id"], row["source"], row["speaker"], row["text"], r.finish(x, args, row["utt_id"], 8000)
+
+
+def encoded(speechdata: str, split: str, name: str, cache: str, model: str, longest: float = 28.0):
+    """[(id, source, speaker, text, [states of each piece])], from the cache if it is there."""
+    base = f"{cache}/{split}-{name.replace('/', '-')}-{longest:g}"
+    if not os.path.exists(base + ".json"):
+        os.makedirs(cache, exist_ok=True)
+        encoder, rows, states, heard = features.Encoder(model), [], [], []
+        for uid, source, speaker, text, x in sounds(speechdata, split, name):
+            lengths = []
+            for piece in pieces(x, 8000, longest):
+                with torch.no_grad():
+                    s = encoder.states(encoder.mel_of(features.to_16k(piece))[None])[-1][0].to(torch.float16).numpy()
+                lengths.append([len(s), len(piece)])
+                states.append(s)
+                heard.append(np.round(piece * 32768).clip(-32768, 32767).astype(np.int16))
+            rows.append([uid, source, speaker, text, lengths])
+        np.save(base + ".states.npy", np.concatenate(states))
+        np.save(base + ".sound.npy", np.concatenate(heard))
+        json.dump(rows, open(base + ".json", "w"))
+    states, at, out = np.load(base + ".states.npy", mmap_mode="r"), 0, []
+    for uid, source, speaker, text, lengths in json.load(open(base + ".json")):
+        parts = []
+        for n, _ in lengths:
+            parts.append(states[at : at + n])
+            at += n
+        out.append((uid, source, speaker, text, parts))
+    return out
+
+
+if __name__ == "__main__":
+    q = argparse.ArgumentParser(description=__doc__)
+    q.add_argument("--speechdata", required=True)
+    q.add_argument("--split", default="dev")
+    q.add_argument("--cache", required=True)
+    q.add_argument("--model", default=features.default_model())
+    q.add_argument("--longest", type=float, default=28.0)
+    q.add_argument("sets", nargs="+")
+    a = q.parse_args()
+    torch.set_num_threads(1)
+    for s in a.sets:
+        print(s, len(encoded(a.speechdata, a.split, s, a.cache, a.model, a.longest)), flush=True)
