@@ -1,17 +1,21 @@
-//! CAM++ (3D-Speaker's D-TDNN with a two-dimensional head), 80 mels in, 192 numbers out, on candle.
+//! CAM++ (3D-Speaker's D-TDNN with a two-dimensional head), 80 mels in, 192 numbers out.
 //!
-//! Weights are the published ones; batch norms are folded into the products before them when the file is loaded, except where a ReLU or
-//! a concatenation lies between. Every operation runs on the calling thread, so that calls can run side by side.
+//! Weights are the published ones, read by candle; batch norms are folded into the products before them and matrices packed when the
+//! file is loaded, except where a ReLU or a concatenation lies between. Everything runs on the calling thread, so that calls can run side
+//! by side; what an utterance needs of memory is kept for the next one, wiped.
 
 use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
 
 use candle_core::{Device, Error, Result, Tensor};
 use ndarray::Array2;
+use zeroize::Zeroize;
 
-use super::conv::{CHANNELS, Conv, Trim, row_positions};
-use super::dense::{DenseBlock, DenseLayer, Linear, NormRelu, Pooling, TimeDelay, Transition};
+use super::conv::{Around, CHANNELS, Conv, Head, Plane, Stage};
+use super::dense::{Buffers, DenseBlock, DenseLayer, Linear, NormRelu, Pooling, Trunk};
 use super::embedding::EMBEDDING_SIZE;
 use super::fbank::MELS;
+use crate::kernels::{PackedMatrix, ShapeError};
 
 /// Layers and dilation of the three blocks.
 const BLOCKS: [(usize, usize); 3] = [(12, 1), (24, 2), (16, 2)];
@@ -19,98 +23,128 @@ const BLOCKS: [(usize, usize); 3] = [(12, 1), (24, 2), (16, 2)];
 const HEAD_ROWS: usize = MELS / 8;
 /// PyTorch's default for batch norms.
 const NORM_EPSILON: f32 = 1e-5;
+/// Workspaces kept for the next utterances: as many as calls that are likely to be embedded at once.
+const KEPT_WORKSPACES: usize = 4;
+/// A workspace of more numbers (32 MB, some 20 s of speech) is given back instead.
+const KEPT_NUMBERS: usize = 8 << 20;
 
 /// The network with its weights.
 pub(super) struct CampPlus {
-    first: Conv,
-    residual: Vec<Residual>,
-    last: Conv,
-    time_delay: Linear,
-    blocks: Vec<(DenseBlock, Transition)>,
-    pooling: Pooling,
+    head: Head,
+    trunk: Trunk,
+    /// All zero.
+    idle: Mutex<Vec<Workspace>>,
 }
 
-/// Two convolutions around which the input runs, through a third where the shape changes.
-struct Residual {
-    one: Conv,
-    two: Conv,
-    shortcut: Option<Conv>,
+/// What passes through the network.
+#[derive(Default)]
+struct Workspace {
+    planes: Vec<Plane>,
+    buffers: Buffers,
+}
+
+impl Workspace {
+    fn all(&mut self) -> impl Iterator<Item = &mut Vec<f32>> {
+        self.planes.iter_mut().map(Plane::data_mut).chain(self.buffers.all())
+    }
+}
+
+impl Drop for Workspace {
+    /// The caller's voice passed through it.
+    fn drop(&mut self) {
+        self.all().for_each(Zeroize::zeroize);
+    }
 }
 
 impl CampPlus {
     /// From a safetensors file's content.
     pub fn load(safetensors: &[u8]) -> Result<Self> {
         let weights = Weights(candle_core::safetensors::load_buffer(safetensors, &Device::Cpu)?);
-        let mut residual = Vec::new();
+        let mut stages =
+            vec![Stage { conv: weights.conv("head.conv1", "head.bn1", 1, 3, 1)?, source: 0, around: Around::Nothing }];
         for (layer, block) in [(1, 0), (1, 1), (2, 0), (2, 1)] {
             let name = format!("head.layer{layer}.{block}");
-            let stride = if block == 0 { 2 } else { 1 };
-            let shortcut = weights.conv(&format!("{name}.shortcut.0"), &format!("{name}.shortcut.1"), CHANNELS, 1, 2);
-            residual.push(Residual {
-                one: weights.conv(&format!("{name}.conv1"), &format!("{name}.bn1"), CHANNELS, 3, stride)?,
-                two: weights.conv(&format!("{name}.conv2"), &format!("{name}.bn2"), CHANNELS, 3, 1)?,
-                shortcut: (block == 0).then_some(shortcut).transpose()?.map(|c| Conv { relu: false, ..c }),
-            });
+            let (stride, source) = (if block == 0 { 2 } else { 1 }, stages.len());
+            let around = if block == 0 {
+                let norm = format!("{name}.shortcut.1");
+                Around::Conv(source, weights.conv(&format!("{name}.shortcut.0"), &norm, CHANNELS, 1, 2)?)
+            } else {
+                Around::Plane(source)
+            };
+            let one = weights.conv(&format!("{name}.conv1"), &format!("{name}.bn1"), CHANNELS, 3, stride)?;
+            let two = weights.conv(&format!("{name}.conv2"), &format!("{name}.bn2"), CHANNELS, 3, 1)?;
+            stages.push(Stage { conv: one, source, around: Around::Nothing });
+            stages.push(Stage { conv: two, source: source + 1, around });
         }
+        let last = weights.conv("head.conv2", "head.bn2", CHANNELS, 3, 2)?;
+        stages.push(Stage { conv: last, source: stages.len(), around: Around::Nothing });
         let mut blocks = Vec::new();
         let mut channels = 128;
         for (i, (layers, dilation)) in BLOCKS.into_iter().enumerate() {
-            let mut block = DenseBlock { layers: Vec::new(), dilation };
+            let mut grown = Vec::new();
             for layer in 0..layers {
-                block.layers.push(weights.dense_layer(&format!("xvector.block{}.tdnnd{}", i + 1, layer + 1), channels)?);
+                grown.push(weights.dense_layer(&format!("xvector.block{}.tdnnd{}", i + 1, layer + 1), channels)?);
                 channels += CHANNELS;
             }
             let name = format!("xvector.transit{}", i + 1);
             let norm = weights.norm(&format!("{name}.nonlinear.batchnorm"), channels)?;
-            let linear = weights.linear(&format!("{name}.linear"), channels / 2, channels)?;
-            blocks.push((block, Transition { norm, linear }));
+            let transition = weights.plain(&format!("{name}.linear"), channels / 2, channels)?;
+            blocks.push(DenseBlock { layers: grown, dilation, norm, transition: transition.pack()?.matrix });
             channels /= 2;
         }
-        let mut embedding = weights.linear("xvector.dense.linear", EMBEDDING_SIZE, 2 * channels)?;
+        let mut embedding = weights.plain("xvector.dense.linear", EMBEDDING_SIZE, 2 * channels)?;
         weights.fold(&mut embedding, "xvector.dense.nonlinear.batchnorm")?;
-        Ok(Self {
-            first: weights.conv("head.conv1", "head.bn1", 1, 3, 1)?,
-            residual,
-            last: weights.conv("head.conv2", "head.bn2", CHANNELS, 3, 2)?,
-            time_delay: weights.time_delay()?,
-            blocks,
-            pooling: Pooling { norm: weights.norm("xvector.out_nonlinear.batchnorm", channels)?, linear: embedding },
-        })
+        let norm = weights.norm("xvector.out_nonlinear.batchnorm", channels)?;
+        let pooling = Pooling { norm, linear: embedding.pack()? };
+        let trunk = Trunk { time_delay: weights.time_delay()?, blocks, pooling };
+        Ok(Self { head: Head { stages }, trunk, idle: Mutex::new(Vec::new()) })
     }
 
     /// `frames` × 80 log mels, already without their mean over time → 192 numbers.
-    pub fn forward(&self, mels: &Array2<f32>) -> Result<Vec<f32>> {
-        let frames = mels.nrows();
-        let positions = row_positions(frames);
-        let mut input = vec![0.0f32; MELS * positions];
-        for (row, column) in input.chunks_exact_mut(positions).zip(mels.columns()) {
-            for (slot, v) in row.iter_mut().skip(1).zip(column) {
-                *slot = *v;
+    pub fn forward(&self, mels: &Array2<f32>) -> std::result::Result<Vec<f32>, ShapeError> {
+        let misfit = ShapeError { what: "mels", got: mels.ncols(), want: MELS };
+        let input = mels.as_slice().filter(|_| mels.ncols() == MELS).ok_or(misfit)?;
+        let mut workspace = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default();
+        let Workspace { planes, buffers } = &mut workspace;
+        self.head.run(input, MELS, Trunk::MARGIN, planes)?;
+        let head = planes.last().ok_or(misfit)?;
+        let out = self.trunk.run(head, HEAD_ROWS, mels.nrows(), buffers)?;
+        if workspace.all().map(|b| b.len()).sum::<usize>() <= KEPT_NUMBERS {
+            workspace.all().for_each(|b| b.fill(0.0));
+            let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+            if idle.len() < KEPT_WORKSPACES {
+                idle.push(workspace);
             }
         }
-        let trim = Trim { frames };
-        let trimmed = |x: Tensor| x.inplace_op1(&trim).map(|()| x);
-        let input = Tensor::from_vec(input, (MELS, positions, 1), &Device::Cpu)?;
-        let mut x = trimmed(input.apply_op1_no_bwd(&self.first)?)?;
-        for r in &self.residual {
-            let inner = trimmed(x.apply_op1_no_bwd(&r.one)?)?;
-            let around = match &r.shortcut {
-                Some(shortcut) => x.apply_op1_no_bwd(shortcut)?,
-                None => x,
-            };
-            x = trimmed(inner.apply_op2_no_bwd(&around, &r.two)?)?;
-        }
-        x = x.apply_op1_no_bwd(&self.last)?;
-        x = x.apply_op1_no_bwd(&&TimeDelay { linear: &self.time_delay, frames })?;
-        for (block, transition) in &self.blocks {
-            x = x.apply_op1_no_bwd(&block)?.apply_op1_no_bwd(&transition)?;
-        }
-        x.apply_op1_no_bwd(&&self.pooling)?.to_vec1::<f32>()
+        Ok(out)
     }
 }
 
 /// Tensors by name.
 struct Weights(HashMap<String, Tensor>);
+
+/// A matrix by rows with a bias a row, not packed yet.
+struct Plain {
+    rows: usize,
+    columns: usize,
+    weights: Vec<f32>,
+    bias: Vec<f32>,
+}
+
+impl Plain {
+    fn pack(self) -> Result<Linear> {
+        let matrix = PackedMatrix::pack(&self.weights, self.rows, self.columns).map_err(|e| Error::Msg(e.to_string()))?;
+        Ok(Linear { matrix, bias: self.bias })
+    }
+
+    /// Inputs in another order: the one at `i` comes from `from(i)`.
+    fn sorted(mut self, from: impl Fn(usize) -> usize) -> Self {
+        let rows = self.weights.chunks_exact(self.columns);
+        self.weights =
+            rows.flat_map(|row| (0..row.len()).map(|i| row.get(from(i)).copied().unwrap_or(0.0)).collect::<Vec<_>>()).collect();
+        self
+    }
+}
 
 impl Weights {
     /// The numbers of `name`, which must be `count`.
@@ -138,15 +172,15 @@ impl Weights {
         Ok(NormRelu { scale, shift })
     }
 
-    fn linear(&self, name: &str, rows: usize, columns: usize) -> Result<Linear> {
+    fn plain(&self, name: &str, rows: usize, columns: usize) -> Result<Plain> {
         let weights = self.numbers(&format!("{name}.weight"), rows * columns)?;
         let biased = self.0.contains_key(&format!("{name}.bias"));
         let bias = if biased { self.numbers(&format!("{name}.bias"), rows)? } else { vec![0.0; rows] };
-        Ok(Linear { rows, columns, weights, bias })
+        Ok(Plain { rows, columns, weights, bias })
     }
 
     /// Takes the batch norm after `linear` into it.
-    fn fold(&self, linear: &mut Linear, norm: &str) -> Result<()> {
+    fn fold(&self, linear: &mut Plain, norm: &str) -> Result<()> {
         let norm = self.norm(norm, linear.rows)?;
         let rows = linear.weights.chunks_exact_mut(linear.columns).zip(&mut linear.bias);
         for ((row, bias), (scale, shift)) in rows.zip(norm.scale.iter().zip(&norm.shift)) {
@@ -156,60 +190,36 @@ impl Weights {
         Ok(())
     }
 
-    /// PyTorch has [out][in][row][time]; the kernel wants [row][time][in][out].
+    /// PyTorch has [out][in][row][time]; channels shall lie innermost: [out][row][time][in].
     fn conv(&self, name: &str, norm: &str, channels_in: usize, taps: usize, stride: usize) -> Result<Conv> {
-        let mut linear = self.linear(name, CHANNELS, channels_in * taps * taps)?;
-        self.fold(&mut linear, norm)?;
         let area = taps * taps;
-        let mut weights = vec![[0.0f32; CHANNELS]; area * channels_in];
-        for (out, row) in linear.weights.chunks_exact(linear.columns).enumerate() {
-            for (channel, taps) in row.chunks_exact(area).enumerate() {
-                for (tap, w) in taps.iter().enumerate() {
-                    if let Some(slot) = weights.get_mut(tap * channels_in + channel).and_then(|s| s.get_mut(out)) {
-                        *slot = *w;
-                    }
-                }
-            }
-        }
-        let bias = linear.bias.try_into().map_err(|_| Error::Msg(format!("{name}: not {CHANNELS} channels")))?;
-        Ok(Conv { weights, bias, channels_in, taps, stride, relu: true })
+        let mut plain = self.plain(name, CHANNELS, channels_in * area)?;
+        self.fold(&mut plain, norm)?;
+        let Linear { matrix, bias } = plain.sorted(|i| i % channels_in * area + i / channels_in).pack()?;
+        Ok(Conv { matrix, bias, channels_in, taps, stride })
     }
 
-    /// PyTorch has [out][channel × rows + row][tap]; the columns are laid [tap][row][channel].
+    /// PyTorch has [out][channel][row][tap] (the head's output reshaped); the head's rows are read one by one: [out][row][tap][channel].
     fn time_delay(&self) -> Result<Linear> {
         const TAPS: usize = 5;
-        let name = "xvector.tdnn";
-        let mut linear = self.linear(&format!("{name}.linear"), 128, CHANNELS * HEAD_ROWS * TAPS)?;
-        self.fold(&mut linear, &format!("{name}.nonlinear.batchnorm"))?;
-        let mut sorted = vec![0.0f32; linear.weights.len()];
-        for (from, to) in linear.weights.chunks_exact(linear.columns).zip(sorted.chunks_exact_mut(linear.columns)) {
-            for (i, taps) in from.chunks_exact(TAPS).enumerate() {
-                let (channel, row) = (i / HEAD_ROWS, i % HEAD_ROWS);
-                for (tap, w) in taps.iter().enumerate() {
-                    if let Some(slot) = to.get_mut((tap * HEAD_ROWS + row) * CHANNELS + channel) {
-                        *slot = *w;
-                    }
-                }
-            }
-        }
-        Ok(Linear { weights: sorted, ..linear })
+        let mut plain = self.plain("xvector.tdnn.linear", 128, CHANNELS * HEAD_ROWS * TAPS)?;
+        self.fold(&mut plain, "xvector.tdnn.nonlinear.batchnorm")?;
+        plain.sorted(|i| i % CHANNELS * HEAD_ROWS * TAPS + i / CHANNELS).pack()
     }
 
     fn dense_layer(&self, name: &str, channels: usize) -> Result<DenseLayer> {
         const WIDE: usize = 128;
-        let mut squeeze = self.linear(&format!("{name}.linear1"), WIDE, channels)?;
+        const TAPS: usize = 3;
+        let mut squeeze = self.plain(&format!("{name}.linear1"), WIDE, channels)?;
         self.fold(&mut squeeze, &format!("{name}.nonlinear2.batchnorm"))?;
-        let local = self.numbers(&format!("{name}.cam_layer.linear_local.weight"), CHANNELS * WIDE * 3)?;
-        let tap = |tap: usize| {
-            let weights = local.iter().skip(tap).step_by(3).copied().collect();
-            Linear { rows: CHANNELS, columns: WIDE, weights, bias: vec![0.0; CHANNELS] }
-        };
+        let local = self.plain(&format!("{name}.cam_layer.linear_local"), CHANNELS, WIDE * TAPS)?;
         Ok(DenseLayer {
             norm: self.norm(&format!("{name}.nonlinear1.batchnorm"), channels)?,
-            squeeze,
-            local: [tap(0), tap(1), tap(2)],
-            context: self.linear(&format!("{name}.cam_layer.linear1"), WIDE / 2, WIDE)?,
-            mask: self.linear(&format!("{name}.cam_layer.linear2"), CHANNELS, WIDE / 2)?,
+            squeeze: squeeze.pack()?,
+            // PyTorch has [out][in][tap].
+            local: local.sorted(|i| i % WIDE * TAPS + i / WIDE).pack()?.matrix,
+            context: self.plain(&format!("{name}.cam_layer.linear1"), WIDE / 2, WIDE)?.pack()?,
+            mask: self.plain(&format!("{name}.cam_layer.linear2"), CHANNELS, WIDE / 2)?.pack()?,
         })
     }
 }

@@ -1,17 +1,18 @@
-//! CAM++ after its head, as candle operations over channels × time: the first time-delay layer, the densely connected blocks with
-//! context-aware masks, the transitions, and the pooling into 192 numbers (Wang et al., CAM++, Interspeech 2023).
+//! CAM++ after its head, over time × channels: the first time-delay layer, the densely connected blocks with context-aware masks, the
+//! transitions, and the pooling into 192 numbers (Wang et al., CAM++, Interspeech 2023).
 //!
-//! Matrix products are ndarray's on the calling thread, which here run twice as fast as candle's own: they know AVX-512 and add into
-//! what is there, so that a block grows in one buffer and nothing is concatenated.
+//! A block grows in one buffer, a layer's 32 channels beside those before it, so nothing is concatenated; taps on time are shifted views.
 
-use candle_core::{CpuStorage, CustomOp1, Error, Layout, Result, Shape};
-use ndarray::linalg::general_mat_mul;
-use ndarray::{ArrayView2, ArrayViewMut2, ShapeBuilder};
+use crate::kernels::{Activation, Epilogue, PackedMatrix, Rows, RowsMut, ShapeError, norm_relu_rows};
 
-use super::conv::{CHANNELS, slice_of};
+use super::conv::{CHANNELS, Plane};
 
 /// Context is averaged over this many frames, besides over all.
 const SEGMENT: usize = 100;
+/// Rows that are normed at a time: they stay in the second-level cache until the product has read them.
+const NORMED_ROWS: usize = 56;
+/// Kept from one normed row to the next, so that rows of 1024 channels do not all fall on the same place of the cache.
+const NORMED_GAP: usize = 16;
 
 /// A batch norm and its ReLU, where what follows is no product that could take them in.
 pub(super) struct NormRelu {
@@ -19,91 +20,15 @@ pub(super) struct NormRelu {
     pub shift: Vec<f32>,
 }
 
-impl NormRelu {
-    /// Channels × time, into `out` of the same shape.
-    fn apply(&self, x: &[f32], time: usize, out: &mut [f32]) {
-        let rows = x.chunks_exact(time).zip(out.chunks_exact_mut(time));
-        for ((x, out), (scale, shift)) in rows.zip(self.scale.iter().zip(&self.shift)) {
-            for (x, out) in x.iter().zip(out) {
-                *out = (x * scale + shift).max(0.0);
-            }
-        }
-    }
-}
-
-/// A matrix by rows with a bias a row.
+/// A matrix with a bias an output.
 pub(super) struct Linear {
-    pub rows: usize,
-    pub columns: usize,
-    pub weights: Vec<f32>,
+    pub matrix: PackedMatrix,
     pub bias: Vec<f32>,
 }
 
 impl Linear {
-    fn view(&self) -> Result<ArrayView2<'_, f32>> {
-        view(&self.weights, self.rows, self.columns, self.columns)
-    }
-}
-
-/// `rows` × `columns` of `x`, one row every `step` numbers.
-fn view(x: &[f32], rows: usize, columns: usize, step: usize) -> Result<ArrayView2<'_, f32>> {
-    ArrayView2::from_shape((rows, columns).strides((step, 1)), x).map_err(wrong_shape)
-}
-
-fn view_mut(x: &mut [f32], rows: usize, columns: usize) -> Result<ArrayViewMut2<'_, f32>> {
-    ArrayViewMut2::from_shape((rows, columns), x).map_err(wrong_shape)
-}
-
-fn wrong_shape(e: ndarray::ShapeError) -> Error {
-    Error::Msg(e.to_string())
-}
-
-fn part(x: &[f32], from: usize, to: usize) -> Result<&[f32]> {
-    x.get(from..to).ok_or_else(|| Error::Msg("operand is cut short".into()))
-}
-
-/// Adds a bias a row and takes the positive part, in place.
-fn bias_relu(x: &mut [f32], time: usize, bias: &[f32]) {
-    for (row, bias) in x.chunks_exact_mut(time).zip(bias) {
-        for v in row {
-            *v = (*v + bias).max(0.0);
-        }
-    }
-}
-
-/// The first time-delay layer: five frames wide, every second frame; head's rows × positions × 32 → 128 × time.
-pub(super) struct TimeDelay<'a> {
-    /// 128 × [time tap][row][channel], batch norm folded in.
-    pub linear: &'a Linear,
-    /// Frames in the head's rows; the rest is padding.
-    pub frames: usize,
-}
-
-impl CustomOp1 for &TimeDelay<'_> {
-    fn name(&self) -> &'static str {
-        "voicepay-time-delay"
-    }
-
-    fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        let x = slice_of(x, layout)?;
-        let (rows, positions, channels) = layout.shape().dims3()?;
-        let (time, width) = (self.frames.div_ceil(2), rows * channels);
-        let mut columns = vec![0.0f32; time * 5 * width];
-        for (t, column) in columns.chunks_exact_mut(5 * width).enumerate() {
-            for (tap, column) in column.chunks_exact_mut(width).enumerate() {
-                // Position 0 is padding, so frame f lies at f + 1; two frames before the first are zero as well.
-                let Some(position) = (2 * t + tap + 1).checked_sub(2).filter(|p| *p <= self.frames) else { continue };
-                for (row, slot) in column.chunks_exact_mut(channels).enumerate() {
-                    let from = (row * positions + position) * channels;
-                    slot.copy_from_slice(part(x, from, from + channels)?);
-                }
-            }
-        }
-        let mut out = vec![0.0f32; self.linear.rows * time];
-        let columns = view(&columns, time, 5 * width, 5 * width)?;
-        general_mat_mul(1.0, &self.linear.view()?, &columns.t(), 0.0, &mut view_mut(&mut out, self.linear.rows, time)?);
-        bias_relu(&mut out, time, &self.linear.bias);
-        Ok((CpuStorage::F32(out), Shape::from((self.linear.rows, time))))
+    fn apply(&self, x: Rows<'_>, out: RowsMut<'_>, activation: Activation) -> Result<(), ShapeError> {
+        self.matrix.apply(x, out, &Epilogue { bias: Some(&self.bias), activation, add: false })
     }
 }
 
@@ -112,131 +37,20 @@ pub(super) struct DenseLayer {
     pub norm: NormRelu,
     /// To 128 channels; the batch norm after it is folded in, its ReLU follows.
     pub squeeze: Linear,
-    /// 32 × 128, one a tap.
-    pub local: [Linear; 3],
+    /// 32 × [tap][128], no bias.
+    pub local: PackedMatrix,
     /// The mask: 64 × 128 with ReLU, then 32 × 64 with a sigmoid.
     pub context: Linear,
     pub mask: Linear,
 }
 
-/// Densely connected layers, one after another.
+/// Densely connected layers, one after another, then norm, ReLU and a product that halves the channels.
 pub(super) struct DenseBlock {
     pub layers: Vec<DenseLayer>,
     /// Frames between taps.
     pub dilation: usize,
-}
-
-impl CustomOp1 for &DenseBlock {
-    fn name(&self) -> &'static str {
-        "voicepay-dense-block"
-    }
-
-    fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        let x = slice_of(x, layout)?;
-        let (channels, time) = layout.shape().dims2()?;
-        let channels_out = channels + CHANNELS * self.layers.len();
-        let mut grown = vec![0.0f32; channels_out * time];
-        let (head, _) = grown.split_at_mut(channels * time);
-        head.copy_from_slice(x);
-        let mut normed = vec![0.0f32; channels_out * time];
-        let padded_time = time + 2 * self.dilation;
-        let mut squeezed = Vec::new();
-        let mut padded = Vec::new();
-        for (i, layer) in self.layers.iter().enumerate() {
-            let before = channels + CHANNELS * i;
-            let (known, rest) = grown.split_at_mut(before * time);
-            let normed = normed.get_mut(..before * time).unwrap_or_default();
-            layer.norm.apply(known, time, normed);
-            let wide = layer.squeeze.rows;
-            squeezed.resize(wide * time, 0.0);
-            general_mat_mul(
-                1.0,
-                &layer.squeeze.view()?,
-                &view(normed, before, time, time)?,
-                0.0,
-                &mut view_mut(&mut squeezed, wide, time)?,
-            );
-            bias_relu(&mut squeezed, time, &layer.squeeze.bias);
-            // A copy with zeros at both ends: each tap is then a shifted view.
-            padded.resize(wide * padded_time, 0.0);
-            for (row, from) in padded.chunks_exact_mut(padded_time).zip(squeezed.chunks_exact(time)) {
-                if let Some(middle) = row.get_mut(self.dilation..self.dilation + time) {
-                    middle.copy_from_slice(from);
-                }
-            }
-            let out = rest.get_mut(..CHANNELS * time).unwrap_or_default();
-            for (tap, local) in layer.local.iter().enumerate() {
-                let shifted = part(&padded, tap * self.dilation, padded.len())?;
-                let beta = if tap == 0 { 0.0 } else { 1.0 };
-                let shifted = view(shifted, wide, time, padded_time)?;
-                general_mat_mul(1.0, &local.view()?, &shifted, beta, &mut view_mut(out, CHANNELS, time)?);
-            }
-            masked(layer, &squeezed, time, out)?;
-        }
-        Ok((CpuStorage::F32(grown), Shape::from((channels_out, time))))
-    }
-}
-
-/// Context-aware masking: the mean of all frames plus that of a segment of [`SEGMENT`], through two small layers, scales each channel.
-fn masked(layer: &DenseLayer, squeezed: &[f32], time: usize, out: &mut [f32]) -> Result<()> {
-    let segments = time.div_ceil(SEGMENT);
-    let mut context = Vec::with_capacity(layer.squeeze.rows * segments);
-    for row in squeezed.chunks_exact(time) {
-        let whole = mean(row);
-        context.extend(row.chunks(SEGMENT).map(|s| mean(s) + whole));
-    }
-    let mut hidden = vec![0.0f32; layer.context.rows * segments];
-    let context = view(&context, layer.context.columns, segments, segments)?;
-    general_mat_mul(1.0, &layer.context.view()?, &context, 0.0, &mut view_mut(&mut hidden, layer.context.rows, segments)?);
-    bias_relu(&mut hidden, segments, &layer.context.bias);
-    let mut mask = vec![0.0f32; layer.mask.rows * segments];
-    let hidden = view(&hidden, layer.mask.columns, segments, segments)?;
-    general_mat_mul(1.0, &layer.mask.view()?, &hidden, 0.0, &mut view_mut(&mut mask, layer.mask.rows, segments)?);
-    let rows = out.chunks_exact_mut(time).zip(mask.chunks_exact(segments)).zip(&layer.mask.bias);
-    for ((row, mask), bias) in rows {
-        for (segment, m) in row.chunks_mut(SEGMENT).zip(mask) {
-            let m = 1.0 / (1.0 + (-(m + bias)).exp());
-            for v in segment {
-                *v *= m;
-            }
-        }
-    }
-    Ok(())
-}
-
-fn mean(x: &[f32]) -> f32 {
-    // In eight sums, which is quicker and rounds less than one.
-    let (eights, rest) = x.as_chunks::<8>();
-    let mut sums = [0.0f32; 8];
-    for e in eights {
-        for (s, v) in sums.iter_mut().zip(e) {
-            *s += v;
-        }
-    }
-    (sums.iter().sum::<f32>() + rest.iter().sum::<f32>()) / length(x.len())
-}
-
-/// Norm, ReLU, then a product that halves the channels.
-pub(super) struct Transition {
     pub norm: NormRelu,
-    pub linear: Linear,
-}
-
-impl CustomOp1 for &Transition {
-    fn name(&self) -> &'static str {
-        "voicepay-transition"
-    }
-
-    fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        let x = slice_of(x, layout)?;
-        let (channels, time) = layout.shape().dims2()?;
-        let mut normed = vec![0.0f32; x.len()];
-        self.norm.apply(x, time, &mut normed);
-        let mut out = vec![0.0f32; self.linear.rows * time];
-        let normed = view(&normed, channels, time, time)?;
-        general_mat_mul(1.0, &self.linear.view()?, &normed, 0.0, &mut view_mut(&mut out, self.linear.rows, time)?);
-        Ok((CpuStorage::F32(out), Shape::from((self.linear.rows, time))))
-    }
+    pub transition: PackedMatrix,
 }
 
 /// Norm and ReLU, mean and (unbiased) standard deviation over time, then the product that makes the embedding.
@@ -246,28 +60,206 @@ pub(super) struct Pooling {
     pub linear: Linear,
 }
 
-impl CustomOp1 for &Pooling {
-    fn name(&self) -> &'static str {
-        "voicepay-pooling"
+/// All of it.
+pub(super) struct Trunk {
+    /// Five frames wide, every second frame, batch norm folded in: 128 × [head's row][tap][channel].
+    pub time_delay: Linear,
+    pub blocks: Vec<DenseBlock>,
+    pub pooling: Pooling,
+}
+
+/// What passes through, kept from one utterance to the next.
+#[derive(Default)]
+pub(super) struct Buffers {
+    grown: Vec<f32>,
+    next: Vec<f32>,
+    normed: Vec<f32>,
+    squeezed: Vec<f32>,
+    means: Vec<f32>,
+    hidden: Vec<f32>,
+    masks: Vec<f32>,
+}
+
+impl Buffers {
+    pub fn all(&mut self) -> [&mut Vec<f32>; 7] {
+        let Self { grown, next, normed, squeezed, means, hidden, masks } = self;
+        [grown, next, normed, squeezed, means, hidden, masks]
+    }
+}
+
+impl Trunk {
+    /// Positions of zeros that the time-delay layer wants on either side of the head's rows.
+    pub const MARGIN: usize = 2;
+
+    /// The head's rows for `frames` → the embedding.
+    pub fn run(&self, head: &Plane, rows: usize, frames: usize, with: &mut Buffers) -> Result<Vec<f32>, ShapeError> {
+        let time = frames.div_ceil(2);
+        let parts: Result<Vec<Rows<'_>>, ShapeError> =
+            (0..rows).map(|row| Rows::new(head.row(row), time, 5 * CHANNELS, 2 * CHANNELS)).collect();
+        let mut channels = self.time_delay.matrix.n_out();
+        let width = self.blocks.first().map_or(channels, |b| b.width(channels));
+        let first = columns(&mut with.grown, time, 0, channels, width)?;
+        let after = Epilogue { bias: Some(&self.time_delay.bias), activation: Activation::Relu, add: false };
+        self.time_delay.matrix.apply_parts(&parts?, first, &after)?;
+        for (i, block) in self.blocks.iter().enumerate() {
+            block.grow(channels, time, with)?;
+            let wide = block.width(channels);
+            channels = block.transition.n_out();
+            let width = self.blocks.get(i + 1).map_or(channels, |b| b.width(channels));
+            let Buffers { grown, next, normed, .. } = with;
+            let out = columns(next, time, 0, channels, width)?;
+            normed_product(
+                Rows::new(grown, time, wide, wide)?,
+                &block.norm,
+                &block.transition,
+                &Epilogue::default(),
+                normed,
+                out,
+            )?;
+            std::mem::swap(&mut with.grown, &mut with.next);
+        }
+        self.pooling.run(Rows::new(&with.grown, time, channels, channels)?, &mut with.normed)
+    }
+}
+
+/// `count` columns of `time` × `width`, for which room is made.
+fn columns(x: &mut Vec<f32>, time: usize, from: usize, count: usize, width: usize) -> Result<RowsMut<'_>, ShapeError> {
+    if x.len() < time * width {
+        x.resize(time * width, 0.0);
+    }
+    RowsMut::new(x.get_mut(from..).unwrap_or_default(), time, count, width)
+}
+
+/// Norm, ReLU and product, a few rows at a time.
+fn normed_product(
+    x: Rows<'_>,
+    norm: &NormRelu,
+    matrix: &PackedMatrix,
+    after: &Epilogue<'_>,
+    normed: &mut Vec<f32>,
+    mut out: RowsMut<'_>,
+) -> Result<(), ShapeError> {
+    let stride = x.columns() + NORMED_GAP;
+    if normed.len() < NORMED_ROWS * stride {
+        normed.resize(NORMED_ROWS * stride, 0.0);
+    }
+    let mut row = 0;
+    while row < x.rows() {
+        let rows = NORMED_ROWS.min(x.rows() - row);
+        norm_relu_rows(x.slab(row, rows)?, &norm.scale, &norm.shift, RowsMut::new(normed, rows, x.columns(), stride)?)?;
+        matrix.apply(Rows::new(normed, rows, x.columns(), stride)?, out.slab(row, rows)?, after)?;
+        row += rows;
+    }
+    Ok(())
+}
+
+impl DenseBlock {
+    /// Channels that `channels` grow to.
+    fn width(&self, channels: usize) -> usize {
+        channels + CHANNELS * self.layers.len()
     }
 
-    fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        let x = slice_of(x, layout)?;
-        let (channels, time) = layout.shape().dims2()?;
-        let mut normed = vec![0.0f32; x.len()];
-        self.norm.apply(x, time, &mut normed);
-        let means: Vec<f32> = normed.chunks_exact(time).map(mean).collect();
-        let deviations = normed.chunks_exact(time).zip(&means).map(|(row, mean)| {
-            let squares: f32 = row.iter().map(|v| (v - mean) * (v - mean)).sum();
-            (squares / length(time.saturating_sub(1).max(1))).sqrt()
-        });
-        let stats: Vec<f32> = means.iter().copied().chain(deviations).collect();
-        if self.linear.columns != 2 * channels {
-            return Err(Error::Msg("pooling: shapes do not fit".into()));
+    /// All layers, in `with.grown`, whose first `channels` are there.
+    fn grow(&self, channels: usize, time: usize, with: &mut Buffers) -> Result<(), ShapeError> {
+        let width = self.width(channels);
+        let Buffers { grown, normed, squeezed, means, hidden, masks, .. } = with;
+        for (i, layer) in self.layers.iter().enumerate() {
+            let known = channels + CHANNELS * i;
+            let wide = layer.squeeze.matrix.n_out();
+            let margin = self.dilation * wide;
+            // Zeros at both ends: each tap is then a shifted view.
+            if i == 0 {
+                squeezed.clear();
+            }
+            squeezed.resize((time + 2 * self.dilation) * wide, 0.0);
+            let middle = squeezed.get_mut(margin..margin + time * wide).unwrap_or_default();
+            let after = Epilogue { bias: Some(&layer.squeeze.bias), activation: Activation::Relu, add: false };
+            let x = Rows::new(grown, time, known, width)?;
+            normed_product(x, &layer.norm, &layer.squeeze.matrix, &after, normed, RowsMut::dense(middle, wide)?)?;
+            layer.masks(middle, means, hidden, masks)?;
+            let mut out = columns(grown, time, known, CHANNELS, width)?;
+            let tap = |tap: usize| {
+                let shifted = squeezed.get(tap * margin..).unwrap_or_default();
+                Rows::new(shifted, time, wide, wide)
+            };
+            let taps = [tap(0)?, tap(1)?, tap(2)?];
+            layer.local.apply_parts(&taps, out.reborrow(), &Epilogue::default())?;
+            for row in 0..time {
+                let mask = masks.chunks_exact(CHANNELS).nth(row / SEGMENT).unwrap_or_default();
+                out.row_mut(row).iter_mut().zip(mask).for_each(|(v, m)| *v *= m);
+            }
         }
-        let rows = self.linear.weights.chunks_exact(self.linear.columns).zip(&self.linear.bias);
-        let out: Vec<f32> = rows.map(|(row, bias)| row.iter().zip(&stats).map(|(w, s)| w * s).sum::<f32>() + bias).collect();
-        Ok((CpuStorage::F32(out), Shape::from(self.linear.rows)))
+        Ok(())
+    }
+}
+
+impl DenseLayer {
+    /// Context-aware masking: the mean of all frames plus that of a segment of [`SEGMENT`], through two small layers, scales each
+    /// channel. Leaves segments × 32 in `masks`.
+    fn masks(
+        &self,
+        squeezed: &[f32],
+        means: &mut Vec<f32>,
+        hidden: &mut Vec<f32>,
+        masks: &mut Vec<f32>,
+    ) -> Result<(), ShapeError> {
+        let wide = self.squeeze.matrix.n_out();
+        let time = squeezed.len() / wide.max(1);
+        means.clear();
+        means.resize((time.div_ceil(SEGMENT) + 1) * wide, 0.0);
+        let (whole, segments) = means.split_at_mut_checked(wide).unwrap_or_default();
+        for (sums, rows) in segments.chunks_exact_mut(wide).zip(squeezed.chunks(SEGMENT * wide)) {
+            add_rows(sums, rows);
+            whole.iter_mut().zip(&*sums).for_each(|(w, s)| *w += s);
+            let by = 1.0 / length(rows.len() / wide.max(1));
+            sums.iter_mut().for_each(|s| *s *= by);
+        }
+        let by = 1.0 / length(time.max(1));
+        for segment in segments.chunks_exact_mut(wide) {
+            segment.iter_mut().zip(&*whole).for_each(|(s, w)| *s += w * by);
+        }
+        let count = segments.len() / wide.max(1);
+        let (between, out) = (self.context.matrix.n_out(), self.mask.matrix.n_out());
+        hidden.resize(count * between, 0.0);
+        masks.resize(count * out, 0.0);
+        self.context.apply(Rows::dense(segments, wide)?, RowsMut::dense(hidden, between)?, Activation::Relu)?;
+        self.mask.apply(Rows::dense(hidden, between)?, RowsMut::dense(masks, out)?, Activation::None)?;
+        masks.iter_mut().for_each(|m| *m = 1.0 / (1.0 + (-*m).exp()));
+        Ok(())
+    }
+}
+
+/// Adds all rows onto `sums`: ten at a time on their own, which rounds less than one long sum.
+fn add_rows(sums: &mut [f32], rows: &[f32]) {
+    let mut few = vec![0.0f32; sums.len()];
+    for some in rows.chunks(10 * sums.len().max(1)) {
+        few.fill(0.0);
+        for row in some.chunks_exact(few.len().max(1)) {
+            few.iter_mut().zip(row).for_each(|(s, v)| *s += v);
+        }
+        sums.iter_mut().zip(&few).for_each(|(s, f)| *s += f);
+    }
+}
+
+impl Pooling {
+    fn run(&self, x: Rows<'_>, normed: &mut Vec<f32>) -> Result<Vec<f32>, ShapeError> {
+        let (time, channels) = (x.rows(), x.columns());
+        normed.resize(time * channels, 0.0);
+        norm_relu_rows(x, &self.norm.scale, &self.norm.shift, RowsMut::dense(normed, channels)?)?;
+        let mut stats = vec![0.0f32; 2 * channels];
+        let (means, deviations) = stats.split_at_mut_checked(channels).unwrap_or_default();
+        add_rows(means, normed);
+        means.iter_mut().for_each(|m| *m /= length(time.max(1)));
+        for row in normed.chunks_exact_mut(channels) {
+            row.iter_mut().zip(&*means).for_each(|(v, m)| *v = (*v - m) * (*v - m));
+        }
+        add_rows(deviations, normed);
+        let count = length(time.saturating_sub(1).max(1));
+        deviations.iter_mut().for_each(|d| *d = (*d / count).sqrt());
+        let size = self.linear.matrix.n_out();
+        let mut out = vec![0.0f32; size];
+        self.linear.apply(Rows::dense(&stats, 2 * channels)?, RowsMut::dense(&mut out, size)?, Activation::None)?;
+        Ok(out)
     }
 }
 

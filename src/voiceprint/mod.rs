@@ -7,7 +7,6 @@ mod campplus;
 pub mod centring;
 mod config;
 mod conv;
-mod conv_kernel;
 mod dense;
 mod embedding;
 mod enrolment;
