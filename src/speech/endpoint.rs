@@ -45,7 +45,7 @@ impl ListenSpec {
         Self {
             no_speech_ms: 7_000,
             max_pause_ms: 2_600,
-            pause_enough_ms: 1_200,
+            pause_enough_ms: 2_600,
             pause_early_ms: 400,
             pause_work_ms: 200,
             max_utterance_ms: 28_000,
