@@ -246,7 +246,7 @@ impl Policy {
         Self {
             version: "none".to_owned(),
             calibration: "none".to_owned(),
-            voice: VoiceThresholds { accept_llr: never, reject_llr: never, min_net_speech_ms: u32::MAX },
+            voice: VoiceThresholds { accept_llr: never, reject_llr: never, min_net_speech_ms: 3_000 },
             number: NumberThresholds { accept_llr: never, reject_llr: never },
             phrase: PhraseThresholds { accept_llr: never, reject_llr: never },
             challenge_when: ChallengeWhen::Never,
