@@ -5,6 +5,7 @@ pub mod card;
 pub mod config;
 pub mod customer;
 mod data;
+pub mod decision;
 pub mod demo;
 pub mod doctor;
 pub mod enrol;
@@ -88,6 +89,8 @@ enum Command {
     Config(config::ConfigCmdArgs),
     /// What is missing on this machine, and how to mend it.
     Doctor(doctor::DoctorArgs),
+    /// Thresholds in force, and what other ones would have decided.
+    Decision(decision::DecisionArgs),
     /// Measure voice and number recognition on files.
     Eval(eval::EvalArgs),
 }
@@ -109,6 +112,7 @@ pub fn main() -> u8 {
         Command::Models(a) => models::run(a, &ctx),
         Command::Config(a) => config::run(a, &ctx),
         Command::Doctor(a) => doctor::run(a, &ctx),
+        Command::Decision(a) => decision::run(a, &ctx),
         Command::Eval(a) => eval::run(a, &ctx),
     };
     match result {

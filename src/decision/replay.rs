@@ -71,3 +71,75 @@ fn number(policy: &Policy, accepted: &VoiceAccepted, e: &StoredEvidence, known: 
         NumberVerdict::Rejected => Outcome::Rejected,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::decision::policy::{ChallengeWhen, NumberThresholds, VoiceThresholds};
+    use crate::decision::CardEvidence;
+
+    fn policy(accept_llr: f32) -> Policy {
+        Policy {
+            voice: VoiceThresholds { accept_llr, reject_llr: -1.0, min_net_speech_ms: 2_500 },
+            number: NumberThresholds { accept_llr: 2.0, reject_llr: -2.0 },
+            challenge_when: ChallengeWhen::Inconclusive,
+            challenge_voice_llr: 1.0,
+            challenge_pooling: 0.7,
+            ..Policy::any_voice()
+        }
+    }
+
+    fn voice(llr: f32) -> VoiceScore {
+        VoiceScore { llr, snr_db: 25.0, ..VoiceScore::not_compared(6_000, "m") }
+    }
+
+    fn stored(voice_llr: f32, number: Option<f32>) -> StoredEvidence {
+        let card = CardId::parse("card_1").unwrap();
+        let number = number.map(|llr| NumberEvidence::Spoken {
+            cards: vec![CardEvidence { card: card.clone(), log_ratio: llr, llr }],
+            engine: "e".to_owned(),
+            calibration: "c".to_owned(),
+        });
+        StoredEvidence {
+            at: Timestamp(0),
+            policy: "1".to_owned(),
+            voice: voice(voice_llr),
+            challenge: None,
+            number,
+            known: Tightening::default(),
+            outcome: Outcome::Accepted(card),
+        }
+    }
+
+    #[test]
+    fn the_same_policy_decides_the_same_and_a_stricter_one_may_not() {
+        let e = stored(6.0, Some(5.0));
+        assert_eq!(decide_again(&policy(5.0), &e), e.outcome);
+        assert_eq!(decide_again(&policy(7.0), &e), Outcome::StepUp);
+        assert_eq!(decide_again(&policy(5.0), &stored(6.0, Some(-3.0))), Outcome::Inconclusive, "so sure a voice is asked again");
+        assert_eq!(decide_again(&policy(5.0), &stored(5.0, Some(-3.0))), Outcome::Rejected);
+        assert_eq!(decide_again(&policy(5.0), &stored(-2.0, Some(5.0))), Outcome::Rejected);
+    }
+
+    #[test]
+    fn a_looser_policy_cannot_know_a_number_that_was_never_looked_at() {
+        assert_eq!(decide_again(&policy(1.0), &stored(2.0, None)), Outcome::NumberUnknown);
+    }
+
+    #[test]
+    fn fresh_digits_count_where_the_first_utterance_asks_for_them() {
+        let content = PhraseEvidence { log_ratio: 9.0, llr: 9.0, engine: "e".to_owned(), calibration: "c".to_owned() };
+        let mut e = stored(4.0, Some(5.0));
+        e.challenge = Some((voice(4.0), content));
+        e.known.challenge_due = true;
+        assert_eq!(decide_again(&policy(5.0), &e), e.outcome, "0.7 × 8 reaches 5, and what was due has passed");
+        assert_eq!(decide_again(&policy(6.0), &e), Outcome::Inconclusive);
+    }
+
+    #[test]
+    fn stored_evidence_survives_its_json() {
+        let e = stored(6.0, Some(5.0));
+        let text = serde_json::to_string(&e).unwrap();
+        assert_eq!(serde_json::from_str::<StoredEvidence>(&text).unwrap(), e);
+    }
+}
