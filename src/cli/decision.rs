@@ -61,7 +61,13 @@ pub fn run(args: DecisionArgs, ctx: &Context) -> CliResult {
                 let calls = match call {
                     Some(id) => {
                         let id = CallId::parse(&id).map_err(refused)?;
-                        vec![data.store.call(&id).await.map_err(store_error)?.ok_or_else(|| store_error(StoreError::NotFound("call")))?]
+                        vec![
+                            data.store
+                                .call(&id)
+                                .await
+                                .map_err(store_error)?
+                                .ok_or_else(|| store_error(StoreError::NotFound("call")))?,
+                        ]
                     }
                     None => data.store.calls(limit).await.map_err(store_error)?,
                 };
@@ -85,8 +91,15 @@ impl Judge {
 
     fn policy(&self, voice_model: &str, engine: &str) -> Result<Policy, CliError> {
         let c = &self.config;
-        Policy::resolve(&c.dialogue.policy_version, &c.decision, &self.calibration, voice_model, engine, c.voice.min_net_speech_ms)
-            .map_err(|e| CliError::new(Exit::Config, e))
+        Policy::resolve(
+            &c.dialogue.policy_version,
+            &c.decision,
+            &self.calibration,
+            voice_model,
+            engine,
+            c.voice.min_net_speech_ms,
+        )
+        .map_err(|e| CliError::new(Exit::Config, e))
     }
 }
 

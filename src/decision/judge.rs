@@ -4,6 +4,9 @@ use super::evidence::{NumberEvidence, PhraseEvidence, Tightening, VoiceScore};
 use super::policy::{ChallengeWhen, Policy};
 use crate::ids::CardId;
 
+/// A voice that is surer than it must be lifts a number by no more than this from "rejected" to "ask again".
+const SURPLUS_LIMIT_NATS: f32 = 3.0;
+
 /// Proof that a voice was accepted. Only [`judge_voice`] and [`judge_challenge`] make one, and scoring against an authorised card
 /// number asks for it: the order "voice first" is held by the compiler.
 #[derive(Debug)]
@@ -156,9 +159,8 @@ pub fn judge_number(policy: &Policy, voice: &VoiceAccepted, evidence: &NumberEvi
                 (Some(_), Some(_)) => NumberVerdict::Inconclusive,
                 (None, _) => {
                     let best = cards.iter().map(|c| c.llr).fold(f32::NEG_INFINITY, f32::max);
-                    let above = voice.score.llr - policy.voice.accept_llr;
-                    let fused = best + above.clamp(0.0, accept - t.reject_llr);
-                    let worth_asking = best >= t.reject_llr || (best.is_finite() && fused >= accept);
+                    let surplus = (voice.score.llr - policy.voice.accept_llr).clamp(0.0, SURPLUS_LIMIT_NATS);
+                    let worth_asking = best.is_finite() && best + surplus >= t.reject_llr;
                     if worth_asking { NumberVerdict::Inconclusive } else { NumberVerdict::Rejected }
                 }
             }

@@ -75,8 +75,8 @@ fn number(policy: &Policy, accepted: &VoiceAccepted, e: &StoredEvidence, known: 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::decision::policy::{ChallengeWhen, NumberThresholds, VoiceThresholds};
     use crate::decision::CardEvidence;
+    use crate::decision::policy::{ChallengeWhen, NumberThresholds, VoiceThresholds};
 
     fn policy(accept_llr: f32) -> Policy {
         Policy {
