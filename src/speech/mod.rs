@@ -6,10 +6,16 @@
 
 pub mod answer; // yes, no, cancel from free text
 pub mod config; // the section of the TOML
+pub mod ctc; // how likely a string is, and which are the likeliest, on CTC posteriors
 pub mod decode; // the digit decoder: beam and trie walk over any next-digit model
 pub mod digits; // spoken digits, as text, to digit strings
+mod encoder; // Whisper's encoder by our own forward
 pub mod endpoint; // when the caller began, paused, ended
+mod half; // half-precision numbers
+mod head; // the digit head behind the encoder
 pub mod heard; // what an engine made of an utterance
+pub mod lexicon; // the digit head's tokens as words
+mod log_mel; // what the encoder sees
 mod model_file; // a ggml file, checked before whisper.cpp sees it
 pub mod replay; // a recording as a caller who speaks now
 pub mod turn; // one turn: what is worked on at its pauses, and its end
@@ -111,6 +117,9 @@ pub enum SpeechError {
     /// Too short, too long or silent.
     #[error("the utterance can't be recognised: {0}")]
     Unusable(&'static str),
+    /// Our own network failed: a mistake of ours, or of a file that passed as a model.
+    #[error("recognition failed: {0}")]
+    Network(String),
     /// Whisper failed.
     #[error("recognition failed while {doing}")]
     Inference {

@@ -8,7 +8,10 @@
 use std::ops::Range;
 use std::path::Path;
 
+use sha2::{Digest, Sha256};
+
 use super::SpeechError;
+use super::half::singles;
 
 /// Larger than Whisper medium in half precision.
 const MODEL_MAX_BYTES: u64 = 2_000_000_000;
@@ -28,12 +31,23 @@ pub(super) struct ModelFile {
     tensors: Vec<Tensor>,
     vocabulary: usize,
     state: usize,
+    encoder: EncoderSizes,
+}
+
+#[derive(Clone, Copy)]
+struct EncoderSizes {
+    context: usize,
+    heads: usize,
+    layers: usize,
 }
 
 struct Tensor {
     name: Range<usize>,
     header: Range<usize>,
     data: Range<usize>,
+    half: bool,
+    /// From the slowest.
+    dims: Vec<usize>,
 }
 
 impl std::fmt::Debug for ModelFile {
@@ -120,7 +134,9 @@ impl ModelFile {
             tensors.push(at.tensor()?);
         }
         let state = usize::try_from(text_state).map_err(|e| e.to_string())?;
-        let file = Self { filters, tokens, tensors, vocabulary, state, bytes };
+        let size = |n: i32| usize::try_from(n).map_err(|e| e.to_string());
+        let encoder = EncoderSizes { context: size(audio_ctx)?, heads: size(audio_heads)?, layers: size(audio_layers)? };
+        let file = Self { filters, tokens, tensors, vocabulary, state, encoder, bytes };
         match file.embedding() {
             Some(t) if t.data.len() == vocabulary * state * 2 => Ok(file),
             _ => Err("its token embedding is missing or has a wrong size".to_owned()),
@@ -167,8 +183,56 @@ impl ModelFile {
         Some(out)
     }
 
+    /// One tensor's values, if it has exactly these dimensions (from the slowest).
+    pub(super) fn tensor(&self, name: &str, dims: &[usize]) -> Result<Vec<f32>, String> {
+        let tensor = self.find(name).ok_or_else(|| format!("its tensor {name} is missing"))?;
+        if tensor.dims != dims {
+            return Err(format!("its tensor {name} has dimensions {:?}, expected {dims:?}", tensor.dims));
+        }
+        let data = self.bytes.get(tensor.data.clone()).unwrap_or_default();
+        let single = |bytes: &[u8; 4]| f32::from_le_bytes(*bytes);
+        Ok(if tensor.half { singles(data) } else { data.as_chunks::<4>().0.iter().map(single).collect() })
+    }
+
+    /// The mel filters, row by row.
+    pub(super) fn mel_filters(&self, count: usize) -> Result<Vec<f32>, String> {
+        // Their sizes, two numbers, come first.
+        let data = self.bytes.get(self.filters.start + 8..self.filters.end).unwrap_or_default();
+        let filters: Vec<f32> = data.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect();
+        if filters.len() == count { Ok(filters) } else { Err("its mel filters have wrong sizes".to_owned()) }
+    }
+
+    /// Numbers in a state.
+    pub(super) fn width(&self) -> usize {
+        self.state
+    }
+
+    /// States that the encoder can see at once.
+    pub(super) fn encoder_context(&self) -> usize {
+        self.encoder.context
+    }
+
+    /// Heads of the encoder's attention.
+    pub(super) fn encoder_heads(&self) -> usize {
+        self.encoder.heads
+    }
+
+    /// Blocks of the encoder.
+    pub(super) fn encoder_layers(&self) -> usize {
+        self.encoder.layers
+    }
+
+    /// The whole file's sha256, in hexadecimal.
+    pub(super) fn sha256(&self) -> String {
+        hex::encode(Sha256::digest(&self.bytes))
+    }
+
+    fn find(&self, name: &str) -> Option<&Tensor> {
+        self.tensors.iter().find(|t| self.bytes.get(t.name.clone()) == Some(name.as_bytes()))
+    }
+
     fn embedding(&self) -> Option<&Tensor> {
-        self.tensors.iter().find(|t| self.bytes.get(t.name.clone()) == Some(EMBEDDING.as_bytes()))
+        self.find(EMBEDDING)
     }
 }
 
@@ -211,11 +275,14 @@ impl Cursor<'_> {
             return Err("a tensor has impossible dimensions".to_owned());
         }
         let mut data_bytes = value_bytes;
+        let mut dims = Vec::with_capacity(rank);
         for _ in 0..rank {
-            data_bytes = data_bytes.checked_mul(self.size()?).ok_or("a tensor has impossible dimensions")?;
+            let size = self.size()?;
+            data_bytes = data_bytes.checked_mul(size).ok_or("a tensor has impossible dimensions")?;
+            dims.insert(0, size);
         }
         let name = self.skip(name_length)?;
-        Ok(Tensor { header: from..self.at, name, data: self.skip(data_bytes)? })
+        Ok(Tensor { header: from..self.at, name, data: self.skip(data_bytes)?, half: kind == 1, dims })
     }
 }
 
