@@ -22,8 +22,9 @@ use crate::processor::Processor;
 use crate::prompts::{Bank, PromptError};
 use crate::sip::{self, Listener, SipError};
 use crate::speech::config::NumberModel;
+use crate::speech::ctc_engine::CtcNumberEngine;
 use crate::speech::whisper::WhisperEngine;
-use crate::speech::{AnswerEngine, NumberEngine, SpeechError};
+use crate::speech::{AnswerEngine, NumberEngine, NumberEngineName, SpeechError};
 use crate::store::{self, SqliteStore, Store, StoreError, UnlockError};
 use crate::vault::Vault;
 use crate::voiceprint::{EmbedError, Embedder};
@@ -107,6 +108,7 @@ impl Office {
 pub struct Voices {
     embedder: Arc<Embedder>,
     whisper: Arc<WhisperEngine>,
+    numbers: Arc<dyn NumberEngine>,
     prompts: Arc<Bank>,
     calibration: Arc<Calibration>,
     policy: Policy,
@@ -127,19 +129,32 @@ impl Voices {
         };
         let calibration = calibration(config)?;
         let embedder = Embedder::load(&Model::CampPlus.checked_path()?)?;
-        let whisper = WhisperEngine::load_with(&whisper.checked_path()?, &config.number)?;
-        let whisper = whisper.calibrated(&calibration).map_err(PolicyError::from)?;
+        let path = whisper.checked_path()?;
+        let mut whisper = WhisperEngine::load_with(&path, &config.number)?;
+        let (whisper, numbers): (Arc<WhisperEngine>, Arc<dyn NumberEngine>) = match config.number.engine {
+            NumberEngineName::Whisper => {
+                whisper.calibrate(&calibration).map_err(PolicyError::from)?;
+                let whisper = Arc::new(whisper);
+                (Arc::clone(&whisper), whisper)
+            }
+            NumberEngineName::Ctc => {
+                let mut numbers = CtcNumberEngine::load(&path, &config.number)?;
+                numbers.calibrate(&calibration).map_err(PolicyError::from)?;
+                (Arc::new(whisper), Arc::new(numbers))
+            }
+        };
         let policy = Policy::resolve(
             &config.dialogue.policy_version,
             &config.decision,
             &calibration,
             embedder.version().as_str(),
-            whisper.name(),
+            numbers.name(),
             config.voice.min_net_speech_ms,
         )?;
         Ok(Self {
             embedder: Arc::new(embedder),
-            whisper: Arc::new(whisper),
+            whisper,
+            numbers,
             prompts: Arc::new(Bank::load()?),
             calibration: Arc::new(calibration),
             policy,
@@ -184,7 +199,7 @@ pub fn services(
         clock,
         entropy,
         embedder: Arc::clone(&voices.embedder),
-        numbers: Arc::clone(&voices.whisper) as Arc<dyn NumberEngine>,
+        numbers: Arc::clone(&voices.numbers),
         answers: Arc::clone(&voices.whisper) as Arc<dyn AnswerEngine>,
         prompts: Arc::clone(&voices.prompts),
         inference: Inference::new(&config.inference),

@@ -382,7 +382,11 @@ pub(super) fn speech_trouble(error: &SpeechError) -> ScoreTrouble {
     match error {
         SpeechError::Overloaded { .. } => ScoreTrouble::Overloaded,
         SpeechError::Unusable(_) => ScoreTrouble::Unusable,
-        SpeechError::ModelMissing(_) | SpeechError::ModelCorrupt { .. } | SpeechError::Inference { .. } => {
+        SpeechError::ModelMissing(_)
+        | SpeechError::ModelCorrupt { .. }
+        | SpeechError::Head { .. }
+        | SpeechError::Network(_)
+        | SpeechError::Inference { .. } => {
             tracing::error!(%error, "recognition failed");
             ScoreTrouble::Failed
         }

@@ -11,8 +11,7 @@ use crate::eval::degrade::{Codec, Line, Noise};
 use crate::eval::plan::Plan;
 use crate::eval::{EvalError, decision, number, render, voiceprint};
 use crate::models::Model;
-use crate::speech::whisper::WhisperEngine;
-use crate::speech::{NumberConfig, NumberEngine, SpeechConfig, SpeechError};
+use crate::speech::{NumberConfig, NumberEngine, SpeechConfig, SpeechError, load_number_engine};
 use crate::voiceprint::{EmbedError, Embedder, VoiceConfig};
 
 /// Measure voice and number recognition on files.
@@ -165,19 +164,19 @@ pub fn run(args: EvalArgs, ctx: &Context) -> CliResult {
         }
         What::Number { common, neighbours: Neighbours(neighbours), random, luhn_pairs } => {
             let plan = common.plan()?;
-            let (whisper, model) = whisper(&config.number, plan.threads)?;
+            let (numbers, model) = numbers(&config.number, plan.threads)?;
             let rivals = number::Rivals { neighbours, luhn_pairs, random };
-            number::run(&plan, &whisper, &model, config.raw_number_thresholds(&whisper)?, rivals)?
+            number::run(&plan, numbers.as_ref(), &model, config.raw_number_thresholds(numbers.as_ref())?, rivals)?
         }
         What::Decision { common, near_misses } => {
             let plan = common.plan()?;
             let embedder = embedder()?;
-            let (whisper, model) = whisper(&config.number, plan.threads)?;
+            let (numbers, model) = numbers(&config.number, plan.threads)?;
             let judges = decision::Judges {
                 embedder: &embedder,
-                numbers: &whisper,
+                numbers: numbers.as_ref(),
                 voice: &config.voice,
-                policy: &config.policy(&embedder, &whisper)?,
+                policy: &config.policy(&embedder, numbers.as_ref())?,
                 calibration: &config.calibration,
                 listen: config.speech.card,
                 number_model: &model,
@@ -187,11 +186,11 @@ pub fn run(args: EvalArgs, ctx: &Context) -> CliResult {
         }
         What::Render { common, out } => render::run(&common.plan()?, &out)?,
         What::Bench => {
-            let (embedder, (whisper, _)) = (embedder()?, whisper(&config.number, 1)?);
-            let policy = config.policy(&embedder, &whisper)?;
+            let (embedder, (numbers, _)) = (embedder()?, numbers(&config.number, 1)?);
+            let policy = config.policy(&embedder, numbers.as_ref())?;
             let bench = Bench {
                 embedder: &embedder,
-                numbers: &whisper,
+                numbers: numbers.as_ref(),
                 voice: &config.voice,
                 policy: &policy,
                 calibration: &config.calibration,
@@ -266,19 +265,22 @@ fn embedder() -> Result<Embedder, CliError> {
     })
 }
 
-fn whisper(config: &NumberConfig, threads: usize) -> Result<(WhisperEngine, String), CliError> {
-    let path = crate::models::cache_dir().join(config.model.file_name());
+fn numbers(config: &NumberConfig, threads: usize) -> Result<(Box<dyn NumberEngine>, String), CliError> {
     // The service refuses more recognitions at once than configured; here the threads are the bound.
     let config = NumberConfig { max_at_once: threads.max(1), ..config.clone() };
-    let engine = WhisperEngine::load_with(&path, &config).map_err(|e| {
+    let engine = load_number_engine(&config, &crate::models::cache_dir()).map_err(|e| {
         let exit = match &e {
             SpeechError::ModelMissing(_) => Exit::ModelMissing,
-            SpeechError::ModelCorrupt { .. } => Exit::ModelCorrupt,
-            SpeechError::Overloaded { .. } | SpeechError::Unusable(_) | SpeechError::Inference { .. } => Exit::Eval,
+            SpeechError::ModelCorrupt { .. } | SpeechError::Head { .. } => Exit::ModelCorrupt,
+            SpeechError::Overloaded { .. }
+            | SpeechError::Unusable(_)
+            | SpeechError::Network(_)
+            | SpeechError::Inference { .. } => Exit::Eval,
         };
         CliError::new(exit, e)
     })?;
-    Ok((engine, config.model.file_name().to_owned()))
+    let name = format!("{} on {}", engine.name(), config.model.file_name());
+    Ok((engine, name))
 }
 
 impl From<EvalError> for CliError {

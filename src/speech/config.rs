@@ -1,5 +1,7 @@
 //! `[speech]` and `[number]` of the configuration, each key with its unit.
 
+use std::path::PathBuf;
+
 use serde::{Deserialize, Serialize};
 
 use super::endpoint::ListenSpec;
@@ -46,11 +48,26 @@ impl NumberModel {
     }
 }
 
+/// How numbers are heard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum NumberEngineName {
+    /// The digit head on Whisper's encoder.
+    Ctc,
+    /// Whisper itself, asked digit by digit.
+    Whisper,
+}
+
 /// `[number]`: hearing card numbers.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct NumberConfig {
-    /// `tiny.en` or `base`.
+    /// `ctc` or `whisper`.
+    pub engine: NumberEngineName,
+    /// Another digit head than the one compiled in: a file. For `ctc` alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub head: Option<PathBuf>,
+    /// `tiny.en` or `base`: Whisper itself, or the one whose encoder the digit head was trained on.
     pub model: NumberModel,
     /// Recognitions that may run at once, one thread each; more are refused. Not a key: in the service the inference pool bounds them.
     #[serde(skip, default = "no_limit_of_its_own")]
@@ -64,6 +81,6 @@ fn no_limit_of_its_own() -> usize {
 
 impl Default for NumberConfig {
     fn default() -> Self {
-        Self { model: NumberModel::TinyEn, max_at_once: no_limit_of_its_own() }
+        Self { engine: NumberEngineName::Whisper, head: None, model: NumberModel::TinyEn, max_at_once: no_limit_of_its_own() }
     }
 }

@@ -171,8 +171,7 @@ impl Posteriors {
         let tokens: Vec<&[f64]> = ways.arcs.iter().map(|a| self.of(usize::from(a.token))).collect();
         for (t, p_blank) in self.of(0).iter().enumerate() {
             std::mem::swap(&mut said, &mut was);
-            for (((now, before), arc), (into, p)) in
-                said.iter_mut().zip(was.iter()).zip(&ways.arcs).zip(into.iter().zip(&tokens))
+            for (((now, before), arc), (into, p)) in said.iter_mut().zip(was.iter()).zip(&ways.arcs).zip(into.iter().zip(&tokens))
             {
                 let enters: f64 = into.iter().filter_map(|i| was.get(*i)).sum();
                 let resting = quiet.get(arc.from).copied().unwrap_or(0.0);

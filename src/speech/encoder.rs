@@ -7,7 +7,9 @@ use zeroize::Zeroizing;
 use super::SpeechError;
 use super::log_mel::{BINS, HOP, LogMel, MELS};
 use super::model_file::ModelFile;
-use crate::kernels::{Activation, AttentionScratch, Epilogue, PackedMatrix, Rows, RowsMut, ShapeError, attention, layer_norm_rows};
+use crate::kernels::{
+    Activation, AttentionScratch, Epilogue, PackedMatrix, Rows, RowsMut, ShapeError, attention, layer_norm_rows,
+};
 
 /// Columns of the spectrogram that become one state: the second convolution's step.
 const COLUMNS_A_STATE: usize = 2;
@@ -191,18 +193,13 @@ impl Encoder {
         })
     }
 
-    /// Numbers in a state.
-    pub(super) fn width(&self) -> usize {
-        self.width
-    }
-
     /// How many states `samples` become.
     fn frames(&self, samples: usize, padding: &Padding) -> usize {
         let context = self.positions.len() / self.width.max(1);
         (samples + padding.tail_samples).div_ceil(HOP * COLUMNS_A_STATE).min(padding.window_frames).min(context)
     }
 
-    /// The states behind each of `taps`, rows of [`Self::width`] numbers.
+    /// The states behind each of `taps`, row by row.
     pub(super) fn states(
         &self,
         samples_16k: &[f32],
@@ -220,12 +217,7 @@ impl Encoder {
         // A row of zeros before and behind, for the second convolution.
         let mut wide = room((columns + 2) * width);
         let inside = wide.get_mut(width..(columns + 1) * width).unwrap_or_default();
-        self.conv1.apply(
-            Rows::new(&mel, columns, 3 * MELS, MELS)?,
-            RowsMut::dense(inside, width)?,
-            Activation::Gelu,
-            false,
-        )?;
+        self.conv1.apply(Rows::new(&mel, columns, 3 * MELS, MELS)?, RowsMut::dense(inside, width)?, Activation::Gelu, false)?;
         let mut x = room(frames * width);
         let steps = Rows::new(&wide, frames, 3 * width, COLUMNS_A_STATE * width)?;
         self.conv2.apply(steps, RowsMut::dense(&mut x, width)?, Activation::Gelu, false)?;

@@ -75,10 +75,22 @@ enum Op {
 }
 
 enum Layer {
-    Norm { scale: Vec<f32>, shift: Vec<f32> },
-    Linear { weights: PackedMatrix, bias: Vec<f32> },
+    Norm {
+        scale: Vec<f32>,
+        shift: Vec<f32>,
+    },
+    Linear {
+        weights: PackedMatrix,
+        bias: Vec<f32>,
+    },
     /// One matrix a group of channels, taps outermost.
-    Conv { groups: Vec<PackedMatrix>, bias: Vec<f32>, kernel: usize, dilation: usize, n_in: usize },
+    Conv {
+        groups: Vec<PackedMatrix>,
+        bias: Vec<f32>,
+        kernel: usize,
+        dilation: usize,
+        n_in: usize,
+    },
     Gelu,
     Residual(Vec<Layer>),
     LogSoftmax,
@@ -134,7 +146,8 @@ impl Tensors {
         let mut tensors = BTreeMap::new();
         for (name, entry) in header {
             let entry: Entry = serde_json::from_value(entry).map_err(|e| format!("tensor {name}: {e}"))?;
-            let bytes = data.get(entry.data_offsets.0..entry.data_offsets.1).ok_or_else(|| format!("tensor {name} lies outside"))?;
+            let bytes =
+                data.get(entry.data_offsets.0..entry.data_offsets.1).ok_or_else(|| format!("tensor {name} lies outside"))?;
             let values = match entry.dtype.as_str() {
                 "F16" => singles(bytes),
                 "F32" => bytes.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect(),
@@ -188,7 +201,10 @@ impl Head {
             return Err(format!("its format is {}, this program reads {FORMAT}", about.format));
         }
         let e = about.encoder;
-        if (e.sample_rate, e.frame_samples) != (16_000, 320) || e.tail_samples > 480_000 || !(1..=1_500).contains(&e.window_frames) {
+        if (e.sample_rate, e.frame_samples) != (16_000, 320)
+            || e.tail_samples > 480_000
+            || !(1..=1_500).contains(&e.window_frames)
+        {
             return Err("it was trained on frames of another length".to_owned());
         }
         let taps = e.taps.iter().map(|t| tap_of(t)).collect::<Result<Vec<_>, _>>()?;
@@ -199,7 +215,9 @@ impl Head {
         };
         let patches = tensors.patches()?;
         let lexicon = Lexicon::new(&about.vocabulary)?;
-        if about.ops.iter().rev().skip(1).any(|op| matches!(op, Op::LogSoftmax)) || !matches!(about.ops.last(), Some(Op::LogSoftmax)) {
+        if about.ops.iter().rev().skip(1).any(|op| matches!(op, Op::LogSoftmax))
+            || !matches!(about.ops.last(), Some(Op::LogSoftmax))
+        {
             return Err("it does not end in log_softmax".to_owned());
         }
         let (layers, out) = layers(&mut tensors, about.ops, e.width, DEPTH_MAX)?;

@@ -135,7 +135,8 @@ impl Lexicon {
             let word = self.word(*token);
             all = all.into_iter().flat_map(|r| r.after(word)).collect();
         }
-        let mut out: Vec<Zeroizing<Vec<u8>>> = all.into_iter().filter(|r| r.pending != Pending::Times).map(Reading::finish).collect();
+        let mut out: Vec<Zeroizing<Vec<u8>>> =
+            all.into_iter().filter(|r| r.pending != Pending::Times).map(Reading::finish).collect();
         out.sort_by(|a, b| a.as_slice().cmp(b));
         out.dedup();
         out

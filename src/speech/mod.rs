@@ -7,6 +7,7 @@
 pub mod answer; // yes, no, cancel from free text
 pub mod config; // the section of the TOML
 pub mod ctc; // how likely a string is, and which are the likeliest, on CTC posteriors
+pub mod ctc_engine; // numbers by the digit head
 pub mod decode; // the digit decoder: beam and trie walk over any next-digit model
 pub mod digits; // spoken digits, as text, to digit strings
 mod encoder; // Whisper's encoder by our own forward
@@ -19,19 +20,21 @@ mod log_mel; // what the encoder sees
 mod model_file; // a ggml file, checked before whisper.cpp sees it
 pub mod replay; // a recording as a caller who speaks now
 pub mod turn; // one turn: what is worked on at its pauses, and its end
+mod shipped; // the digit head that this program was built with
 pub mod utterance; // the audio of one turn, with its quality
 pub mod vad; // voice activity by energy
 pub mod whisper; // whisper-rs behind the two traits
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
 
-use crate::decision::{Answer, NumberEvidence, PhraseEvidence, VoiceAccepted};
+use crate::decision::calibration::CalibrationError;
+use crate::decision::{Answer, Calibration, NumberEvidence, PhraseEvidence, VoiceAccepted};
 use crate::ids::CardId;
 use crate::secret::{Pan, luhn_valid};
 
-pub use config::{NumberConfig, SpeechConfig};
+pub use config::{NumberConfig, NumberEngineName, SpeechConfig};
 pub use heard::Heard;
 pub use utterance::{Quality, Utterance};
 
@@ -70,6 +73,9 @@ pub trait NumberEngine: std::fmt::Debug + Send + Sync {
     /// What makes the figures, by name: evidence carries it, and a calibration made for another is refused.
     fn name(&self) -> &str;
 
+    /// Judges ratios by this calibration from now on; refused if it has nothing for this engine.
+    fn calibrate(&mut self, by: &Calibration) -> Result<(), CalibrationError>;
+
     /// What the model makes of the utterance.
     fn hear(&self, utterance: &Utterance) -> Result<Heard, SpeechError>;
 
@@ -88,6 +94,15 @@ pub trait NumberEngine: std::fmt::Debug + Send + Sync {
     fn score_strings(&self, heard: &Heard, strings: &[Vec<u8>], within: f32) -> Result<Vec<f32>, SpeechError>;
 }
 
+/// The engine that the configuration names, its model looked for in `dir` (the models' cache). Not calibrated yet.
+pub fn load_number_engine(config: &NumberConfig, dir: &Path) -> Result<Box<dyn NumberEngine>, SpeechError> {
+    let model = dir.join(config.model.file_name());
+    Ok(match config.engine {
+        NumberEngineName::Ctc => Box::new(ctc_engine::CtcNumberEngine::load(&model, config)?),
+        NumberEngineName::Whisper => Box::new(whisper::WhisperEngine::load_with(&model, config)?),
+    })
+}
+
 /// Hears answers to yes-or-no questions. Same calling rules.
 pub trait AnswerEngine: Send + Sync {
     /// What a short utterance means.
@@ -104,6 +119,14 @@ pub enum SpeechError {
     #[error("the speech model {} can't be used ({why}): run `voicepay models fetch`", .path.display())]
     ModelCorrupt {
         /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// The digit head does not do.
+    #[error("the digit head {} can't be used: {why}", .path.display())]
+    Head {
+        /// Which.
         path: PathBuf,
         /// What is wrong with it.
         why: String,

@@ -12,6 +12,8 @@ use super::vad::{STEP_MS, Step, Vad, VadConfig};
 pub struct Utterance {
     /// Mono at 16 kHz, −1 to 1, pre-roll included.
     pub samples_16k: Zeroizing<Vec<f32>>,
+    /// The line carried more than a telephone's 4 kHz.
+    pub wide: bool,
     /// Speech without pauses, in milliseconds.
     pub net_speech_ms: u32,
     /// All of it, in milliseconds.
@@ -57,7 +59,13 @@ impl Utterance {
         let total_ms = u32::try_from(rate.duration_of(samples.len()).as_millis()).unwrap_or(u32::MAX);
         let spoken = steps.iter().filter(|s| s.speech).count();
         let net_speech_ms = u32::try_from(spoken).unwrap_or(u32::MAX).saturating_mul(STEP_MS).min(total_ms);
-        Self { samples_16k, net_speech_ms, total_ms, quality: Quality::of(samples, steps) }
+        Self {
+            samples_16k,
+            wide: rate.hz() > SampleRate::HZ_8000.hz(),
+            net_speech_ms,
+            total_ms,
+            quality: Quality::of(samples, steps),
+        }
     }
 }
 

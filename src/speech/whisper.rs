@@ -115,13 +115,6 @@ impl WhisperEngine {
         })
     }
 
-    /// Judges ratios by this calibration instead of the compiled-in one.
-    pub fn calibrated(mut self, by: &Calibration) -> Result<Self, CalibrationError> {
-        self.calibration = by.number_for(self.name)?.clone();
-        self.calibration_version.clone_from(&by.version);
-        Ok(self)
-    }
-
     /// What was said, as plain text. May hold a card number: don't log it.
     pub fn read_text(&self, utterance: &Utterance) -> Result<Zeroizing<String>, SpeechError> {
         let _turn = self.turn()?;
@@ -301,6 +294,12 @@ fn log_ratio(walk: &mut Walk<Encoded>, digits: &[u8]) -> Result<f32, SpeechError
 impl NumberEngine for WhisperEngine {
     fn name(&self) -> &str {
         self.name
+    }
+
+    fn calibrate(&mut self, by: &Calibration) -> Result<(), CalibrationError> {
+        self.calibration = by.number_for(self.name)?.clone();
+        self.calibration_version.clone_from(&by.version);
+        Ok(())
     }
 
     fn hear(&self, utterance: &Utterance) -> Result<Heard, SpeechError> {
