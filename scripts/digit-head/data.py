@@ -131,6 +131,13 @@ class Maker:
             chosen = [trimmed(c, -40, 0.03) for c in chosen]
         if rng.random() < 0.4:  # each digit at its own loudness
             chosen = [c * 10 ** (rng.normal(0, 2) / 20) for c in chosen]
+        if rng.random() < 0.12:  # a false start, a cut-off breath of a word: not a digit
+            at = int(rng.integers(n))
+            c = trimmed(v.clips[str(rng.integers(10))][0], -30, 0.0)
+            k = int(len(c) * rng.uniform(0.15, 0.4))
+            piece = c[:k] if rng.random() < 0.5 else c[-k:]
+            quiet = np.zeros(int(RATE * rng.uniform(0.02, 0.15)))
+            chosen[at] = np.concatenate([piece, quiet, chosen[at]] if rng.random() < 0.5 else [chosen[at], quiet, piece])
         floor = float(np.median([np.sqrt(np.percentile(c[: len(c) // 160 * 160].reshape(-1, 160).var(1), 8) + 1e-10) if len(c) >= 160 else 1e-4 for c in chosen]))
         return self._join(chosen, gaps, rng, min(floor, 0.01)), "".join(text), v.name
 
