@@ -13,6 +13,7 @@ use crate::call::timeline::{WATCH_QUEUE_EVENTS, Watched};
 use crate::call::{CallRecord, Desk, Services, run_call};
 use crate::clock::{Clock, Entropy};
 use crate::config::{Config, ConfigError};
+use crate::dialogue::DialogueConfig;
 use crate::decision::{Calibration, Policy, PolicyError};
 use crate::gateway::{self, sandbox::SandboxError};
 use crate::ids::CallId;
@@ -205,7 +206,7 @@ pub fn services(
         inference: Inference::new(&config.inference),
         registry: Registry::new(config.sip.max_calls),
         watchers: broadcast::channel(WATCH_QUEUE_EVENTS).0,
-        dialogue: config.dialogue.clone(),
+        dialogue: DialogueConfig { challenge: config.challenge.clone(), ..config.dialogue.clone() },
         speech: config.speech.clone(),
         voice: config.voice.clone(),
         policy: voices.policy.clone(),

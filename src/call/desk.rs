@@ -258,6 +258,7 @@ impl Desk {
             factor: match failed.factor {
                 Factor::Voice => store::Factor::Voice,
                 Factor::Number => store::Factor::Number,
+                Factor::Challenge => store::Factor::Challenge,
             },
             customer: Some(failed.customer.clone()),
             calling: failed.caller.cloned(),

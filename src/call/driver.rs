@@ -53,6 +53,8 @@ pub(super) struct Call {
     pub(super) looked_up: (Option<E164>, bool),
     /// The last utterance, which the dialogue's next question is about, and what is known of it. Gone when the next turn begins.
     pub(super) findings: Option<Arc<Findings>>,
+    /// The last utterance that was listened to as a card number: it is scored once the voice is accepted, perhaps only after fresh digits.
+    pub(super) card: Option<Arc<Findings>>,
     /// What is being worked out while the caller pauses.
     pub(super) ahead: Option<Ahead>,
     /// The voice that was last scored: the "yes" is compared with it.
@@ -89,6 +91,7 @@ impl Call {
             lanes: Lanes::new(),
             looked_up: (None, false),
             findings: None,
+            card: None,
             ahead: None,
             voice: None,
             enrolment: Enrolment::new(services.voice.clone()),
@@ -152,7 +155,7 @@ impl Call {
     async fn close(mut self) -> CallRecord {
         let verdict = self.verdict.unwrap_or(CallVerdict::ServiceTrouble);
         let _leg_may_be_gone = self.leg.commands.try_send(LegCommand::HangUp);
-        (self.ahead, self.findings, self.voice) = (None, None, None);
+        (self.ahead, self.findings, self.card, self.voice) = (None, None, None, None);
         self.jobs.shutdown().await;
         self.timeline.add(Who::Check, format!("verdict: {verdict:?}"));
         let record = CallRecord {
@@ -241,11 +244,14 @@ impl Call {
     }
 
     async fn turn_over(&mut self, spoken: Spoken) {
+        let listened_for = self.hearing.as_ref().map(Hearing::listen_for);
         // Words need no length; a voice does. At enrolment the job that takes the utterance says so itself.
-        let least_speech_ms = match self.hearing.as_ref().map(Hearing::listen_for) {
+        let least_speech_ms = match listened_for {
             Some(ListenFor::CardNumber { .. } | ListenFor::Counting) => self.services.voice.min_net_speech_ms,
+            Some(ListenFor::Challenge { .. }) => self.config.challenge.min_net_speech_ms,
             Some(ListenFor::EnrolDigits { .. } | ListenFor::Answer) | None => 0,
         };
+        let is_card = matches!(listened_for, Some(ListenFor::CardNumber { .. }));
         let Spoken { utterance, end_point_delay_ms, why } = spoken;
         let ahead = self.ahead.take().filter(|a| Arc::ptr_eq(&a.findings.utterance, &utterance));
         self.stop_hearing();
@@ -262,7 +268,9 @@ impl Call {
                 ("ended_by", format!("{why:?}").into()),
             ]),
         );
-        self.findings = Some(ahead.map_or_else(|| Findings::new(utterance), Ahead::stands));
+        let findings = ahead.map_or_else(|| Findings::new(utterance), Ahead::stands);
+        self.card = is_card.then(|| Arc::clone(&findings)).or_else(|| self.card.take());
+        self.findings = Some(findings);
         self.step(Input::Utterance(facts)).await;
     }
 
@@ -365,6 +373,8 @@ impl Call {
                 self.look_up(caller, attested, customer_number);
             }
             Effect::ScoreVoice { customer } => self.score_voice(customer),
+            Effect::DrawChallenge { customer, length } => self.draw_challenge(customer, length),
+            Effect::ScoreChallenge { customer, digits } => self.score_challenge(customer, digits),
             Effect::ReadNumber { accepted, customer, cards } => {
                 self.scored_number = true;
                 self.read_number(accepted, customer, cards);
@@ -375,7 +385,7 @@ impl Call {
             }
             Effect::ReadAnswer { check_voice } => self.read_answer(check_voice),
             Effect::RedeemInvite { customer, code } => self.redeem_invite(customer, &code),
-            Effect::EnrolAdd { customer: _, digits: _ } => self.enrol_add(),
+            Effect::EnrolAdd { customer: _, digits } => self.enrol_add(digits),
             Effect::EnrolFinish { customer, consent } => self.enrol_finish(customer, consent),
             // This changes what the next call sees: it is durable before anything else is done.
             Effect::RecordFailure { customer, caller, attested, factor } => {

@@ -39,7 +39,7 @@ impl Hearing {
     ) -> Self {
         let base = match &listen_for {
             ListenFor::CardNumber { .. } => config.card,
-            ListenFor::Counting | ListenFor::EnrolDigits { .. } => config.digits,
+            ListenFor::Counting | ListenFor::EnrolDigits { .. } | ListenFor::Challenge { .. } => config.digits,
             ListenFor::Answer => config.answer,
         };
         let min_speech_ms = if barge_in { base.min_speech_ms.max(BARGE_IN_MIN_SPEECH_MS) } else { base.min_speech_ms };
@@ -60,7 +60,9 @@ impl Hearing {
     /// What the models will be asked about the utterance, the most urgent first: what may end the turn.
     pub(super) fn questions(&self) -> &'static [Question] {
         match self.listen_for {
-            ListenFor::CardNumber { .. } | ListenFor::EnrolDigits { .. } => &[Question::Digits, Question::Voice],
+            ListenFor::CardNumber { .. } | ListenFor::EnrolDigits { .. } | ListenFor::Challenge { .. } => {
+                &[Question::Digits, Question::Voice]
+            }
             ListenFor::Counting => &[Question::Voice],
             ListenFor::Answer => &[Question::Answer, Question::Voice],
         }
@@ -81,7 +83,7 @@ impl Hearing {
 pub(super) fn lengths(listen_for: &ListenFor) -> Vec<usize> {
     match listen_for {
         ListenFor::CardNumber { lengths } => lengths.clone(),
-        ListenFor::EnrolDigits { digits } => vec![digits.len()],
+        ListenFor::EnrolDigits { digits } | ListenFor::Challenge { digits } => vec![digits.len()],
         ListenFor::Counting | ListenFor::Answer => Vec::new(),
     }
 }
@@ -90,7 +92,7 @@ pub(super) fn lengths(listen_for: &ListenFor) -> Vec<usize> {
 pub(super) fn readiness(listen_for: &ListenFor, reading: &FreeReading) -> Readiness {
     match listen_for {
         ListenFor::CardNumber { lengths } => Readiness::of_card(reading, lengths),
-        ListenFor::EnrolDigits { digits } => Readiness::of_digits(reading, digits),
+        ListenFor::EnrolDigits { digits } | ListenFor::Challenge { digits } => Readiness::of_digits(reading, digits),
         ListenFor::Counting | ListenFor::Answer => Readiness::Unfinished,
     }
 }

@@ -2,6 +2,7 @@
 //! asks for, and feeds back what they say; every decision is the dialogue's.
 
 mod ahead;
+mod challenge;
 mod desk;
 mod driver;
 mod hearing;
@@ -9,6 +10,7 @@ pub mod inference;
 pub mod registry;
 mod services;
 pub mod timeline;
+mod voice;
 mod work;
 
 use serde::Serialize;

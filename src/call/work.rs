@@ -8,12 +8,12 @@ use zeroize::Zeroizing;
 use super::ahead::Question;
 use super::driver::Call;
 use super::figures;
-use super::services::Voiced;
 use super::timeline::Who;
-use crate::decision::{VoiceAccepted, VoiceScore};
+use super::voice::{Claim, Compared};
+use crate::decision::{PhraseVerdict, VoiceAccepted, judge_phrase};
 use crate::dialogue::{
     AnswerHeard, Consent, EnrolOutcome, IdentityOutcome, Input, InviteOutcome, NumberHeard, PaymentOutcome, ScoreTrouble,
-    StoreOutcome, VoiceHeard,
+    StoreOutcome,
 };
 use crate::e164::E164;
 use crate::ids::{CardId, CustomerId, IntentId, PayeeId};
@@ -21,7 +21,7 @@ use crate::media::leg::Sound;
 use crate::secret::SecretBytes;
 use crate::speech::SpeechError;
 use crate::speech::turn::Readiness;
-use crate::voiceprint::{self, Conditions, EmbedError, Embedding};
+use crate::voiceprint::{self, EmbedError, Embedding};
 
 type Figures = serde_json::Map<String, serde_json::Value>;
 
@@ -33,16 +33,16 @@ pub(super) struct Done {
 }
 
 impl Done {
-    fn tell(input: Input) -> Self {
+    pub(super) fn tell(input: Input) -> Self {
         Self { lines: Vec::new(), kept: Kept::Nothing, input: Some(input) }
     }
 
-    fn line(mut self, what: impl Into<String>, figures: Figures) -> Self {
+    pub(super) fn line(mut self, what: impl Into<String>, figures: Figures) -> Self {
         self.lines.push((Who::Check, what.into(), figures));
         self
     }
 
-    fn keep(mut self, kept: Kept) -> Self {
+    pub(super) fn keep(mut self, kept: Kept) -> Self {
         self.kept = kept;
         self
     }
@@ -117,68 +117,33 @@ impl Call {
         }
     }
 
+    /// Whose voice the last utterance should be.
+    pub(super) fn claim(&self, customer: CustomerId) -> Claim {
+        let (caller, attested) = self.looked_up.clone();
+        Claim { customer, caller, attested, now: self.now() }
+    }
+
     pub(super) fn score_voice(&mut self, customer: CustomerId) {
-        let (services, findings) = (Arc::clone(&self.services), self.findings.clone());
-        let ((caller, attested), now) = (self.looked_up.clone(), self.now());
-        let limit = services.dialogue.failures_24h_limit_tries;
+        let (services, findings, claim) = (Arc::clone(&self.services), self.findings.clone(), self.claim(customer));
         self.jobs.spawn(async move {
             let trouble = |t| Done::tell(Input::VoiceScored(Err(t)));
             let Some(findings) = findings else { return trouble(ScoreTrouble::Failed) };
-            // Calls that run side by side share the limit: once it is reached, no further try is worth anything in any of them.
-            match services.off_clock(services.desk.line_closed(&customer, caller.as_ref(), attested, limit, now)).await {
-                Ok(false) => {}
-                Ok(true) => {
-                    let score = VoiceScore::not_compared(findings.utterance.net_speech_ms, &services.desk.voice_model);
-                    return Done::tell(Input::VoiceScored(Ok(VoiceHeard { score, heard_before: false, spoof_llr: None })))
-                        .line("too many failures of late: not compared", Figures::new());
+            match services.compare_voice(&claim, &findings).await {
+                Ok(Compared { heard, embedding, what, figures }) => {
+                    let done = Done::tell(Input::VoiceScored(Ok(heard))).line(what, figures);
+                    match embedding {
+                        Some(embedding) => done.keep(Kept::Voice(Box::new(embedding))),
+                        None => done,
+                    }
                 }
-                Err(error) => {
-                    tracing::error!(%error, "failures could not be counted");
-                    return trouble(ScoreTrouble::Failed);
-                }
-            }
-            let template = match services.off_clock(services.desk.template(&customer)).await {
-                Ok(Some(template)) => template,
-                Ok(None) => return trouble(ScoreTrouble::Failed),
-                Err(error) => {
-                    tracing::error!(%error, "a voice template could not be opened");
-                    return trouble(ScoreTrouble::Failed);
-                }
-            };
-            let heard = &findings.utterance;
-            let made = Conditions { net_speech_ms: heard.net_speech_ms, snr_db: heard.quality.snr_db };
-            let Voiced { embedding, took_ms, ahead } = match services.voice_of(&findings).await {
-                Ok(voiced) => voiced,
-                Err(t) => return trouble(t),
-            };
-            let by = &services.calibration;
-            match voiceprint::score(&template, &embedding, made, &by.voice, &by.version) {
-                Ok(score) => {
-                    let t = services.policy.voice;
-                    let what = format!(
-                        "voice: {:.1} nats (accepted from {:.1}, rejected below {:.1}), cosine {:.2}",
-                        score.llr, t.accept_llr, t.reject_llr, score.cosine
-                    );
-                    let numbers = figures([
-                        ("voice_cosine", score.cosine.into()),
-                        ("voice_llr", score.llr.into()),
-                        ("embedding_ms", took_ms.into()),
-                        ("embedded_ahead", ahead.into()),
-                    ]);
-                    Done::tell(Input::VoiceScored(Ok(VoiceHeard { score, heard_before: false, spoof_llr: None })))
-                        .line(what, numbers)
-                        .keep(Kept::Voice(Box::new(embedding)))
-                }
-                Err(error) => {
-                    tracing::error!(%error, "a voice could not be scored");
-                    trouble(ScoreTrouble::Failed)
-                }
+                Err(t) => trouble(t),
             }
         });
     }
 
     pub(super) fn read_number(&mut self, accepted: VoiceAccepted, customer: CustomerId, cards: Vec<CardId>) {
-        let (services, findings) = (Arc::clone(&self.services), self.findings.clone());
+        // Fresh digits may have been said since.
+        let (services, findings) = (Arc::clone(&self.services), self.card.take());
         self.jobs.spawn(async move {
             let trouble = |t| Done::tell(Input::NumberRead(Err(t)));
             let Some(findings) = findings else { return trouble(ScoreTrouble::Failed) };
@@ -274,7 +239,7 @@ impl Call {
                     Err(t) => return trouble(t),
                 }
             }
-            Done::tell(Input::Answer(Ok(AnswerHeard { answer, continuity_cosine }))).line(what, numbers)
+            Done::tell(Input::Answer(Ok(AnswerHeard { answer, continuity_cosine, heard_before: false }))).line(what, numbers)
         });
     }
 
@@ -300,7 +265,7 @@ impl Call {
         });
     }
 
-    pub(super) fn enrol_add(&mut self) {
+    pub(super) fn enrol_add(&mut self, digits: Vec<u8>) {
         let (services, findings) = (Arc::clone(&self.services), self.findings.clone());
         let (earlier, total) = (self.enrolment.clone(), self.enrol_net_ms);
         self.jobs.spawn(async move {
@@ -310,11 +275,22 @@ impl Call {
             if net_speech_ms < services.voice.min_net_speech_ms {
                 return answer(EnrolOutcome::TooShort).line("too little speech to enrol", Figures::new());
             }
-            let embedding = match services.voice_of(&findings).await {
+            let (voiced, content) = tokio::join!(services.voice_of(&findings), services.phrase_in(&findings, digits));
+            let embedding = match voiced {
                 Ok(voiced) => voiced.embedding,
                 Err(ScoreTrouble::Unusable) => return answer(EnrolOutcome::TooShort),
                 Err(t) => return answer(EnrolOutcome::Trouble(t)),
             };
+            match content {
+                // A digit that was misheard does no harm here; other words are no answer to us.
+                Ok(content) => match judge_phrase(&services.policy, &content) {
+                    PhraseVerdict::Accepted | PhraseVerdict::Inconclusive => {}
+                    PhraseVerdict::Rejected => {
+                        return answer(EnrolOutcome::OtherWords).line("not the digits that were asked for", Figures::new());
+                    }
+                },
+                Err(t) => return answer(EnrolOutcome::Trouble(t)),
+            }
             if let Some(agreement) = earlier.least_agreement(&embedding) {
                 let least = services.voice.enrol_agree_min_cosine;
                 if agreement.is_nan() || agreement < least {

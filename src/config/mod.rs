@@ -26,6 +26,8 @@ pub struct Config {
     pub media: crate::media::config::MediaConfig,
     /// Limits and waits of a call.
     pub dialogue: crate::dialogue::DialogueConfig,
+    /// Fresh digits: how they are asked for.
+    pub challenge: crate::dialogue::ChallengeConfig,
     /// When the caller speaks.
     pub speech: crate::speech::SpeechConfig,
     /// Who speaks.

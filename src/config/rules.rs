@@ -13,6 +13,7 @@ pub(super) fn check(c: &Config) -> Result<(), ConfigError> {
         "must be a country code in digits such as 44, or empty",
     )?;
     c.dialogue.check().map_err(|(key, what)| ConfigError::RoomRule { section: "dialogue", key, what })?;
+    c.challenge.check().map_err(|(key, what)| ConfigError::RoomRule { section: "challenge", key, what })?;
     c.media.validate().map_err(ConfigError::Media)?;
     let strings = &c.voice.enrol_digits;
     rule(

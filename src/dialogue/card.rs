@@ -3,9 +3,10 @@
 
 use zeroize::Zeroizing;
 
+use super::advice;
 use super::closing;
 use super::effect::ListenFor;
-use super::input::{DeadlineKind, Keypress, UtteranceFacts, UtteranceQuality};
+use super::input::{DeadlineKind, Keypress};
 use super::judging;
 use super::line::{Desk, Heard, nth};
 use super::payer::Payer;
@@ -58,29 +59,19 @@ fn ask_count(desk: &mut Desk<'_>, state: AskingCounting, why: Again) -> Stage {
     AskingCounting { asked, ..state }.into()
 }
 
-/// Something could not be understood before any factor was judged: asks again, or gives up.
-fn not_understood(desk: &mut Desk<'_>, mut payer: Payer) -> Stage {
-    if payer.unclear(desk.cfg) { closing::not_completed(desk) } else { ask(desk, payer, Again::NotUnderstood) }
-}
-
-/// Whether there is enough in it to judge a voice. Asking again costs the caller a breath, a wrong rejection a try.
-fn worth_judging(desk: &Desk<'_>, facts: UtteranceFacts) -> bool {
-    match facts.quality {
-        UtteranceQuality::Good => facts.net_speech_ms >= desk.cfg.policy.voice.min_net_speech_ms,
-        UtteranceQuality::TooShort
-        | UtteranceQuality::TooQuiet
-        | UtteranceQuality::Clipped
-        | UtteranceQuality::TooNoisy
-        | UtteranceQuality::TwoVoices => false,
-    }
+/// Something could not be judged or was mistyped: asks again and says why, or gives up.
+fn not_understood(desk: &mut Desk<'_>, mut payer: Payer, why: Again) -> Stage {
+    if payer.unclear(desk.cfg) { closing::not_completed(desk) } else { ask(desk, payer, why) }
 }
 
 impl AskingCard {
     pub(super) fn on(self, desk: &mut Desk<'_>, event: Event) -> Stage {
         match desk.hear(event) {
             Heard::Waiting => self.into(),
-            Heard::Utterance(facts) if worth_judging(desk, facts) => judging::begin(desk, self.payer, None),
-            Heard::Utterance(_) => not_understood(desk, self.payer),
+            Heard::Utterance(facts) => match advice::unfit(facts, desk.cfg.policy.voice.min_net_speech_ms) {
+                None => judging::begin(desk, self.payer, None),
+                Some(why) => not_understood(desk, self.payer, why),
+            },
             Heard::Nothing if self.silences >= desk.cfg.silence_limit_reprompts => closing::not_completed(desk),
             Heard::Nothing => ask_card(desk, self.payer, Again::Silence, self.silences.saturating_add(1)),
             Heard::Other(Event::Key(Keypress::Digit(d))) => keyed_first(desk, self.payer, d),
@@ -132,7 +123,7 @@ impl KeyingCard {
             let keyed = SecretBytes::new(std::mem::take(&mut *self.digits));
             return ask_counting(desk, self.payer, keyed, 0, Again::First);
         }
-        not_understood(desk, self.payer)
+        not_understood(desk, self.payer, Again::NotUnderstood)
     }
 }
 
@@ -146,16 +137,16 @@ impl AskingCounting {
     pub(super) fn on(self, desk: &mut Desk<'_>, event: Event) -> Stage {
         match desk.hear(event) {
             Heard::Waiting | Heard::Other(_) => self.into(),
-            Heard::Utterance(facts) if worth_judging(desk, facts) => {
-                judging::begin(desk, self.payer, Some(judging::Keyed { digits: self.keyed, asked: self.asked }))
-            }
-            Heard::Utterance(_) => {
-                let mut state = self;
-                if state.payer.unclear(desk.cfg) {
-                    return closing::not_completed(desk);
+            Heard::Utterance(facts) => match advice::unfit(facts, desk.cfg.policy.voice.min_net_speech_ms) {
+                None => judging::begin(desk, self.payer, Some(judging::Keyed { digits: self.keyed, asked: self.asked })),
+                Some(why) => {
+                    let mut state = self;
+                    if state.payer.unclear(desk.cfg) {
+                        return closing::not_completed(desk);
+                    }
+                    ask_count(desk, AskingCounting { silences: 0, ..state }, why)
                 }
-                ask_count(desk, AskingCounting { silences: 0, ..state }, Again::NotUnderstood)
-            }
+            },
             Heard::Nothing if self.silences >= desk.cfg.silence_limit_reprompts => closing::not_completed(desk),
             Heard::Nothing => {
                 let silences = self.silences.saturating_add(1);

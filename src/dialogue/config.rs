@@ -66,12 +66,45 @@ pub struct DialogueConfig {
     /// The last words of a call at most, in milliseconds.
     pub closing_limit_ms: u32,
 
+    /// How fresh digits are asked for; filled from the challenge section.
+    #[serde(skip)]
+    pub challenge: ChallengeConfig,
     /// What verdicts depend on; filled from the decision section. Until it is, nobody is accepted.
     #[serde(skip, default = "Policy::nobody")]
     pub policy: Policy,
     /// The yes belongs to the accepted voice at this cosine and above; filled from the voice section.
     #[serde(skip, default = "no_continuity")]
     pub continuity_cosine: f32,
+}
+
+/// Fresh digits: how they are asked for. When they are is the policy's (`[decision]`).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ChallengeConfig {
+    /// How many digits.
+    pub length_digits: usize,
+    /// How long they are good for, in seconds, counted from when we begin to say them. An answer after that gets other digits.
+    pub valid_s: u32,
+    /// Strings of digits in a call. When the last one is answered and still nothing is certain, the call refuses.
+    pub limit_strings: u32,
+    /// An answer with less speech than this is not judged but asked for again, in milliseconds without pauses.
+    pub min_net_speech_ms: u32,
+}
+
+impl Default for ChallengeConfig {
+    fn default() -> Self {
+        Self { length_digits: 8, valid_s: 120, limit_strings: 3, min_net_speech_ms: 1_600 }
+    }
+}
+
+impl ChallengeConfig {
+    /// What parses but cannot work: the key, and what it must be.
+    pub fn check(&self) -> Result<(), (&'static str, &'static str)> {
+        let rule = |ok: bool, key: &'static str, what: &'static str| if ok { Ok(()) } else { Err((key, what)) };
+        rule((6..=12).contains(&self.length_digits), "length_digits", "must be 6 to 12")?;
+        rule((10..=600).contains(&self.valid_s), "valid_s", "must be 10 to 600")?;
+        rule((1..=10).contains(&self.limit_strings), "limit_strings", "must be 1 to 10")
+    }
 }
 
 fn no_continuity() -> f32 {
@@ -114,6 +147,7 @@ impl Default for DialogueConfig {
             patience_ms: 1_200,
             refusal_delay_ms: 3_000,
             closing_limit_ms: 30_000,
+            challenge: ChallengeConfig::default(),
             policy: Policy::nobody(),
             continuity_cosine: no_continuity(),
         }

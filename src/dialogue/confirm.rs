@@ -1,10 +1,11 @@
 //! Payee and amount are read back and a spoken yes is taken, in the voice that was accepted. No barge-in: the yes belongs
 //! to a question that was heard to its end.
 
+use super::advice;
 use super::charging;
 use super::closing;
 use super::effect::{Effect, ListenFor};
-use super::input::{AnswerHeard, UtteranceFacts, UtteranceQuality};
+use super::input::AnswerHeard;
 use super::judging::{self, Proven};
 use super::line::{Desk, Heard, nth};
 use super::payer::Payer;
@@ -54,13 +55,15 @@ impl Confirming {
     pub(super) fn on(mut self, desk: &mut Desk<'_>, event: Event) -> Stage {
         match desk.hear(event) {
             Heard::Waiting | Heard::Other(_) => self.into(),
-            Heard::Utterance(facts) if usable(facts) => {
-                self.silences = 0;
-                desk.push(Effect::ReadAnswer { check_voice: true });
-                desk.expect_answer(desk.cfg.score_wait_ms);
-                HearingAnswer { confirming: Box::new(self), heard_at: desk.now }.into()
-            }
-            Heard::Utterance(_) => self.not_understood(desk),
+            Heard::Utterance(facts) => match advice::unfit_for_words(facts) {
+                None => {
+                    self.silences = 0;
+                    desk.push(Effect::ReadAnswer { check_voice: true });
+                    desk.expect_answer(desk.cfg.score_wait_ms);
+                    HearingAnswer { confirming: Box::new(self), heard_at: desk.now }.into()
+                }
+                Some(why) => self.not_understood(desk, why),
+            },
             Heard::Nothing if self.silences >= desk.cfg.silence_limit_reprompts => closing::not_completed(desk),
             Heard::Nothing => {
                 self.silences = self.silences.saturating_add(1);
@@ -69,24 +72,12 @@ impl Confirming {
         }
     }
 
-    fn not_understood(mut self, desk: &mut Desk<'_>) -> Stage {
+    fn not_understood(mut self, desk: &mut Desk<'_>, why: Again) -> Stage {
         self.unclear = self.unclear.saturating_add(1);
         if self.unclear >= desk.cfg.answer_limit_tries {
             return closing::not_completed(desk);
         }
-        ask_again(desk, self, Again::NotUnderstood)
-    }
-}
-
-/// Whether words can be looked for in it.
-pub(super) fn usable(facts: UtteranceFacts) -> bool {
-    match facts.quality {
-        UtteranceQuality::Good => true,
-        UtteranceQuality::TooShort
-        | UtteranceQuality::TooQuiet
-        | UtteranceQuality::Clipped
-        | UtteranceQuality::TooNoisy
-        | UtteranceQuality::TwoVoices => false,
+        ask_again(desk, self, why)
     }
 }
 
@@ -99,7 +90,7 @@ impl HearingAnswer {
                     Ok(heard) => self.understood(desk, heard),
                     Err(trouble) => match closing::ending_for(trouble) {
                         Some(end) => end(desk),
-                        None => self.confirming.not_understood(desk),
+                        None => self.confirming.not_understood(desk, Again::NotUnderstood),
                     },
                 }
             }
@@ -118,7 +109,9 @@ impl HearingAnswer {
     fn understood(self, desk: &mut Desk<'_>, heard: AnswerHeard) -> Stage {
         match (heard.answer, heard.continuity_cosine) {
             (Answer::No | Answer::Cancel, _) => closing::cancelled(desk),
-            (Answer::Unclear, _) | (Answer::Yes, None) => self.confirming.not_understood(desk),
+            (Answer::Unclear, _) | (Answer::Yes, None) => self.confirming.not_understood(desk, Again::NotUnderstood),
+            // A recorded yes counts like one in another voice.
+            (Answer::Yes, Some(_)) if heard.heard_before => judging::other_voice(desk, self.confirming, self.heard_at),
             // NaN on either side compares as false: no yes.
             (Answer::Yes, Some(cosine)) if cosine >= desk.cfg.continuity_cosine => {
                 let Confirming { payer, proven, .. } = *self.confirming;

@@ -1,7 +1,7 @@
 //! What is kept of a voice and what for; without a clear spoken yes nothing is recorded.
 
+use super::advice;
 use super::closing;
-use super::confirm::usable;
 use super::effect::{Consent, Effect, ListenFor};
 use super::enrol;
 use super::line::{Desk, Heard, nth};
@@ -41,13 +41,15 @@ impl AskingConsent {
     pub(super) fn on(mut self, desk: &mut Desk<'_>, event: Event) -> Stage {
         match desk.hear(event) {
             Heard::Waiting | Heard::Other(_) => self.into(),
-            Heard::Utterance(facts) if usable(facts) => {
-                self.silences = 0;
-                desk.push(Effect::ReadAnswer { check_voice: false });
-                desk.expect_answer(desk.cfg.score_wait_ms);
-                HearingConsent { asking: self }.into()
-            }
-            Heard::Utterance(_) => self.not_understood(desk),
+            Heard::Utterance(facts) => match advice::unfit_for_words(facts) {
+                None => {
+                    self.silences = 0;
+                    desk.push(Effect::ReadAnswer { check_voice: false });
+                    desk.expect_answer(desk.cfg.score_wait_ms);
+                    HearingConsent { asking: self }.into()
+                }
+                Some(why) => self.not_understood(desk, why),
+            },
             Heard::Nothing if self.silences >= desk.cfg.silence_limit_reprompts => closing::enrol_failed(desk),
             Heard::Nothing => {
                 self.silences = self.silences.saturating_add(1);
@@ -56,12 +58,12 @@ impl AskingConsent {
         }
     }
 
-    fn not_understood(mut self, desk: &mut Desk<'_>) -> Stage {
+    fn not_understood(mut self, desk: &mut Desk<'_>, why: Again) -> Stage {
         self.unclear = self.unclear.saturating_add(1);
         if self.unclear >= desk.cfg.answer_limit_tries {
             return closing::enrol_failed(desk);
         }
-        ask_again(desk, self, Again::NotUnderstood)
+        ask_again(desk, self, why)
     }
 }
 
@@ -71,20 +73,22 @@ impl HearingConsent {
             Event::Told(Told::Answer(Ok(heard))) => {
                 desk.answered();
                 match heard.answer {
+                    // A recorded yes agrees to nothing.
+                    Answer::Yes if heard.heard_before => self.asking.not_understood(desk, Again::NotUnderstood),
                     Answer::Yes => {
                         let AskingConsent { customer, challenges, .. } = self.asking;
                         let consent = Consent { at: desk.now, policy_version: desk.cfg.policy_version.clone() };
                         enrol::begin(desk, customer, consent, challenges)
                     }
                     Answer::No | Answer::Cancel => closing::cancelled(desk),
-                    Answer::Unclear => self.asking.not_understood(desk),
+                    Answer::Unclear => self.asking.not_understood(desk, Again::NotUnderstood),
                 }
             }
             Event::Told(Told::Answer(Err(trouble))) => {
                 desk.answered();
                 match closing::ending_for(trouble) {
                     Some(end) => end(desk),
-                    None => self.asking.not_understood(desk),
+                    None => self.asking.not_understood(desk, Again::NotUnderstood),
                 }
             }
             Event::Overdue => closing::busy(desk),

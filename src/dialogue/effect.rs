@@ -32,7 +32,14 @@ pub enum Effect {
     StopListening,
     /// Compare the last utterance with the customer's template. Answered by `Input::VoiceScored`.
     ScoreVoice { customer: CustomerId },
-    /// Score the last utterance against these cards' numbers. Answered by `Input::NumberRead`, with the proof.
+    /// Draw digits that this customer was never asked for, and note them as used before they are said: `length` of them, none hard
+    /// to say. Answered by `Input::ChallengeDrawn`.
+    DrawChallenge { customer: CustomerId, length: usize },
+    /// Compare the last utterance with the customer's template, and its words with these digits. Answered by
+    /// `Input::ChallengeScored`.
+    ScoreChallenge { customer: CustomerId, digits: Vec<u8> },
+    /// Score the last utterance that was listened to as a card number (a challenge may have been answered since) against these cards'
+    /// numbers. Answered by `Input::NumberRead`, with the proof.
     ReadNumber { accepted: VoiceAccepted, customer: CustomerId, cards: Vec<CardId> },
     /// Compare keyed digits (digit values 0 to 9) with these cards by keyed digest. Answered by `Input::NumberRead`.
     CompareKeyed { accepted: VoiceAccepted, customer: CustomerId, cards: Vec<CardId>, digits: SecretBytes },
@@ -71,6 +78,8 @@ pub enum ListenFor {
     CardNumber { lengths: Vec<usize> },
     /// "One, two, three … ten": only the voice matters.
     Counting,
+    /// These fresh digits (digit values), said after us.
+    Challenge { digits: Vec<u8> },
     /// These digits (digit values), for enrolment.
     EnrolDigits { digits: Vec<u8> },
     /// Yes, no, cancel.
@@ -84,6 +93,8 @@ pub enum Factor {
     Voice,
     /// The card number.
     Number,
+    /// The answer to a challenge: other digits, or another voice.
+    Challenge,
 }
 
 /// That the caller agreed to the voiceprint being kept.

@@ -1,8 +1,8 @@
 //! Enrolment: digit strings (`voice.enrol_digits`, in turn), spoken one by one until there is enough speech that agrees with
 //! itself; then template and consent are stored together.
 
+use super::advice;
 use super::closing;
-use super::confirm::usable;
 use super::effect::{CallVerdict, Consent, Effect, ListenFor, Notice};
 use super::input::{EnrolOutcome, StoreOutcome};
 use super::line::{Desk, Heard, nth};
@@ -109,13 +109,15 @@ impl Saying {
     pub(super) fn on(mut self, desk: &mut Desk<'_>, event: Event) -> Stage {
         match desk.hear(event) {
             Heard::Waiting | Heard::Other(_) => self.into(),
-            Heard::Utterance(facts) if usable(facts) => {
-                self.enrolment.silences = 0;
-                desk.push(Effect::EnrolAdd { customer: self.enrolment.customer.clone(), digits: self.digits });
-                desk.expect_answer(desk.cfg.score_wait_ms);
-                Adding { enrolment: self.enrolment }.into()
-            }
-            Heard::Utterance(_) => self.enrolment.ask_again(desk, Again::NotUnderstood),
+            Heard::Utterance(facts) => match advice::unfit(facts, 0) {
+                None => {
+                    self.enrolment.silences = 0;
+                    desk.push(Effect::EnrolAdd { customer: self.enrolment.customer.clone(), digits: self.digits });
+                    desk.expect_answer(desk.cfg.score_wait_ms);
+                    Adding { enrolment: self.enrolment }.into()
+                }
+                Some(why) => self.enrolment.ask_again(desk, why),
+            },
             Heard::Nothing if self.enrolment.silences >= desk.cfg.silence_limit_reprompts => closing::enrol_failed(desk),
             Heard::Nothing => {
                 self.enrolment.silences = self.enrolment.silences.saturating_add(1);
@@ -132,8 +134,9 @@ impl Adding {
                 desk.answered();
                 match outcome {
                     EnrolOutcome::Added { net_speech_total_ms } => self.enrolment.added(desk, net_speech_total_ms),
-                    EnrolOutcome::TooShort | EnrolOutcome::OtherWords => self.enrolment.ask_again(desk, Again::NotUnderstood),
-                    EnrolOutcome::Disagrees => self.enrolment.ask_again(desk, Again::NoMatch),
+                    EnrolOutcome::TooShort => self.enrolment.ask_again(desk, Again::TooShort),
+                    EnrolOutcome::OtherWords => self.enrolment.ask_again(desk, Again::NotUnderstood),
+                    EnrolOutcome::HeardBefore | EnrolOutcome::Disagrees => self.enrolment.ask_again(desk, Again::NoMatch),
                     EnrolOutcome::Trouble(trouble) => match closing::ending_for(trouble) {
                         Some(end) => end(desk),
                         None => self.enrolment.ask_again(desk, Again::NotUnderstood),

@@ -5,7 +5,7 @@ use std::fmt;
 
 use super::effect::PlayId;
 use super::prompt::{SpokenDate, SpokenPayee};
-use crate::decision::{Answer, NumberEvidence, VoiceAccepted, VoiceScore};
+use crate::decision::{Answer, NumberEvidence, PhraseEvidence, VoiceAccepted, VoiceScore};
 use crate::e164::E164;
 use crate::ids::{CardId, CustomerId, RequestId};
 use crate::money::Money;
@@ -28,6 +28,10 @@ pub enum Input {
     NoSpeech,
     /// Answer to [`Effect::ScoreVoice`](super::Effect::ScoreVoice).
     VoiceScored(Result<VoiceHeard, ScoreTrouble>),
+    /// Answer to [`Effect::DrawChallenge`](super::Effect::DrawChallenge).
+    ChallengeDrawn(ChallengeOutcome),
+    /// Answer to [`Effect::ScoreChallenge`](super::Effect::ScoreChallenge).
+    ChallengeScored(Result<ChallengeHeard, ScoreTrouble>),
     /// Answer to [`Effect::ReadNumber`](super::Effect::ReadNumber) and [`Effect::CompareKeyed`](super::Effect::CompareKeyed).
     NumberRead(Result<NumberHeard, ScoreTrouble>),
     /// Answer to [`Effect::ReadAnswer`](super::Effect::ReadAnswer).
@@ -231,6 +235,24 @@ pub struct VoiceHeard {
     pub spoof_llr: Option<f32>,
 }
 
+/// What became of drawing a challenge.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ChallengeOutcome {
+    /// These digits (digit values), which this customer was never asked for before and never will be again.
+    Drawn { digits: Vec<u8> },
+    /// None could be drawn, or it could not be noted as used.
+    Trouble,
+}
+
+/// What the workers say of an answer to a challenge.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ChallengeHeard {
+    /// Whether it is the customer's voice.
+    pub voice: VoiceHeard,
+    /// Whether it is the digits that were asked for.
+    pub content: PhraseEvidence,
+}
+
 /// What the number's worker says. The proof comes back with it, since the judge asks for it too.
 #[derive(Debug)]
 pub struct NumberHeard {
@@ -248,6 +270,8 @@ pub struct AnswerHeard {
     /// Cosine with the utterance whose voice was accepted in this call. `None` where it was not asked for or too little
     /// was said: then no yes is taken for a payment.
     pub continuity_cosine: Option<f32>,
+    /// This very sound was heard before: no yes is taken from it.
+    pub heard_before: bool,
 }
 
 /// What became of an invitation code.
@@ -272,6 +296,8 @@ pub enum EnrolOutcome {
     Disagrees,
     /// It was not the digits that were asked for.
     OtherWords,
+    /// This very sound was heard before.
+    HeardBefore,
     /// No result.
     Trouble(ScoreTrouble),
 }

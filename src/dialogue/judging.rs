@@ -1,11 +1,12 @@
 //! The heart of system 1: from one utterance the voice is judged; only if it is accepted the number; only if that is
-//! accepted too does the call go on. Everything else gets the same reply at the same time, whichever factor failed.
+//! accepted too does the call go on. A voice that is neither accepted nor rejected is asked for fresh digits (`challenge.rs`). Everything else gets the same reply at the same time, whichever factor failed.
 
 use super::card;
+use super::challenge;
 use super::closing;
 use super::confirm;
 use super::effect::{CallVerdict, Effect, Factor, NumberSummary};
-use super::input::{CardOnFile, DeadlineKind, NumberHeard};
+use super::input::{CardOnFile, DeadlineKind, NumberHeard, VoiceHeard};
 use super::line::{Desk, millis};
 use super::payer::Payer;
 use super::prompt::{Again, Prompt};
@@ -63,9 +64,10 @@ impl Proven {
 
 /// What will be said when its time has come.
 #[derive(Debug)]
-enum Reply {
+pub(super) enum Reply {
     AskCard(Payer, Again),
     AskCounting(Payer, Keyed),
+    AskDigits(Box<challenge::Ask>),
     AskYes(Box<confirm::Confirming>),
     Refuse,
     End(fn(&mut Desk<'_>) -> Stage),
@@ -82,14 +84,7 @@ pub(super) fn begin(desk: &mut Desk<'_>, payer: Payer, keyed: Option<Keyed>) -> 
 impl ScoringVoice {
     pub(super) fn on(self, desk: &mut Desk<'_>, event: Event) -> Stage {
         match event {
-            Event::Told(Told::VoiceScored(Ok(heard))) => {
-                let known = self.payer.known(desk.cfg, Some(&heard));
-                match judge_voice(&desk.cfg.policy, heard.score, &known) {
-                    VoiceVerdict::Accepted(accepted) => self.compare(desk, accepted),
-                    VoiceVerdict::StepUp(_) | VoiceVerdict::Inconclusive => self.unclear(desk),
-                    VoiceVerdict::Rejected => mismatch(desk, self.payer, self.heard_at, Factor::Voice),
-                }
-            }
+            Event::Told(Told::VoiceScored(Ok(heard))) => self.judge(desk, heard),
             Event::Told(Told::VoiceScored(Err(trouble))) => match closing::ending_for(trouble) {
                 Some(end) => hold(desk, self.heard_at, Reply::End(end)),
                 None => self.unclear(desk),
@@ -106,15 +101,17 @@ impl ScoringVoice {
         }
     }
 
-    fn compare(self, desk: &mut Desk<'_>, accepted: VoiceAccepted) -> Stage {
-        let Self { payer, heard_at, keyed } = self;
-        let (customer, cards) = (payer.customer.clone(), payer.card_ids());
-        let was_keyed = keyed.is_some();
-        desk.push(match keyed {
-            Some(Keyed { digits, .. }) => Effect::CompareKeyed { accepted, customer, cards, digits },
-            None => Effect::ReadNumber { accepted, customer, cards },
-        });
-        ReadingNumber { payer, heard_at, keyed: was_keyed }.into()
+    fn judge(self, desk: &mut Desk<'_>, heard: VoiceHeard) -> Stage {
+        let known = self.payer.known(desk, Some(&heard));
+        match judge_voice(&desk.cfg.policy, heard.score.clone(), &known) {
+            VoiceVerdict::Accepted(accepted) => compare(desk, self.payer, accepted, self.keyed, self.heard_at),
+            VoiceVerdict::StepUp(_) => match challenge::earlier(desk, &self.payer, &heard) {
+                Some(accepted) => compare(desk, self.payer, accepted, self.keyed, self.heard_at),
+                None => challenge::begin(desk, self.payer, heard.score, self.keyed, self.heard_at),
+            },
+            VoiceVerdict::Inconclusive => self.unclear(desk),
+            VoiceVerdict::Rejected => mismatch(desk, self.payer, self.heard_at, Factor::Voice),
+        }
     }
 
     fn unclear(mut self, desk: &mut Desk<'_>) -> Stage {
@@ -128,6 +125,23 @@ impl ScoringVoice {
         };
         hold(desk, self.heard_at, reply)
     }
+}
+
+/// The voice is accepted, by the utterance or by a challenge after it: now the number that was said or keyed.
+pub(super) fn compare(
+    desk: &mut Desk<'_>,
+    payer: Payer,
+    accepted: VoiceAccepted,
+    keyed: Option<Keyed>,
+    heard_at: Timestamp,
+) -> Stage {
+    let (customer, cards) = (payer.customer.clone(), payer.card_ids());
+    let was_keyed = keyed.is_some();
+    desk.push(match keyed {
+        Some(Keyed { digits, .. }) => Effect::CompareKeyed { accepted, customer, cards, digits },
+        None => Effect::ReadNumber { accepted, customer, cards },
+    });
+    ReadingNumber { payer, heard_at, keyed: was_keyed }.into()
 }
 
 impl ReadingNumber {
@@ -159,7 +173,7 @@ impl ReadingNumber {
         if !as_asked {
             return hold(desk, self.heard_at, Reply::End(closing::service_trouble));
         }
-        let known = self.payer.known(desk.cfg, None);
+        let known = self.payer.known(desk, None);
         match judge_number(&desk.cfg.policy, &accepted, &evidence, &known) {
             // A card that is not among the usable ones counts as any other wrong number.
             NumberVerdict::Accepted(id) => match self.payer.cards.iter().find(|c| c.id == id).cloned() {
@@ -195,7 +209,7 @@ fn summary(evidence: NumberEvidence, card: &CardOnFile) -> NumberSummary {
 
 /// A factor did not hold. Asks for the card number again, spoken or keyed, or refuses: not a word or a moment differs
 /// between the factors.
-fn mismatch(desk: &mut Desk<'_>, mut payer: Payer, heard_at: Timestamp, factor: Factor) -> Stage {
+pub(super) fn mismatch(desk: &mut Desk<'_>, mut payer: Payer, heard_at: Timestamp, factor: Factor) -> Stage {
     let reply = if payer.failed(desk, factor) { Reply::Refuse } else { Reply::AskCard(payer, Again::NoMatch) };
     hold(desk, heard_at, reply)
 }
@@ -208,7 +222,7 @@ pub(super) fn other_voice(desk: &mut Desk<'_>, mut confirming: Box<confirm::Conf
 
 /// Holds a reply until a multiple of the padding after the utterance. "One moment" keeps its own time, from the utterance
 /// as well.
-fn hold(desk: &mut Desk<'_>, heard_at: Timestamp, reply: Reply) -> Stage {
+pub(super) fn hold(desk: &mut Desk<'_>, heard_at: Timestamp, reply: Reply) -> Stage {
     desk.disarm(DeadlineKind::Work);
     desk.arm_at(DeadlineKind::Reply, reply_time(heard_at, desk.now, desk.cfg.refusal_delay_ms));
     Holding { reply }.into()
@@ -222,20 +236,24 @@ fn reply_time(heard_at: Timestamp, now: Timestamp, delay_ms: u32) -> Timestamp {
     heard_at.plus(millis(delay_ms).saturating_mul(steps)).max(now)
 }
 
+/// Gives a reply whose time has come.
+pub(super) fn reply(desk: &mut Desk<'_>, reply: Reply) -> Stage {
+    match reply {
+        Reply::AskCard(payer, why) => card::ask(desk, payer, why),
+        Reply::AskCounting(payer, keyed) => card::ask_counting(desk, payer, keyed.digits, keyed.asked, Again::NotUnderstood),
+        Reply::AskDigits(asking) => challenge::ask(desk, *asking),
+        Reply::AskYes(confirming) => confirm::ask_again(desk, *confirming, Again::NoMatch),
+        Reply::Refuse => closing::close(desk, CallVerdict::Refused, Prompt::Refused),
+        Reply::End(end) => end(desk),
+    }
+}
+
 impl Holding {
     pub(super) fn on(self, desk: &mut Desk<'_>, event: Event) -> Stage {
         match event {
             Event::ReplyDue => {
                 desk.rest();
-                match self.reply {
-                    Reply::AskCard(payer, why) => card::ask(desk, payer, why),
-                    Reply::AskCounting(payer, keyed) => {
-                        card::ask_counting(desk, payer, keyed.digits, keyed.asked, Again::NotUnderstood)
-                    }
-                    Reply::AskYes(confirming) => confirm::ask_again(desk, *confirming, Again::NoMatch),
-                    Reply::Refuse => closing::close(desk, CallVerdict::Refused, Prompt::Refused),
-                    Reply::End(end) => end(desk),
-                }
+                reply(desk, self.reply)
             }
             Event::PromptDone
             | Event::Key(_)

@@ -229,7 +229,7 @@ impl Desk<'_> {
         }
     }
 
-    fn is_armed(&self, kind: DeadlineKind) -> bool {
+    pub(super) fn is_armed(&self, kind: DeadlineKind) -> bool {
         self.line.armed.iter().any(|(k, _)| *k == kind)
     }
 

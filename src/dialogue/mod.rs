@@ -7,8 +7,11 @@
 //!  KeyingCustomerNumber ⇄ LookingUp ─known→ payer   KeyingInvite ⇄ Redeeming → AskingConsent ⇄ HearingConsent
 //!                                                       → Saying ⇄ Adding → Storing → Closing
 //! payer → ReadingRequest → AskingCard ─utterance────────────────→ ScoringVoice ─accepted→ ReadingNumber ─accepted→ Confirming
-//!                            │ ▲   └digit→ KeyingCard → AskingCounting ─┘ │ not                │ not            ⇅ HearingAnswer
-//!                            │ └───────────── Holding (padded reply) ◄────┴────────────────────┘               │ yes, same voice
+//!                            │ ▲   └digit→ KeyingCard → AskingCounting ─┘ │ │   ▲              │ not            ⇅ HearingAnswer
+//!                            │ │                              unsure, or  │ │   │ accepted     │                  │ yes, same voice
+//!                            │ │                              by policy ▼ │ ScoringDigits ─┐ │                  │
+//!                            │ │            Drawing → Holding → AskingDigits ─┘ │ unsure: Drawing                 │
+//!                            │ └───────────── Holding (padded reply) ◄────┴─────┴────────────┘                   │
 //!                            ▼ limits                                                                           ▼
 //!                          Closing ◄──────────────────────── outcome, or none in time ───────────────────── Charging
 //! Closing → Ended(verdict)
@@ -19,6 +22,8 @@
 //!   order: `judging::Proven` is made from a `VoiceAccepted` alone, and `charging::begin` consumes it.
 //! - No number is compared before `decision::judge_voice` gave its proof, which travels in the effect and comes back with the
 //!   evidence. After a rejected voice the comparator is not invoked.
+//! - Each string of fresh digits is judged once: silence repeats it while it is valid, anything else is answered with another one. An
+//!   answer that is late, in other words or in another voice accepts nothing; keys never answer it.
 //! - A reply that is no acceptance is the same in words and time whichever factor failed (`judging::hold`).
 //! - `*` cancels and `0` asks for a person until something is handed over; from then on nothing the caller does stops it, and
 //!   the call never says "nothing was charged" of a payment whose outcome it did not hear.
@@ -32,7 +37,9 @@ pub mod prompt;
 mod line; // what all states share
 mod stage; // the states, and what is the same in all
 
+mod advice; // what to say of audio that can't be judged
 mod card; // 4: the card number, spoken or keyed
+mod challenge; // 5: fresh digits, where the voice alone does not settle it
 mod charging; // 7: once
 mod closing;
 mod confirm; // 7: read-back and yes
@@ -48,12 +55,12 @@ mod welcome; // 1, 2: greeting, look-up // last words
 #[cfg(test)]
 mod tests;
 
-pub use config::DialogueConfig;
+pub use config::{ChallengeConfig, DialogueConfig};
 pub use effect::{Approval, CallVerdict, Charge, Consent, Effect, Factor, ListenFor, Notice, NumberSummary, PlayId};
 pub use input::{
-    AnswerHeard, Caller, CardOnFile, DeadlineKind, EnrolOutcome, IdentityOutcome, Input, InviteOutcome, Keypress, Known,
-    NumberHeard, OpenRequest, PaymentOutcome, ScoreTrouble, StoreOutcome, Usable, UtteranceFacts, UtteranceQuality, VoiceHeard,
-    VoiceOnFile,
+    AnswerHeard, Caller, CardOnFile, ChallengeHeard, ChallengeOutcome, DeadlineKind, EnrolOutcome, IdentityOutcome, Input,
+    InviteOutcome, Keypress, Known, NumberHeard, OpenRequest, PaymentOutcome, ScoreTrouble, StoreOutcome, Usable, UtteranceFacts,
+    UtteranceQuality, VoiceHeard, VoiceOnFile,
 };
 pub use prompt::{Again, Prompt, SpokenDate, SpokenPayee};
 
@@ -159,6 +166,8 @@ fn before_the_call(input: Input) -> Before {
         | Input::Utterance(_)
         | Input::NoSpeech
         | Input::VoiceScored(_)
+        | Input::ChallengeDrawn(_)
+        | Input::ChallengeScored(_)
         | Input::NumberRead(_)
         | Input::Answer(_)
         | Input::InviteRedeemed(_)

@@ -1,5 +1,6 @@
 //! The identity stands: what this customer can do in this call, checked in order and before any audio is captured.
 
+use super::challenge;
 use super::closing::close;
 use super::config::DialogueConfig;
 use super::effect::{CallVerdict, Effect, Factor, Notice};
@@ -9,6 +10,7 @@ use super::line::Desk;
 use super::prompt::Prompt;
 use super::request;
 use super::stage::Stage;
+use crate::clock::Timestamp;
 use crate::decision::Tightening;
 use crate::ids::{CardId, CustomerId};
 
@@ -20,6 +22,8 @@ pub(super) struct Payer {
     pub(super) cards: Vec<CardOnFile>,
     pub(super) request: OpenRequest,
     pub(super) tally: Tally,
+    /// The challenge that was answered well in this call, while nothing has failed since.
+    pub(super) answered: Option<challenge::Answered>,
     /// Whether an attested caller number nominated this customer: only then do failures count against the customer.
     attested: bool,
 }
@@ -30,14 +34,20 @@ impl Payer {
     }
 
     /// What is known of this call beside what was said; `heard`: of the utterance itself.
-    pub(super) fn known(&self, cfg: &DialogueConfig, heard: Option<&VoiceHeard>) -> Tightening {
+    pub(super) fn known(&self, desk: &Desk<'_>, heard: Option<&VoiceHeard>) -> Tightening {
         Tightening {
             heard_before: heard.is_some_and(|h| h.heard_before),
             spoof_llr: heard.and_then(|h| h.spoof_llr),
             unattested: !self.attested,
             recent_failures: self.tally.earlier, // this call's own are counted by its limits
-            challenge_due: cfg.policy.challenge_due(self.request.amount.minor.get()),
+            // One that was answered well serves for the whole time that it is valid.
+            challenge_due: self.answered(desk.now).is_none() && desk.cfg.policy.challenge_due(self.request.amount.minor.get()),
         }
+    }
+
+    /// The challenge of this call that still holds.
+    pub(super) fn answered(&self, now: Timestamp) -> Option<&challenge::Answered> {
+        self.answered.as_ref().filter(|answered| answered.holds(now))
     }
 
     /// Lengths of the cards' numbers in digits, sorted, each once.
@@ -59,6 +69,7 @@ impl Payer {
         };
         desk.push(effect);
         self.tally.fail(factor);
+        self.answered = None;
         if self.tally.closes_line(desk.cfg) {
             desk.push(Effect::Notify { customer: self.customer.clone(), notice: Notice::TooManyFailures });
             return true;
@@ -78,11 +89,14 @@ impl Payer {
 pub(super) struct Tally {
     voice: u32,
     number: u32,
+    challenge: u32,
     unclear: u32,
     /// Failures of the last 24 h before this call.
     earlier: u32,
     /// How often the card was asked for.
     pub(super) card_asked: u32,
+    /// How many strings of fresh digits were drawn.
+    pub(super) challenges: u32,
 }
 
 impl Tally {
@@ -90,12 +104,13 @@ impl Tally {
         let count = match factor {
             Factor::Voice => &mut self.voice,
             Factor::Number => &mut self.number,
+            Factor::Challenge => &mut self.challenge,
         };
         *count = count.saturating_add(1);
     }
 
     fn mismatches(&self) -> u32 {
-        self.voice.saturating_add(self.number)
+        self.voice.saturating_add(self.number).saturating_add(self.challenge)
     }
 
     fn refuses(&self, cfg: &DialogueConfig) -> bool {
@@ -134,7 +149,7 @@ pub(super) fn receive(desk: &mut Desk<'_>, known: Known, attested: bool) -> Stag
     let Some(request) = request else {
         return close(desk, CallVerdict::NothingToPay, Prompt::NoOpenRequest);
     };
-    request::read(desk, Payer { customer, cards, request, tally, attested })
+    request::read(desk, Payer { customer, cards, request, tally, answered: None, attested })
 }
 
 fn may_be_charged(usable: Usable) -> bool {

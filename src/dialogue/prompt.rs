@@ -28,8 +28,20 @@ pub enum Again {
     First,
     /// Nothing was heard.
     Silence,
-    /// Something was heard, but not understood or not enough of it.
+    /// Something was heard, but not understood.
     NotUnderstood,
+    /// There was too little of it.
+    TooShort,
+    /// It was too quiet.
+    TooQuiet,
+    /// It was overdriven.
+    TooLoud,
+    /// There was noise around it.
+    TooNoisy,
+    /// More than one person spoke.
+    TwoVoices,
+    /// It came after its time: these are other digits.
+    Late,
     /// It did not match. Never says whether voice or number failed.
     NoMatch,
 }
@@ -55,6 +67,8 @@ pub enum Prompt {
     AskCard { attempt: u8, why: Again },
     /// The number was keyed; to hear the voice: "please count slowly from one to ten".
     AskCounting { attempt: u8, why: Again },
+    /// Fresh digits, to be said after us. `repeated`: the same ones again, since nothing was heard.
+    SayDigits { digits: Vec<u8>, repeated: bool, attempt: u8, why: Again },
     /// "One moment."
     OneMoment,
     /// "I will charge {amount} to the card ending {last4}, for {payee}. Say yes to pay, or no."

@@ -2,6 +2,7 @@
 //! on our side, a call that takes too long.
 
 use super::card::{AskingCard, AskingCounting, KeyingCard};
+use super::challenge::{AskingDigits, Drawing, ScoringDigits};
 use super::charging::Charging;
 use super::closing::{self, Closing};
 use super::confirm::{Confirming, HearingAnswer};
@@ -10,8 +11,8 @@ use super::customer_number::{KeyingCustomerNumber, LookingUp};
 use super::effect::CallVerdict;
 use super::enrol::{Adding, Saying, Storing};
 use super::input::{
-    AnswerHeard, DeadlineKind, EnrolOutcome, IdentityOutcome, Input, InviteOutcome, Keypress, NumberHeard, PaymentOutcome,
-    ScoreTrouble, StoreOutcome, UtteranceFacts, VoiceHeard,
+    AnswerHeard, ChallengeHeard, ChallengeOutcome, DeadlineKind, EnrolOutcome, IdentityOutcome, Input, InviteOutcome, Keypress,
+    NumberHeard, PaymentOutcome, ScoreTrouble, StoreOutcome, UtteranceFacts, VoiceHeard,
 };
 use super::invite::{KeyingInvite, Redeeming};
 use super::judging::{Holding, ReadingNumber, ScoringVoice};
@@ -48,6 +49,8 @@ pub(super) enum Event {
 pub(super) enum Told {
     Identity(IdentityOutcome),
     VoiceScored(Result<VoiceHeard, ScoreTrouble>),
+    ChallengeDrawn(ChallengeOutcome),
+    ChallengeScored(Result<ChallengeHeard, ScoreTrouble>),
     NumberRead(Result<NumberHeard, ScoreTrouble>),
     Answer(Result<AnswerHeard, ScoreTrouble>),
     InviteRedeemed(InviteOutcome),
@@ -101,6 +104,9 @@ stages! {
     AskingCounting => "asking to count",
     ScoringVoice => "scoring voice",
     ReadingNumber => "reading number",
+    Drawing => "drawing digits",
+    AskingDigits => "asking digits",
+    ScoringDigits => "scoring digits",
     Holding => "holding reply",
     Confirming => "confirming",
     HearingAnswer => "hearing answer",
@@ -136,6 +142,9 @@ impl Stage {
             | Self::AskingCounting(_)
             | Self::ScoringVoice(_)
             | Self::ReadingNumber(_)
+            | Self::Drawing(_)
+            | Self::AskingDigits(_)
+            | Self::ScoringDigits(_)
             | Self::Holding(_)
             | Self::Confirming(_)
             | Self::HearingAnswer(_)
@@ -176,6 +185,8 @@ impl Stage {
             Input::PromptDone(_) | Input::SpeechStarted | Input::Utterance(_) | Input::NoSpeech => self,
             Input::Identity(outcome) => self.on(desk, Event::Told(Told::Identity(outcome))),
             Input::VoiceScored(result) => self.on(desk, Event::Told(Told::VoiceScored(result))),
+            Input::ChallengeDrawn(outcome) => self.on(desk, Event::Told(Told::ChallengeDrawn(outcome))),
+            Input::ChallengeScored(result) => self.on(desk, Event::Told(Told::ChallengeScored(result))),
             Input::NumberRead(result) => self.on(desk, Event::Told(Told::NumberRead(result))),
             Input::Answer(result) => self.on(desk, Event::Told(Told::Answer(result))),
             Input::InviteRedeemed(outcome) => self.on(desk, Event::Told(Told::InviteRedeemed(outcome))),
@@ -233,6 +244,9 @@ impl Stage {
             | Self::AskingCounting(_)
             | Self::ScoringVoice(_)
             | Self::ReadingNumber(_)
+            | Self::Drawing(_)
+            | Self::AskingDigits(_)
+            | Self::ScoringDigits(_)
             | Self::Holding(_)
             | Self::Confirming(_)
             | Self::HearingAnswer(_)

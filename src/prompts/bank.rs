@@ -112,6 +112,8 @@ impl Bank {
                 for part in parts {
                     match part {
                         Part::Wording { text: wording, .. } => text.push_str(wording),
+                        // What was asked for is for the caller's ear only.
+                        Part::Filled(Slot::Digits) if matches!(prompt, Prompt::SayDigits { .. }) => text.push('…'),
                         Part::Filled(slot) => text.push_str(&self.words(*slot, &fills)),
                     }
                 }

@@ -19,7 +19,7 @@ pub enum Fill<'a> {
 }
 
 /// Every phrase that [`phrases_of`] can name; [`Bank::load`](super::Bank::load) holds the catalogue to it.
-pub const PHRASES: [&str; 51] = [
+pub const PHRASES: [&str; 61] = [
     "greeting",
     "unknown_caller",
     "no_open_request",
@@ -49,6 +49,12 @@ pub const PHRASES: [&str; 51] = [
     "again.not_understood.third",
     "again.no_match.second",
     "again.no_match.third",
+    "again.too_short",
+    "again.too_quiet",
+    "again.too_loud",
+    "again.too_noisy",
+    "again.two_voices",
+    "again.late",
     "ask_customer_number.first",
     "ask_customer_number.second",
     "ask_customer_number.third",
@@ -58,6 +64,10 @@ pub const PHRASES: [&str; 51] = [
     "ask_counting.first",
     "ask_counting.second",
     "ask_counting.third",
+    "say_digits.first",
+    "say_digits.repeated",
+    "say_digits.second",
+    "say_digits.third",
     "ask_yes.first",
     "ask_yes.second",
     "ask_yes.third",
@@ -92,6 +102,13 @@ fn asked(question: Ladder, attempt: u8, why: Again) -> Vec<&'static str> {
         Again::Silence => ("again.silence.second", "again.silence.third"),
         Again::NotUnderstood => ("again.not_understood.second", "again.not_understood.third"),
         Again::NoMatch => ("again.no_match.second", "again.no_match.third"),
+        // Advice is as good the third time.
+        Again::TooShort => ("again.too_short", "again.too_short"),
+        Again::TooQuiet => ("again.too_quiet", "again.too_quiet"),
+        Again::TooLoud => ("again.too_loud", "again.too_loud"),
+        Again::TooNoisy => ("again.too_noisy", "again.too_noisy"),
+        Again::TwoVoices => ("again.two_voices", "again.two_voices"),
+        Again::Late => ("again.late", "again.late"),
     };
     // A reason without a second attempt would be a slip of the caller's; it is still worded as one.
     let attempt = attempt.max(2);
@@ -116,6 +133,10 @@ pub fn phrases_of(prompt: &Prompt) -> Vec<&'static str> {
         Prompt::AskCard { attempt, why } => asked(["ask_card.first", "ask_card.second", "ask_card.third"], *attempt, *why),
         Prompt::AskCounting { attempt, why } => {
             asked(["ask_counting.first", "ask_counting.second", "ask_counting.third"], *attempt, *why)
+        }
+        Prompt::SayDigits { repeated: true, attempt, why, .. } => asked(["say_digits.repeated"; 3], *attempt, *why),
+        Prompt::SayDigits { repeated: false, attempt, why, .. } => {
+            asked(["say_digits.first", "say_digits.second", "say_digits.third"], *attempt, *why)
         }
         Prompt::OneMoment => vec!["one_moment"],
         Prompt::ReadBack { .. } => vec!["read_back.all"],
@@ -161,7 +182,7 @@ pub fn fills_of(prompt: &Prompt) -> Vec<Fill<'_>> {
         Prompt::Paid { amount, payee, reference } => {
             vec![Fill::Amount(*amount), Fill::Payee(payee), Fill::Digits(Slot::Reference, reference)]
         }
-        Prompt::EnrolSay { digits, .. } => vec![Fill::Digits(Slot::Digits, digits)],
+        Prompt::EnrolSay { digits, .. } | Prompt::SayDigits { digits, .. } => vec![Fill::Digits(Slot::Digits, digits)],
         Prompt::Greeting
         | Prompt::AskCustomerNumber { .. }
         | Prompt::UnknownCaller
@@ -205,6 +226,19 @@ pub mod every {
     use crate::ids::PayeeId;
     use crate::money::Currency;
 
+    const REASONS: [Again; 10] = [
+        Again::First,
+        Again::Silence,
+        Again::NotUnderstood,
+        Again::NoMatch,
+        Again::TooShort,
+        Again::TooQuiet,
+        Again::TooLoud,
+        Again::TooNoisy,
+        Again::TwoVoices,
+        Again::Late,
+    ];
+
     /// All variants with all their attempts and reasons.
     pub fn prompt() -> Vec<Prompt> {
         let amount = Money::new(1999, Currency::Usd).unwrap();
@@ -238,12 +272,15 @@ pub mod every {
         ];
         for attempt in [0, 1, 2, 3, 4, 255] {
             all.push(Prompt::AskCustomerNumber { attempt });
-            for why in [Again::First, Again::Silence, Again::NotUnderstood, Again::NoMatch] {
+            for why in REASONS {
                 all.push(Prompt::AskCard { attempt, why });
                 all.push(Prompt::AskCounting { attempt, why });
                 all.push(Prompt::AskYes { attempt, why });
                 all.push(Prompt::AskInviteCode { attempt, why });
                 all.push(Prompt::AskConsent { attempt, why });
+                for repeated in [false, true] {
+                    all.push(Prompt::SayDigits { digits: vec![5, 0, 2, 7, 1, 9, 4, 6], repeated, attempt, why });
+                }
                 for round in [1, 2, 3] {
                     all.push(Prompt::EnrolSay { round, rounds: 3, digits: vec![3, 7, 1], attempt, why });
                 }

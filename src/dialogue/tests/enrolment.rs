@@ -69,7 +69,7 @@ fn each_string_is_listened_for_after_its_prompt_and_named_to_the_edge() {
 fn what_cannot_be_taken_is_asked_anew_with_a_fresh_string_and_the_reason() {
     let mut edge = consented(6);
     round(&mut edge, EnrolOutcome::TooShort);
-    assert_eq!(edge.prompt(), &say(1, 3, 1, 2, Again::NotUnderstood));
+    assert_eq!(edge.prompt(), &say(1, 3, 1, 2, Again::TooShort));
     round(&mut edge, EnrolOutcome::Added { net_speech_total_ms: 3_000 });
     assert_eq!(edge.prompt(), &say(2, 3, 2, 1, Again::First));
     round(&mut edge, EnrolOutcome::Disagrees);
@@ -79,6 +79,17 @@ fn what_cannot_be_taken_is_asked_anew_with_a_fresh_string_and_the_reason() {
     assert_eq!(edge.prompt(), &Prompt::EnrolFailed);
     assert_eq!(edge.verdict(), CallVerdict::EnrolFailed);
     assert_eq!(edge.count(|e| matches!(e, Effect::EnrolFinish { .. })), 0);
+}
+
+#[test]
+fn other_words_and_sound_that_was_heard_before_are_asked_anew_without_a_word_of_why() {
+    let mut edge = consented(6);
+    round(&mut edge, EnrolOutcome::OtherWords);
+    assert_eq!(edge.prompt(), &say(1, 3, 1, 2, Again::NotUnderstood));
+    round(&mut edge, EnrolOutcome::HeardBefore);
+    assert_eq!(edge.prompt(), &say(1, 3, 2, 3, Again::NoMatch));
+    round(&mut edge, EnrolOutcome::OtherWords);
+    assert_eq!(edge.verdict(), CallVerdict::EnrolFailed, "three tries of one round");
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! A pretended edge: virtual time, deadlines, prompts of two seconds each, and a log of all effects.
 
+mod challenge;
 mod enrolment;
 mod keypad;
 mod outcomes;
@@ -241,7 +242,7 @@ impl Edge {
     }
 
     pub(super) fn answer(&mut self, answer: Answer, continuity_cosine: Option<f32>) -> &mut Self {
-        self.say(500).wait(400).give(Input::Answer(Ok(AnswerHeard { answer, continuity_cosine })))
+        self.say(500).wait(400).give(Input::Answer(Ok(AnswerHeard { answer, continuity_cosine, heard_before: false })))
     }
 
     pub(super) fn key(&mut self, keys: &str) -> &mut Self {

@@ -10,6 +10,8 @@ fn names(edge: &Edge) -> Vec<&'static str> {
             Effect::LookUp { .. } => Some("look up"),
             Effect::Listen { .. } => Some("listen"),
             Effect::ScoreVoice { .. } => Some("score voice"),
+            Effect::DrawChallenge { .. } => Some("draw digits"),
+            Effect::ScoreChallenge { .. } => Some("score digits"),
             Effect::ReadNumber { .. } => Some("read number"),
             Effect::CompareKeyed { .. } => Some("compare keyed"),
             Effect::ReadAnswer { .. } => Some("read answer"),
@@ -146,10 +148,10 @@ fn sound_that_never_becomes_an_utterance_counts_as_silence() {
 fn audio_unfit_for_judging_is_asked_for_again_and_counted_against_no_factor() {
     let mut edge = Edge::asked_for_card(known());
     edge.say(1_999);
-    assert_eq!(edge.prompt(), &Prompt::AskCard { attempt: 2, why: Again::NotUnderstood });
+    assert_eq!(edge.prompt(), &Prompt::AskCard { attempt: 2, why: Again::TooShort });
     let clipped = UtteranceFacts { net_speech_ms: 6_000, total_ms: 7_000, quality: UtteranceQuality::Clipped };
     edge.give(Input::Utterance(clipped));
-    assert_eq!(edge.prompt(), &Prompt::AskCard { attempt: 3, why: Again::NotUnderstood });
+    assert_eq!(edge.prompt(), &Prompt::AskCard { attempt: 3, why: Again::TooLoud });
     edge.say(100);
     assert_eq!(edge.verdict(), CallVerdict::Abandoned);
     assert_eq!(edge.count(|e| matches!(e, Effect::ScoreVoice { .. } | Effect::RecordFailure { .. })), 0);
@@ -183,6 +185,15 @@ fn a_yes_after_an_unclear_answer_still_pays() {
     let mut edge = Edge::asked_for_yes(known());
     edge.answer(Answer::Unclear, None).prompt_done().answer(Answer::Yes, Some(0.2));
     assert_eq!(edge.charges(), 1);
+}
+
+#[test]
+fn a_yes_that_was_heard_before_counts_as_another_voice() {
+    let mut edge = Edge::asked_for_yes(known());
+    let replayed = AnswerHeard { answer: Answer::Yes, continuity_cosine: Some(0.9), heard_before: true };
+    edge.say(500).give(Input::Answer(Ok(replayed))).wait(3_000);
+    assert_eq!(edge.prompt(), &Prompt::AskYes { attempt: 1, why: Again::NoMatch });
+    assert_eq!(edge.charges(), 0);
 }
 
 #[test]

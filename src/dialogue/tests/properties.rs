@@ -4,8 +4,11 @@
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 
+use super::challenge::{challenging, content};
 use super::*;
-use crate::decision::{NumberVerdict, Tightening, VoiceVerdict, judge_number, judge_voice};
+use crate::decision::{
+    ChallengeWhen, NumberVerdict, PhraseEvidence, Tightening, VoiceVerdict, judge_challenge, judge_number, judge_voice,
+};
 
 /// One thing that a hostile or a well-behaved edge may do.
 #[derive(Clone, Debug)]
@@ -20,6 +23,9 @@ enum Act {
     Utterance(u32),
     NoSpeech,
     Voice(f32),
+    Drawn(u8),
+    /// Voice and words of an answer to fresh digits.
+    Challenge(f32, f32),
     Number(f32),
     Keyed(bool),
     /// A proof out of thin air.
@@ -49,17 +55,19 @@ fn act() -> impl Strategy<Value = Act> {
         2 => (0u32..9_000).prop_map(Act::Utterance),
         1 => Just(Act::NoSpeech),
         3 => cosine.clone().prop_map(Act::Voice),
+        1 => (0u8..4).prop_map(Act::Drawn),
+        2 => (cosine.clone(), ratio.clone()).prop_map(|(v, c)| Act::Challenge(v, c)),
         3 => ratio.clone().prop_map(Act::Number),
         1 => any::<bool>().prop_map(Act::Keyed),
         2 => ratio.prop_map(Act::ForgedNumber),
         3 => (0u8..4, proptest::option::of(cosine)).prop_map(|(a, c)| Act::Answer(a, c)),
         1 => any::<bool>().prop_map(Act::Invite),
-        1 => (0u8..5).prop_map(Act::EnrolAdded),
+        1 => (0u8..6).prop_map(Act::EnrolAdded),
         1 => any::<bool>().prop_map(Act::EnrolStored),
         1 => (0u32..12).prop_map(Act::PromptDone),
         1 => (0u8..5).prop_map(Act::Payment),
         2 => (0usize..DeadlineKind::ALL.len()).prop_map(Act::Deadline),
-        1 => (0u8..12).prop_map(Act::Trouble),
+        1 => (0u8..16).prop_map(Act::Trouble),
     ]
 }
 
@@ -73,6 +81,9 @@ fn ending() -> impl Strategy<Value = Act> {
 enum Proof {
     Nothing,
     VoiceAsked,
+    /// The voice was heard and neither rejected nor taken, or policy wants more.
+    Unsure,
+    DigitsAsked,
     VoiceHolds,
     NumberAsked,
     NumberHolds(CardId),
@@ -87,30 +98,50 @@ struct Watch {
     charged: usize,
     /// Of the helpful caller's voice.
     cosine: f32,
+    /// The voice that was scored last.
+    first: Option<VoiceScore>,
+    /// The answer to fresh digits that was taken, while nothing has failed since.
+    passed: Option<ChallengeHeard>,
+}
+
+fn holds(cfg: &DialogueConfig, first: &VoiceScore, voice: &VoiceHeard, content: &PhraseEvidence) -> bool {
+    let verdict = judge_challenge(&cfg.policy, first, voice.score.clone(), content, &Tightening::default());
+    matches!(verdict, VoiceVerdict::Accepted(_))
 }
 
 impl Watch {
-    fn new(invited: bool, cosine: f32) -> Self {
-        let mut edge = Edge::new(cfg());
+    fn new(when: ChallengeWhen, invited: bool, cosine: f32) -> Self {
+        let mut edge = Edge::new(challenging(when));
         edge.give(Input::Started { caller: caller() });
         let voice = if invited { VoiceOnFile::None } else { VoiceOnFile::Enrolled };
         edge.give(Input::Identity(IdentityOutcome::Known(Box::new(Known { has_open_invite: invited, voice, ..known() }))));
-        Self { edge, proof: Proof::Nothing, seen: 0, charged: 0, cosine }
+        Self { edge, proof: Proof::Nothing, seen: 0, charged: 0, cosine, first: None, passed: None }
     }
 
     fn give(&mut self, input: Input) {
         let cfg = &self.edge.cfg;
         self.proof = match (&input, self.proof.clone()) {
             (Input::VoiceScored(result), Proof::VoiceAsked) => match result {
-                Ok(heard)
-                    if matches!(
-                        judge_voice(&cfg.policy, heard.score.clone(), &Tightening::default()),
-                        VoiceVerdict::Accepted(_)
-                    ) =>
-                {
+                Ok(heard) => {
+                    self.first = Some(heard.score.clone());
+                    let challenge_due = cfg.policy.challenge_due(1_999) && self.passed.is_none();
+                    match judge_voice(&cfg.policy, heard.score.clone(), &Tightening { challenge_due, ..Tightening::default() }) {
+                        VoiceVerdict::Accepted(_) => Proof::VoiceHolds,
+                        VoiceVerdict::StepUp(first) => match &self.passed {
+                            Some(ChallengeHeard { voice, content }) if holds(cfg, &first, voice, content) => Proof::VoiceHolds,
+                            Some(_) | None => Proof::Unsure,
+                        },
+                        VoiceVerdict::Inconclusive | VoiceVerdict::Rejected => Proof::Nothing,
+                    }
+                }
+                Err(_) => Proof::Nothing,
+            },
+            (Input::ChallengeScored(result), Proof::DigitsAsked) => match (result, &self.first) {
+                (Ok(heard), Some(first)) if holds(cfg, first, &heard.voice, &heard.content) => {
+                    self.passed = Some(heard.clone());
                     Proof::VoiceHolds
                 }
-                Ok(_) | Err(_) => Proof::Nothing,
+                (Ok(_) | Err(_), _) => Proof::Unsure,
             },
             (Input::NumberRead(result), Proof::NumberAsked) => match result {
                 Ok(heard) => match judge_number(&cfg.policy, &heard.accepted, &heard.evidence, &Tightening::default()) {
@@ -120,7 +151,7 @@ impl Watch {
                 Err(_) => Proof::Nothing,
             },
             (Input::Answer(result), Proof::YesAsked(card)) => match result {
-                Ok(AnswerHeard { answer: Answer::Yes, continuity_cosine: Some(c) }) if *c >= cfg.continuity_cosine => {
+                Ok(AnswerHeard { answer: Answer::Yes, continuity_cosine: Some(c), .. }) if *c >= cfg.continuity_cosine => {
                     Proof::YesHolds(card)
                 }
                 Ok(_) | Err(_) => Proof::NumberHolds(card),
@@ -141,6 +172,14 @@ impl Watch {
         for (_, effect) in &self.edge.log[self.seen..] {
             self.proof = match (effect, self.proof.clone()) {
                 (Effect::ScoreVoice { .. }, _) => Proof::VoiceAsked,
+                (Effect::DrawChallenge { .. }, Proof::Unsure | Proof::VoiceHolds) => Proof::Unsure,
+                (Effect::DrawChallenge { .. }, proof) => panic!("fresh digits drawn with {proof:?}"),
+                (Effect::ScoreChallenge { .. }, Proof::Unsure) => Proof::DigitsAsked,
+                (Effect::ScoreChallenge { .. }, proof) => panic!("fresh digits scored with {proof:?}"),
+                (Effect::RecordFailure { .. }, proof) => {
+                    self.passed = None;
+                    proof
+                }
                 (Effect::ReadNumber { .. } | Effect::CompareKeyed { .. }, proof) => {
                     assert_eq!(proof, Proof::VoiceHolds, "compared before the voice was accepted");
                     Proof::NumberAsked
@@ -188,6 +227,15 @@ impl Watch {
             }
             Act::NoSpeech => self.give(Input::NoSpeech),
             Act::Voice(cosine) => self.give(Input::VoiceScored(Ok(voice(*cosine)))),
+            Act::Drawn(n) => self.give(Input::ChallengeDrawn(match n {
+                0 | 1 => ChallengeOutcome::Drawn { digits: vec![5, 0, 2, 7, 1, 9, 4, 6] },
+                2 => ChallengeOutcome::Drawn { digits: vec![1; 3] },
+                _ => ChallengeOutcome::Trouble,
+            })),
+            Act::Challenge(cosine, llr) => {
+                let heard = ChallengeHeard { voice: voice(*cosine), content: content(*llr) };
+                self.give(Input::ChallengeScored(Ok(heard)));
+            }
             Act::Number(ratio) => {
                 if let Some(accepted) = self.edge.proof.take() {
                     self.give(Input::NumberRead(Ok(NumberHeard { evidence: spoken(*ratio), accepted })));
@@ -205,7 +253,7 @@ impl Watch {
             }
             Act::Answer(a, continuity_cosine) => {
                 let answer = [Answer::Yes, Answer::No, Answer::Cancel, Answer::Unclear][usize::from(*a)];
-                self.give(Input::Answer(Ok(AnswerHeard { answer, continuity_cosine: *continuity_cosine })));
+                self.give(Input::Answer(Ok(AnswerHeard { answer, continuity_cosine: *continuity_cosine, heard_before: false })));
             }
             Act::Invite(right) => self.give(Input::InviteRedeemed(if *right {
                 InviteOutcome::Accepted { challenges: vec![vec![1; 10]; 6] }
@@ -219,6 +267,7 @@ impl Watch {
                     EnrolOutcome::TooShort,
                     EnrolOutcome::Disagrees,
                     EnrolOutcome::OtherWords,
+                    EnrolOutcome::HeardBefore,
                 ][usize::from(*n)],
             )),
             Act::EnrolStored(ok) => {
@@ -242,6 +291,7 @@ impl Watch {
                 match n / 4 {
                     0 => self.give(Input::VoiceScored(Err(trouble))),
                     1 => self.give(Input::NumberRead(Err(trouble))),
+                    2 => self.give(Input::ChallengeScored(Err(trouble))),
                     _ => self.give(Input::Answer(Err(trouble))),
                 }
             }
@@ -259,6 +309,8 @@ impl Watch {
         }
         match self.edge.state.name() {
             "scoring voice" => self.act(&Act::Voice(self.cosine)),
+            "drawing digits" => self.act(&Act::Drawn(0)),
+            "scoring digits" => self.act(&Act::Challenge(self.cosine, 9.0)),
             "reading number" if self.edge.keyed.take().is_some() => self.act(&Act::Keyed(true)),
             "reading number" => self.act(&Act::Number(9.0)),
             "hearing answer" | "hearing consent" => self.act(&Act::Answer(0, Some(0.5))),
@@ -294,23 +346,25 @@ impl Watch {
 
 #[test]
 fn whatever_comes_in_whatever_order_a_charge_has_its_proof_and_a_call_its_verdict() {
-    let (mut paid, mut enrolled, mut charged, mut refused) = (0, 0, 0, 0);
+    let (mut paid, mut enrolled, mut charged, mut refused, mut challenged) = (0, 0, 0, 0, 0);
     let mut runner = TestRunner::new_with_rng(
         Config { cases: 3_000, failure_persistence: None, ..Config::default() },
         proptest::test_runner::TestRng::deterministic_rng(proptest::test_runner::RngAlgorithm::ChaCha),
     );
     let voice = prop_oneof![3 => Just(0.9f32), 1 => Just(0.1), 1 => Just(0.5)];
-    let acts = (any::<bool>(), voice, proptest::collection::vec(act(), 0..60), proptest::option::of(ending()));
-    let counters = std::cell::RefCell::new((&mut paid, &mut enrolled, &mut charged, &mut refused));
+    let when = prop_oneof![Just(ChallengeWhen::Never), Just(ChallengeWhen::Inconclusive), Just(ChallengeWhen::Always)];
+    let acts = (when, any::<bool>(), voice, proptest::collection::vec(act(), 0..60), proptest::option::of(ending()));
+    let counters = std::cell::RefCell::new((&mut paid, &mut enrolled, &mut charged, &mut refused, &mut challenged));
     runner
-        .run(&acts, |(invited, cosine, acts, ending)| {
-            let mut watch = Watch::new(invited, cosine);
+        .run(&acts, |(when, invited, cosine, acts, ending)| {
+            let mut watch = Watch::new(when, invited, cosine);
             for act in acts.iter().chain(&ending) {
                 watch.act(act);
             }
             watch.outlast();
             let mut counters = counters.borrow_mut();
             *counters.2 += watch.charged;
+            *counters.4 += usize::from(watch.charged == 1 && watch.passed.is_some());
             match watch.edge.state.verdict() {
                 Some(CallVerdict::Paid) => *counters.0 += 1,
                 Some(CallVerdict::Enrolled) => *counters.1 += 1,
@@ -321,7 +375,8 @@ fn whatever_comes_in_whatever_order_a_charge_has_its_proof_and_a_call_its_verdic
         })
         .unwrap();
     // A property that nothing reaches holds nothing.
-    assert!(charged > 300 && paid > 200 && enrolled > 100 && refused > 20, "{charged} {paid} {enrolled} {refused}");
+    let reached = [charged > 300, paid > 200, enrolled > 100, refused > 20, challenged > 80];
+    assert_eq!(reached, [true; 5], "{charged} {paid} {enrolled} {refused} {challenged}");
 }
 
 #[test]
@@ -334,7 +389,7 @@ fn a_caller_whom_nobody_knows_is_never_listened_to() {
         .run(&proptest::collection::vec(act(), 0..60), |acts| {
             let mut edge = Edge::new(cfg());
             edge.give(Input::Started { caller: Caller::Withheld });
-            let mut watch = Watch { edge, proof: Proof::Nothing, seen: 0, charged: 0, cosine: 0.9 };
+            let mut watch = Watch { edge, proof: Proof::Nothing, seen: 0, charged: 0, cosine: 0.9, first: None, passed: None };
             for act in &acts {
                 match (act, watch.edge.state.name()) {
                     (Act::Identity(true), _) | (Act::Helpful, "looking up") => watch.act(&Act::Identity(false)),
