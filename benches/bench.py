@@ -3,54 +3,10 @@ faster-whisper int8 with the same Whisper; then end point to verdict, and reside
 
 Ours is asked through `voicepay eval bench` (requests and answers are JSON lines). Writes benches/RESULTS.md.
 """
-import argparse, csv, datetime, json, os, platform, statistics, subprocess, sys, time
+import argparse, csv, datetime, json, os, platform, statistics, sys, time
 
-for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
-    os.environ[name] = "1"  # before numpy and the peers are loaded
-
+from common import Ours, cpu, digits_of, load, percentile, reader
 import peer_embedding
-
-
-class Ours:
-    def __init__(self, binary):
-        self.child = subprocess.Popen([binary, "eval", "bench"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-
-    def ask(self, **request):
-        self.child.stdin.write(json.dumps(request) + "\n")
-        self.child.stdin.flush()
-        line = self.child.stdout.readline()
-        if not line:
-            sys.exit("bench: voicepay ended; its message stands above")
-        return json.loads(line)
-
-    def close(self):
-        self.child.stdin.close()
-        self.child.wait()
-
-
-def digits_of(text):
-    """Digits in a free transcript, words among them."""
-    words = dict(zip("zero oh one two three four five six seven eight nine".split(), "00123456789"))
-    for word, digit in words.items():
-        text = text.lower().replace(word, digit)
-    return "".join(c for c in text if c.isdigit())
-
-
-def percentile(values, q):
-    values = sorted(values)
-    at = q * (len(values) - 1)
-    low = int(at)
-    return values[low] + (at - low) * (values[min(low + 1, len(values) - 1)] - values[low])
-
-
-def cpu():
-    with open("/proc/cpuinfo") as f:
-        names = [line.split(":", 1)[1].strip() for line in f if line.startswith("model name")]
-    return names[0] if names else platform.machine()
-
-
-def load():
-    return f"{os.getloadavg()[0]:.1f}"
 
 
 def main():
@@ -71,17 +27,12 @@ def main():
     if not rows:
         sys.exit(f"bench: {a.wavs}/index.csv names no 16-digit utterances")
 
-    from faster_whisper import WhisperModel
     import ctranslate2, faster_whisper, onnxruntime
 
     peer_embed = peer_embedding.Peer(a.weights)
-    peer_read = WhisperModel(a.whisper, device="cpu", compute_type="int8", cpu_threads=1, num_workers=1)
+    transcribe = reader(a.whisper)
     ours = Ours(a.voicepay)
     load_before = load()
-
-    def transcribe(samples):
-        segments, _ = peer_read.transcribe(samples, language="en", beam_size=5, without_timestamps=True, condition_on_previous_text=False)
-        return "".join(s.text for s in segments)
 
     per_second = {"ours": [], "onnxruntime": []}
     number = {"ours": [], "read": [], "score": [], "faster-whisper": []}

@@ -1,23 +1,27 @@
-//! `voicepay eval`: voiceprint, number, decision on files; and what `make bench` asks of this side.
+//! `voicepay eval`: voiceprint, number, decision on files, all of it with a report; and what `make bench` asks of this side.
+
+mod kit;
 
 use std::path::PathBuf;
 
 use super::Context;
 use super::exit::{CliError, CliResult, Exit};
-use crate::decision::{Calibration, DecisionConfig, Policy, PolicyError};
+use crate::clock::{Clock, SystemClock};
+use crate::eval::all::{self, Everywhere};
 use crate::eval::bench::Bench;
 use crate::eval::data::Split;
 use crate::eval::degrade::{Codec, Line, Noise};
+use crate::eval::holdout::TrainedOn;
+use crate::eval::people::People;
 use crate::eval::plan::Plan;
+use crate::eval::rivals::Rivals;
 use crate::eval::{EvalError, decision, number, render, voiceprint};
-use crate::models::Model;
-use crate::speech::{NumberConfig, NumberEngine, SpeechConfig, SpeechError, load_number_engine};
-use crate::voiceprint::{EmbedError, Embedder, VoiceConfig};
+use kit::{Sections, embedder, numbers, trained_on};
 
 /// Measure voice and number recognition on files.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  voicepay eval voiceprint --data speechdata --codec mulaw\n  voicepay eval voiceprint --data speechdata --digits 4 --pairs all\n  voicepay eval number --data speechdata --codec mulaw --snr 15 --noise noise/babble8 --limit 50 --json\n  voicepay eval decision --data speechdata --split dev --codec mulaw --json\n\nThe data folder holds SPLIT/trials/*.csv; clip paths in the lists are relative to it. Rates are fractions in JSON.\nUtterances are spliced, brought to -23 dBFS, mixed with noise, coded at 8 kHz, and heard as the service hears them."
+    after_help = "Examples:\n  voicepay eval voiceprint --data speechdata --codec mulaw\n  voicepay eval voiceprint --data speechdata --digits 4 --pairs all\n  voicepay eval number --data speechdata --codec mulaw --snr 15 --noise noise/babble8 --limit 50 --json\n  voicepay eval decision --data speechdata --split dev --codec mulaw --json\n  voicepay eval all --data speechdata --out models\n\nThe data folder holds SPLIT/trials/*.csv; clip paths in the lists are relative to it. Rates are fractions in JSON.\nUtterances are spliced, brought to -23 dBFS, mixed with noise, coded at 8 kHz, and heard as the service hears them."
 )]
 pub struct EvalArgs {
     #[command(subcommand)]
@@ -45,24 +49,44 @@ enum What {
         #[arg(long, value_name = "all|N", default_value = "all", value_parser = neighbours)]
         neighbours: Neighbours,
         /// Random other numbers tried against each utterance.
-        #[arg(long, value_name = "N", default_value_t = 30)]
+        #[arg(long, value_name = "N", default_value_t = 40)]
         random: usize,
-        /// Luhn-valid numbers two digits away, tried against each utterance.
-        #[arg(long, value_name = "N", default_value_t = 20)]
-        luhn_pairs: usize,
+        /// Luhn-valid numbers two digits away that are tried against each utterance: `all` (1080 for 16 digits) or how many to draw.
+        #[arg(long, value_name = "all|N", default_value = "all", value_parser = neighbours)]
+        luhn_pairs: Neighbours,
     },
     /// Voice and number together, as the service judges them.
     Decision {
         #[command(flatten)]
         common: Common,
         /// Near misses that could be real cards, tried against each genuine utterance.
-        #[arg(long, value_name = "N", default_value_t = 6)]
+        #[arg(long, value_name = "N", default_value_t = NEAR_MISSES)]
         near_misses: usize,
+    },
+    /// Everything under every condition, with a report and charts. Noise and codec are part of it: --codec, --noise and --list don't count.
+    All {
+        #[command(flatten)]
+        common: Common,
+        /// The folder for REPORT.md and plots/.
+        #[arg(long, value_name = "DIR", default_value = "models")]
+        out: PathBuf,
+        /// What benches/peers.py measured in the same run.
+        #[arg(long, value_name = "FILE")]
+        peers: Option<PathBuf>,
+        /// Leave parts out: voice, number, decision, reuse.
+        #[arg(long, value_name = "PART,…", value_delimiter = ',')]
+        without: Vec<all::Part>,
     },
     /// Write the utterances as 8 kHz WAV, as they are measured, with an index.csv.
     Render {
         #[command(flatten)]
         common: Common,
+        /// Leave out speakers who trained the recogniser.
+        #[arg(long)]
+        unheard: bool,
+        /// Only the first N digits of each spliced utterance.
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=19))]
+        digits: Option<u8>,
         /// The folder to write to.
         #[arg(long, value_name = "DIR")]
         out: PathBuf,
@@ -122,6 +146,9 @@ fn neighbours(text: &str) -> Result<Neighbours, String> {
     }
 }
 
+/// Near misses that could be real cards, tried against each genuine utterance.
+const NEAR_MISSES: usize = 6;
+
 /// Noise is this far under the speech unless told otherwise, in dB.
 const SNR_DEFAULT_DB: f64 = 15.0;
 
@@ -162,16 +189,21 @@ pub fn run(args: EvalArgs, ctx: &Context) -> CliResult {
             let judge = voiceprint::Judge { policy: &config.voice_policy(&embedder)?, calibration: &config.calibration };
             voiceprint::run(&plan, &embedder, &config.voice, judge, digits.map(usize::from), pairs)?
         }
-        What::Number { common, neighbours: Neighbours(neighbours), random, luhn_pairs } => {
+        What::Number { common, neighbours: Neighbours(neighbours), random, luhn_pairs: Neighbours(luhn_pairs) } => {
             let plan = common.plan()?;
-            let (numbers, model) = numbers(&config.number, plan.threads)?;
-            let rivals = number::Rivals { neighbours, luhn_pairs, random };
-            number::run(&plan, numbers.as_ref(), &model, config.raw_number_thresholds(numbers.as_ref())?, rivals)?
+            let numbers = numbers(&config.number, plan.threads, &config.calibration)?;
+            let judge = number::Judge {
+                numbers: numbers.as_ref(),
+                thresholds: config.raw_number_thresholds(numbers.as_ref()),
+                trained_on: &trained_on(&config.number)?,
+                people: &People::of(&plan.split)?,
+                rivals: Rivals { neighbours, luhn_pairs, random },
+            };
+            number::run(&plan, judge)?
         }
         What::Decision { common, near_misses } => {
             let plan = common.plan()?;
-            let embedder = embedder()?;
-            let (numbers, model) = numbers(&config.number, plan.threads)?;
+            let (embedder, numbers) = (embedder()?, numbers(&config.number, plan.threads, &config.calibration)?);
             let judges = decision::Judges {
                 embedder: &embedder,
                 numbers: numbers.as_ref(),
@@ -179,14 +211,38 @@ pub fn run(args: EvalArgs, ctx: &Context) -> CliResult {
                 policy: &config.policy(&embedder, numbers.as_ref())?,
                 calibration: &config.calibration,
                 listen: config.speech.card,
-                number_model: &model,
+                vad: config.speech.vad,
+                trained_on: &trained_on(&config.number)?,
+                people: &People::of(&plan.split)?,
                 near_misses,
             };
-            decision::run(&plan, &judges)?
+            decision::run(&plan, judges)?
         }
-        What::Render { common, out } => render::run(&common.plan()?, &out)?,
+        What::All { common, out, peers, without } => {
+            let plan = common.plan()?;
+            let (embedder, numbers) = (embedder()?, numbers(&config.number, plan.threads, &config.calibration)?);
+            let judges = decision::Judges {
+                embedder: &embedder,
+                numbers: numbers.as_ref(),
+                voice: &config.voice,
+                policy: &config.policy(&embedder, numbers.as_ref())?,
+                calibration: &config.calibration,
+                listen: config.speech.card,
+                vad: config.speech.vad,
+                trained_on: &trained_on(&config.number)?,
+                people: &People::of(&plan.split)?,
+                near_misses: NEAR_MISSES,
+            };
+            let thresholds = config.raw_number_thresholds(numbers.as_ref());
+            let everywhere = Everywhere { plan, judges, thresholds, peers, without };
+            all::run(&everywhere, &out, &today())?
+        }
+        What::Render { common, out, unheard, digits } => {
+            let leave_out = if unheard { trained_on(&config.number)? } else { TrainedOn::default() };
+            render::run(&common.plan()?, &out, &leave_out, digits.map(usize::from))?
+        }
         What::Bench => {
-            let (embedder, (numbers, _)) = (embedder()?, numbers(&config.number, 1)?);
+            let (embedder, numbers) = (embedder()?, numbers(&config.number, 1, &config.calibration)?);
             let policy = config.policy(&embedder, numbers.as_ref())?;
             let bench = Bench {
                 embedder: &embedder,
@@ -202,85 +258,10 @@ pub fn run(args: EvalArgs, ctx: &Context) -> CliResult {
     Ok(())
 }
 
-/// The sections of the configuration that judge.
-struct Sections {
-    voice: VoiceConfig,
-    number: NumberConfig,
-    speech: SpeechConfig,
-    decision: DecisionConfig,
-    policy_version: String,
-    calibration: Calibration,
-}
-
-impl Sections {
-    fn of(ctx: &Context) -> Result<Self, CliError> {
-        let config = ctx.config()?;
-        let calibration = crate::app::calibration(&config).map_err(|e| CliError::new(Exit::Config, e))?;
-        Ok(Self {
-            voice: config.voice,
-            number: config.number,
-            speech: config.speech,
-            decision: config.decision,
-            policy_version: config.dialogue.policy_version,
-            calibration,
-        })
-    }
-
-    fn policy(&self, embedder: &Embedder, numbers: &dyn NumberEngine) -> Result<Policy, CliError> {
-        self.policy_for(embedder, numbers.name())
-    }
-
-    /// Where only voice is measured, any recogniser's thresholds do.
-    fn voice_policy(&self, embedder: &Embedder) -> Result<Policy, CliError> {
-        self.policy_for(embedder, self.calibration.numbers.first().map_or("", |n| n.engine.as_str()))
-    }
-
-    fn policy_for(&self, embedder: &Embedder, engine: &str) -> Result<Policy, CliError> {
-        let net_ms = self.voice.min_net_speech_ms;
-        let voice = embedder.version().as_str();
-        Policy::resolve(&self.policy_version, &self.decision, &self.calibration, voice, engine, net_ms)
-            .map_err(|e| CliError::new(Exit::Config, e))
-    }
-
-    /// Numbers alone are measured by their raw ratios.
-    fn raw_number_thresholds(&self, numbers: &dyn NumberEngine) -> Result<number::RawThresholds, CliError> {
-        let refused = |e| CliError::new(Exit::Config, e);
-        let calibration = self.calibration.number_for(numbers.name()).map_err(|e| refused(PolicyError::from(e)))?;
-        let accept = calibration.threshold_at(self.decision.number_accept_far).unwrap_or(f32::INFINITY);
-        Ok(number::RawThresholds { accept_log_ratio: calibration.log_ratio(accept) })
-    }
-}
-
-fn embedder() -> Result<Embedder, CliError> {
-    let path = Model::CampPlus.path().map_err(|e| CliError::new(Exit::ModelMissing, e))?;
-    Embedder::load(&path).map_err(|e| {
-        let exit = if matches!(e, EmbedError::Missing { .. }) {
-            Exit::ModelMissing
-        } else if matches!(e, EmbedError::Corrupt { .. }) {
-            Exit::ModelCorrupt
-        } else {
-            Exit::Eval
-        };
-        CliError::new(exit, e)
-    })
-}
-
-fn numbers(config: &NumberConfig, threads: usize) -> Result<(Box<dyn NumberEngine>, String), CliError> {
-    // The service refuses more recognitions at once than configured; here the threads are the bound.
-    let config = NumberConfig { max_at_once: threads.max(1), ..config.clone() };
-    let engine = load_number_engine(&config, &crate::models::cache_dir()).map_err(|e| {
-        let exit = match &e {
-            SpeechError::ModelMissing(_) => Exit::ModelMissing,
-            SpeechError::ModelCorrupt { .. } | SpeechError::Head { .. } => Exit::ModelCorrupt,
-            SpeechError::Overloaded { .. }
-            | SpeechError::Unusable(_)
-            | SpeechError::Network(_)
-            | SpeechError::Inference { .. } => Exit::Eval,
-        };
-        CliError::new(exit, e)
-    })?;
-    let name = format!("{} on {}", engine.name(), config.model.file_name());
-    Ok((engine, name))
+/// The day, UTC.
+fn today() -> String {
+    let now = time::OffsetDateTime::from_unix_timestamp(SystemClock.now().0 / 1000);
+    now.map_or_else(|_| "an unknown day".to_owned(), |t| t.date().to_string())
 }
 
 impl From<EvalError> for CliError {

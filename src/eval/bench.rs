@@ -95,6 +95,7 @@ impl Bench<'_> {
             "score_ms": score_ms,
             "seconds": seconds(&utterance),
             "exact": *free.digits == said,
+            "read": free.digits.iter().map(|d| char::from(b'0' + d.min(&9))).collect::<String>(),
             "log_ratio": log_ratio(&evidence),
         }))
     }

@@ -46,16 +46,6 @@ pub fn cohort_apart(cohort: &BTreeSet<Who>, test: &BTreeSet<Who>) -> Result<(), 
     apart("speakers", ("the cohort", cohort), ("the test", test), |(source, who)| format!("{who} of {source}"))
 }
 
-/// Refuses a calibration made for another model than the one at hand.
-pub fn same_model(made_for: &str, at_hand: &str) -> Result<(), EvalError> {
-    if made_for == at_hand {
-        return Ok(());
-    }
-    Err(EvalError::Conditions(format!(
-        "the calibration was made for {made_for}, not for {at_hand}: make one with `voicepay calibrate`"
-    )))
-}
-
 /// Every sound file that utterances are made of.
 pub fn sounds<'a>(recipes: impl IntoIterator<Item = &'a Recipe>) -> BTreeSet<String> {
     let mut out = BTreeSet::new();
@@ -101,12 +91,5 @@ mod tests {
         assert!(apart("sounds", ("the enrolment", &set(&[&a])), ("the test", &set(&[&b])), Clone::clone).is_ok());
         let text = apart("sounds", ("the enrolment", &set(&[&a, &b])), ("the test", &set(&[&b])), Clone::clone);
         assert!(text.unwrap_err().to_string().contains("dev/s/a/2.flac"));
-    }
-
-    #[test]
-    fn a_calibration_of_another_model_is_refused_by_name() {
-        assert!(same_model("campplus/1", "campplus/1").is_ok());
-        let text = same_model("campplus/1", "campplus/2").unwrap_err().to_string();
-        assert!(text.contains("campplus/1") && text.contains("campplus/2"), "{text}");
     }
 }

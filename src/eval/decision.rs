@@ -1,42 +1,51 @@
-//! Voice and number together, judged as the service judges them: the same end-pointer, embedder, recogniser and thresholds, from
-//! the samples that come off the line to the verdict.
+//! Voice and number together, judged as a call judges them: a recording comes in packets through the same turn-taking, the models work at
+//! its pauses on one thread, and at the end point embedder, recogniser, calibration and policy give the verdict.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
 
-use serde_json::{Map, Value, json};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 
 use super::EvalError;
-use super::data::{Recipe, Table, read_recipes, recording};
-use super::metrics::{percentile, ratio};
+use super::clones::{self, CloneFigures};
+use super::data::{Recipe, read_recipes};
+use super::holdout::TrainedOn;
 use super::neighbours::{luhn_pairs, one_slip};
 use super::number::{default_list, genuine, log_ratio};
-use super::plan::{BySpeaker, Plan, percent};
+use super::people::People;
+use super::plan::{BySpeaker, Plan};
 use super::random::Random;
+use super::results::{Condition, Latency, Rate, Slice, grouped, percent_of};
 use super::voiceprint::{Gallery, Who, engine, enrol, has_list};
 use super::work::{self, Progress, timed};
 use crate::clock::SeededEntropy;
 use crate::decision::{
-    Calibration, CardEvidence, NumberEvidence, NumberVerdict, Policy, Tightening, VoiceAccepted, VoiceVerdict, judge_number,
-    judge_voice,
+    Calibration, CardEvidence, NumberEvidence, NumberVerdict, Policy, Tightening, VoiceAccepted, VoiceScore, VoiceVerdict,
+    judge_challenge, judge_number, judge_voice,
 };
 use crate::ids::CardId;
-use crate::media::frame::{Frame, SampleRate};
+use crate::media::frame::SampleRate;
 use crate::secret::Pan;
-use crate::speech::endpoint::{Endpointer, ListenSpec, SpeechEvent};
-use crate::speech::{Heard, NumberEngine, Utterance};
+use crate::speech::endpoint::ListenSpec;
+use crate::speech::replay::{Lead, replay};
+use crate::speech::turn::{Readiness, Turn};
+use crate::speech::vad::VadConfig;
+use crate::speech::{Heard, NumberEngine, SpeechError, Utterance};
 use crate::voiceprint::{Conditions, Embedder, VoiceConfig, score};
 
-/// Samples in 20 ms at 8 kHz: a packet.
-const FRAME_SAMPLES: usize = 160;
+/// Fresh digits that are asked for when the voice can't be told.
+const CHALLENGE_DIGITS: usize = 8;
 
 /// What judges.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct Judges<'a> {
     /// Makes embeddings.
     pub embedder: &'a Embedder,
     /// Hears numbers.
     pub numbers: &'a dyn NumberEngine,
-    /// Thresholds of the voice, bounds of enrolment.
+    /// Bounds of enrolment.
     pub voice: &'a VoiceConfig,
     /// Thresholds of voice and number.
     pub policy: &'a Policy,
@@ -44,15 +53,20 @@ pub struct Judges<'a> {
     pub calibration: &'a Calibration,
     /// How it listens.
     pub listen: ListenSpec,
-    /// The recogniser's file, for the conditions.
-    pub number_model: &'a str,
+    /// What counts as speech.
+    pub vad: VadConfig,
+    /// Whom the recogniser knows.
+    pub trained_on: &'a TrainedOn,
+    /// Languages and genders.
+    pub people: &'a People,
     /// Luhn-valid near misses tried against each genuine utterance.
     pub near_misses: usize,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Voice {
+pub(super) enum Voice {
     Accepted,
+    StepUp,
     Inconclusive,
     Rejected,
 }
@@ -72,153 +86,336 @@ struct Judged {
     who: Who,
     voice: Voice,
     number: Number,
-    cosine: f64,
-    log_ratio: f64,
-    voice_ms: f64,
-    number_ms: f64,
-    /// The end-pointer ended the turn before the number was over.
+    /// After fresh digits, where they were asked for.
+    challenged: Option<(Voice, Number)>,
+    /// The turn was ended before the number was over.
     cut_short: bool,
     near_trials: usize,
     near_accepts: usize,
+    /// End point to verdict, of which the rest is part or forerunner; milliseconds.
+    verdict_ms: f64,
+    end_point_delay_ms: f64,
+    hear_ms: f64,
+    embed_ms: f64,
+    score_ms: f64,
+    ahead: bool,
 }
 
-impl Judged {
-    fn accepted(&self) -> bool {
-        self.voice == Voice::Accepted && self.number == Number::Accepted
+/// Figures of callers and of those who claimed to be them.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct DecisionFigures {
+    /// Of how many speakers.
+    pub speakers: usize,
+    /// Right person, right number: accepted at the first try.
+    pub accepted: Rate,
+    /// The same, fresh digits included where they were asked for.
+    pub accepted_with_challenge: Rate,
+    /// By voice alone.
+    pub voice_accepted: Rate,
+    /// Fresh digits were asked for.
+    pub voice_step_up: Rate,
+    /// Too little speech to tell.
+    pub voice_inconclusive: Rate,
+    /// Turned away by voice.
+    pub voice_rejected: Rate,
+    /// Of those accepted by voice: the number can't be told and is asked for again.
+    pub number_inconclusive: Rate,
+    /// Of those accepted by voice: the number was taken for another.
+    pub number_rejected: Rate,
+    /// The turn was ended before the number was over.
+    pub cut_short: Rate,
+    /// Right person, but the authorised card is another near the one said.
+    pub near_miss: Rate,
+    /// Impostor who says the right number, accepted.
+    pub impostor: Rate,
+    /// The same, fresh digits in the impostor's own voice included.
+    pub impostor_with_challenge: Rate,
+    /// Impostor who is turned away at once.
+    pub impostor_rejected: Rate,
+}
+
+/// What was measured.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct DecisionResult {
+    /// Under which conditions.
+    pub condition: Condition,
+    /// The recogniser.
+    pub engine: String,
+    /// The voice model.
+    pub voice_model: String,
+    /// Thresholds.
+    pub policy: Policy,
+    /// Callers who never trained the recogniser.
+    pub figures: DecisionFigures,
+    /// Parts of them.
+    pub slices: Vec<Slice<DecisionFigures>>,
+    /// Callers who did, apart.
+    pub trained_on: Option<DecisionFigures>,
+    /// Cloned voices.
+    pub clones: Option<CloneFigures>,
+    /// End point to verdict.
+    pub verdict: Latency,
+    /// From where the caller was last heard to the end point.
+    pub end_point_delay: Latency,
+    /// Hearing a whole utterance.
+    pub hearing: Latency,
+    /// Embedding it.
+    pub embedding: Latency,
+    /// Scoring and judging voice and number.
+    pub scoring: Latency,
+    /// The models were done before the end point.
+    pub ahead: Rate,
+    /// Enrolments that the service would have asked to repeat.
+    pub enrolments_refused: usize,
+}
+
+/// Runs it for the command line.
+pub fn run(plan: &Plan, judges: Judges<'_>) -> Result<(Value, String), EvalError> {
+    let result = measure(plan, judges)?;
+    let mut json = serde_json::to_value(&result).map_err(|e| EvalError::Conditions(format!("the result is no JSON: {e}")))?;
+    if let Some(map) = json.as_object_mut() {
+        let models = [("voice", result.voice_model.clone()), ("number", result.engine.clone())];
+        map.insert("conditions".to_owned(), plan.conditions(&result.condition.list, &models));
+        map.insert("clone_number_counted_as_passed".to_owned(), json!(true));
     }
+    Ok((json, text_of(&result)))
 }
 
-/// Runs it.
-pub fn run(plan: &Plan, judges: &Judges<'_>) -> Result<(Value, String), EvalError> {
+/// Measures one list under one condition.
+pub fn measure(plan: &Plan, judges: Judges<'_>) -> Result<DecisionResult, EvalError> {
     let name = plan.list.clone().unwrap_or_else(|| default_list(plan));
-    let recipes = plan.draw(&genuine(plan, &name)?);
+    let listed = genuine(plan, &name)?;
+    judges.trained_on.part(&name, listed.clone())?;
+    let recipes = plan.draw(&listed);
     let wanted: BTreeSet<Who> = recipes.iter().map(claimed).collect();
     let gallery = enrol(plan, judges.embedder, judges.voice, false, &wanted)?;
-    let impostors = plan.draw(&impostors(plan, &wanted)?);
-    let right = judge_all(plan, judges, &gallery, "genuine callers", &recipes, true)?;
-    let wrong = judge_all(plan, judges, &gallery, "impostors", &impostors, false)?;
-    let clones = clones(plan, judges)?;
-    let mut json = summary(&right, &wrong, &clones);
-    if let Some(map) = json.as_object_mut() {
-        let sources: BTreeSet<&str> = right.iter().map(|j| j.who.0.as_str()).collect();
-        let of = |all: &[Judged], s: &str| all.iter().filter(|j| j.who.0 == s).cloned().collect::<Vec<_>>();
-        let by: Map<String, Value> =
-            sources.iter().map(|s| ((*s).to_owned(), summary(&of(&right, s), &of(&wrong, s), &[]))).collect();
-        map.insert("by_source".to_owned(), Value::Object(by));
-        map.insert("enrolments_the_service_would_refuse".to_owned(), json!(gallery.would_be_refused));
-        map.insert("intervals_95".to_owned(), intervals(plan, &right, &wrong, &clones));
-        let models = [("voice", judges.embedder.version().to_string()), ("number", judges.number_model.to_owned())];
-        let mut conditions = plan.conditions(&name, &models);
-        if let Some(c) = conditions.as_object_mut() {
-            c.insert("policy".to_owned(), json!(judges.policy));
-            c.insert("clone_number_counted_as_passed".to_owned(), json!(true));
-        }
-        map.insert("conditions".to_owned(), conditions);
-    }
-    let text = text_of(&json, &name);
-    Ok((json, text))
+    let others = cards(plan)?;
+    let impostors = others.iter().filter(|r| r.role == "impostor" && r.speaker != r.claimed && wanted.contains(&claimed(r)));
+    let impostors = plan.draw(&impostors.cloned().collect::<Vec<_>>());
+    let spare: Vec<Recipe> = others.into_iter().filter(|r| r.role == "genuine").collect();
+    let session = Session { plan, judges, gallery: &gallery, spare: &spare };
+    let right = session.judge_all("genuine callers", &recipes, true)?;
+    let wrong = session.judge_all("impostors", &impostors, false)?;
+
+    let known = |j: &&Judged| judges.trained_on.heard(&j.who.0, &j.who.1);
+    let (right_known, right_new): (Vec<&Judged>, Vec<&Judged>) = right.iter().partition(known);
+    let (wrong_known, wrong_new): (Vec<&Judged>, Vec<&Judged>) = wrong.iter().partition(known);
+    let by = |by: &str, name: &dyn Fn(&Judged) -> String| -> Vec<Slice<DecisionFigures>> {
+        let mut parts = grouped(&wrong_new, |j| name(j));
+        grouped(&right_new, |j| name(j))
+            .into_iter()
+            .map(|(name, right)| {
+                let wrong = parts.remove(&name).unwrap_or_default();
+                let (right, wrong): (Vec<&Judged>, Vec<&Judged>) =
+                    (right.into_iter().copied().collect(), wrong.into_iter().copied().collect());
+                Slice { by: by.to_owned(), name, figures: figures(&right, &wrong, plan.seed) }
+            })
+            .collect()
+    };
+    let mut slices = by("source", &|j| j.who.0.clone());
+    slices.extend(by("gender", &|j| judges.people.gender(&j.who.0, &j.who.1)));
+    let ms = |of: fn(&Judged) -> f64| Latency::of(right.iter().map(of));
+    Ok(DecisionResult {
+        condition: plan.condition(&name, None),
+        engine: judges.numbers.name().to_owned(),
+        voice_model: judges.embedder.version().to_string(),
+        policy: judges.policy.clone(),
+        figures: figures(&right_new, &wrong_new, plan.seed),
+        slices,
+        trained_on: (!right_known.is_empty()).then(|| figures(&right_known, &wrong_known, plan.seed)),
+        clones: clones::measure(plan, judges)?,
+        verdict: ms(|j| j.verdict_ms),
+        end_point_delay: ms(|j| j.end_point_delay_ms),
+        hearing: ms(|j| j.hear_ms),
+        embedding: ms(|j| j.embed_ms),
+        scoring: ms(|j| j.score_ms),
+        ahead: Rate::plain(right.iter().filter(|j| j.ahead).count(), right.len()),
+        enrolments_refused: gallery.would_be_refused,
+    })
 }
 
 fn claimed(recipe: &Recipe) -> Who {
     (recipe.source.clone(), recipe.claimed.clone())
 }
 
-/// Impostors who say the right number of one of the callers.
-fn impostors(plan: &Plan, wanted: &BTreeSet<Who>) -> Result<Vec<Recipe>, EvalError> {
-    if !has_list(plan, "card_utterances.csv") {
-        return Ok(Vec::new());
+/// Where impostors and further utterances of everybody come from.
+fn cards(plan: &Plan) -> Result<Vec<Recipe>, EvalError> {
+    if has_list(plan, "card_utterances.csv") { read_recipes(&plan.split.trials("card_utterances.csv")) } else { Ok(Vec::new()) }
+}
+
+struct Session<'a> {
+    plan: &'a Plan,
+    judges: Judges<'a>,
+    gallery: &'a Gallery,
+    spare: &'a [Recipe],
+}
+
+/// What the models made of a turn.
+struct Taken {
+    utterance: Arc<Utterance>,
+    heard: Heard,
+    hearing: Duration,
+    lead: Lead,
+    end_point_delay_ms: f64,
+    cut_short: bool,
+}
+
+impl Session<'_> {
+    fn judge_all(&self, what: &str, recipes: &[Recipe], near_misses: bool) -> Result<Vec<Judged>, EvalError> {
+        let words = format!("{what}, {}", self.plan.words("calls"));
+        work::map(recipes, self.plan.threads, &Progress::new(words, recipes.len()), |recipe| self.judge(recipe, near_misses))
     }
-    let mut all = read_recipes(&plan.split.trials("card_utterances.csv"))?;
-    all.retain(|r| r.role == "impostor" && r.speaker != r.claimed && wanted.contains(&claimed(r)));
-    Ok(all)
-}
 
-fn judge_all(
-    plan: &Plan,
-    judges: &Judges<'_>,
-    gallery: &Gallery,
-    what: &str,
-    recipes: &[Recipe],
-    near_misses: bool,
-) -> Result<Vec<Judged>, EvalError> {
-    work::map(recipes, plan.threads, &Progress::new(what, recipes.len()), |recipe| {
-        let (utterance, cut_short) = listen(&plan.samples(recipe)?, judges.listen);
-        let (mut judged, accepted) = judge_the_voice(judges, gallery, claimed(recipe), &recipe.id, &utterance)?;
-        judged.cut_short = cut_short;
-        if let Some(voice) = accepted {
-            let (heard, hear_ms) = timed(|| judges.numbers.hear(&utterance));
-            let heard = heard.map_err(|e| engine("the hearing", &recipe.id, e))?;
-            judge_the_number(judges, recipe, &heard, &voice, &mut judged)?;
-            judged.number_ms += hear_ms;
-            if near_misses {
-                let cards = near_cards(recipe, judges.near_misses, plan.seed);
-                let fail = |e| engine("the scoring", &recipe.id, e);
-                let evidence = judges.numbers.score(&voice, &heard, &cards).map_err(fail)?;
-                judged.near_trials = cards.len();
-                judged.near_accepts = each_alone(&evidence).filter(|e| accepts(judges.policy, &voice, e)).count();
-            }
+    fn judge(&self, recipe: &Recipe, near_misses: bool) -> Result<Judged, EvalError> {
+        let numbers = self.judges.numbers;
+        let taken = self.listen(recipe)?;
+        let who = claimed(recipe);
+        let pan = Pan::from_digits(&recipe.digits).map_err(|e| engine("the number", &recipe.id, e))?;
+        let card = [(CardId::fresh(&SeededEntropy::new(0)), pan)];
+        let (embedding, embed_ms) = timed(|| self.judges.embedder.embed(&taken.utterance.samples_16k));
+        let embedding = embedding.map_err(|e| engine("the embedding", &recipe.id, e))?;
+        let (decided, score_ms) = timed(|| {
+            let scored = voice_score(&self.judges, self.gallery, &who, &recipe.id, &embedding, &taken.utterance)?;
+            let (voice, accepted) = voice_verdict(self.judges.policy, scored.clone());
+            let number = match &accepted {
+                Some(proof) => self.number(proof, &taken.heard, &card, &recipe.id)?,
+                None => Number::NotAsked,
+            };
+            Ok::<_, EvalError>((scored, voice, accepted, number))
+        });
+        let (scored, voice, accepted, number) = decided?;
+        let (mut near_trials, mut near_accepts) = (0, 0);
+        if let Some(proof) = accepted.as_ref().filter(|_| near_misses) {
+            let cards = near_cards(recipe, self.judges.near_misses, self.plan.seed);
+            let evidence = numbers.score(proof, &taken.heard, &cards).map_err(|e| engine("the scoring", &recipe.id, e))?;
+            near_trials = cards.len();
+            near_accepts = each_alone(&evidence).filter(|e| self.judge_number(proof, e) == Number::Accepted).count();
         }
-        Ok(judged)
-    })
+        let challenged = if voice == Voice::StepUp { self.challenge(recipe, &scored, &taken.heard, &card)? } else { None };
+        let seconds = |ms: f64| Duration::from_secs_f64(ms.max(0.0) / 1000.0);
+        let verdict = taken.lead.to_verdict(taken.hearing, seconds(embed_ms), seconds(score_ms));
+        Ok(Judged {
+            who,
+            voice,
+            number,
+            challenged,
+            cut_short: taken.cut_short,
+            near_trials,
+            near_accepts,
+            verdict_ms: verdict.as_secs_f64() * 1000.0,
+            end_point_delay_ms: taken.end_point_delay_ms,
+            hear_ms: taken.hearing.as_secs_f64() * 1000.0,
+            embed_ms,
+            score_ms,
+            ahead: matches!(taken.lead, Lead::Ahead(by) if by >= seconds(embed_ms)),
+        })
+    }
+
+    /// Packet by packet through a turn, hearing at each pause; what no turn is found in is taken whole.
+    fn listen(&self, recipe: &Recipe) -> Result<Taken, EvalError> {
+        let rate = SampleRate::HZ_8000;
+        let (samples, said) = self.plan.samples_and_after(recipe, self.judges.listen.max_pause_ms + 1000)?;
+        let turn = Turn::begin(self.judges.listen, self.judges.vad, rate, None);
+        let mut last: Option<(Arc<Utterance>, Result<Heard, SpeechError>, Duration)> = None;
+        let replayed = replay(turn, rate, &samples, &[], |so_far| {
+            let (heard, ms) = timed(|| self.judges.numbers.hear(so_far));
+            let (readiness, more_ms) = timed(|| {
+                let reading = heard.as_ref().ok().and_then(|h| self.judges.numbers.read_free(h, &[recipe.digits.len()]).ok());
+                reading.map_or(Readiness::Unfinished, |r| Readiness::of_card(&r, &[recipe.digits.len()]))
+            });
+            let took = Duration::from_secs_f64((ms + more_ms) / 1000.0);
+            last = Some((Arc::clone(so_far), heard, took));
+            (readiness, took)
+        });
+        let fail = |e| engine("the hearing", &recipe.id, e);
+        let spoken = replayed.spoken;
+        let utterance = spoken.as_ref().map(|s| Arc::clone(&s.utterance));
+        let utterance = utterance.unwrap_or_else(|| Arc::new(Utterance::from_recording(&samples, rate)));
+        let (heard, hearing) = match last {
+            Some((of, heard, took)) if Arc::ptr_eq(&of, &utterance) => (heard.map_err(fail)?, took),
+            Some(_) | None => {
+                let (heard, ms) = timed(|| self.judges.numbers.hear(&utterance));
+                (heard.map_err(fail)?, Duration::from_secs_f64(ms / 1000.0))
+            }
+        };
+        Ok(Taken {
+            heard,
+            hearing,
+            lead: replayed.lead,
+            end_point_delay_ms: spoken.as_ref().map_or(f64::NAN, |s| f64::from(s.end_point_delay_ms)),
+            cut_short: usize::try_from(replayed.ended_at_ms).unwrap_or(usize::MAX).saturating_mul(8) < said,
+            utterance,
+        })
+    }
+
+    fn number(&self, proof: &VoiceAccepted, heard: &Heard, card: &[(CardId, Pan)], id: &str) -> Result<Number, EvalError> {
+        let evidence = self.judges.numbers.score(proof, heard, card).map_err(|e| engine("the scoring", id, e))?;
+        debug_assert!(!log_ratio(&evidence).is_nan());
+        Ok(self.judge_number(proof, &evidence))
+    }
+
+    fn judge_number(&self, proof: &VoiceAccepted, evidence: &NumberEvidence) -> Number {
+        match judge_number(self.judges.policy, proof, evidence, &Tightening::default()) {
+            NumberVerdict::Accepted(_) => Number::Accepted,
+            NumberVerdict::Inconclusive => Number::Inconclusive,
+            NumberVerdict::Rejected => Number::Rejected,
+        }
+    }
+
+    /// The speaker, whoever it is, says digits never said before: the beginning of another utterance. `None` where there is none.
+    fn challenge(
+        &self,
+        recipe: &Recipe,
+        first: &VoiceScore,
+        heard: &Heard,
+        card: &[(CardId, Pan)],
+    ) -> Result<Option<(Voice, Number)>, EvalError> {
+        let of_speaker: Vec<&Recipe> = self
+            .spare
+            .iter()
+            .filter(|r| r.source == recipe.source && r.speaker == recipe.speaker && r.digits != recipe.digits)
+            .collect();
+        let at = Random::from_text(&format!("challenge{}{}", self.plan.seed, recipe.id)).below(of_speaker.len());
+        let Some(fresh) = of_speaker.get(at).map(|r| r.truncated(CHALLENGE_DIGITS)) else { return Ok(None) };
+        let utterance = self.plan.utterance(&fresh)?;
+        let fail = |e| engine("the challenge", &recipe.id, e);
+        let said = self.judges.numbers.hear(&utterance).map_err(fail)?;
+        let content = self.judges.numbers.score_phrase(&said, &fresh.digits).map_err(fail)?;
+        let embedding = self.judges.embedder.embed(&utterance.samples_16k).map_err(|e| engine("the embedding", &recipe.id, e))?;
+        let scored = voice_score(&self.judges, self.gallery, &claimed(recipe), &recipe.id, &embedding, &utterance)?;
+        Ok(Some(match judge_challenge(self.judges.policy, first, scored, &content, &Tightening::default()) {
+            VoiceVerdict::Accepted(proof) => (Voice::Accepted, self.number(&proof, heard, card, &recipe.id)?),
+            VoiceVerdict::StepUp(_) | VoiceVerdict::Inconclusive => (Voice::Inconclusive, Number::NotAsked),
+            VoiceVerdict::Rejected => (Voice::Rejected, Number::NotAsked),
+        }))
+    }
 }
 
-fn judge_the_voice(
+/// The calibrated score of a voice against whom it claims to be.
+pub(super) fn voice_score(
     judges: &Judges<'_>,
     gallery: &Gallery,
-    who: Who,
+    who: &Who,
     id: &str,
+    embedding: &crate::voiceprint::Embedding,
     utterance: &Utterance,
-) -> Result<(Judged, Option<VoiceAccepted>), EvalError> {
-    let Some(template) = gallery.templates.get(&who) else {
+) -> Result<VoiceScore, EvalError> {
+    let Some(template) = gallery.templates.get(who) else {
         return Err(EvalError::Conditions(format!("{} of {} is not enrolled", who.1, who.0)));
     };
-    let (scored, voice_ms) = timed(|| {
-        let embedding = judges.embedder.embed(&utterance.samples_16k).map_err(|e| engine("the embedding", id, e))?;
-        let made = Conditions { net_speech_ms: utterance.net_speech_ms, snr_db: utterance.quality.snr_db };
-        let by = judges.calibration;
-        score(template, &embedding, made, &by.voice, &by.version).map_err(|e| engine("the score", id, e))
-    });
-    let scored = scored?;
-    let cosine = f64::from(scored.cosine);
-    let (voice, accepted) = match judge_voice(judges.policy, scored, &Tightening::default()) {
-        VoiceVerdict::Accepted(proof) => (Voice::Accepted, Some(proof)),
-        VoiceVerdict::StepUp(_) | VoiceVerdict::Inconclusive => (Voice::Inconclusive, None),
-        VoiceVerdict::Rejected => (Voice::Rejected, None),
-    };
-    let judged = Judged {
-        who,
-        voice,
-        number: Number::NotAsked,
-        cosine,
-        log_ratio: f64::NAN,
-        voice_ms,
-        number_ms: f64::NAN,
-        cut_short: false,
-        near_trials: 0,
-        near_accepts: 0,
-    };
-    Ok((judged, accepted))
+    let made = Conditions { net_speech_ms: utterance.net_speech_ms, snr_db: utterance.quality.snr_db };
+    let by = judges.calibration;
+    score(template, embedding, made, &by.voice, &by.version).map_err(|e| engine("the score", id, e))
 }
 
-fn judge_the_number(
-    judges: &Judges<'_>,
-    recipe: &Recipe,
-    heard: &Heard,
-    voice: &VoiceAccepted,
-    judged: &mut Judged,
-) -> Result<(), EvalError> {
-    let pan = Pan::from_digits(&recipe.digits).map_err(|e| engine("the number", &recipe.id, e))?;
-    let cards = [(CardId::fresh(&SeededEntropy::new(0)), pan)];
-    let (evidence, ms) = timed(|| judges.numbers.score(voice, heard, &cards));
-    let evidence = evidence.map_err(|e| engine("the scoring", &recipe.id, e))?;
-    judged.number_ms = ms;
-    judged.log_ratio = log_ratio(&evidence);
-    judged.number = match judge_number(judges.policy, voice, &evidence, &Tightening::default()) {
-        NumberVerdict::Accepted(_) => Number::Accepted,
-        NumberVerdict::Inconclusive => Number::Inconclusive,
-        NumberVerdict::Rejected => Number::Rejected,
-    };
-    Ok(())
+/// The policy's verdict on it.
+pub(super) fn voice_verdict(policy: &Policy, scored: VoiceScore) -> (Voice, Option<VoiceAccepted>) {
+    match judge_voice(policy, scored, &Tightening::default()) {
+        VoiceVerdict::Accepted(proof) => (Voice::Accepted, Some(proof)),
+        VoiceVerdict::StepUp(_) => (Voice::StepUp, None),
+        VoiceVerdict::Inconclusive => (Voice::Inconclusive, None),
+        VoiceVerdict::Rejected => (Voice::Rejected, None),
+    }
 }
 
 /// Numbers near the one said that could be real cards, as if each were the customer's.
@@ -247,146 +444,69 @@ fn each_alone(evidence: &NumberEvidence) -> impl Iterator<Item = NumberEvidence>
     })
 }
 
-fn accepts(policy: &Policy, voice: &VoiceAccepted, evidence: &NumberEvidence) -> bool {
-    matches!(judge_number(policy, voice, evidence, &Tightening::default()), NumberVerdict::Accepted(_))
-}
-
-/// Packet by packet through the end-pointer, then silence until it says that the caller is done. `true`: it said so before the
-/// recording was over. What it can't find a turn in is taken whole.
-fn listen(samples: &[i16], spec: ListenSpec) -> (Utterance, bool) {
-    let rate = SampleRate::HZ_8000;
-    let mut endpointer = Endpointer::new(spec, rate);
-    let silent_frames = (spec.max_pause_ms as usize + 1000) / 20;
-    let silence = vec![0i16; FRAME_SAMPLES];
-    let frames = samples.chunks(FRAME_SAMPLES).map(|c| (c, true));
-    for (chunk, within) in frames.chain(std::iter::repeat_n((silence.as_slice(), false), silent_frames)) {
-        let events = endpointer.push(&Frame { rate, samples: chunk.to_vec() });
-        if events.iter().any(|e| matches!(e, SpeechEvent::Ended(_)))
-            && let Some(utterance) = endpointer.take_utterance()
-        {
-            return (utterance, within);
-        }
-    }
-    let whole = endpointer.take_utterance().unwrap_or_else(|| Utterance::from_recording(samples, rate));
-    (whole, false)
-}
-
-/// Cloned voices of enrolled speakers, and the same speakers' real ones beside them. The number counts as passed.
-fn clones(plan: &Plan, judges: &Judges<'_>) -> Result<Vec<(bool, Judged)>, EvalError> {
-    if !has_list(plan, "natural_trials.csv") || !has_list(plan, "natural_enrolment.csv") {
-        return Ok(Vec::new());
-    }
-    let table = Table::read(&plan.split.trials("natural_trials.csv"))?;
-    let mut trials = Vec::new();
-    let mut sources = BTreeSet::new();
-    for row in table.rows() {
-        let spoof = row.get("kind")?.starts_with("spoof");
-        if spoof || row.get("kind")? == "genuine" {
-            let who: Who = (row.filled("source")?.to_owned(), row.filled("enrol_speaker")?.to_owned());
-            trials.push((spoof, who.clone(), recording(row.filled("test_path")?, row.filled("test_speaker")?, &who.1)));
-            if spoof {
-                sources.insert(who.0);
-            }
-        }
-    }
-    trials.retain(|(_, who, _)| sources.contains(&who.0));
-    if trials.is_empty() {
-        return Ok(Vec::new());
-    }
-    let trials = plan.draw(&trials);
-    let wanted = trials.iter().map(|(_, who, _)| who.clone()).collect();
-    let gallery = enrol(plan, judges.embedder, judges.voice, true, &wanted)?;
-    work::map(&trials, plan.threads, &Progress::new("cloned voices", trials.len()), |(spoof, who, recipe)| {
-        let utterance = plan.utterance(recipe)?;
-        let (judged, _proof) = judge_the_voice(judges, &gallery, who.clone(), &recipe.id, &utterance)?;
-        Ok((*spoof, judged))
-    })
-}
-
-fn rate<'a>(judged: impl Iterator<Item = &'a Judged>, test: impl Fn(&Judged) -> bool) -> f64 {
-    let (passed, all) = judged.fold((0, 0), |(p, n), j| (p + usize::from(test(j)), n + 1));
-    ratio(passed, all)
-}
-
-fn near_rate<'a>(judged: impl Iterator<Item = &'a Judged>) -> f64 {
-    let (accepts, trials) = judged.fold((0, 0), |(a, t), j| (a + j.near_accepts, t + j.near_trials));
-    ratio(accepts, trials)
-}
-
-fn voice_passed(j: &Judged) -> bool {
-    j.voice == Voice::Accepted
-}
-
-fn summary(right: &[Judged], wrong: &[Judged], clones: &[(bool, Judged)]) -> Value {
-    let mut ms: Vec<f64> = right.iter().map(|j| j.voice_ms + j.number_ms).filter(|m| m.is_finite()).collect();
-    let mut voice_ms: Vec<f64> = right.iter().map(|j| j.voice_ms).collect();
-    let mut number_ms: Vec<f64> = right.iter().map(|j| j.number_ms).filter(|m| m.is_finite()).collect();
-    let of = |spoof: bool| clones.iter().filter(move |(s, _)| *s == spoof).map(|(_, j)| j);
-    json!({
-        "accept_rate": rate(right.iter(), Judged::accepted),
-        "impostor_accept_rate": rate(wrong.iter(), Judged::accepted),
-        "clone_accept_rate": rate(of(true), voice_passed),
-        "near_miss_accept_rate": near_rate(right.iter()),
-        "p50_ms": percentile(&mut ms, 0.5),
-        "p95_ms": percentile(&mut ms, 0.95),
-        "voice_p50_ms": percentile(&mut voice_ms, 0.5),
-        "number_p50_ms": percentile(&mut number_ms, 0.5),
-        "genuine_trials": right.len(),
-        "impostor_trials": wrong.len(),
-        "clone_trials": of(true).count(),
-        "near_miss_trials": right.iter().map(|j| j.near_trials).sum::<usize>(),
-        "genuine_voice": verdicts(right),
-        "impostor_voice": verdicts(wrong),
-        "genuine_number": {
-            "accepted": rate(right.iter(), |j| j.number == Number::Accepted),
-            "inconclusive": rate(right.iter(), |j| j.number == Number::Inconclusive),
-            "rejected": rate(right.iter(), |j| j.number == Number::Rejected),
-        },
-        "clone_speakers_real_voice_accept_rate": rate(of(false), voice_passed),
-        "clone_cosine": super::voiceprint::spread(&of(true).map(|j| j.cosine).collect::<Vec<_>>()),
-        "cut_short_rate": rate(right.iter(), |j| j.cut_short),
-        "genuine_cosine": super::voiceprint::spread(&right.iter().map(|j| j.cosine).collect::<Vec<_>>()),
-        "genuine_log_ratio": super::voiceprint::spread(&right.iter().map(|j| j.log_ratio).filter(|r| r.is_finite()).collect::<Vec<_>>()),
-    })
-}
-
-fn verdicts(all: &[Judged]) -> Value {
-    json!({
-        "accepted": rate(all.iter(), voice_passed),
-        "inconclusive": rate(all.iter(), |j| j.voice == Voice::Inconclusive),
-        "rejected": rate(all.iter(), |j| j.voice == Voice::Rejected),
-    })
-}
-
-fn intervals(plan: &Plan, right: &[Judged], wrong: &[Judged], clones: &[(bool, Judged)]) -> Value {
-    let key = |j: &Judged| format!("{}/{}", j.who.0, j.who.1);
-    let (genuine, impostor) = (BySpeaker::new(right, plan.seed, key), BySpeaker::new(wrong, plan.seed, key));
-    let spoofs: Vec<Judged> = clones.iter().filter(|(s, _)| *s).map(|(_, j)| j.clone()).collect();
-    let cloned = BySpeaker::new(&spoofs, plan.seed, key);
-    json!({
-        "accept_rate": genuine.interval(|d| rate(d.iter().copied(), Judged::accepted)),
-        "impostor_accept_rate": impostor.interval(|d| rate(d.iter().copied(), Judged::accepted)),
-        "clone_accept_rate": cloned.interval(|d| rate(d.iter().copied(), voice_passed)),
-        "near_miss_accept_rate": genuine.interval(|d| near_rate(d.iter().copied())),
-    })
-}
-
-fn text_of(json: &Value, list: &str) -> String {
-    let f = |k: &str| json.get(k).and_then(Value::as_f64).unwrap_or(f64::NAN);
-    let band = |k: &str| {
-        let at = |end: &str| json.pointer(&format!("/intervals_95/{k}/{end}")).and_then(Value::as_f64).unwrap_or(f64::NAN);
-        format!("{} to {}", percent(at("low")), percent(at("high")))
+fn figures(right: &[&Judged], wrong: &[&Judged], seed: u64) -> DecisionFigures {
+    let speaker = |j: &&Judged| format!("{}/{}", j.who.0, j.who.1);
+    let (genuine, impostor) = (BySpeaker::new(right, seed, speaker), BySpeaker::new(wrong, seed, speaker));
+    let first = |j: &Judged| j.voice == Voice::Accepted && j.number == Number::Accepted;
+    let with = move |j: &Judged| first(j) || j.challenged == Some((Voice::Accepted, Number::Accepted));
+    let of = |test: &dyn Fn(&Judged) -> bool| genuine.rate(|j| (usize::from(test(j)), 1));
+    let past_voice = |test: &dyn Fn(&Judged) -> bool| {
+        genuine.rate(|j| if j.voice == Voice::Accepted { (usize::from(test(j)), 1) } else { (0, 0) })
     };
-    let mut out = format!("decision, {list}\n");
-    for (name, key, of) in [
-        ("right person, right number, first try", "accept_rate", "genuine_trials"),
-        ("impostor says the right number", "impostor_accept_rate", "impostor_trials"),
-        ("cloned voice, number counted as passed", "clone_accept_rate", "clone_trials"),
-        ("right person, near miss that could be a card", "near_miss_accept_rate", "near_miss_trials"),
-    ] {
-        out += &format!("{name:<46} {:>10}  (95 %: {}; {} trials)\n", percent(f(key)), band(key), f(of));
+    let against = |test: &dyn Fn(&Judged) -> bool| impostor.rate(|j| (usize::from(test(j)), 1));
+    DecisionFigures {
+        speakers: genuine.speakers(),
+        accepted: of(&first),
+        accepted_with_challenge: of(&with),
+        voice_accepted: of(&|j| j.voice == Voice::Accepted),
+        voice_step_up: of(&|j| j.voice == Voice::StepUp),
+        voice_inconclusive: of(&|j| j.voice == Voice::Inconclusive),
+        voice_rejected: of(&|j| j.voice == Voice::Rejected),
+        number_inconclusive: past_voice(&|j| j.number == Number::Inconclusive),
+        number_rejected: past_voice(&|j| j.number == Number::Rejected),
+        cut_short: of(&|j| j.cut_short),
+        near_miss: genuine.rate(|j| (j.near_accepts, j.near_trials)),
+        impostor: against(&first),
+        impostor_with_challenge: against(&with),
+        impostor_rejected: against(&|j| j.voice == Voice::Rejected),
     }
-    out + &format!("end point to verdict: p50 {:.0} ms, p95 {:.0} ms, one thread", f("p50_ms"), f("p95_ms"))
+}
+
+fn text_of(r: &DecisionResult) -> String {
+    let f = &r.figures;
+    let mut out = format!("decision, {}, {} {}\n", r.condition.list, r.condition.codec, r.condition.noise_words());
+    let line = |name: &str, rate: &Rate| {
+        let interval = rate
+            .interval_95
+            .map_or(String::new(), |i| format!("; 95 %: {} to {}", percent_of(Some(i.low)), percent_of(Some(i.high))));
+        format!("{name:<50} {:>10}  ({} of {}{interval})\n", percent_of(rate.rate), rate.hits, rate.of)
+    };
+    for (name, rate) in [
+        ("right person, right number, first try", &f.accepted),
+        ("the same, fresh digits included", &f.accepted_with_challenge),
+        ("  voice accepted", &f.voice_accepted),
+        ("  fresh digits asked for", &f.voice_step_up),
+        ("  voice rejected", &f.voice_rejected),
+        ("  number asked for again", &f.number_inconclusive),
+        ("  number rejected", &f.number_rejected),
+        ("right person, near miss that could be a card", &f.near_miss),
+        ("impostor says the right number", &f.impostor),
+        ("the same, fresh digits included", &f.impostor_with_challenge),
+        ("turn ended before the number was over", &f.cut_short),
+    ] {
+        out += &line(name, rate);
+    }
+    if let Some(c) = &r.clones {
+        out += &line("cloned voice, number counted as passed", &c.accepted);
+        out += &line("  fresh digits asked for", &c.step_up);
+        out += &line("the same speakers' real voices", &c.real_accepted);
+    }
+    let ms = |l: &Latency| format!("p50 {:.0} ms, p95 {:.0} ms", l.p50_ms.unwrap_or(f64::NAN), l.p95_ms.unwrap_or(f64::NAN));
+    out + &format!(
+        "end point to verdict: {}, one thread; before it, waiting for the end: {}",
+        ms(&r.verdict),
+        ms(&r.end_point_delay)
+    )
 }
 
 #[cfg(test)]
@@ -413,30 +533,32 @@ mod tests {
 
     #[test]
     fn rates_need_both_voice_and_number() {
-        let judged = |voice, number| Judged {
-            who: ("s".to_owned(), "a".to_owned()),
+        let judged = |who: &str, voice, number, challenged| Judged {
+            who: ("s".to_owned(), who.to_owned()),
             voice,
             number,
-            cosine: 0.7,
-            log_ratio: 2.0,
-            voice_ms: 10.0,
-            number_ms: 20.0,
+            challenged,
             cut_short: false,
             near_trials: 4,
             near_accepts: 1,
+            verdict_ms: 30.0,
+            end_point_delay_ms: 500.0,
+            hear_ms: 10.0,
+            embed_ms: 10.0,
+            score_ms: 10.0,
+            ahead: true,
         };
         let right = [
-            judged(Voice::Accepted, Number::Accepted),
-            judged(Voice::Accepted, Number::Inconclusive),
-            judged(Voice::Inconclusive, Number::NotAsked),
-            judged(Voice::Rejected, Number::NotAsked),
+            judged("a", Voice::Accepted, Number::Accepted, None),
+            judged("a", Voice::Accepted, Number::Inconclusive, None),
+            judged("b", Voice::StepUp, Number::NotAsked, Some((Voice::Accepted, Number::Accepted))),
+            judged("b", Voice::Rejected, Number::NotAsked, None),
         ];
-        let clones = [(true, judged(Voice::Accepted, Number::NotAsked)), (false, judged(Voice::Rejected, Number::NotAsked))];
-        let v = summary(&right, &[], &clones);
-        assert_eq!(v["accept_rate"], 0.25);
-        assert_eq!(v["clone_accept_rate"], 1.0);
-        assert_eq!(v["near_miss_accept_rate"], 0.25);
-        assert_eq!(v["impostor_accept_rate"], Value::Null);
-        assert_eq!(v["p50_ms"], 30.0);
+        let wrong = [judged("a", Voice::StepUp, Number::NotAsked, Some((Voice::Accepted, Number::Rejected)))];
+        let f = figures(&right.iter().collect::<Vec<_>>(), &wrong.iter().collect::<Vec<_>>(), 0);
+        assert_eq!((f.accepted.rate, f.accepted_with_challenge.rate), (Some(0.25), Some(0.5)));
+        assert_eq!((f.number_inconclusive.hits, f.number_inconclusive.of), (1, 2));
+        assert_eq!((f.near_miss.rate, f.impostor.rate, f.impostor_with_challenge.rate), (Some(0.25), Some(0.0), Some(0.0)));
+        assert_eq!((f.speakers, f.voice_step_up.hits), (2, 1));
     }
 }

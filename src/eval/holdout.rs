@@ -38,6 +38,12 @@ impl TrainedOn {
         Self::parse(&text).map_err(|e| complain(format!("doesn't say whom the model heard in training: {e}")))
     }
 
+    /// Of the digit head that this program was built with.
+    pub fn shipped() -> Result<Self, EvalError> {
+        let card = crate::speech::HEAD_CARD;
+        Self::parse(card).map_err(|e| EvalError::Conditions(format!("the shipped digit head's card can't be read: {e}")))
+    }
+
     /// From the text of such a card.
     pub fn parse(card: &str) -> Result<Self, serde_json::Error> {
         let card: Card = serde_json::from_str(card)?;

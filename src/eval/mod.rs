@@ -2,10 +2,13 @@
 //!
 //! `data` reads lists and sound, `people` and `holdout` know the speakers, `checks` refuses what would prove nothing, `splice` and
 //! `degrade` make telephone audio, `metrics` and `neighbours` are pure arithmetic, `work` spreads inference over threads;
-//! `voiceprint`, `number` and `decision` each measure one thing; `results` are what they hand over, `plot` draws it.
+//! `voiceprint`, `number` and `decision` each measure one thing; `results` are what they
+//! hand over, `plot` draws it, `all` runs everything and `report` writes it down.
 
+pub mod all;
 pub mod bench;
 pub mod checks;
+pub mod clones;
 pub mod data;
 pub mod decision;
 pub mod degrade;
@@ -18,7 +21,9 @@ pub mod plan;
 pub mod plot;
 pub mod random;
 pub mod render;
+pub mod report;
 pub mod results;
+pub mod rivals;
 pub mod splice;
 pub mod voiceprint;
 pub mod work;

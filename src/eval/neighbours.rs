@@ -1,12 +1,12 @@
 //! The numbers that lie nearest to a card number: what a wrong or hurried reading, or a thief who guesses, would give. Pure.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::random::Random;
 use crate::secret::luhn_valid;
 
 /// How a neighbour differs from the number.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Kind {
     /// One digit is another: 9 a position, 144 for 16 digits. None of them passes Luhn.

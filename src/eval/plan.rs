@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 
 use super::EvalError;
-use super::data::{Recipe, Split};
+use super::data::{Material, Recipe, Split};
 use super::degrade::{Line, Noise};
 use super::metrics::{Interval, bootstrap_95, ratio};
 use super::random::Random;
-use super::results::{Figure, Rate, finite};
+use super::results::{Condition, Figure, Rate, finite};
 use super::splice::assemble;
 use crate::media::frame::SampleRate;
 use crate::speech::Utterance;
@@ -39,9 +39,43 @@ impl Plan {
         Ok(self.line.through(&recipe.id, assemble(&self.split, recipe, super::degrade::RATE)?))
     }
 
+    /// The same with `after_ms` of the line's own noise behind it, and how many samples there are up to the end of the last digit.
+    pub fn samples_and_after(&self, recipe: &Recipe, after_ms: u32) -> Result<(Vec<i16>, usize), EvalError> {
+        let mut sound = assemble(&self.split, recipe, super::degrade::RATE)?;
+        let per_ms = super::degrade::RATE / 1000;
+        let tail = match recipe.material {
+            Material::Spliced { tail_ms, .. } => (tail_ms * per_ms) as usize,
+            Material::Recording(_) => 0,
+        };
+        let said = sound.len().saturating_sub(tail);
+        sound.resize(sound.len() + (after_ms * per_ms) as usize, 0.0);
+        Ok((self.line.through(&recipe.id, sound), said))
+    }
+
+    /// Samples of the line as the speech rooms take them.
+    pub fn heard_as(samples: &[i16]) -> Utterance {
+        Utterance::from_recording(samples, SampleRate::HZ_8000)
+    }
+
     /// An utterance as the speech rooms take it.
     pub fn utterance(&self, recipe: &Recipe) -> Result<Utterance, EvalError> {
-        Ok(Utterance::from_recording(&self.samples(recipe)?, SampleRate::HZ_8000))
+        Ok(Self::heard_as(&self.samples(recipe)?))
+    }
+
+    /// The conditions, for results.
+    pub fn condition(&self, list: &str, digits: Option<usize>) -> Condition {
+        let noise = match self.line.noise {
+            Noise::None => None,
+            Noise::White | Noise::Pink | Noise::Files(_) => self.noise_name.clone(),
+        };
+        let snr_db = noise.is_some().then_some(self.line.snr_db.round() as i32);
+        Condition { list: list.to_owned(), codec: self.line.codec.name().to_owned(), noise, snr_db, digits }
+    }
+
+    /// The conditions in words, for progress.
+    pub fn words(&self, list: &str) -> String {
+        let c = self.condition(list, None);
+        format!("{list}, {} {}", c.codec, c.noise_words())
     }
 
     /// The seeded draw of `--limit` from a list, in the list's order.
@@ -135,7 +169,7 @@ pub use super::results::percent;
 mod tests {
     use std::path::PathBuf;
 
-    use super::super::data::{Material, read_recipes, read_sound};
+    use super::super::data::{read_recipes, read_sound};
     use super::super::degrade::Codec;
     use super::*;
 

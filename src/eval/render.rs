@@ -1,4 +1,4 @@
-//! Writes utterances as they are measured, for ears and for peers: 16-bit WAV at 8 kHz and an index.
+//! Writes utterances as they are measured, for ears and for peers: 16-bit WAV at 8 kHz and an index (file, source, speaker, digits, seconds).
 
 use std::path::Path;
 
@@ -6,14 +6,21 @@ use serde_json::{Value, json};
 
 use super::EvalError;
 use super::degrade::RATE;
-use super::number::{default_list, genuine};
+use super::data::{Recipe, read_recipes};
+use super::holdout::TrainedOn;
+use super::number::default_list;
 use super::plan::Plan;
 use super::work::{self, Progress};
 
-/// Renders the list's genuine utterances to `out`.
-pub fn run(plan: &Plan, out: &Path) -> Result<(Value, String), EvalError> {
+/// Renders the list's genuine and enrolment utterances to `out`, but for those of speakers in `leave_out`.
+pub fn run(plan: &Plan, out: &Path, leave_out: &TrainedOn, digits: Option<usize>) -> Result<(Value, String), EvalError> {
     let name = plan.list.clone().unwrap_or_else(|| default_list(plan));
-    let recipes = plan.draw(&genuine(plan, &name)?);
+    let mut listed = read_recipes(&plan.split.find_list(&name)?)?;
+    listed.retain(|r| r.role != "impostor" && !leave_out.heard(&r.source, &r.speaker));
+    if listed.is_empty() {
+        return Err(EvalError::Conditions(format!("{name} holds nothing to render")));
+    }
+    let recipes: Vec<Recipe> = plan.draw(&listed).iter().map(|r| digits.map_or_else(|| r.clone(), |n| r.truncated(n))).collect();
     let unwritable =
         |file: &Path, e: &dyn std::fmt::Display| EvalError::Conditions(format!("{} can't be written: {e}", file.display()));
     std::fs::create_dir_all(out).map_err(|e| unwritable(out, &e))?;
@@ -33,10 +40,12 @@ pub fn run(plan: &Plan, out: &Path) -> Result<(Value, String), EvalError> {
         write().map_err(|e| unwritable(&file, &e))?;
         let digits: String = recipe.digits.iter().map(|d| char::from(b'0' + d.min(&9))).collect();
         let shown = file.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
-        Ok(format!("{shown},{},{digits},{:.2}\n", recipe.speaker.replace(',', "_"), samples.len() as f64 / f64::from(RATE)))
+        let plain = |text: &str| text.replace(',', "_");
+        let seconds = samples.len() as f64 / f64::from(RATE);
+        Ok(format!("{shown},{},{},{digits},{seconds:.2}\n", plain(&recipe.source), plain(&recipe.speaker)))
     })?;
     let index = out.join("index.csv");
-    let text = format!("file,speaker,text,duration_s\n{}", rows.concat());
+    let text = format!("file,source,speaker,text,duration_s\n{}", rows.concat());
     std::fs::write(&index, text).map_err(|e| unwritable(&index, &e))?;
     let told = format!("{} utterances rendered to {}", rows.len(), out.display());
     Ok((json!({ "rendered": rows.len(), "out": out, "conditions": plan.conditions(&name, &[]) }), told))
