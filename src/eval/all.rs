@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::EvalError;
 use super::decision::{self, DecisionResult, Judges};
@@ -161,7 +161,7 @@ pub fn run(run: &Everywhere<'_>, out: &Path, date: &str) -> Result<(Value, Strin
 
 fn about(run: &Everywhere<'_>) -> Vec<(String, String)> {
     let j = &run.judges;
-    let collections: Vec<&str> = j.trained_on.collections().into_iter().collect();
+    let collections: Vec<&str> = j.trained_on.names().collect();
     let heard = if collections.is_empty() { "nobody known by name".to_owned() } else { collections.join(", ") };
     let limit = run.plan.limit.map_or("whole lists".to_owned(), |n| format!("samples of {n} of each list"));
     let pairs = [
@@ -202,8 +202,8 @@ fn measure_voices(run: &Everywhere<'_>, babble: Option<&Noise>) -> Result<Vec<Vo
         let Some(plan) = run.plan_of(job, babble) else { continue };
         let judge = voiceprint::Judge { policy: j.policy, calibration: j.calibration };
         let (json, _text) = voiceprint::run(&plan, j.embedder, j.voice, judge, job.digits, Pairs::All)?;
-        let figures: VoiceFigures =
-            serde_json::from_value(json).map_err(|e| EvalError::Conditions(format!("the voices' figures are not as expected: {e}")))?;
+        let figures: VoiceFigures = serde_json::from_value(json)
+            .map_err(|e| EvalError::Conditions(format!("the voices' figures are not as expected: {e}")))?;
         out.push(VoiceResult { condition: plan.condition(job.list, job.digits), figures });
     }
     Ok(out)

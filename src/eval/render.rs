@@ -5,8 +5,8 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use super::EvalError;
-use super::degrade::RATE;
 use super::data::{Recipe, read_recipes};
+use super::degrade::RATE;
 use super::holdout::TrainedOn;
 use super::number::default_list;
 use super::plan::Plan;

@@ -59,7 +59,10 @@ impl Sections {
             return RawThresholds { accept_log_ratio: 0.0, reject_log_ratio: -6.0 };
         };
         let at = |far| calibration.log_ratio(calibration.threshold_at(far).unwrap_or(f32::INFINITY));
-        RawThresholds { accept_log_ratio: at(self.decision.number_accept_far), reject_log_ratio: at(self.decision.number_unsure_far) }
+        RawThresholds {
+            accept_log_ratio: at(self.decision.number_accept_far),
+            reject_log_ratio: at(self.decision.number_unsure_far),
+        }
     }
 }
 
@@ -88,7 +91,11 @@ pub(in crate::cli) fn embedder() -> Result<Embedder, CliError> {
 }
 
 /// The recogniser.
-pub(in crate::cli) fn numbers(config: &NumberConfig, threads: usize, by: &Calibration) -> Result<Box<dyn NumberEngine>, CliError> {
+pub(in crate::cli) fn numbers(
+    config: &NumberConfig,
+    threads: usize,
+    by: &Calibration,
+) -> Result<Box<dyn NumberEngine>, CliError> {
     // The service refuses more recognitions at once than configured; here the threads are the bound.
     let config = NumberConfig { max_at_once: threads.max(1), ..config.clone() };
     let mut engine = load_number_engine(&config, &crate::models::cache_dir()).map_err(|e| {

@@ -4,7 +4,16 @@ use super::super::decision::{DecisionFigures, DecisionResult};
 use super::table::{Table, counts, latency, rate};
 
 const HEADINGS: [&str; 10] = [
-    "", "accepted at the first try", "with fresh digits where asked", "voice accepted / fresh digits / rejected", "number asked again / rejected", "impostors accepted", "impostors, fresh digits included", "impostors rejected at once", "near misses accepted", "cut short",
+    "",
+    "accepted at the first try",
+    "with fresh digits where asked",
+    "voice accepted / fresh digits / rejected",
+    "number asked again / rejected",
+    "impostors accepted",
+    "impostors, fresh digits included",
+    "impostors rejected at once",
+    "near misses accepted",
+    "cut short",
 ];
 
 fn row(name: &str, f: &DecisionFigures) -> Vec<String> {
@@ -44,21 +53,55 @@ pub fn section(results: &[DecisionResult]) -> String {
         table.row(row(&format!("{}: *trained on*", name(first)), f));
     }
     out += &table.text();
-    let mut table = Table::new(&["p50 / p95", "end point to verdict", "before it: end-point delay", "hearing", "embedding", "scoring and judging", "models done before the end point"]);
+    let mut table = Table::new(&[
+        "p50 / p95",
+        "end point to verdict",
+        "before it: end-point delay",
+        "hearing",
+        "embedding",
+        "scoring and judging",
+        "models done before the end point",
+    ]);
     for r in results {
-        table.row([name(r), latency(&r.verdict), latency(&r.end_point_delay), latency(&r.hearing), latency(&r.embedding), latency(&r.scoring), rate(&r.ahead)]);
+        table.row([
+            name(r),
+            latency(&r.verdict),
+            latency(&r.end_point_delay),
+            latency(&r.hearing),
+            latency(&r.embedding),
+            latency(&r.scoring),
+            rate(&r.ahead),
+        ]);
     }
     out += &table.text();
-    let mut table = Table::new(&["cloned voices, the number counted as passed", "clones accepted by voice", "clones asked for fresh digits", "the same speakers' real voices accepted", "rejected"]);
+    let mut table = Table::new(&[
+        "cloned voices, the number counted as passed",
+        "clones accepted by voice",
+        "clones asked for fresh digits",
+        "the same speakers' real voices accepted",
+        "rejected",
+    ]);
     for r in results {
         if let Some(c) = &r.clones {
-            table.row([format!("{} ({} speakers)", name(r), c.speakers), counts(&c.accepted), counts(&c.step_up), counts(&c.real_accepted), counts(&c.real_rejected)]);
+            table.row([
+                format!("{} ({} speakers)", name(r), c.speakers),
+                counts(&c.accepted),
+                counts(&c.step_up),
+                counts(&c.real_accepted),
+                counts(&c.real_rejected),
+            ]);
         }
     }
     out += &table.text();
     let v = &first.policy.voice;
     out + &format!(
         "Policy {}, calibration {}: voice accepted from {:.2} nats, rejected below {:.2}, with at least {:.1} s of speech; number from {:.2} nats. {} of the enrolments would have been asked to repeat.\n\n",
-        first.policy.version, first.policy.calibration, v.accept_llr, v.reject_llr, f64::from(v.min_net_speech_ms) / 1000.0, first.policy.number.accept_llr, first.enrolments_refused
+        first.policy.version,
+        first.policy.calibration,
+        v.accept_llr,
+        v.reject_llr,
+        f64::from(v.min_net_speech_ms) / 1000.0,
+        first.policy.number.accept_llr,
+        first.enrolments_refused
     )
 }

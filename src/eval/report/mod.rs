@@ -119,7 +119,9 @@ fn flat(path: &str, value: &Value, out: &mut Vec<(String, String)>) {
                 flat(&path, inner, out);
             }
         }
-        Value::Number(_) | Value::Bool(_) | Value::String(_) => out.push((path.to_owned(), value.to_string().trim_matches('"').to_owned())),
+        Value::Number(_) | Value::Bool(_) | Value::String(_) => {
+            out.push((path.to_owned(), value.to_string().trim_matches('"').to_owned()))
+        }
         Value::Array(_) | Value::Null => {}
     }
 }

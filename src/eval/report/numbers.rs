@@ -7,7 +7,16 @@ use super::table::{Table, counts, latency, per_cent, per_cent_of, rate, thousand
 use super::voices::shape_chart;
 
 const HEADINGS: [&str; 10] = [
-    "", "utterances (speakers)", "read exactly", "digit errors", "authorised accepted", "near misses accepted", "utterances with any", "Luhn-valid neighbours", "random others", "ceiling of exact",
+    "",
+    "utterances (speakers)",
+    "read exactly",
+    "digit errors",
+    "authorised accepted",
+    "near misses accepted",
+    "utterances with any",
+    "Luhn-valid neighbours",
+    "random others",
+    "ceiling of exact",
 ];
 
 fn row(name: &str, f: &NumberFigures) -> Vec<String> {
@@ -77,7 +86,12 @@ pub fn section(results: &[NumberResult]) -> String {
     out += &format!("{} at other thresholds:\n\n", name(first));
     let mut table = Table::new(&["accept from log ratio", "authorised", "near misses", "utterances with any"]);
     for s in &first.sweep {
-        table.row([format!("{:.1}", s.accept_log_ratio), per_cent_of(s.authorised), per_cent_of(s.near_miss), per_cent_of(s.worst_neighbour)]);
+        table.row([
+            format!("{:.1}", s.accept_log_ratio),
+            per_cent_of(s.authorised),
+            per_cent_of(s.near_miss),
+            per_cent_of(s.worst_neighbour),
+        ]);
     }
     out += &table.text();
     let left_out: usize = results.iter().map(|r| r.too_long).sum();
@@ -108,15 +122,25 @@ pub fn charts(results: &[NumberResult]) -> Vec<(&'static str, Chart)> {
     let series = vec![
         Series::new("authorised number accepted", of(|f| (f.authorised.rate, f.authorised.interval_95), -0.12)),
         Series::new("read exactly", of(|f| (f.free_exact.rate, f.free_exact.interval_95), 0.0)),
-        Series::new("utterances with a near miss accepted", of(|f| (f.worst_neighbour.rate, f.worst_neighbour.interval_95), 0.12)),
+        Series::new(
+            "utterances with a near miss accepted",
+            of(|f| (f.worst_neighbour.rate, f.worst_neighbour.interval_95), 0.12),
+        ),
     ];
     let title = "Confirmed numbers at the first try, 95 % intervals by speakers".to_owned();
-    out.push(("number-conditions.svg", Chart { title, x: Axis::named(&names), y: Axis::per_cent("share of utterances, %"), series }));
+    out.push((
+        "number-conditions.svg",
+        Chart { title, x: Axis::named(&names), y: Axis::per_cent("share of utterances, %"), series },
+    ));
     let thresholds = [("accepted from here", first.thresholds.accept_log_ratio)];
     let title = format!("Numbers said and their one-slip neighbours: {}", name(first));
     out.push(("number-ratios.svg", shape_chart(&title, "log ratio to the best other string", &first.shape, &thresholds)));
-    let curves: Vec<Series> =
-        confirmed.iter().zip(&names).filter(|(r, _)| !r.shape.det.is_empty()).map(|(r, n)| Series::new(n.clone(), Marks::Line(r.shape.det.clone()))).collect();
+    let curves: Vec<Series> = confirmed
+        .iter()
+        .zip(&names)
+        .filter(|(r, _)| !r.shape.det.is_empty())
+        .map(|(r, n)| Series::new(n.clone(), Marks::Line(r.shape.det.clone())))
+        .collect();
     let title = "Confirmed numbers against their one-slip neighbours".to_owned();
     let (x, y) = (Axis::error_rate("near misses accepted, %"), Axis::error_rate("authorised numbers refused, %"));
     out.push(("number-det.svg", Chart { title, x, y, series: curves }));

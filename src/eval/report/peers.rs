@@ -120,7 +120,12 @@ pub fn section(peers: Option<&Peers>) -> String {
     let versions: Vec<String> = p.versions.iter().map(|(name, version)| format!("{name} {version}")).collect();
     out += &format!(
         "{}, {}, {} cores, load average {} before and {} after; {}. faster-whisper: int8, beam 5.\n\n",
-        p.date, p.machine.cpu, p.machine.cores, p.machine.load_before, p.machine.load_after, versions.join(", ")
+        p.date,
+        p.machine.cpu,
+        p.machine.cores,
+        p.machine.load_before,
+        p.machine.load_after,
+        versions.join(", ")
     );
     let mut table = Table::new(&["reading card numbers", "", "exact", "digit errors", "p50 ms", "p95 ms", "ours / theirs, p50"]);
     for r in &p.recognition {
@@ -162,16 +167,31 @@ mod tests {
 
     #[test]
     fn ours_is_set_against_each_peer() {
-        let reader = |name: &str, p50_ms| Reader { name: name.to_owned(), utterances: 100, exact: 76, edits: 26, digits: 1600, p50_ms, p95_ms: 900.0 };
+        let reader = |name: &str, p50_ms| Reader {
+            name: name.to_owned(),
+            utterances: 100,
+            exact: 76,
+            edits: 26,
+            digits: 1600,
+            p50_ms,
+            p95_ms: 900.0,
+        };
         let peers = Peers {
             date: "2026-01-01".to_owned(),
             machine: Machine { cpu: "c".to_owned(), cores: 2, load_before: "0.1".to_owned(), load_after: "1.0".to_owned() },
             versions: [("faster-whisper".to_owned(), "1.2.1".to_owned())].into(),
-            recognition: vec![Recognition { condition: "clean".to_owned(), speakers: 23, readers: vec![reader(OURS, 100.0), reader("faster-whisper tiny.en", 400.0)] }],
+            recognition: vec![Recognition {
+                condition: "clean".to_owned(),
+                speakers: 23,
+                readers: vec![reader(OURS, 100.0), reader("faster-whisper tiny.en", 400.0)],
+            }],
             voices: Voices { speed: vec![], peers: vec![] },
         };
         let text = section(Some(&peers));
-        assert!(text.contains("| clean, 23 speakers | faster-whisper tiny.en | 76 of 100 | 1.62 % | 400 | 900 | 0.25 |"), "{text}");
+        assert!(
+            text.contains("| clean, 23 speakers | faster-whisper tiny.en | 76 of 100 | 1.62 % | 400 | 900 | 0.25 |"),
+            "{text}"
+        );
         assert!(section(None).contains("Not measured"));
     }
 }

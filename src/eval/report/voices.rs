@@ -103,7 +103,8 @@ impl VoiceResult {
     }
 }
 
-const HEADINGS: [&str; 9] = ["", "speakers", "genuine / impostor trials", "EER", "minDCF", "actDCF", "Cllr", "FRR at FAR 1 %", "FRR at FAR 0.1 %"];
+const HEADINGS: [&str; 9] =
+    ["", "speakers", "genuine / impostor trials", "EER", "minDCF", "actDCF", "Cllr", "FRR at FAR 1 %", "FRR at FAR 0.1 %"];
 
 /// The section.
 pub fn section(results: &[VoiceResult]) -> String {
@@ -111,7 +112,13 @@ pub fn section(results: &[VoiceResult]) -> String {
     let mut table = Table::new(&HEADINGS);
     results.iter().for_each(|r| table.row(r.figures.row(&r.name())));
     out += &table.text();
-    let mut table = Table::new(&["at the service's thresholds", "genuine accepted", "genuine rejected", "impostors accepted", "impostors rejected"]);
+    let mut table = Table::new(&[
+        "at the service's thresholds",
+        "genuine accepted",
+        "genuine rejected",
+        "impostors accepted",
+        "impostors rejected",
+    ]);
     for r in results {
         if let Some(t) = &r.figures.at_thresholds {
             let rates = [t.genuine_accepted, t.genuine_rejected, t.impostor_accepted, t.impostor_rejected];
@@ -122,7 +129,9 @@ pub fn section(results: &[VoiceResult]) -> String {
     if let Some(first) = results.first() {
         out += &format!("{}, apart by source, language and gender (unknown where the data doesn't say):\n\n", first.name());
         let mut table = Table::new(&HEADINGS);
-        for (by, parts) in [("source", &first.figures.by_source), ("language", &first.figures.by_language), ("gender", &first.figures.by_gender)] {
+        for (by, parts) in
+            [("source", &first.figures.by_source), ("language", &first.figures.by_language), ("gender", &first.figures.by_gender)]
+        {
             parts.iter().for_each(|(name, part)| table.row(part.row(&format!("{by}: {name}"))));
         }
         out += &table.text();
@@ -151,7 +160,10 @@ pub fn charts(results: &[VoiceResult]) -> Vec<(&'static str, Chart)> {
                 Series::new("ideal", Marks::Dashes(vec![(-15.0, -15.0), (15.0, 15.0)])),
                 Series::new("measured (pool adjacent violators)", Marks::Line(points)),
             ];
-            let (x, y) = (Axis::linear("log-likelihood ratio as calibrated", -15.0, 15.0), Axis::linear("as the trials bear out", -15.0, 15.0));
+            let (x, y) = (
+                Axis::linear("log-likelihood ratio as calibrated", -15.0, 15.0),
+                Axis::linear("as the trials bear out", -15.0, 15.0),
+            );
             out.push(("voice-reliability.svg", Chart { title: format!("Calibration of voice: {}", first.name()), x, y, series }));
         }
     }
