@@ -81,6 +81,6 @@ fn no_limit_of_its_own() -> usize {
 
 impl Default for NumberConfig {
     fn default() -> Self {
-        Self { engine: NumberEngineName::Whisper, head: None, model: NumberModel::TinyEn, max_at_once: no_limit_of_its_own() }
+        Self { engine: NumberEngineName::Ctc, head: None, model: NumberModel::TinyEn, max_at_once: no_limit_of_its_own() }
     }
 }

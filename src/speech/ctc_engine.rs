@@ -269,3 +269,150 @@ impl NumberEngine for CtcNumberEngine {
         Ok(strings.iter().map(log).collect())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::*;
+    use crate::clock::SeededEntropy;
+    use crate::decision::{Policy, Tightening, VoiceScore, VoiceVerdict, judge_voice};
+
+    fn model() -> PathBuf {
+        let path = crate::models::cache_dir().join(NumberConfig::default().model.file_name());
+        assert!(path.is_file(), "run `voicepay models fetch`");
+        path
+    }
+
+    fn engine() -> CtcNumberEngine {
+        CtcNumberEngine::load(&model(), &NumberConfig::default()).unwrap()
+    }
+
+    fn fixture(name: &str) -> Utterance {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("audio-fixtures").join(name);
+        let mut wav = hound::WavReader::open(&path).unwrap();
+        let samples: Vec<i16> = wav.samples().map(Result::unwrap).collect();
+        Utterance::from_recording(&samples, SampleRate::new(wav.spec().sample_rate).unwrap())
+    }
+
+    fn accepted() -> VoiceAccepted {
+        let score = VoiceScore { llr: 9.0, ..VoiceScore::not_compared(9_000, "test") };
+        match judge_voice(&Policy::any_voice(), score, &Tightening::default()) {
+            VoiceVerdict::Accepted(proof) => proof,
+            VoiceVerdict::StepUp(_) | VoiceVerdict::Inconclusive | VoiceVerdict::Rejected => panic!("a perfect voice"),
+        }
+    }
+
+    fn digits(text: &str) -> Vec<u8> {
+        text.bytes().map(|b| b - b'0').collect()
+    }
+
+    /// PyTorch's numbers (scripts/digit-head) for a recording of the repository.
+    #[test]
+    fn states_and_probabilities_are_pytorchs() {
+        let golden: serde_json::Value = serde_json::from_str(include_str!("../../models/digits/golden.json")).unwrap();
+        let engine = engine();
+        let utterance = fixture("alice/card.wav");
+        assert_eq!(golden["samples_16k"], utterance.samples_16k.len());
+        let states = engine.encoder.states(&utterance.samples_16k, &engine.head.padding, &engine.head.taps).unwrap();
+        let log_probs = engine.head.log_probs(&states).unwrap();
+        let near = |what: &str, ours: &[f32], within: f64| {
+            let width = ours.len() / usize::try_from(golden["frames"].as_u64().unwrap()).unwrap();
+            for (row, theirs) in golden["rows"].as_array().unwrap().iter().zip(golden[what].as_array().unwrap()) {
+                let row = usize::try_from(row.as_u64().unwrap()).unwrap();
+                let theirs = theirs.as_array().unwrap();
+                assert_eq!(theirs.len(), width, "{what}");
+                for (a, b) in ours[row * width..].iter().zip(theirs) {
+                    let apart = (f64::from(*a) - b.as_f64().unwrap()).abs();
+                    assert!(apart < within, "{what} {row}: {a} {b}");
+                }
+            }
+        };
+        near("states", &states[0], 2e-3);
+        near("log_probs", &log_probs, 2e-3);
+        let posteriors = engine.posteriors(&utterance).unwrap();
+        let own = posteriors.probability_of(&engine.head.lexicon.ways(&digits("4929173058162749"))).ln();
+        assert!((own - golden["log_likelihood"].as_f64().unwrap()).abs() < 1e-3, "{own}");
+    }
+
+    #[test]
+    fn the_number_said_is_first_and_its_near_misses_never() {
+        let engine = engine();
+        let voice = accepted();
+        let pan = Pan::parse("4929173058162749").unwrap();
+        let cards = [(CardId::fresh(&SeededEntropy::new(1)), pan)];
+        let ratio = |name: &str| {
+            let heard = engine.hear(&fixture(name)).unwrap();
+            match engine.score(&voice, &heard, &cards).unwrap() {
+                NumberEvidence::Spoken { cards, .. } => cards[0].log_ratio,
+                NumberEvidence::Keyed { .. } => panic!("it was spoken"),
+            }
+        };
+        for said in ["alice/card.wav", "alice/card_long_pauses.wav", "bob/card.wav", "dave/card.wav", "erin/card.wav"] {
+            assert!(ratio(said) > 0.0, "{said}: {}", ratio(said));
+        }
+        for near in ["one_digit_off", "swapped", "swapped_luhn", "one_missing", "one_extra", "two_digits_off_luhn", "other"] {
+            let r = ratio(&format!("alice/card_{near}.wav"));
+            assert!(r < -2.0, "{near}: {r}");
+        }
+        let heard = engine.hear(&fixture("alice/card.wav")).unwrap();
+        let free = engine.read_free(&heard, &[16]).unwrap();
+        assert!(free.is_complete(&[16]) && free.min_margin > 0.0 && free.mean_margin >= free.min_margin);
+        assert!(!format!("{free:?} {heard:?} {engine:?}").contains("4929"));
+        let phrase = engine.score_phrase(&heard, &digits("4929173058162749")).unwrap();
+        assert!(phrase.log_ratio > 0.0);
+        assert!(engine.score_phrase(&heard, &digits("49291730")).unwrap().log_ratio < -50.0);
+        let scores = engine.score_strings(&heard, &[digits("4929173058162749"), digits("4929173058162740")], 5.0).unwrap();
+        assert!(scores[0] > scores[1]);
+    }
+
+    #[test]
+    fn what_holds_no_number_accepts_none() {
+        let engine = engine();
+        for name in ["alice/yes.wav", "alice/no.wav"] {
+            let heard = engine.hear(&fixture(name)).unwrap();
+            assert!(!engine.read_free(&heard, &[16]).unwrap().is_complete(&[16]), "{name}");
+            assert!(engine.score_phrase(&heard, &digits("4929173058162749")).unwrap().log_ratio < -20.0, "{name}");
+        }
+        let of = |samples: usize| Utterance::from_recording(&vec![0; samples], SampleRate::HZ_8000);
+        let silence = engine.hear(&of(16_000)).unwrap();
+        assert!(engine.read_free(&silence, &[16]).unwrap().digits.len() < 4);
+        assert!(matches!(engine.hear(&of(400)), Err(SpeechError::Unusable(_))));
+        assert!(matches!(engine.hear(&of(248_000)), Err(SpeechError::Unusable(_))));
+    }
+
+    #[test]
+    fn a_wide_line_is_heard_as_a_telephone_would() {
+        let engine = engine();
+        let narrow = fixture("alice/card.wav");
+        let mut wide = narrow.clone();
+        // A whistle at 6 kHz, as no telephone line carries.
+        for (i, v) in wide.samples_16k.iter_mut().enumerate() {
+            *v += 0.2 * (i as f32 * std::f32::consts::TAU * 6.0 / 16.0).sin();
+        }
+        wide.wide = true;
+        let read = |u: &Utterance| engine.read_free(&engine.hear(u).unwrap(), &[16]).unwrap().digits.to_vec();
+        assert_eq!(read(&wide), read(&narrow));
+    }
+
+    #[test]
+    fn a_head_for_another_encoder_is_refused_by_name() {
+        let path = model();
+        let head = String::from_utf8_lossy(super::super::shipped::HEAD).into_owned();
+        assert!(head.contains("whisper-tiny.en"));
+        let dir = tempfile::tempdir().unwrap();
+        let other = dir.path().join("other.bin");
+        let mut bytes = std::fs::read(&path).unwrap();
+        let last = bytes.len() - 1;
+        bytes[last] ^= 1;
+        std::fs::write(&other, bytes).unwrap();
+        let error = CtcNumberEngine::load(&other, &NumberConfig::default()).unwrap_err().to_string();
+        assert!(error.contains("head.safetensors") && error.contains("trained on the encoder whisper-tiny.en"), "{error}");
+        let config = NumberConfig { head: Some(dir.path().join("none.safetensors")), ..NumberConfig::default() };
+        assert!(matches!(CtcNumberEngine::load(&path, &config), Err(SpeechError::Head { .. })));
+        assert!(matches!(
+            CtcNumberEngine::load(&dir.path().join("none.bin"), &NumberConfig::default()),
+            Err(SpeechError::ModelMissing(_))
+        ));
+    }
+}
