@@ -34,13 +34,8 @@ demo: setup ## four real calls on this machine: enrolment, payment, two refusals
 bench: models ## the figures of the README, on this machine
 	@scripts/bench.sh $(ARGS)
 
-eval: models ## recognition rates on ../shared/speechdata (or DATA=folder, SPLIT=name)
-	@$(VOICEPAY) eval voiceprint --data $(or $(DATA),../shared/speechdata) --split $(or $(SPLIT),dev) $(ARGS)
-	@$(VOICEPAY) eval number --data $(or $(DATA),../shared/speechdata) --split $(or $(SPLIT),dev) $(ARGS)
-	@$(VOICEPAY) eval decision --data $(or $(DATA),../shared/speechdata) --split $(or $(SPLIT),dev) $(ARGS)
-
-train-digits: ## train models/digits/head.safetensors again (FSDD=checkout of the Free Spoken Digit Dataset; hours)
-	@scripts/digit-head/run.sh "$(FSDD)" $(ARGS)
+eval: models ## recognition, decisions and peers on ../shared/speechdata (DATA=folder SPLIT=name); writes models/REPORT.md
+	@scripts/eval.sh $(ARGS)
 
 prompts: ## record the texts of prompts/en.toml that changed
 	@scripts/make-prompts.sh

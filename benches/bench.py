@@ -3,7 +3,7 @@ faster-whisper int8 with the same Whisper; then end point to verdict, and reside
 
 Ours is asked through `voicepay eval bench` (requests and answers are JSON lines). Writes benches/RESULTS.md.
 """
-import argparse, csv, datetime, json, os, platform, statistics, sys, time
+import argparse, csv, datetime, os, platform, statistics, sys, time
 
 from common import Ours, cpu, digits_of, load, percentile, reader
 import peer_embedding
@@ -18,7 +18,6 @@ def main():
     p.add_argument("--whisper", required=True, help="folder of the CTranslate2 model")
     p.add_argument("--rounds", type=int, default=3)
     p.add_argument("--out", required=True)
-    p.add_argument("--eval", nargs="*", default=[], help="JSON answers of `voicepay eval`, to be shown too")
     a = p.parse_args()
 
     with open(os.path.join(a.wavs, "index.csv")) as f:
@@ -115,12 +114,6 @@ def main():
         f"Resident memory with both models loaded: {memory['resident_mb']:.0f} MB, at its peak {memory['peak_mb']:.0f} MB (goal: 350 MB).",
         f"Read exactly: ours {exact['ours']} of {tried}, faster-whisper {exact['faster-whisper']} of {tried} (the same utterances {a.rounds} times).",
     ]
-    for path in a.eval:
-        with open(path) as f:
-            answer = json.load(f)
-        name = os.path.splitext(os.path.basename(path))[0]
-        plain = {k: v for k, v in answer.items() if isinstance(v, (int, float))}
-        out += ["", f"## eval {name}", "", "```json", json.dumps({**plain, "conditions": answer["conditions"]}, indent=1), "```"]
     text = "\n".join(out) + "\n"
     with open(a.out, "w") as f:
         f.write(text)

@@ -11,7 +11,7 @@ use super::number::{self, NumberResult, RawThresholds};
 use super::plan::Plan;
 use super::report::Everything;
 use super::report::peers::Peers;
-use super::report::voices::{VoiceFigures, VoiceResult};
+use super::report::voices::VoiceResult;
 use super::rivals::Rivals;
 use super::voiceprint::{self, Pairs, has_list};
 use super::work::timed;
@@ -201,10 +201,8 @@ fn measure_voices(run: &Everywhere<'_>, babble: Option<&Noise>) -> Result<Vec<Vo
     for job in VOICES.iter().filter(|_| !run.skips(Part::Voice)) {
         let Some(plan) = run.plan_of(job, babble) else { continue };
         let judge = voiceprint::Judge { policy: j.policy, calibration: j.calibration };
-        let (json, _text) = voiceprint::run(&plan, j.embedder, j.voice, judge, job.digits, Pairs::All)?;
-        let figures: VoiceFigures = serde_json::from_value(json)
-            .map_err(|e| EvalError::Conditions(format!("the voices' figures are not as expected: {e}")))?;
-        out.push(VoiceResult { condition: plan.condition(job.list, job.digits), figures });
+        let (_name, _gallery, found) = voiceprint::measure(&plan, j.embedder, j.voice, judge, job.digits, Pairs::All)?;
+        out.push(VoiceResult { condition: plan.condition(job.list, job.digits), found });
     }
     Ok(out)
 }

@@ -172,13 +172,42 @@ pub struct DecisionResult {
 /// Runs it for the command line.
 pub fn run(plan: &Plan, judges: Judges<'_>) -> Result<(Value, String), EvalError> {
     let result = measure(plan, judges)?;
-    let mut json = serde_json::to_value(&result).map_err(|e| EvalError::Conditions(format!("the result is no JSON: {e}")))?;
+    let mut json = result.figures.json();
     if let Some(map) = json.as_object_mut() {
+        map.insert("clone_accept_rate".to_owned(), json!(result.clones.as_ref().and_then(|c| c.accepted.rate)));
+        map.insert("p50_ms".to_owned(), json!(result.verdict.p50_ms));
+        map.insert("p95_ms".to_owned(), json!(result.verdict.p95_ms));
+        map.insert("end_point_delay".to_owned(), json!(result.end_point_delay));
+        map.insert("hearing".to_owned(), json!(result.hearing));
+        map.insert("embedding".to_owned(), json!(result.embedding));
+        map.insert("scoring".to_owned(), json!(result.scoring));
+        map.insert("models_done_before_the_end_point".to_owned(), json!(result.ahead));
+        map.insert("clones".to_owned(), json!(result.clones));
+        let parts = result.slices.iter().filter(|s| s.by == "source").map(|s| (s.name.clone(), s.figures.json()));
+        map.insert("by_source".to_owned(), Value::Object(parts.collect()));
+        map.insert("trained_on".to_owned(), json!(result.trained_on.as_ref().map(DecisionFigures::json)));
         let models = [("voice", result.voice_model.clone()), ("number", result.engine.clone())];
-        map.insert("conditions".to_owned(), plan.conditions(&result.condition.list, &models));
-        map.insert("clone_number_counted_as_passed".to_owned(), json!(true));
+        let mut conditions = plan.conditions(&result.condition.list, &models);
+        if let Some(c) = conditions.as_object_mut() {
+            c.insert("policy".to_owned(), json!(result.policy));
+            c.insert("clone_number_counted_as_passed".to_owned(), json!(true));
+            c.insert("left_out_of_the_headline".to_owned(), json!(judges.trained_on.names().collect::<Vec<_>>()));
+        }
+        map.insert("conditions".to_owned(), conditions);
     }
     Ok((json, text_of(&result)))
+}
+
+impl DecisionFigures {
+    /// The keys that `eval decision --json` promises: plain numbers, counts and intervals beside them.
+    fn json(&self) -> Value {
+        json!({
+            "accept_rate": self.accepted.rate,
+            "impostor_accept_rate": self.impostor.rate,
+            "near_miss_accept_rate": self.near_miss.rate,
+            "detail": self,
+        })
+    }
 }
 
 /// Measures one list under one condition.
@@ -560,5 +589,10 @@ mod tests {
         assert_eq!((f.number_inconclusive.hits, f.number_inconclusive.of), (1, 2));
         assert_eq!((f.near_miss.rate, f.impostor.rate, f.impostor_with_challenge.rate), (Some(0.25), Some(0.0), Some(0.0)));
         assert_eq!((f.speakers, f.voice_step_up.hits), (2, 1));
+        let json = f.json();
+        assert_eq!(
+            (&json["accept_rate"], &json["impostor_accept_rate"], &json["near_miss_accept_rate"]),
+            (&json!(0.25), &json!(0.0), &json!(0.25))
+        );
     }
 }

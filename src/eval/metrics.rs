@@ -80,10 +80,11 @@ impl Scores {
     /// Equal error rate, interpolated linearly between the two operating points where the rates cross. `NaN` without trials of
     /// both kinds.
     pub fn eer(&self) -> f64 {
-        if !self.complete() {
-            return f64::NAN;
-        }
-        let curve = self.curve();
+        if self.complete() { Self::eer_of(&self.curve()) } else { f64::NAN }
+    }
+
+    /// The same of a curve.
+    pub fn eer_of(curve: &[Point]) -> f64 {
         for pair in curve.windows(2) {
             let [a, b] = pair else { continue };
             let (da, db) = (a.frr - a.far, b.frr - b.far);
@@ -108,7 +109,11 @@ impl Scores {
 
     /// The operating point with the lowest threshold, among the scores seen, whose false-accept rate is at most `far`.
     pub fn at_far(&self, far: f64) -> Point {
-        let curve = self.curve();
+        Self::at_far_of(&self.curve(), far)
+    }
+
+    /// The same of a curve.
+    pub fn at_far_of(curve: &[Point], far: f64) -> Point {
         let found = curve.iter().find(|p| p.far <= far).copied();
         found.unwrap_or(Point { threshold: f64::INFINITY, far: 0.0, frr: 1.0 })
     }
@@ -134,6 +139,34 @@ pub fn cllr(llr: &Scores) -> f64 {
     let genuine = mean(llr.genuine.iter().map(|l| softplus(-l)));
     let impostor = mean(llr.impostor.iter().map(|l| softplus(*l)));
     0.5 * (genuine + impostor) / std::f64::consts::LN_2
+}
+
+/// What ratios the trials themselves bear out: scores against the natural-log ratio by isotonic regression (pool adjacent violators,
+/// Brümmer and du Preez 2006). Stretches where only one kind of trial lies have no finite ratio and are left out.
+pub fn borne_out(scores: &Scores) -> Vec<(f64, f64)> {
+    if !scores.complete() {
+        return Vec::new();
+    }
+    let mut marked: Vec<(f64, f64)> = scores.genuine.iter().map(|s| (*s, 1.0)).collect();
+    marked.extend(scores.impostor.iter().map(|s| (*s, 0.0)));
+    marked.sort_by(|a, b| a.0.total_cmp(&b.0));
+    // Blocks of lowest score, highest score, genuine, all.
+    let mut blocks: Vec<(f64, f64, f64, f64)> = Vec::new();
+    for (score, genuine) in marked {
+        let mut block = (score, score, genuine, 1.0);
+        while let Some(last) = blocks.last().copied() {
+            // Ties belong together; a block may not have a lower share than the one before it.
+            if last.1 < block.0 && last.2 / last.3 < block.2 / block.3 {
+                break;
+            }
+            blocks.pop();
+            block = (last.0, block.1, last.2 + block.2, last.3 + block.3);
+        }
+        blocks.push(block);
+    }
+    let prior = (scores.genuine.len() as f64 / scores.impostor.len() as f64).ln();
+    let ratio = |b: &(f64, f64, f64, f64)| (b.2 / (b.3 - b.2)).ln() - prior;
+    blocks.iter().flat_map(|b| [(b.0, ratio(b)), (b.1, ratio(b))]).filter(|p| p.1.is_finite()).collect()
 }
 
 /// A score turned into a log-likelihood ratio: `scale · score + offset`.
@@ -221,23 +254,34 @@ fn weighted_loss(s: &Scores, centre: f64, spread: f64, a: f64, b: f64, prior: f6
 /// Speakers, not utterances, are drawn: utterances of one speaker stand or fall together. `None` under two speakers or when the
 /// statistic has no value in a twentieth of the rounds.
 pub fn bootstrap_95(groups: usize, seed: u64, mut statistic: impl FnMut(&[usize]) -> f64) -> Option<Interval> {
+    let [one] = bootstrap_95_of(groups, seed, |drawn| [statistic(drawn)]);
+    one
+}
+
+/// The same of several statistics that are computed together.
+pub fn bootstrap_95_of<const N: usize>(
+    groups: usize,
+    seed: u64,
+    mut statistics: impl FnMut(&[usize]) -> [f64; N],
+) -> [Option<Interval>; N] {
     if groups < 2 {
-        return None;
+        return [None; N];
     }
     let mut random = Random::new(seed);
-    let mut values = Vec::with_capacity(BOOTSTRAP_ROUNDS);
+    let mut rounds: [Vec<f64>; N] = std::array::from_fn(|_| Vec::with_capacity(BOOTSTRAP_ROUNDS));
     let mut drawn = vec![0usize; groups];
     for _ in 0..BOOTSTRAP_ROUNDS {
         drawn.iter_mut().for_each(|g| *g = random.below(groups));
-        let value = statistic(&drawn);
-        if value.is_finite() {
-            values.push(value);
+        for (values, value) in rounds.iter_mut().zip(statistics(&drawn)) {
+            if value.is_finite() {
+                values.push(value);
+            }
         }
     }
-    if values.len() * 20 < BOOTSTRAP_ROUNDS * 19 {
-        return None;
-    }
-    Some(Interval { low: percentile(&mut values, 0.025), high: percentile(&mut values, 0.975) })
+    rounds.map(|mut values| {
+        let enough = values.len() * 20 >= BOOTSTRAP_ROUNDS * 19;
+        enough.then(|| Interval { low: percentile(&mut values, 0.025), high: percentile(&mut values, 0.975) })
+    })
 }
 
 /// Percentile by linear interpolation between order statistics (`q` in 0..=1); `NaN` of nothing. Sorts in place.
@@ -362,6 +406,20 @@ mod tests {
         // Perfectly separate scores stay finite and on the right side.
         let c = Calibration::fit(&scores(&[0.8, 0.9], &[0.1, 0.2])).unwrap();
         assert!(c.scale.is_finite() && c.llr(0.85) > bayes_threshold() && c.llr(0.15) < 0.0, "{c:?}");
+    }
+
+    #[test]
+    fn calibrated_ratios_are_borne_out_by_the_trials() {
+        // Means ±1, variance 1: the ratio of x is 2x.
+        let mut r = Random::new(5);
+        let llr = |x: f64| 2.0 * x;
+        let genuine = (0..20_000).map(|_| llr(r.normal() + 1.0)).collect();
+        let impostor = (0..20_000).map(|_| llr(r.normal() - 1.0)).collect();
+        let points = borne_out(&Scores { genuine, impostor });
+        assert!(points.windows(2).all(|w| w[0].0 <= w[1].0 && w[0].1 <= w[1].1), "rising");
+        let off: Vec<f64> = points.iter().filter(|p| p.0.abs() < 3.0).map(|p| (p.0 - p.1).abs()).collect();
+        assert!(off.len() > 20 && off.iter().sum::<f64>() / (off.len() as f64) < 0.3, "{}", off.len());
+        assert!(borne_out(&scores(&[0.9], &[0.1])).is_empty(), "apart: nothing finite can be said");
     }
 
     #[test]

@@ -86,6 +86,12 @@ pub struct NumberFigures {
     pub near_miss_luhn: Rate,
     /// Random other numbers, accepted.
     pub random: Rate,
+    /// Equal error rate of the number said against its substitutions.
+    pub one_digit_eer: Option<f64>,
+    /// The same against its swaps.
+    pub transposed_eer: Option<f64>,
+    /// Hearing, reading and scoring one utterance.
+    pub latency: Latency,
 }
 
 /// One threshold.
@@ -118,6 +124,8 @@ pub struct NumberResult {
     pub trained_on: Option<NumberFigures>,
     /// Speakers of other languages by language, apart.
     pub other_languages: Vec<Slice<NumberFigures>>,
+    /// Sources that are in no headline, each for itself.
+    pub apart_by_source: Vec<Slice<NumberFigures>>,
     /// Recordings left out for being longer than the recogniser's window.
     pub too_long: usize,
     /// What other thresholds would have done.
@@ -183,16 +191,64 @@ pub fn log_ratio(evidence: &NumberEvidence) -> f64 {
 /// Runs it for the command line.
 pub fn run(plan: &Plan, judge: Judge<'_>) -> Result<(Value, String), EvalError> {
     let result = measure(plan, judge)?;
-    let mut json = serde_json::to_value(&result).map_err(|e| EvalError::Conditions(format!("the result is no JSON: {e}")))?;
+    let mut json = result.figures.json();
     if let Some(map) = json.as_object_mut() {
+        map.insert("by_source".to_owned(), result.by_source());
+        map.insert("trained_on".to_owned(), json!(result.trained_on.as_ref().map(NumberFigures::json)));
+        let foreign = result.other_languages.iter().map(|s| (s.name.clone(), s.figures.json()));
+        map.insert("other_languages".to_owned(), Value::Object(foreign.collect()));
+        map.insert("by_threshold".to_owned(), json!(result.sweep));
+        map.insert("too_long".to_owned(), json!(result.too_long));
         let mut conditions = plan.conditions(&result.condition.list, &[("number", result.engine.clone())]);
         if let Some(c) = conditions.as_object_mut() {
             c.insert("accept_log_ratio".to_owned(), json!(judge.thresholds.accept_log_ratio));
             c.insert("neighbours".to_owned(), judge.rivals.neighbours.map_or(json!("all"), |n| json!(n)));
+            c.insert("left_out_of_the_headline".to_owned(), json!(judge.trained_on.names().collect::<Vec<_>>()));
         }
         map.insert("conditions".to_owned(), conditions);
     }
     Ok((json, text_of(&result)))
+}
+
+impl NumberFigures {
+    /// The keys that `eval number --json` promises: plain numbers, intervals beside them.
+    pub fn json(&self) -> Value {
+        json!({
+            "authorised_accept_rate": self.authorised.rate,
+            "near_miss_false_accept_rate": self.near_miss.rate,
+            "worst_neighbour_accept_rate": self.worst_neighbour.rate,
+            "one_digit_eer": self.one_digit_eer,
+            "transposed_eer": self.transposed_eer,
+            "random_accepts": self.random.hits,
+            "random_trials": self.random.of,
+            "free_exact_rate": self.free_exact.rate,
+            "digit_error_rate": self.digit_errors.rate,
+            "p50_ms": self.latency.p50_ms,
+            "p95_ms": self.latency.p95_ms,
+            "utterances": self.utterances,
+            "speakers": self.speakers,
+            "inconclusive_rate": self.inconclusive.rate,
+            "near_miss_trials": self.near_miss.of,
+            "near_miss_by_kind": self.near_miss_by_kind.iter().map(|(k, r)| (k.name().to_owned(), json!(r))).collect::<serde_json::Map<_, _>>(),
+            "near_miss_luhn_valid": self.near_miss_luhn,
+            "free_exact_ceiling": self.exact_ceiling,
+            "intervals_95": {
+                "authorised_accept_rate": self.authorised.interval_95,
+                "near_miss_false_accept_rate": self.near_miss.interval_95,
+                "worst_neighbour_accept_rate": self.worst_neighbour.interval_95,
+                "free_exact_rate": self.free_exact.interval_95,
+                "digit_error_rate": self.digit_errors.interval_95,
+            },
+        })
+    }
+}
+
+impl NumberResult {
+    /// Every source, those out of the headline included.
+    fn by_source(&self) -> Value {
+        let of = |s: &Slice<NumberFigures>| (s.name.clone(), s.figures.json());
+        Value::Object(self.slices.iter().filter(|s| s.by == "source").chain(&self.apart_by_source).map(of).collect())
+    }
 }
 
 /// Measures one list under one condition.
@@ -209,6 +265,9 @@ pub fn measure(plan: &Plan, judge: Judge<'_>) -> Result<NumberResult, EvalError>
     let english = |t: &&Tried| ["en", "unknown"].contains(&judge.people.language(&t.source, &t.speaker).as_str());
     let (known, new): (Vec<&Tried>, Vec<&Tried>) = tried.iter().partition(|t| judge.trained_on.heard(&t.source, &t.speaker));
     let (headline, foreign): (Vec<&Tried>, Vec<&Tried>) = new.into_iter().partition(english);
+    // A list in another language altogether is its own headline.
+    let (headline, foreign) = if headline.is_empty() { (foreign, headline) } else { (headline, foreign) };
+    let apart: Vec<&Tried> = known.iter().chain(&foreign).copied().collect();
     let figures = |of: &[&Tried]| figures(of, judge.thresholds, plan.seed);
     let by = |by: &str, of: &[&Tried], name: &dyn Fn(&Tried) -> String| -> Vec<Slice<NumberFigures>> {
         let parts = grouped(of, |t| name(t));
@@ -230,9 +289,10 @@ pub fn measure(plan: &Plan, judge: Judge<'_>) -> Result<NumberResult, EvalError>
         slices,
         trained_on: (!known.is_empty()).then(|| figures(&known)),
         other_languages: by("language", &foreign, &|t| judge.people.language(&t.source, &t.speaker)),
+        apart_by_source: by("source", &apart, &|t| t.source.clone()),
         too_long,
         sweep: SWEEP.iter().map(|at| sweep(&headline, *at)).collect(),
-        shape: Shape::of(&ratios(&headline), -SHOWN, SHOWN),
+        shape: Shape::of(&ratios(&headline, &ONE_SLIP), -SHOWN, SHOWN),
         hearing: Latency::of(tried.iter().map(|t| t.hear_ms)),
         deciding: Latency::of(tried.iter().map(|t| t.decide_ms)),
     })
@@ -302,6 +362,9 @@ fn figures(tried: &[&Tried], thresholds: RawThresholds, seed: u64) -> NumberFigu
         near_miss_by_kind: Kind::ALL.into_iter().map(|kind| (kind, near(&|n| n.kind == kind))).collect(),
         near_miss_luhn: near(&|n| n.luhn),
         random: groups.rate(|t| (t.random.iter().filter(|r| **r >= accept).count(), t.random.len())),
+        one_digit_eer: finite(ratios(tried, &[Kind::Substitution]).eer()),
+        transposed_eer: finite(ratios(tried, &[Kind::Swap]).eer()),
+        latency: Latency::of(tried.iter().map(|t| t.hear_ms + t.decide_ms)),
     }
 }
 
@@ -322,8 +385,8 @@ fn sweep(tried: &[&Tried], at: f64) -> SweepRow {
     }
 }
 
-fn ratios(tried: &[&Tried]) -> Scores {
-    let near = tried.iter().flat_map(|t| &t.near).filter(|n| ONE_SLIP.contains(&n.kind));
+fn ratios(tried: &[&Tried], kinds: &[Kind]) -> Scores {
+    let near = tried.iter().flat_map(|t| &t.near).filter(|n| kinds.contains(&n.kind));
     Scores { genuine: tried.iter().map(|t| t.own).collect(), impostor: near.map(|n| n.ratio).collect() }
 }
 
@@ -410,6 +473,20 @@ mod tests {
         // One string of true labels, one of which every digit may be wrong.
         assert!((f.exact_ceiling - (1.0 + 0.99f64.powi(16)) / 2.0).abs() < 1e-9);
         assert_eq!(sweep(&all, 3.0).near_miss, Some(0.0));
+        let json = f.json();
+        for key in [
+            "authorised_accept_rate",
+            "near_miss_false_accept_rate",
+            "worst_neighbour_accept_rate",
+            "one_digit_eer",
+            "random_accepts",
+        ] {
+            assert!(json[key].is_number(), "{key}");
+        }
+        for key in ["random_trials", "free_exact_rate", "digit_error_rate", "p50_ms", "p95_ms", "utterances"] {
+            assert!(json[key].is_number(), "{key}");
+        }
+        assert!(json["transposed_eer"].is_null(), "there were none");
     }
 
     #[test]

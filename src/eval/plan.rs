@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::EvalError;
 use super::data::{Material, Recipe, Split};
 use super::degrade::{Line, Noise};
-use super::metrics::{Interval, bootstrap_95, ratio};
+use super::metrics::{Interval, bootstrap_95, bootstrap_95_of, ratio};
 use super::random::Random;
 use super::results::{Condition, Figure, Rate, finite};
 use super::splice::assemble;
@@ -146,6 +146,22 @@ impl<'a, T> BySpeaker<'a, T> {
         Rate { interval_95, ..Rate::plain(hits, of) }
     }
 
+    /// Several figures of all of it that are computed together, with their intervals.
+    pub fn figures<const N: usize>(&self, statistics: impl Fn(&[&'a T]) -> [f64; N]) -> [Figure; N] {
+        let all: Vec<&T> = self.groups.iter().flatten().copied().collect();
+        let mut drawn: Vec<&T> = Vec::new();
+        let intervals = bootstrap_95_of(self.groups.len(), self.seed, |picked| {
+            drawn.clear();
+            drawn.extend(picked.iter().filter_map(|g| self.groups.get(*g)).flatten().copied());
+            statistics(&drawn)
+        });
+        let values = statistics(&all);
+        std::array::from_fn(|i| Figure {
+            value: values.get(i).copied().and_then(finite),
+            interval_95: intervals.get(i).copied().flatten(),
+        })
+    }
+
     /// Any other figure of all of it, with its interval.
     pub fn figure(&self, statistic: impl Fn(&[&'a T]) -> f64) -> Figure {
         let all: Vec<&T> = self.groups.iter().flatten().copied().collect();
@@ -162,8 +178,6 @@ impl<'a, T> BySpeaker<'a, T> {
         })
     }
 }
-
-pub use super::results::percent;
 
 #[cfg(test)]
 mod tests {

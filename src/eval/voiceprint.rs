@@ -7,10 +7,13 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use super::EvalError;
+use super::checks;
 use super::data::{Recipe, Row, Table, read_recipes, recording};
 use super::degrade::Line;
-use super::metrics::{Calibration, Scores, bayes_threshold, cllr, percentile, ratio};
-use super::plan::{BySpeaker, Plan, percent};
+use super::people::People;
+use super::plan::Plan;
+use super::results::{Figure, percent, percent_of};
+use super::voice_figures::{self, VoiceFigures, VoiceReport};
 use super::work::{self, Progress};
 use crate::decision::{Calibration as Calibrated, Policy};
 use crate::voiceprint::{Conditions, Embedder, Embedding, Enrolment, EnrolmentError, Template, VoiceConfig, score};
@@ -44,6 +47,8 @@ pub struct Gallery {
     /// Enrolments that the service would have asked to repeat (too little speech, or utterances that disagree); they are
     /// measured all the same.
     pub would_be_refused: usize,
+    /// The recordings that they were made of.
+    pub sounds: BTreeSet<String>,
 }
 
 /// A trial with its score.
@@ -119,7 +124,7 @@ pub fn enrol(
     // Voices are enrolled over the same codec but without the noise of the call that is measured: an enrolment call is its own.
     let clean = Plan { line: Line::clean(plan.line.codec), ..plan.clone() };
     let mut heard = hear_all(&clean, embedder, "enrolments", &recipes)?.into_iter();
-    let mut gallery = Gallery::default();
+    let mut gallery = Gallery { sounds: checks::sounds(&recipes), ..Gallery::default() };
     for (who, recipes) in takes.iter().filter(|(w, _)| wanted.contains(*w)) {
         let voices: Vec<Heard> = heard.by_ref().take(recipes.len()).collect();
         let (template, refused) = template_of(&voices, config).map_err(|e| engine("the enrolment", &who.1, e))?;
@@ -152,7 +157,7 @@ fn template_of(voices: &[Heard], config: &VoiceConfig) -> Result<(Template, bool
     }
 }
 
-/// Runs it.
+/// Runs it for the command line.
 pub fn run(
     plan: &Plan,
     embedder: &Embedder,
@@ -161,15 +166,45 @@ pub fn run(
     digits: Option<usize>,
     pairs: Pairs,
 ) -> Result<(Value, String), EvalError> {
+    let (name, gallery, report) = measure(plan, embedder, config, judge, digits, pairs)?;
+    let mut json = report.figures.json();
+    if let Some(map) = json.as_object_mut() {
+        map.insert("at_thresholds".to_owned(), json!(report.at_thresholds));
+        map.insert("enrolments".to_owned(), json!(gallery.templates.len()));
+        map.insert("enrolments_the_service_would_refuse".to_owned(), json!(gallery.would_be_refused));
+        map.insert("digits".to_owned(), json!(digits));
+        map.insert("pairs".to_owned(), json!(if pairs == Pairs::All { "all within source" } else { "listed" }));
+        for by in ["source", "language", "gender"] {
+            let parts = report.slices.iter().filter(|s| s.by == by).map(|s| (s.name.clone(), s.figures.json()));
+            map.insert(format!("by_{by}"), Value::Object(parts.collect()));
+        }
+        map.insert("conditions".to_owned(), plan.conditions(&name, &[("voice", embedder.version().to_string())]));
+    }
+    let text = text_of(&report, &name);
+    Ok((json, text))
+}
+
+/// Measures one list under one condition.
+pub fn measure(
+    plan: &Plan,
+    embedder: &Embedder,
+    config: &VoiceConfig,
+    judge: Judge<'_>,
+    digits: Option<usize>,
+    pairs: Pairs,
+) -> Result<(String, Gallery, VoiceReport), EvalError> {
     let name = plan.list.clone().unwrap_or_else(|| "sv_card_trials.csv".to_owned());
-    let file = plan.split.find_list(&name)?;
-    let table = Table::read(&file)?;
+    let table = Table::read(&plan.split.find_list(&name)?)?;
     let natural = table.has("test_path");
     let (listed, utterances) = read_trials(plan, &table, digits)?;
     let trials = if pairs == Pairs::All { all_pairs(&listed) } else { listed };
+    let genuine = trials.iter().filter(|t| t.target).count();
+    checks::both_kinds(&name, genuine, trials.len() - genuine)?;
     let wanted = trials.iter().map(|t| t.enrolled.clone()).collect();
     let gallery = enrol(plan, embedder, config, natural, &wanted)?;
-    let heard = hear_all(plan, embedder, "test utterances", &utterances)?;
+    let sounds = checks::sounds(&utterances);
+    checks::apart("recordings", ("the enrolment", &gallery.sounds), ("the test", &sounds), Clone::clone)?;
+    let heard = hear_all(plan, embedder, &plan.words("test utterances"), &utterances)?;
     let mut scored = Vec::new();
     for trial in &trials {
         let (Some(template), Some(heard)) = (gallery.templates.get(&trial.enrolled), heard.get(trial.utterance)) else {
@@ -186,20 +221,8 @@ pub fn run(
             net_speech_ms: s.net_speech_ms,
         });
     }
-    let all = summary(&scored, plan.seed);
-    let mut json = all.json.clone();
-    let operating = operating_point(&scored, judge.policy);
-    if let Some(map) = json.as_object_mut() {
-        map.insert("at_thresholds".to_owned(), operating);
-        map.insert("enrolments".to_owned(), json!(gallery.templates.len()));
-        map.insert("enrolments_the_service_would_refuse".to_owned(), json!(gallery.would_be_refused));
-        map.insert("digits".to_owned(), json!(digits));
-        map.insert("pairs".to_owned(), json!(if pairs == Pairs::All { "all within source" } else { "listed" }));
-        map.insert("by_source".to_owned(), by_source(&scored, plan.seed));
-        map.insert("conditions".to_owned(), plan.conditions(&name, &[("voice", embedder.version().to_string())]));
-    }
-    let text = text_of(&all, &json, &name);
-    Ok((json, text))
+    let report = voice_figures::report(&scored, &People::of(&plan.split)?, judge.policy, plan.seed);
+    Ok((name, gallery, report))
 }
 
 fn read_trials(plan: &Plan, table: &Table, digits: Option<usize>) -> Result<(Vec<Trial>, Vec<Recipe>), EvalError> {
@@ -256,167 +279,40 @@ fn all_pairs(listed: &[Trial]) -> Vec<Trial> {
     out
 }
 
-struct Summary {
-    json: Value,
-    scores: Scores,
-}
-
-/// A trial with its cosine and its calibrated ratio.
-struct Rated<'a> {
-    trial: &'a Scored,
-    llr: f64,
-}
-
-fn summary(scored: &[Scored], seed: u64) -> Summary {
-    let rated = rate(scored);
-    let scores = cosines(rated.iter());
-    let ratios = llrs(rated.iter());
-    let groups = BySpeaker::new(&rated, seed, |r| format!("{}/{}", r.trial.enrolled.0, r.trial.enrolled.1));
-    let cos = |f: fn(&Scores) -> f64| groups.interval(|drawn| f(&cosines(drawn.iter().copied())));
-    let llr = |f: fn(&Scores) -> f64| groups.interval(|drawn| f(&llrs(drawn.iter().copied())));
-    let (at_01, at_001) = (scores.at_far(0.01), scores.at_far(0.001));
-    let json = json!({
-        "eer": scores.eer(),
-        "min_dcf": scores.min_dcf(),
-        "act_dcf": act_dcf(&ratios),
-        "cllr": cllr(&ratios),
-        "frr_at_far_0_01": frr_at(&scores, 0.01),
-        "frr_at_far_0_001": frr_at(&scores, 0.001),
-        "trials": scored.len(),
-        "genuine_trials": scores.genuine.len(),
-        "impostor_trials": scores.impostor.len(),
-        "speakers": groups.speakers(),
-        "cosine_at_far_0_01": finite(at_01.threshold),
-        "cosine_at_far_0_001": finite(at_001.threshold),
-        "cosine_genuine": spread(&scores.genuine),
-        "cosine_impostor": spread(&scores.impostor),
-        "intervals_95": {
-            "eer": cos(Scores::eer),
-            "min_dcf": cos(Scores::min_dcf),
-            "act_dcf": llr(act_dcf),
-            "cllr": llr(cllr),
-            "frr_at_far_0_01": cos(|s| frr_at(s, 0.01)),
-            "frr_at_far_0_001": cos(|s| frr_at(s, 0.001)),
-        },
-    });
-    Summary { json, scores }
-}
-
-/// Calibrated ratios, each speaker's by a calibration fitted on trials without that speaker on either side.
-fn rate(scored: &[Scored]) -> Vec<Rated<'_>> {
-    let speakers: BTreeSet<&Who> = scored.iter().map(|t| &t.enrolled).collect();
-    let mut fitted: HashMap<&Who, Option<Calibration>> = HashMap::new();
-    for who in speakers {
-        let others = scored.iter().filter(|t| t.enrolled != *who && !(t.enrolled.0 == who.0 && t.tested == who.1));
-        let mut scores = Scores::default();
-        others.for_each(|t| if t.target { &mut scores.genuine } else { &mut scores.impostor }.push(t.cosine));
-        fitted.insert(who, Calibration::fit(&scores));
-    }
-    let llr = |t: &Scored| fitted.get(&t.enrolled).copied().flatten().map_or(f64::NAN, |c| c.llr(t.cosine));
-    scored.iter().map(|trial| Rated { trial, llr: llr(trial) }).collect()
-}
-
-fn cosines<'a>(rated: impl Iterator<Item = &'a Rated<'a>>) -> Scores {
-    split(rated.map(|r| (r.trial.target, r.trial.cosine)))
-}
-
-fn llrs<'a>(rated: impl Iterator<Item = &'a Rated<'a>>) -> Scores {
-    let scores = split(rated.map(|r| (r.trial.target, r.llr)));
-    // One speaker alone can't be calibrated by others.
-    if scores.genuine.iter().chain(&scores.impostor).any(|l| l.is_nan()) { Scores::default() } else { scores }
-}
-
-fn split(marked: impl Iterator<Item = (bool, f64)>) -> Scores {
-    let mut scores = Scores::default();
-    marked.for_each(|(target, s)| if target { &mut scores.genuine } else { &mut scores.impostor }.push(s));
-    scores
-}
-
-fn act_dcf(ratios: &Scores) -> f64 {
-    if ratios.complete() { ratios.at(bayes_threshold()).dcf() } else { f64::NAN }
-}
-
-fn frr_at(scores: &Scores, far: f64) -> f64 {
-    if scores.complete() { scores.at_far(far).frr } else { f64::NAN }
-}
-
-fn finite(v: f64) -> Option<f64> {
-    v.is_finite().then_some(v)
-}
-
-/// Percentiles of a set of scores.
-pub fn spread(values: &[f64]) -> Value {
-    let mut sorted = values.to_vec();
-    let mut at = |q: f64| finite(percentile(&mut sorted, q));
-    json!({ "min": at(0.0), "p01": at(0.01), "p05": at(0.05), "p50": at(0.5), "p95": at(0.95), "p99": at(0.99), "p999": at(0.999), "max": at(1.0) })
-}
-
-/// What the configured thresholds would have done.
-fn operating_point(scored: &[Scored], policy: &Policy) -> Value {
-    let t = policy.voice;
-    let accepted = |s: &&Scored| s.llr >= f64::from(t.accept_llr) && s.net_speech_ms >= t.min_net_speech_ms;
-    let rejected = |s: &&Scored| s.llr < f64::from(t.reject_llr);
-    let of = |target: bool| scored.iter().filter(move |s| s.target == target);
-    json!({
-        "accept_llr": t.accept_llr,
-        "reject_llr": t.reject_llr,
-        "min_net_speech_ms": t.min_net_speech_ms,
-        "genuine_accepted": finite(ratio(of(true).filter(accepted).count(), of(true).count())),
-        "genuine_rejected": finite(ratio(of(true).filter(rejected).count(), of(true).count())),
-        "impostor_accepted": finite(ratio(of(false).filter(accepted).count(), of(false).count())),
-        "impostor_rejected": finite(ratio(of(false).filter(rejected).count(), of(false).count())),
-    })
-}
-
-fn by_source(scored: &[Scored], seed: u64) -> Value {
-    let sources: BTreeSet<&str> = scored.iter().map(|s| s.enrolled.0.as_str()).collect();
-    let one = |source: &str| {
-        let own: Vec<Scored> = scored.iter().filter(|s| s.enrolled.0 == source).cloned().collect();
-        (source.to_owned(), summary(&own, seed).json)
-    };
-    Value::Object(sources.into_iter().map(one).collect())
-}
-
-fn text_of(all: &Summary, json: &Value, list: &str) -> String {
-    let mut out =
-        format!("voiceprint, {list}: {} genuine and {} impostor trials\n", all.scores.genuine.len(), all.scores.impostor.len());
-    let row = |name: &str, v: &Value| {
-        let f = |k: &str| v.get(k).and_then(Value::as_f64).unwrap_or(f64::NAN);
+fn text_of(report: &VoiceReport, list: &str) -> String {
+    let all = &report.figures;
+    let mut out = format!("voiceprint, {list}: {} genuine and {} impostor trials\n", all.genuine_trials, all.impostor_trials);
+    let row = |name: &str, f: &VoiceFigures| {
+        let plain = |f: &Figure| f.value.unwrap_or(f64::NAN);
         format!(
-            "{name:<14} {:>9} {:>8.3} {:>8.3} {:>7.3} {:>11} {:>13} {:>9.3} {:>7}\n",
-            percent(f("eer")),
-            f("min_dcf"),
-            f("act_dcf"),
-            f("cllr"),
-            percent(f("frr_at_far_0_01")),
-            percent(f("frr_at_far_0_001")),
-            f("cosine_at_far_0_001"),
-            f("trials"),
+            "{name:<14} {:>9} {:>8.3} {:>8.3} {:>7.3} {:>11} {:>13} {:>9} {:>7}\n",
+            percent_of(f.eer.value),
+            plain(&f.min_dcf),
+            plain(&f.act_dcf),
+            plain(&f.cllr),
+            percent_of(f.frr_at_far_0_01.value),
+            percent_of(f.frr_at_far_0_001.value),
+            percent_of(f.raw_eer),
+            f.genuine_trials + f.impostor_trials,
         )
     };
     out += &format!(
         "{:<14} {:>9} {:>8} {:>8} {:>7} {:>11} {:>13} {:>9} {:>7}\n",
-        "source", "EER", "minDCF", "actDCF", "Cllr", "FRR@FAR 1%", "FRR@FAR 0.1%", "cosine@0.1%", "trials"
+        "source", "EER", "minDCF", "actDCF", "Cllr", "FRR@FAR 1%", "FRR@FAR 0.1%", "raw EER", "trials"
     );
-    out += &row("all", json);
-    if let Some(sources) = json.get("by_source").and_then(Value::as_object) {
-        sources.iter().for_each(|(name, v)| out += &row(name, v));
+    out += &row("all", all);
+    report.slices.iter().filter(|s| s.by == "source").for_each(|s| out += &row(&s.name, &s.figures));
+    if let Some(i) = all.eer.interval_95 {
+        out += &format!("95 % interval of the EER by speakers: {} to {}\n", percent(i.low), percent(i.high));
     }
-    if let Some(e) = json.pointer("/intervals_95/eer").filter(|e| !e.is_null()) {
-        let f = |k: &str| percent(e.get(k).and_then(Value::as_f64).unwrap_or(f64::NAN));
-        out += &format!("95 % interval of the EER by speakers: {} to {}\n", f("low"), f("high"));
-    }
-    if let Some(t) = json.get("at_thresholds") {
-        let f = |k: &str| t.get(k).and_then(Value::as_f64).unwrap_or(f64::NAN);
-        out += &format!(
-            "at accept {:.2} / reject {:.2}: genuine accepted {}, impostors accepted {}",
-            f("accept_llr"),
-            f("reject_llr"),
-            percent(f("genuine_accepted")),
-            percent(f("impostor_accepted"))
-        );
-    }
-    out
+    let t = &report.at_thresholds;
+    out + &format!(
+        "accept from {:.2} nats, reject below {:.2}: genuine accepted {}, impostors accepted {}",
+        t.accept_llr,
+        t.reject_llr,
+        percent_of(t.genuine_accepted),
+        percent_of(t.impostor_accepted)
+    )
 }
 
 /// An engine's refusal, with what it was about.

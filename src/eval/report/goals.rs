@@ -2,10 +2,10 @@
 
 use super::super::metrics::ratio;
 use super::super::number::NumberResult;
-use super::super::results::{Condition, Rate};
+use super::super::results::{Condition, Figure, Rate};
 use super::Everything;
 use super::numbers::list_words;
-use super::table::{Table, counts, per_cent, per_cent_of, rate};
+use super::table::{Table, counts, figure, per_cent, per_cent_of, rate};
 use super::voices::VoiceResult;
 
 /// One line.
@@ -49,6 +49,10 @@ fn at_least(r: &Rate, bound: f64) -> Option<(String, bool)> {
 
 fn at_most(r: &Rate, bound: f64) -> Option<(String, bool)> {
     r.rate.map(|v| (rate(r), v <= bound))
+}
+
+fn at_most_figure(f: &Figure, bound: f64) -> Option<(String, bool)> {
+    f.value.map(|v| (figure(f), v <= bound))
 }
 
 fn numbers(all: &Everything, lines: &mut Vec<Line>) {
@@ -121,13 +125,17 @@ fn voices(all: &Everything, lines: &mut Vec<Line>) {
     ];
     for (digits, snr, bound, goal) in eers {
         let words = snr.map_or("clean".to_owned(), |db| format!("babble {db} dB"));
-        let found = find(digits, snr).and_then(|r| r.figures.eer.map(|v| (r.figures.with("eer", Some(v)), v <= bound)));
+        let found = find(digits, snr).and_then(|r| at_most_figure(&r.found.figures.eer, bound));
         push(lines, format!("voice EER, {digits} digits, {words}"), goal, found);
     }
     let first = find(16, None);
-    let frr = first.and_then(|r| r.figures.frr_at_far_0_01.map(|v| (r.figures.with("frr_at_far_0_01", Some(v)), v <= 0.005)));
-    push(lines, "FRR at FAR 1 %, 16 digits", "≤ 0.5 %", frr);
-    let gap = first.and_then(|r| r.figures.act_dcf.zip(r.figures.min_dcf));
+    push(
+        lines,
+        "FRR at FAR 1 %, 16 digits",
+        "≤ 0.5 %",
+        first.and_then(|r| at_most_figure(&r.found.figures.frr_at_far_0_01, 0.005)),
+    );
+    let gap = first.and_then(|r| r.found.figures.act_dcf.value.zip(r.found.figures.min_dcf.value));
     push(
         lines,
         "actDCF above minDCF, 16 digits",

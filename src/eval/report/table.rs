@@ -1,7 +1,7 @@
 //! Markdown tables, and figures as people read them.
 
 use super::super::metrics::Interval;
-use super::super::results::{Latency, Rate};
+use super::super::results::{Figure, Latency, Rate};
 
 /// A table under construction.
 #[derive(Debug)]
@@ -70,6 +70,11 @@ pub fn counts(r: &Rate) -> String {
         Some(_) | None if r.of == 0 => "–".to_owned(),
         Some(_) | None => format!("{} of {of}, {}", r.hits, per_cent_of(r.rate)),
     }
+}
+
+/// A figure that is a fraction.
+pub fn figure(f: &Figure) -> String {
+    format!("{}{}", per_cent_of(f.value), interval(f.interval_95))
 }
 
 /// A cost: three places.

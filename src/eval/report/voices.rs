@@ -1,65 +1,11 @@
 //! The voices' part of the report: what `eval voiceprint` found under each condition.
 
-use std::collections::BTreeMap;
-
 use serde::{Deserialize, Serialize};
 
-use super::super::metrics::Interval;
 use super::super::plot::{Axis, Chart, Marks, Series};
 use super::super::results::{Condition, Shape};
-use super::table::{Table, cost, interval, per_cent_of, thousands};
-
-/// The figures of `eval voiceprint`, as far as the report shows them.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
-#[serde(default)]
-pub struct VoiceFigures {
-    /// Equal error rate.
-    pub eer: Option<f64>,
-    /// Least detection cost.
-    pub min_dcf: Option<f64>,
-    /// Detection cost at the calibrated threshold.
-    pub act_dcf: Option<f64>,
-    /// Cost of the ratios, in bits.
-    pub cllr: Option<f64>,
-    /// Genuine refused where 1 % of impostors pass.
-    pub frr_at_far_0_01: Option<f64>,
-    /// Genuine refused where 0.1 % of impostors pass.
-    pub frr_at_far_0_001: Option<f64>,
-    /// Trials of the same speaker.
-    pub genuine_trials: usize,
-    /// Trials of two speakers.
-    pub impostor_trials: usize,
-    /// Enrolled speakers.
-    pub speakers: usize,
-    /// 95 % intervals by the figure's name.
-    pub intervals_95: BTreeMap<String, Option<Interval>>,
-    /// What the service's thresholds would have done.
-    pub at_thresholds: Option<AtThresholds>,
-    /// Parts.
-    pub by_source: BTreeMap<String, VoiceFigures>,
-    /// Parts.
-    pub by_language: BTreeMap<String, VoiceFigures>,
-    /// Parts.
-    pub by_gender: BTreeMap<String, VoiceFigures>,
-    /// Ratios, for the charts.
-    pub shape: Option<Shape>,
-    /// Calibrated ratio, and the ratio that the trials themselves bear out.
-    pub reliability: Vec<(f64, f64)>,
-}
-
-/// What the service's thresholds would have done.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
-#[serde(default)]
-pub struct AtThresholds {
-    /// Share of genuine trials accepted.
-    pub genuine_accepted: Option<f64>,
-    /// Share of genuine trials rejected at once.
-    pub genuine_rejected: Option<f64>,
-    /// Share of impostor trials accepted.
-    pub impostor_accepted: Option<f64>,
-    /// Share of impostor trials rejected at once.
-    pub impostor_rejected: Option<f64>,
-}
+use super::super::voice_figures::{VoiceFigures, VoiceReport};
+use super::table::{Table, cost, figure, per_cent_of, thousands};
 
 /// Figures under a condition.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -67,27 +13,23 @@ pub struct VoiceResult {
     /// The condition.
     pub condition: Condition,
     /// Its figures.
-    pub figures: VoiceFigures,
+    pub found: VoiceReport,
 }
 
-impl VoiceFigures {
-    pub(super) fn with(&self, key: &str, value: Option<f64>) -> String {
-        format!("{}{}", per_cent_of(value), interval(self.intervals_95.get(key).copied().flatten()))
-    }
-
-    fn row(&self, name: &str) -> Vec<String> {
-        vec![
-            name.to_owned(),
-            thousands(self.speakers),
-            format!("{} / {}", thousands(self.genuine_trials), thousands(self.impostor_trials)),
-            self.with("eer", self.eer),
-            cost(self.min_dcf),
-            cost(self.act_dcf),
-            cost(self.cllr),
-            self.with("frr_at_far_0_01", self.frr_at_far_0_01),
-            self.with("frr_at_far_0_001", self.frr_at_far_0_001),
-        ]
-    }
+fn row(name: &str, f: &VoiceFigures) -> Vec<String> {
+    vec![
+        name.to_owned(),
+        thousands(f.speakers),
+        format!("{} / {}", thousands(f.genuine_trials), thousands(f.impostor_trials)),
+        figure(&f.eer),
+        cost(f.min_dcf.value),
+        cost(f.act_dcf.value),
+        cost(f.act_dcf_refitted),
+        cost(f.cllr.value),
+        figure(&f.frr_at_far_0_01),
+        figure(&f.frr_at_far_0_001),
+        per_cent_of(f.raw_eer),
+    ]
 }
 
 impl VoiceResult {
@@ -103,14 +45,27 @@ impl VoiceResult {
     }
 }
 
-const HEADINGS: [&str; 9] =
-    ["", "speakers", "genuine / impostor trials", "EER", "minDCF", "actDCF", "Cllr", "FRR at FAR 1 %", "FRR at FAR 0.1 %"];
+const HEADINGS: [&str; 11] = [
+    "",
+    "speakers",
+    "genuine / impostor trials",
+    "EER",
+    "minDCF",
+    "actDCF",
+    "actDCF refitted",
+    "Cllr",
+    "FRR at FAR 1 %",
+    "FRR at FAR 0.1 %",
+    "EER of the raw cosine",
+];
 
 /// The section.
 pub fn section(results: &[VoiceResult]) -> String {
     let mut out = "## Voice: every utterance against every enrolled speaker of its source\n\n".to_owned();
+    let Some(first) = results.first() else { return out + "Not measured.\n\n" };
+    out += "Of the service's own ratios, calibrated as shipped; \"refitted\": a plain calibration of the raw cosine fitted anew without the speaker.\n\n";
     let mut table = Table::new(&HEADINGS);
-    results.iter().for_each(|r| table.row(r.figures.row(&r.name())));
+    results.iter().for_each(|r| table.row(row(&r.name(), &r.found.figures)));
     out += &table.text();
     let mut table = Table::new(&[
         "at the service's thresholds",
@@ -120,31 +75,25 @@ pub fn section(results: &[VoiceResult]) -> String {
         "impostors rejected",
     ]);
     for r in results {
-        if let Some(t) = &r.figures.at_thresholds {
-            let rates = [t.genuine_accepted, t.genuine_rejected, t.impostor_accepted, t.impostor_rejected];
-            table.row(std::iter::once(r.name()).chain(rates.into_iter().map(per_cent_of)));
-        }
+        let t = &r.found.at_thresholds;
+        let rates = [t.genuine_accepted, t.genuine_rejected, t.impostor_accepted, t.impostor_rejected];
+        table.row(std::iter::once(r.name()).chain(rates.into_iter().map(per_cent_of)));
     }
     out += &table.text();
-    if let Some(first) = results.first() {
-        out += &format!("{}, apart by source, language and gender (unknown where the data doesn't say):\n\n", first.name());
-        let mut table = Table::new(&HEADINGS);
-        for (by, parts) in
-            [("source", &first.figures.by_source), ("language", &first.figures.by_language), ("gender", &first.figures.by_gender)]
-        {
-            parts.iter().for_each(|(name, part)| table.row(part.row(&format!("{by}: {name}"))));
-        }
-        out += &table.text();
+    out += "By source, language and gender (unknown where the data doesn't say):\n\n";
+    let mut table = Table::new(&HEADINGS);
+    for r in std::iter::once(first).chain(results.iter().skip(1).filter(|r| r.condition.digits.is_none())) {
+        r.found.slices.iter().for_each(|s| table.row(row(&format!("{}: {} {}", r.name(), s.by, s.name), &s.figures)));
     }
-    out
+    out + &table.text()
 }
 
 /// DET curves of all conditions, histogram and reliability of the first.
 pub fn charts(results: &[VoiceResult]) -> Vec<(&'static str, Chart)> {
     let mut out = Vec::new();
     let curves = results.iter().filter_map(|r| {
-        let det = r.figures.shape.as_ref().map(|s| s.det.clone()).filter(|d| !d.is_empty())?;
-        Some(Series::new(r.name(), Marks::Line(det)))
+        let det = &r.found.shape.det;
+        (!det.is_empty()).then(|| Series::new(r.name(), Marks::Line(det.clone())))
     });
     let curves: Vec<Series> = curves.take(7).collect();
     if !curves.is_empty() {
@@ -152,20 +101,20 @@ pub fn charts(results: &[VoiceResult]) -> Vec<(&'static str, Chart)> {
         let (x, y) = (Axis::error_rate("impostors accepted, %"), Axis::error_rate("genuine callers refused, %"));
         out.push(("voice-det.svg", Chart { title, x, y, series: curves }));
     }
-    if let Some((first, shape)) = results.iter().find_map(|r| r.figures.shape.as_ref().map(|s| (r, s))) {
-        out.push(("voice-scores.svg", shape_chart(&format!("Voice: {}", first.name()), "log-likelihood ratio", shape, &[])));
-        if !first.figures.reliability.is_empty() {
-            let points = first.figures.reliability.clone();
-            let series = vec![
-                Series::new("ideal", Marks::Dashes(vec![(-15.0, -15.0), (15.0, 15.0)])),
-                Series::new("measured (pool adjacent violators)", Marks::Line(points)),
-            ];
-            let (x, y) = (
-                Axis::linear("log-likelihood ratio as calibrated", -15.0, 15.0),
-                Axis::linear("as the trials bear out", -15.0, 15.0),
-            );
-            out.push(("voice-reliability.svg", Chart { title: format!("Calibration of voice: {}", first.name()), x, y, series }));
+    if let Some(first) = results.first().filter(|r| !r.found.shape.det.is_empty()) {
+        let t = &first.found.at_thresholds;
+        let thresholds = [("accepted from here", f64::from(t.accept_llr)), ("rejected below", f64::from(t.reject_llr))];
+        let title = format!("Voice: {}", first.name());
+        out.push(("voice-scores.svg", shape_chart(&title, "log-likelihood ratio", &first.found.shape, &thresholds)));
+        let mut series = vec![Series::new("ideal", Marks::Dashes(vec![(-15.0, -15.0), (15.0, 15.0)]))];
+        for r in results.iter().filter(|r| !r.found.reliability.is_empty()).take(5) {
+            series.push(Series::new(r.name(), Marks::Line(r.found.reliability.clone())));
         }
+        let (x, y) = (
+            Axis::linear("log-likelihood ratio as calibrated", -15.0, 15.0),
+            Axis::linear("as the trials bear out", -15.0, 15.0),
+        );
+        out.push(("voice-reliability.svg", Chart { title: "Calibration of voice".to_owned(), x, y, series }));
     }
     out
 }
@@ -188,22 +137,42 @@ pub fn shape_chart(title: &str, label: &str, shape: &Shape, thresholds: &[(&str,
 
 #[cfg(test)]
 mod tests {
+    use super::super::super::metrics::Interval;
+    use super::super::super::results::{Figure, Slice};
+    use super::super::super::voice_figures::AtThresholds;
     use super::*;
 
     #[test]
-    fn the_section_shows_each_condition_and_the_parts_of_the_first() {
-        let json = serde_json::json!({
-            "eer": 0.0015, "min_dcf": 0.011, "genuine_trials": 558, "impostor_trials": 7860, "speakers": 63,
-            "intervals_95": {"eer": {"low": 0.0, "high": 0.0038}, "min_dcf": null},
-            "at_thresholds": {"genuine_accepted": 1.0, "something_else": 3},
-            "by_source": {"hyke_en": {"eer": 0.002}}, "unknown_to_the_report": 7
-        });
-        let figures: VoiceFigures = serde_json::from_value(json).unwrap();
+    fn the_section_shows_each_condition_and_its_parts() {
+        let figure = |value| Figure { value: Some(value), interval_95: Some(Interval { low: 0.0, high: 0.0038 }) };
+        let figures = VoiceFigures {
+            eer: figure(0.0015),
+            min_dcf: figure(0.011),
+            act_dcf: figure(0.02),
+            cllr: figure(0.018),
+            frr_at_far_0_01: figure(0.0),
+            frr_at_far_0_001: figure(0.0018),
+            raw_eer: Some(0.0019),
+            act_dcf_refitted: None,
+            genuine_trials: 558,
+            impostor_trials: 7860,
+            speakers: 63,
+        };
+        let at_thresholds = AtThresholds {
+            accept_llr: 4.0,
+            reject_llr: -3.0,
+            genuine_accepted: Some(1.0),
+            genuine_rejected: Some(0.0),
+            impostor_accepted: Some(0.0),
+            impostor_rejected: None,
+        };
+        let slices = vec![Slice { by: "source".to_owned(), name: "hyke_en".to_owned(), figures: figures.clone() }];
+        let found = VoiceReport { figures, slices, at_thresholds, shape: Shape::default(), reliability: Vec::new() };
         let condition = Condition { codec: "mulaw".to_owned(), list: "sv_card_trials.csv".to_owned(), ..Condition::default() };
-        let results = [VoiceResult { condition, figures }];
+        let results = [VoiceResult { condition, found }];
         let text = section(&results);
-        assert!(text.contains("| 16 digits, mulaw, clean | 63 | 558 / 7,860 | 0.15 % (0–0.38) | 0.011 |"), "{text}");
-        assert!(text.contains("| source: hyke_en |") && text.contains("| 100 % |"), "{text}");
+        assert!(text.contains("| 16 digits, mulaw, clean | 63 | 558 / 7,860 | 0.15 % (0–0.38) | 0.011 | 0.020 |"), "{text}");
+        assert!(text.contains("| 16 digits, mulaw, clean: source hyke_en |") && text.contains("| 100 % |"), "{text}");
         assert!(charts(&results).is_empty(), "without shapes there is nothing to draw");
     }
 }
