@@ -4,7 +4,6 @@
 
 use std::path::{Path, PathBuf};
 
-use sha2::{Digest, Sha256};
 use voicepay::config::Config;
 use voicepay::decision::{Calibration, Policy};
 use voicepay::eval::data::Split;
@@ -64,21 +63,6 @@ fn dev() -> Option<Split> {
         println!("skipped: ../shared is absent");
     }
     split
-}
-
-#[test]
-fn the_shipped_head_is_the_one_that_its_card_names() {
-    let folder = repository().join("models/digits");
-    let card: serde_json::Value = serde_json::from_slice(&std::fs::read(folder.join("head.json")).unwrap()).unwrap();
-    let head = std::fs::read(folder.join("head.safetensors")).unwrap();
-    assert_eq!(card["sha256"], hex::encode(Sha256::digest(&head)));
-    assert!(head.len() < 4_000_000, "{} bytes", head.len());
-    let manifest = std::fs::read_to_string(repository().join("models/manifest.toml")).unwrap();
-    assert!(
-        manifest.contains(card["encoder"]["sha256"].as_str().unwrap()),
-        "the head's encoder is one that `models fetch` makes"
-    );
-    assert_eq!(card["never_score_on"], serde_json::json!(["fsdd_en"]));
 }
 
 /// The synthetic callers' card numbers as a list that `eval` reads: path, speaker, digits.
