@@ -42,6 +42,8 @@ CARDS = {
     "card_other": ("4716392850174929", "another Luhn-valid number"),
 }
 ENROL = ["3950271846", "8261490735", "6047385192"]
+# Fresh digits: tests make the service ask for just these.
+CHALLENGES = ["50271946", "83610527"]
 
 PERSONAS = {
     # name: (engine, voice, length of running speech, length of one or two words, licence)
@@ -139,6 +141,9 @@ def utterances(persona):
         if persona != "alice" and name not in ("card", "card_other"):
             continue
         yield name, [spoken(g) for g in groups(digits)], GROUP_PAUSE_S, f"{digits}: {note}"
+    for n, digits in enumerate(CHALLENGES, 1):
+        if persona in ("alice", "bob", "mallory"):
+            yield f"fresh_{n}", [spoken(g) for g in groups(digits)], GROUP_PAUSE_S, f"fresh digits: {digits}"
     if persona == "alice":
         yield "yes_please", ["yes please"], 0, ""
         yield "card_long_pauses", [spoken(g) for g in groups(CARD)], LONG_PAUSE_S, f"{CARD} with pauses of 2.4 s"
@@ -147,6 +152,7 @@ def utterances(persona):
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--voice", type=Path, required=True, help="en_US-joe-medium.onnx")
+    parser.add_argument("--missing", action="store_true", help="speak only what is not there yet")
     args = parser.parse_args()
     for name, (digits, note) in CARDS.items():
         says_valid = "Luhn-valid" in note and "not Luhn" not in note or name == "card"
@@ -158,23 +164,28 @@ def main():
 
     def write(path, samples, **facts):
         path.parent.mkdir(parents=True, exist_ok=True)
-        soundfile.write(path, samples, RATE_HZ, subtype="PCM_16")
+        if not (args.missing and path.exists()):
+            soundfile.write(path, samples(), RATE_HZ, subtype="PCM_16")
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
-        seconds = round(len(samples) / RATE_HZ, 2)
+        seconds = round(soundfile.info(path).frames / RATE_HZ, 2)
         entries.append({"file": str(path.relative_to(OUT)), **facts, "seconds": seconds, "sha256": digest})
 
     for persona, (engine, voice, running, single, licence) in PERSONAS.items():
         for name, texts, pause, note in utterances(persona):
-            parts = [synthesise(piper, engine, voice, single if len(t.split()) < 3 else running, t) for t in texts]
+
+            def samples(texts=texts, pause=pause):
+                parts = [synthesise(piper, engine, voice, single if len(t.split()) < 3 else running, t) for t in texts]
+                return levelled(parts, pause)
+
             facts = {"engine": engine, "voice": voice, "licence": LICENCES[licence], "text": " | ".join(texts), "note": note}
-            write(OUT / persona / f"{name}.wav", levelled(parts, pause), **facts)
+            write(OUT / persona / f"{name}.wav", samples, **facts)
         print(f"  {persona}: done ({time.monotonic() - began:.0f} s)", file=sys.stderr, flush=True)
     nobody = {"engine": "none", "voice": "none", "licence": LICENCES["none"], "text": ""}
     quiet = np.zeros(5 * RATE_HZ, dtype=np.int16)
-    write(OUT / "nobody" / "silence.wav", quiet, **nobody, note="5 s of digital silence")
+    write(OUT / "nobody" / "silence.wav", lambda: quiet, **nobody, note="5 s of digital silence")
     noise = np.random.default_rng(2).normal(0, 10 ** (-35 / 20), 5 * RATE_HZ)
     noise = np.round(np.clip(noise, -1, 1) * 32767).astype(np.int16)
-    write(OUT / "nobody" / "noise.wav", noise, **nobody, note="5 s of white noise at -35 dBFS")
+    write(OUT / "nobody" / "noise.wav", lambda: noise, **nobody, note="5 s of white noise at -35 dBFS")
 
     lines = [
         "# Made by scripts/make_fixtures.py (`make fixtures`). Synthetic voices only; see LICENCES.md.",
@@ -182,6 +193,7 @@ def main():
         f"sample_rate_hz = {RATE_HZ}",
         f'card = "{CARD}"',
         f'card_other = "{CARDS["card_other"][0]}"',
+        f"fresh = {CHALLENGES}".replace("'", '"'),
         "",
     ]
     for entry in entries:

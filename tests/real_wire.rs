@@ -10,6 +10,7 @@ use std::time::Duration;
 use serde_json::Value;
 use voicepay::dialogue::{Again, Prompt, SpokenPayee};
 use voicepay::ids::PayeeId;
+use voicepay::language::Language;
 use voicepay::media::frame::SampleRate;
 use voicepay::media::g711::Codec;
 use voicepay::media::wav::read_wav;
@@ -107,7 +108,7 @@ fn silence(d: Duration) -> Vec<u8> {
 fn speech(payee: SpokenPayee) -> Vec<u8> {
     let bank = Bank::load().unwrap();
     let lasts = |p: &Prompt| {
-        let sound = bank.render(p, None);
+        let sound = bank.book(Language::English).render(p, None);
         sound.rate.duration_of(sound.samples.len())
     };
     let amount = Money::new(1_999, Currency::Usd).unwrap();

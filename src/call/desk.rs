@@ -122,6 +122,7 @@ impl Desk {
             }
         }
         let known = Known {
+            language: customer.language,
             voice,
             has_open_invite: self.store.open_invite(&id, now).await?.is_some(),
             cards: self.store.cards_of(&id).await?.iter().map(|card| card_on_file(card, now)).collect(),

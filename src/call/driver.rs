@@ -22,6 +22,7 @@ use crate::dialogue::{
 };
 use crate::e164::E164;
 use crate::ids::{CallId, CustomerId, PayeeId};
+use crate::language::Language;
 use crate::media::leg::{CallerClaim, Key, Leg, LegCommand, LegEvent, Sound};
 use crate::speech::endpoint::Endpointer;
 use crate::speech::turn::{Spoken, TurnEvent};
@@ -79,6 +80,8 @@ pub(super) struct Call {
     verdict: Option<CallVerdict>,
     scored_number: bool,
     customer: Option<CustomerId>,
+    /// What is spoken: the service's own language until the customer is known.
+    pub(super) language: Language,
     calling: Option<E164>,
 }
 
@@ -112,6 +115,7 @@ impl Call {
             verdict: None,
             scored_number: false,
             customer: None,
+            language: services.default_language,
             calling: None,
             id,
             services,
@@ -330,6 +334,7 @@ impl Call {
             if let Input::Identity(IdentityOutcome::Known(known)) = &input {
                 self.timeline.add(Who::Check, format!("the number nominates {}", known.customer));
                 self.customer = Some(known.customer.clone());
+                self.language = known.language;
             }
             let mut effects = Vec::new();
             let state = std::mem::take(&mut self.state);
@@ -347,9 +352,10 @@ impl Call {
     async fn carry_out(&mut self, effect: Effect) -> Option<Input> {
         match effect {
             Effect::Play { id, prompt } => {
-                self.timeline.add(Who::Service, self.services.prompts.text(&prompt));
+                let book = self.services.prompts.book(self.language);
+                self.timeline.add(Who::Service, book.text(&prompt));
                 let clip = prompt_payee(&prompt).and_then(|p| self.payee_clips.get(p));
-                let audio = Arc::new(self.services.prompts.render(&prompt, clip.map(AsRef::as_ref)));
+                let audio = Arc::new(book.render(&prompt, clip.map(AsRef::as_ref)));
                 return self.command(LegCommand::Play { id: u64::from(id.0), audio }).await;
             }
             Effect::StopPlaying => return self.command(LegCommand::StopPlaying).await,

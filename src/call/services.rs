@@ -16,6 +16,7 @@ use super::work::{embed_trouble, speech_trouble};
 use crate::clock::{Clock, Entropy};
 use crate::decision::{Answer, Calibration, Policy};
 use crate::dialogue::{DialogueConfig, ListenFor, ScoreTrouble};
+use crate::language::Language;
 use crate::prompts::Bank;
 use crate::speech::turn::Readiness;
 use crate::speech::{AnswerEngine, Heard, NumberEngine, SpeechConfig, Utterance};
@@ -58,6 +59,8 @@ pub struct Services {
     pub calibration: Arc<Calibration>,
     /// `identity.default_country`
     pub default_country: String,
+    /// `identity.default_language`
+    pub default_language: Language,
     /// Tests run calls on tokio's paused clock, which leaps to the next timer whenever nothing seems to run; see `off_clock`.
     pub paused_clock: bool,
 }

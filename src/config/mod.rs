@@ -72,6 +72,8 @@ impl Default for ServiceConfig {
 pub struct IdentityConfig {
     /// Country code for national caller numbers, digits only (`44`); empty: such numbers identify nobody.
     pub default_country: String,
+    /// What is spoken until the customer is known, and then in the customer's own language: `en` or `zh`.
+    pub default_language: crate::language::Language,
 }
 
 impl Config {

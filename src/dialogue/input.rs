@@ -8,6 +8,7 @@ use super::prompt::{SpokenDate, SpokenPayee};
 use crate::decision::{Answer, NumberEvidence, PhraseEvidence, VoiceAccepted, VoiceScore};
 use crate::e164::E164;
 use crate::ids::{CardId, CustomerId, RequestId};
+use crate::language::Language;
 use crate::money::Money;
 
 /// One thing that happened.
@@ -100,6 +101,8 @@ pub enum IdentityOutcome {
 pub struct Known {
     /// Who.
     pub customer: CustomerId,
+    /// In which language we speak with them; the dialogue is the same in all.
+    pub language: Language,
     /// Whether a voice is on file.
     pub voice: VoiceOnFile,
     /// Whether an enrolment invitation is open (unexpired, unspent).

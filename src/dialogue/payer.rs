@@ -126,7 +126,7 @@ impl Tally {
 
 /// Goes through the checks of a customer who calls. The first that fails ends the call.
 pub(super) fn receive(desk: &mut Desk<'_>, known: Known, attested: bool) -> Stage {
-    let Known { customer, voice, has_open_invite, cards, requests, failures_24h } = known;
+    let Known { customer, language: _, voice, has_open_invite, cards, requests, failures_24h } = known;
     let invited = has_open_invite;
     match voice {
         VoiceOnFile::Enrolled => {}

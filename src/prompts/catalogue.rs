@@ -5,8 +5,11 @@
 
 use std::collections::BTreeMap;
 
-/// The English catalogue, compiled in.
+use crate::language::Language;
+
+/// The catalogues, compiled in.
 const ENGLISH: &str = include_str!("../../prompts/en.toml");
+const MANDARIN: &str = include_str!("../../prompts/zh.toml");
 
 /// What can stand in a phrase's braces.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,9 +76,22 @@ pub enum CatalogueError {
 }
 
 impl Catalogue {
-    /// The one that is compiled in.
+    /// The one of a language.
+    pub fn of(language: Language) -> Result<Self, CatalogueError> {
+        match language {
+            Language::English => Self::english(),
+            Language::Mandarin => Self::mandarin(),
+        }
+    }
+
+    /// The English one.
     pub fn english() -> Result<Self, CatalogueError> {
         Self::parse(ENGLISH)
+    }
+
+    /// The Mandarin one.
+    pub fn mandarin() -> Result<Self, CatalogueError> {
+        Self::parse(MANDARIN)
     }
 
     /// Reads a catalogue.
@@ -109,6 +125,11 @@ impl Catalogue {
     /// The words of a recording.
     pub fn clip_text(&self, clip: &str) -> Option<&str> {
         self.clips.get(clip).map(String::as_str)
+    }
+
+    /// Every phrase.
+    pub fn phrases(&self) -> impl Iterator<Item = &str> {
+        self.phrases.keys().map(String::as_str)
     }
 
     /// Every recording that there has to be.
@@ -203,12 +224,40 @@ mod tests {
 
     #[test]
     fn no_wording_tells_which_factor_failed() {
-        let c = Catalogue::english().unwrap();
-        for id in ["refused", "locked_out", "again.no_match.second", "again.no_match.third"] {
-            let text = c.clip_text(id).unwrap().to_lowercase();
-            for tell in ["number did", "wrong", "your voice", "card", "did not match", "mismatch"] {
-                assert!(!text.contains(tell), "{id} says `{tell}`");
+        let advice = ["too_short", "too_quiet", "too_loud", "too_noisy", "two_voices", "late"].map(|id| format!("again.{id}"));
+        let silent = ["refused", "locked_out", "again.no_match.second", "again.no_match.third"].map(str::to_owned);
+        for language in Language::ALL {
+            let c = Catalogue::of(language).unwrap();
+            for id in silent.iter().chain(&advice) {
+                let text = c.clip_text(id).unwrap().to_lowercase();
+                for tell in
+                    ["number did", "wrong", "your voice", "card", "did not match", "mismatch", "您的声音不", "卡号", "不符", "错"]
+                {
+                    assert!(!text.contains(tell), "{id} says `{tell}`");
+                }
             }
+        }
+    }
+
+    #[test]
+    fn every_language_has_the_same_phrases_with_the_same_slots() {
+        let (en, zh) = (Catalogue::english().unwrap(), Catalogue::mandarin().unwrap());
+        assert!(en.phrases().eq(zh.phrases()));
+        let slots = |c: &Catalogue, id: &str| {
+            let mut slots: Vec<_> = c
+                .phrase(id)
+                .unwrap()
+                .iter()
+                .filter_map(|p| match p {
+                    Part::Filled(slot) => Some(format!("{slot:?}")),
+                    Part::Wording { .. } => None,
+                })
+                .collect();
+            slots.sort_unstable(); // another language, another order
+            slots
+        };
+        for id in en.phrases() {
+            assert_eq!(slots(&en, id), slots(&zh, id), "{id}");
         }
     }
 }

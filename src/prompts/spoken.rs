@@ -5,6 +5,8 @@ use crate::money::{Currency, Money};
 
 /// Between groups of digits.
 pub const DIGIT_GROUP_PAUSE_MS: u64 = 350;
+/// Between groups of digits that the caller is to say after us: time to take them in.
+pub const DICTATION_PAUSE_MS: u64 = 700;
 /// Between the words of a name that is spelt.
 pub const SPELT_WORD_PAUSE_MS: u64 = 250;
 /// Letters and figures of a name that are spelt at most; a caller gets no more from a longer one.
@@ -19,7 +21,7 @@ pub enum Piece {
     Pause(u64),
 }
 
-fn clip(group: &str, name: impl std::fmt::Display) -> Piece {
+pub(super) fn clip(group: &str, name: impl std::fmt::Display) -> Piece {
     Piece::Clip(format!("{group}.{name}"))
 }
 
@@ -76,6 +78,12 @@ pub fn date(day: SpokenDate) -> Option<Vec<Piece>> {
     const LONGEST: [u8; 12] = [31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31];
     let days = *LONGEST.get(usize::from(day.month.checked_sub(1)?))?;
     (1..=days).contains(&day.day).then(|| vec![clip("month", day.month), clip("ordinal", day.day)])
+}
+
+/// Digits that the caller is to say after us: like [`digits`], with longer pauses.
+pub fn dictated(of: &[u8]) -> Vec<Piece> {
+    let longer = |piece| if let Piece::Pause(_) = piece { Piece::Pause(DICTATION_PAUSE_MS) } else { piece };
+    digits(of).into_iter().map(longer).collect()
 }
 
 /// Digits one by one, in groups with short pauses, the voice falling on the last. What is no digit is left out.

@@ -50,6 +50,33 @@ impl Clock for PausedClock {
     }
 }
 
+/// The system's randomness, but for small draws, which come out so that these digits are asked for.
+struct Foretold(std::sync::Mutex<std::collections::VecDeque<u32>>);
+
+impl Foretold {
+    fn digits(strings: &[&str]) -> Self {
+        let mut draws = std::collections::VecDeque::new();
+        for string in strings {
+            let digits: Vec<u32> = string.chars().map(|c| c.to_digit(10).unwrap()).collect();
+            draws.extend(digits.first());
+            // Each further digit is drawn from the nine that differ from the one before.
+            draws.extend(digits.windows(2).map(|w| (w[1] + 10 - w[0] - 1) % 10));
+        }
+        Self(std::sync::Mutex::new(draws))
+    }
+}
+
+impl Entropy for Foretold {
+    fn fill(&self, out: &mut [u8]) {
+        SystemEntropy.fill(out);
+        if out.len() == 4
+            && let Some(draw) = self.0.lock().unwrap().pop_front()
+        {
+            out.copy_from_slice(&draw.to_le_bytes());
+        }
+    }
+}
+
 /// One service with one customer.
 pub struct World {
     pub config: Config,
@@ -66,7 +93,9 @@ pub struct World {
 
 fn voices(config: &Config) -> Voices {
     static LOADED: OnceLock<Voices> = OnceLock::new();
-    LOADED.get_or_init(|| Voices::load(config).expect("the models are there: run `voicepay models fetch`")).clone()
+    let load = || Voices::load(config).expect("the models are there: run `voicepay models fetch`");
+    // With the models comes the policy.
+    if config.decision == Config::default().decision { LOADED.get_or_init(load).clone() } else { load() }
 }
 
 /// Alice's template, made once from her enrolment recordings.
@@ -111,10 +140,23 @@ impl World {
 
     /// Alice without a voice, with a card and 19.99 USD to pay.
     pub async fn with_alice(adjust: impl FnOnce(&mut Config)) -> Self {
-        Self::in_dir(Arc::new(tempfile::tempdir().unwrap()), adjust, true).await
+        Self::in_dir(Arc::new(tempfile::tempdir().unwrap()), adjust, Arc::new(SystemEntropy), true).await
     }
 
-    async fn in_dir(dir: Arc<tempfile::TempDir>, adjust: impl FnOnce(&mut Config), fresh: bool) -> Self {
+    /// Alice, enrolled, as above; the strings of fresh digits that are asked for are those that the recordings say, in this order.
+    pub async fn with_fresh_digits(strings: &[&str], adjust: impl FnOnce(&mut Config)) -> Self {
+        let entropy = Arc::new(Foretold::digits(strings));
+        let world = Self::in_dir(Arc::new(tempfile::tempdir().unwrap()), adjust, entropy, true).await;
+        world.enrol_alice().await;
+        world
+    }
+
+    async fn in_dir(
+        dir: Arc<tempfile::TempDir>,
+        adjust: impl FnOnce(&mut Config),
+        entropy: Arc<dyn Entropy>,
+        fresh: bool,
+    ) -> Self {
         let mut config = Config::default();
         config.store.path = dir.path().join("voicepay.db");
         config.vault.master_key_file = dir.path().join("master.key");
@@ -125,8 +167,6 @@ impl World {
         config.gateway.sandbox_latency_ms = 200;
         config.processor.poll_ms = 5;
         let clock: Arc<dyn Clock> = Arc::new(PausedClock { base: SystemClock.now(), start: Instant::now() });
-        // Not seeded: a restarted service must not draw the identifiers of its last life again.
-        let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy);
         let office = Office::open(&config, Arc::clone(&clock), Arc::clone(&entropy)).await.unwrap();
         let services = Arc::new(services(&config, &office, &voices(&config), Arc::clone(&clock), Arc::clone(&entropy), true));
         let stop = CancellationToken::new();
@@ -154,7 +194,8 @@ impl World {
     pub async fn restarted(self) -> Self {
         let dir = Arc::clone(&self.dir);
         drop(self);
-        Self::in_dir(dir, |_| (), false).await
+        // Not seeded: a restarted service must not draw the identifiers of its last life again.
+        Self::in_dir(dir, |_| (), Arc::new(SystemEntropy), false).await
     }
 
     async fn plant(&mut self) {

@@ -46,6 +46,7 @@ pub(super) fn card(n: u8) -> CardOnFile {
 pub(super) fn known() -> Known {
     Known {
         customer: CustomerId::parse("cus_1").unwrap(),
+        language: crate::language::Language::English,
         voice: VoiceOnFile::Enrolled,
         has_open_invite: false,
         cards: vec![card(1)],
