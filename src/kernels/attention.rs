@@ -5,7 +5,7 @@ use super::{Epilogue, PackedMatrix, Rows, RowsMut, ShapeError, equal, softmax_ro
 /// Rows of scores at a time, so that they stay in the cache nearest by.
 const ROWS_AT_ONCE: usize = 56;
 
-/// Buffers that attention uses again and again. They hold what the caller said; [`AttentionScratch::wipe`] clears them.
+/// Buffers that attention uses again and again. They hold what the caller said: see [`super::Workspace`].
 #[derive(Debug, Default)]
 pub struct AttentionScratch {
     keys: PackedMatrix,
@@ -14,11 +14,9 @@ pub struct AttentionScratch {
 }
 
 impl AttentionScratch {
-    /// Sets all of it to zero.
-    pub fn wipe(&mut self) {
-        self.keys.wipe();
-        self.values.wipe();
-        self.scores.fill(0.0);
+    /// All of them, so that they can be wiped.
+    pub fn buffers(&mut self) -> [&mut Vec<f32>; 3] {
+        [self.keys.buffer(), self.values.buffer(), &mut self.scores]
     }
 }
 
@@ -89,7 +87,6 @@ mod tests {
                 }
             }
         }
-        scratch.wipe();
-        assert!(scratch.scores.iter().all(|s| *s == 0.0));
+        assert!(scratch.buffers().iter().all(|b| !b.is_empty()));
     }
 }

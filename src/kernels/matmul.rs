@@ -156,16 +156,21 @@ impl PackedMatrix {
         Ok(())
     }
 
-    /// Sets all of it to zero, for a matrix made of what a caller said.
-    pub fn wipe(&mut self) {
-        self.panels.fill(0.0);
+    /// Its numbers, to be wiped where they were made of what a caller said.
+    pub(super) fn buffer(&mut self) -> &mut Vec<f32> {
+        &mut self.panels
     }
 
     fn resize(&mut self, n_out: usize, n_in: usize) {
         (self.n_out, self.n_in) = (n_out, n_in);
         let numbers = n_out.div_ceil(PANEL) * n_in * PANEL;
-        self.panels.clear();
-        self.panels.resize(numbers + PANEL, 0.0);
+        if self.panels.len() < numbers + PANEL {
+            self.panels.resize(numbers + PANEL, 0.0);
+        }
+        // Lanes that there are not.
+        if !n_out.is_multiple_of(PANEL) {
+            self.panels.fill(0.0);
+        }
         self.start = self.panels.as_ptr().align_offset(64).min(PANEL);
     }
 

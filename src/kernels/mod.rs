@@ -14,6 +14,7 @@
 
 mod attention;
 mod elementwise;
+mod kept;
 mod matmul;
 mod rows;
 #[cfg(target_arch = "x86_64")]
@@ -23,6 +24,7 @@ use std::sync::OnceLock;
 
 pub use attention::{AttentionScratch, attention};
 pub use elementwise::{gelu, layer_norm_rows, norm_relu_rows, softmax_rows};
+pub use kept::{Kept, Workspace};
 pub use matmul::{Activation, Epilogue, PackedMatrix};
 pub use rows::{Rows, RowsMut};
 
@@ -54,10 +56,18 @@ pub enum Instructions {
     Portable,
 }
 
+/// Names what is to be used instead of the quickest that there is, to measure or to compare: `avx512`, `avx2` or `portable`.
+const INSTRUCTIONS_VARIABLE: &str = "VOICEPAY_INSTRUCTIONS";
+
 /// Asked once; every kernel goes by it.
 pub fn instructions() -> Instructions {
     static CHOSEN: OnceLock<Instructions> = OnceLock::new();
-    *CHOSEN.get_or_init(|| available().first().copied().unwrap_or(Instructions::Portable))
+    *CHOSEN.get_or_init(|| {
+        let wanted = std::env::var(INSTRUCTIONS_VARIABLE).unwrap_or_default();
+        let all = available();
+        let named = all.iter().find(|i| format!("{i:?}").eq_ignore_ascii_case(&wanted));
+        named.or(all.first()).copied().unwrap_or(Instructions::Portable)
+    })
 }
 
 /// All that this machine has, the quickest first.
@@ -75,6 +85,9 @@ fn available() -> Vec<Instructions> {
     all.push(Instructions::Portable);
     all
 }
+
+#[cfg(test)]
+mod speed;
 
 #[cfg(test)]
 pub(crate) mod test_numbers {

@@ -8,7 +8,7 @@ use super::SpeechError;
 use super::log_mel::{BINS, HOP, LogMel, MELS};
 use super::model_file::ModelFile;
 use crate::kernels::{
-    Activation, AttentionScratch, Epilogue, PackedMatrix, Rows, RowsMut, ShapeError, attention, layer_norm_rows,
+    Activation, AttentionScratch, Epilogue, Kept, PackedMatrix, Rows, RowsMut, ShapeError, Workspace, attention, layer_norm_rows,
 };
 
 /// Columns of the spectrogram that become one state: the second convolution's step.
@@ -80,6 +80,25 @@ pub(super) struct Encoder {
     post: Norm,
     width: usize,
     heads: usize,
+    passing: Kept<Passing>,
+}
+
+/// What passes through the network.
+#[derive(Default)]
+struct Passing {
+    x: Vec<f32>,
+    normed: Vec<f32>,
+    projected: Vec<f32>,
+    /// Behind the first convolution, and inside the blocks what lies between their two last products.
+    hidden: Vec<f32>,
+    attention: AttentionScratch,
+}
+
+impl Workspace for Passing {
+    fn buffers(&mut self) -> Vec<&mut Vec<f32>> {
+        let Self { x, normed, projected, hidden, attention } = self;
+        [x, normed, projected, hidden].into_iter().chain(attention.buffers()).collect()
+    }
 }
 
 impl std::fmt::Debug for Encoder {
@@ -190,6 +209,7 @@ impl Encoder {
             post: weights.norm("ln_post", width)?,
             width,
             heads,
+            passing: Kept::default(),
         })
     }
 
@@ -210,51 +230,54 @@ impl Encoder {
     }
 
     fn forward(&self, samples: &[f32], padding: &Padding, taps: &[Tap]) -> Result<Vec<Zeroizing<Vec<f32>>>, ShapeError> {
-        let (width, frames) = (self.width, self.frames(samples.len(), padding));
-        let columns = frames * COLUMNS_A_STATE;
-        let room = |n: usize| Zeroizing::new(vec![0.0f32; n]);
-        let mel = self.mel.compute(samples, columns, padding.mel_max);
+        let frames = self.frames(samples.len(), padding);
+        let mel = self.mel.compute(samples, frames * COLUMNS_A_STATE, padding.mel_max);
+        self.passing.with(|passing| self.through(&mel, frames, taps, passing))
+    }
+
+    fn through(
+        &self,
+        mel: &[f32],
+        frames: usize,
+        taps: &[Tap],
+        passing: &mut Passing,
+    ) -> Result<Vec<Zeroizing<Vec<f32>>>, ShapeError> {
+        let (width, columns) = (self.width, frames * COLUMNS_A_STATE);
+        let Passing { x, normed, projected, hidden, attention: scratch } = passing;
         // A row of zeros before and behind, for the second convolution.
-        let mut wide = room((columns + 2) * width);
-        let inside = wide.get_mut(width..(columns + 1) * width).unwrap_or_default();
-        self.conv1.apply(Rows::new(&mel, columns, 3 * MELS, MELS)?, RowsMut::dense(inside, width)?, Activation::Gelu, false)?;
-        let mut x = room(frames * width);
-        let steps = Rows::new(&wide, frames, 3 * width, COLUMNS_A_STATE * width)?;
-        self.conv2.apply(steps, RowsMut::dense(&mut x, width)?, Activation::Gelu, false)?;
+        hidden.resize((columns + 2) * width, 0.0);
+        let inside = hidden.get_mut(width..(columns + 1) * width).unwrap_or_default();
+        self.conv1.apply(Rows::new(mel, columns, 3 * MELS, MELS)?, RowsMut::dense(inside, width)?, Activation::Gelu, false)?;
+        x.resize(frames * width, 0.0);
+        let steps = Rows::new(hidden, frames, 3 * width, COLUMNS_A_STATE * width)?;
+        self.conv2.apply(steps, RowsMut::dense(x, width)?, Activation::Gelu, false)?;
         x.iter_mut().zip(&self.positions).for_each(|(v, p)| *v += p);
 
-        let mut normed = room(frames * width);
-        let mut projected = room(frames * 3 * width);
-        let mut hidden = room(frames * 4 * width);
-        let mut scratch = AttentionScratch::default();
+        normed.resize(frames * width, 0.0);
+        projected.resize(frames * 3 * width, 0.0);
+        hidden.resize(frames * 4 * width, 0.0);
         let mut tapped: Vec<Option<Zeroizing<Vec<f32>>>> = taps.iter().map(|_| None).collect();
         for (i, block) in self.blocks.iter().enumerate() {
-            block.before_attention.apply(&x, &mut normed, width)?;
-            block.project.apply(
-                Rows::dense(&normed, width)?,
-                RowsMut::dense(&mut projected, 3 * width)?,
-                Activation::None,
-                false,
-            )?;
-            let all = Rows::dense(&projected, 3 * width)?;
+            block.before_attention.apply(x, normed, width)?;
+            block.project.apply(Rows::dense(normed, width)?, RowsMut::dense(projected, 3 * width)?, Activation::None, false)?;
+            let all = Rows::dense(projected, 3 * width)?;
             let (q, k, v) = (all.part(0, width)?, all.part(width, width)?, all.part(2 * width, width)?);
-            attention(q, k, v, self.heads, RowsMut::dense(&mut normed, width)?, &mut scratch)?;
-            block.out.apply(Rows::dense(&normed, width)?, RowsMut::dense(&mut x, width)?, Activation::None, true)?;
-            block.before_mlp.apply(&x, &mut normed, width)?;
-            let widened = RowsMut::dense(&mut hidden, 4 * width)?;
-            block.widen.apply(Rows::dense(&normed, width)?, widened, Activation::Gelu, false)?;
-            let narrowed = RowsMut::dense(&mut x, width)?;
-            block.narrow.apply(Rows::dense(&hidden, 4 * width)?, narrowed, Activation::None, true)?;
+            attention(q, k, v, self.heads, RowsMut::dense(normed, width)?, scratch)?;
+            block.out.apply(Rows::dense(normed, width)?, RowsMut::dense(x, width)?, Activation::None, true)?;
+            block.before_mlp.apply(x, normed, width)?;
+            let widened = RowsMut::dense(hidden, 4 * width)?;
+            block.widen.apply(Rows::dense(normed, width)?, widened, Activation::Gelu, false)?;
+            let narrowed = RowsMut::dense(x, width)?;
+            block.narrow.apply(Rows::dense(hidden, 4 * width)?, narrowed, Activation::None, true)?;
             for (slot, _) in tapped.iter_mut().zip(taps).filter(|(_, tap)| **tap == Tap::Block(i)) {
-                *slot = Some(x.clone());
+                *slot = Some(Zeroizing::new(x.clone()));
             }
         }
-        scratch.wipe();
         if taps.contains(&Tap::Post) {
-            self.post.apply(&x, &mut normed, width)?;
+            self.post.apply(x, normed, width)?;
         }
         let missing = ShapeError { what: "the encoder's blocks", got: self.blocks.len(), want: self.blocks.len() + 1 };
-        let post = |tap: &Tap| (*tap == Tap::Post).then(|| normed.clone());
+        let post = |tap: &Tap| (*tap == Tap::Post).then(|| Zeroizing::new(normed.clone()));
         tapped.into_iter().zip(taps).map(|(found, tap)| found.or_else(|| post(tap)).ok_or(missing)).collect()
     }
 }

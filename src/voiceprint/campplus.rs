@@ -5,17 +5,15 @@
 //! by side; what an utterance needs of memory is kept for the next one, wiped.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
 
 use candle_core::{Device, Error, Result, Tensor};
 use ndarray::Array2;
-use zeroize::Zeroize;
 
 use super::conv::{Around, CHANNELS, Conv, Head, Plane, Stage};
 use super::dense::{Buffers, DenseBlock, DenseLayer, Linear, NormRelu, Pooling, Trunk};
 use super::embedding::EMBEDDING_SIZE;
 use super::fbank::MELS;
-use crate::kernels::{PackedMatrix, ShapeError};
+use crate::kernels::{Kept, PackedMatrix, ShapeError, Workspace};
 
 /// Layers and dilation of the three blocks.
 const BLOCKS: [(usize, usize); 3] = [(12, 1), (24, 2), (16, 2)];
@@ -23,36 +21,23 @@ const BLOCKS: [(usize, usize); 3] = [(12, 1), (24, 2), (16, 2)];
 const HEAD_ROWS: usize = MELS / 8;
 /// PyTorch's default for batch norms.
 const NORM_EPSILON: f32 = 1e-5;
-/// Workspaces kept for the next utterances: as many as calls that are likely to be embedded at once.
-const KEPT_WORKSPACES: usize = 4;
-/// A workspace of more numbers (32 MB, some 20 s of speech) is given back instead.
-const KEPT_NUMBERS: usize = 8 << 20;
-
 /// The network with its weights.
 pub(super) struct CampPlus {
     head: Head,
     trunk: Trunk,
-    /// All zero.
-    idle: Mutex<Vec<Workspace>>,
+    passing: Kept<Passing>,
 }
 
 /// What passes through the network.
 #[derive(Default)]
-struct Workspace {
+struct Passing {
     planes: Vec<Plane>,
     buffers: Buffers,
 }
 
-impl Workspace {
-    fn all(&mut self) -> impl Iterator<Item = &mut Vec<f32>> {
-        self.planes.iter_mut().map(Plane::data_mut).chain(self.buffers.all())
-    }
-}
-
-impl Drop for Workspace {
-    /// The caller's voice passed through it.
-    fn drop(&mut self) {
-        self.all().for_each(Zeroize::zeroize);
+impl Workspace for Passing {
+    fn buffers(&mut self) -> Vec<&mut Vec<f32>> {
+        self.planes.iter_mut().map(Plane::data_mut).chain(self.buffers.all()).collect()
     }
 }
 
@@ -97,26 +82,18 @@ impl CampPlus {
         let norm = weights.norm("xvector.out_nonlinear.batchnorm", channels)?;
         let pooling = Pooling { norm, linear: embedding.pack()? };
         let trunk = Trunk { time_delay: weights.time_delay()?, blocks, pooling };
-        Ok(Self { head: Head { stages }, trunk, idle: Mutex::new(Vec::new()) })
+        Ok(Self { head: Head { stages }, trunk, passing: Kept::default() })
     }
 
     /// `frames` × 80 log mels, already without their mean over time → 192 numbers.
     pub fn forward(&self, mels: &Array2<f32>) -> std::result::Result<Vec<f32>, ShapeError> {
         let misfit = ShapeError { what: "mels", got: mels.ncols(), want: MELS };
         let input = mels.as_slice().filter(|_| mels.ncols() == MELS).ok_or(misfit)?;
-        let mut workspace = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default();
-        let Workspace { planes, buffers } = &mut workspace;
-        self.head.run(input, MELS, Trunk::MARGIN, planes)?;
-        let head = planes.last().ok_or(misfit)?;
-        let out = self.trunk.run(head, HEAD_ROWS, mels.nrows(), buffers)?;
-        if workspace.all().map(|b| b.len()).sum::<usize>() <= KEPT_NUMBERS {
-            workspace.all().for_each(|b| b.fill(0.0));
-            let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-            if idle.len() < KEPT_WORKSPACES {
-                idle.push(workspace);
-            }
-        }
-        Ok(out)
+        self.passing.with(|Passing { planes, buffers }| {
+            self.head.run(input, MELS, Trunk::MARGIN, planes)?;
+            let head = planes.last().ok_or(misfit)?;
+            self.trunk.run(head, HEAD_ROWS, mels.nrows(), buffers)
+        })
     }
 }
 
