@@ -78,6 +78,12 @@ fn mul_add<const FMA: bool>(a: f32, b: f32, c: f32) -> f32 {
     if FMA { a.mul_add(b, c) } else { a * b + c }
 }
 
+/// The larger. One instruction, which `f32::max` is not, since it promises more for what is no number.
+#[inline(always)]
+fn more(a: f32, b: f32) -> f32 {
+    if a > b { a } else { b }
+}
+
 /// The error function, as a rational function on −4..4, beyond which it is ±1 to f32's last bit (coefficients as in Eigen and XLA).
 #[inline(always)]
 fn erf<const FMA: bool>(x: f32) -> f32 {
@@ -102,7 +108,7 @@ fn erf<const FMA: bool>(x: f32) -> f32 {
 fn exp<const FMA: bool>(x: f32) -> f32 {
     /// 1.5 · 2²³: adding it rounds to a whole number, which then lies in the lowest bits.
     const ROUND: f32 = 12_582_912.0;
-    let x = x.max(-87.0);
+    let x = more(x, -87.0);
     let shifted = mul_add::<FMA>(x, std::f32::consts::LOG2_E, ROUND);
     let n = shifted - ROUND;
     // ln 2 in two parts, of which the first has few bits.
@@ -167,7 +173,7 @@ fn join(mut lanes: [f32; LANES], by: impl Fn(f32, f32) -> f32) -> f32 {
 fn softmax_run<const FMA: bool>(x: &mut RowsMut<'_>) {
     for r in 0..x.rows() {
         let row = x.row_mut(r);
-        let most = join(fold(row, f32::NEG_INFINITY, |a, b| if a > b { a } else { b }), f32::max);
+        let most = join(fold(row, f32::NEG_INFINITY, more), more);
         let (runs, rest) = row.as_chunks_mut::<LANES>();
         let mut sums = [0.0f32; LANES];
         for run in runs {
@@ -206,7 +212,7 @@ fn layer_norm_run<const FMA: bool>(x: Rows<'_>, scale: &[f32], shift: &[f32], ep
 fn norm_relu_run<const FMA: bool>(x: Rows<'_>, scale: &[f32], shift: &[f32], out: &mut RowsMut<'_>) {
     for r in 0..x.rows() {
         for ((o, v), (scale, shift)) in out.row_mut(r).iter_mut().zip(x.row(r)).zip(scale.iter().zip(shift)) {
-            *o = mul_add::<FMA>(*v, *scale, *shift).max(0.0);
+            *o = more(mul_add::<FMA>(*v, *scale, *shift), 0.0);
         }
     }
 }

@@ -168,11 +168,38 @@ macro_rules! tile {
                     );
                 }
             }
-            $(
-                // SAFETY: the caller's.
-                unsafe { $finish(&tile, tile.out.wrapping_add($r * tile.out_stride), sums[$r]) };
-            )*
+            $finish!(tile, sums, $($r)*);
         }
+    };
+}
+
+/// Writes a tile. Whole panels that nothing is added to, most by far, go from the registers straight to memory.
+macro_rules! avx512_finish {
+    ($tile:ident, $sums:ident, $($r:literal)*) => {
+        let panel = $tile.panel;
+        if panel.lanes == PANEL && !panel.add && panel.activation != Activation::Gelu {
+            let floor = if panel.activation == Activation::Relu { 0.0 } else { f32::NEG_INFINITY };
+            let floor = _mm512_set1_ps(floor);
+            $(
+                let out = $tile.out.wrapping_add($r * $tile.out_stride);
+                // SAFETY: the caller's; a whole panel is there.
+                unsafe {
+                    _mm512_storeu_ps(out, _mm512_max_ps(floor, $sums[$r][0]));
+                    _mm512_storeu_ps(out.add(16), _mm512_max_ps(floor, $sums[$r][1]));
+                }
+            )*
+        } else {
+            // SAFETY: the caller's.
+            $(unsafe { avx512_row(&$tile, $tile.out.wrapping_add($r * $tile.out_stride), $sums[$r]) };)*
+        }
+    };
+}
+
+/// Writes a tile.
+macro_rules! avx2_finish {
+    ($tile:ident, $sums:ident, $($r:literal)*) => {
+        // SAFETY: the caller's.
+        $(unsafe { avx2_row(&$tile, $tile.out.wrapping_add($r * $tile.out_stride), $sums[$r]) };)*
     };
 }
 
@@ -239,7 +266,7 @@ fn avx512_start(tile: &Tile<'_>) -> [__m512; 2] {
 /// # Safety
 /// `out` points at `panel.lanes` numbers of which nobody else knows.
 #[target_feature(enable = "avx512f,fma")]
-unsafe fn avx512_finish(tile: &Tile<'_>, out: *mut f32, sums: [__m512; 2]) {
+unsafe fn avx512_row(tile: &Tile<'_>, out: *mut f32, sums: [__m512; 2]) {
     let panel = tile.panel;
     for (mut s, from) in sums.into_iter().zip([0, 16]) {
         let (mask, to) = (lanes_from(panel.lanes, from), out.wrapping_add(from));
@@ -248,7 +275,7 @@ unsafe fn avx512_finish(tile: &Tile<'_>, out: *mut f32, sums: [__m512; 2]) {
             s = _mm512_add_ps(s, unsafe { _mm512_maskz_loadu_ps(mask, to) });
         }
         if panel.activation == Activation::Relu {
-            s = _mm512_max_ps(s, _mm512_setzero_ps());
+            s = _mm512_max_ps(_mm512_setzero_ps(), s);
         }
         // SAFETY: masked to the lanes that there are.
         unsafe { _mm512_mask_storeu_ps(to, mask, s) };
@@ -270,7 +297,7 @@ fn avx2_start(_tile: &Tile<'_>) -> [__m256; 2] {
 /// # Safety
 /// `out` points at `panel.lanes − lane` numbers of which nobody else knows.
 #[target_feature(enable = "avx2,fma")]
-unsafe fn avx2_finish(tile: &Tile<'_>, out: *mut f32, sums: [__m256; 2]) {
+unsafe fn avx2_row(tile: &Tile<'_>, out: *mut f32, sums: [__m256; 2]) {
     let panel = tile.panel;
     let mut numbers = [0.0f32; PANEL / 2];
     // SAFETY: there is room for sixteen.
