@@ -173,19 +173,24 @@ macro_rules! tile {
     };
 }
 
-/// Writes a tile. Whole panels that nothing is added to, most by far, go from the registers straight to memory.
+/// Writes a tile. Whole panels go from the registers straight to memory.
 macro_rules! avx512_finish {
     ($tile:ident, $sums:ident, $($r:literal)*) => {
         let panel = $tile.panel;
-        if panel.lanes == PANEL && !panel.add && panel.activation != Activation::Gelu {
+        if panel.lanes == PANEL && panel.activation != Activation::Gelu {
             let floor = if panel.activation == Activation::Relu { 0.0 } else { f32::NEG_INFINITY };
             let floor = _mm512_set1_ps(floor);
             $(
                 let out = $tile.out.wrapping_add($r * $tile.out_stride);
                 // SAFETY: the caller's; a whole panel is there.
                 unsafe {
-                    _mm512_storeu_ps(out, _mm512_max_ps(floor, $sums[$r][0]));
-                    _mm512_storeu_ps(out.add(16), _mm512_max_ps(floor, $sums[$r][1]));
+                    let [mut low, mut high] = $sums[$r];
+                    if panel.add {
+                        low = _mm512_add_ps(low, _mm512_loadu_ps(out));
+                        high = _mm512_add_ps(high, _mm512_loadu_ps(out.add(16)));
+                    }
+                    _mm512_storeu_ps(out, _mm512_max_ps(floor, low));
+                    _mm512_storeu_ps(out.add(16), _mm512_max_ps(floor, high));
                 }
             )*
         } else {
