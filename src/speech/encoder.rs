@@ -170,7 +170,7 @@ impl Weights<'_> {
 
     fn block(&self, i: usize, width: usize, heads: usize) -> Result<Block, String> {
         let name = |part: &str| format!("blocks.{i}.{part}");
-        #[allow(clippy::cast_precision_loss)] // a head's width is 64
+        #[allow(clippy::as_conversions, clippy::cast_precision_loss)] // a head's width is 64
         let scale = 1.0 / ((width / heads) as f32).sqrt();
         let square = [width, width];
         let mut project: Vec<f32> = self.get(&name("attn.query.weight"), &square)?.iter().map(|w| w * scale).collect();
