@@ -17,6 +17,7 @@ use super::timeline::{Timeline, Who};
 use super::work::{Done, Kept};
 use super::{CallRecord, KEY_PRESSED, figures};
 use crate::clock::Timestamp;
+use crate::decision::replay::StoredEvidence;
 use crate::dialogue::{
     self, CallVerdict, Caller, DeadlineKind, DialogueConfig, Effect, IdentityOutcome, Input, Keypress, ListenFor, PlayId, State,
 };
@@ -78,6 +79,8 @@ pub(super) struct Call {
     started_at: Timestamp,
     turn_ended: Option<Instant>,
     verdict: Option<CallVerdict>,
+    /// What each verdict on a voice and a number was made on.
+    evidence: Vec<StoredEvidence>,
     scored_number: bool,
     customer: Option<CustomerId>,
     /// What is spoken: the service's own language until the customer is known.
@@ -113,6 +116,7 @@ impl Call {
             started_at,
             turn_ended: None,
             verdict: None,
+            evidence: Vec::new(),
             scored_number: false,
             customer: None,
             language: services.default_language,
@@ -171,6 +175,7 @@ impl Call {
             verdict,
             number_compared: self.scored_number,
             events: self.timeline.take_events(),
+            evidence: std::mem::take(&mut self.evidence),
         };
         let row = self.row(Some(&record));
         if let Err(error) = self.services.off_clock(self.services.desk.record_end(&row)).await {
@@ -404,6 +409,7 @@ impl Call {
                     return Some(Input::ServiceTrouble);
                 }
             }
+            Effect::KeepEvidence(evidence) => self.evidence.push(*evidence),
             Effect::RecordSuccess { customer } => {
                 if let Err(error) =
                     self.services.off_clock(self.services.desk.record_success(&self.id, &customer, self.now())).await

@@ -16,6 +16,7 @@ mod work;
 use serde::Serialize;
 
 use crate::clock::Timestamp;
+use crate::decision::replay::StoredEvidence;
 use crate::dialogue::CallVerdict;
 use crate::ids::CallId;
 
@@ -46,6 +47,8 @@ pub struct CallRecord {
     pub number_compared: bool,
     /// What happened, in order.
     pub events: Vec<timeline::Event>,
+    /// What each verdict on a voice and a number was made on: scores, which can be judged again under another policy.
+    pub evidence: Vec<StoredEvidence>,
 }
 
 fn as_debug<S: serde::Serializer>(verdict: &CallVerdict, s: S) -> Result<S::Ok, S::Error> {

@@ -14,6 +14,7 @@ use super::payer::Payer;
 use super::prompt::{Again, Prompt};
 use super::stage::{Event, Stage, Told};
 use crate::clock::Timestamp;
+use crate::decision::replay::Outcome;
 use crate::decision::{PhraseEvidence, VoiceAccepted, VoiceScore, VoiceVerdict, judge_challenge};
 
 /// A challenge from its first string to its end.
@@ -62,6 +63,10 @@ pub(super) struct Answered {
 impl Answered {
     pub(super) fn holds(&self, now: Timestamp) -> bool {
         now < self.until
+    }
+
+    pub(super) fn scores(&self) -> (VoiceScore, PhraseEvidence) {
+        (self.voice.score.clone(), self.content.clone())
     }
 }
 
@@ -229,6 +234,9 @@ impl ScoringDigits {
         let Self { challenge: Challenge { mut payer, first, keyed, silences }, heard_at } = self;
         let ChallengeHeard { voice, content } = heard;
         let known = payer.known(desk, Some(&voice));
+        if let Some(draft) = &mut payer.draft {
+            (draft.challenge, draft.known) = (Some((voice.score.clone(), content.clone())), known);
+        }
         match judge_challenge(&desk.cfg.policy, &first, voice.score.clone(), &content, &known) {
             VoiceVerdict::Accepted(accepted) => {
                 let until = heard_at.plus(millis(desk.cfg.challenge.valid_s.saturating_mul(1_000)));
@@ -236,9 +244,13 @@ impl ScoringDigits {
                 judging::compare(desk, payer, accepted, keyed, heard_at)
             }
             VoiceVerdict::Inconclusive | VoiceVerdict::StepUp(_) => {
+                payer.decided(desk, None, Outcome::Inconclusive);
                 Self { challenge: Challenge { payer, first, keyed, silences }, heard_at }.unsure(desk)
             }
-            VoiceVerdict::Rejected => judging::mismatch(desk, payer, heard_at, Factor::Challenge),
+            VoiceVerdict::Rejected => {
+                payer.decided(desk, None, Outcome::Rejected);
+                judging::mismatch(desk, payer, heard_at, Factor::Challenge)
+            }
         }
     }
 

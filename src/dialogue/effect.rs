@@ -4,6 +4,7 @@ use super::input::DeadlineKind;
 use super::prompt::Prompt;
 use crate::clock::Timestamp;
 use crate::decision::VoiceAccepted;
+use crate::decision::replay::StoredEvidence;
 use crate::e164::E164;
 use crate::ids::{CardId, CustomerId, RequestId};
 use crate::money::Money;
@@ -58,6 +59,8 @@ pub enum Effect {
     RecordFailure { customer: CustomerId, caller: Option<E164>, attested: bool, factor: Factor },
     /// Both factors and the yes held.
     RecordSuccess { customer: CustomerId },
+    /// Keep with the call what a verdict was made on: scores, never audio.
+    KeepEvidence(Box<StoredEvidence>),
     /// Hand this payment over, once. Answered by `Input::Payment`; it goes on whether or not the caller stays.
     Charge(Box<Charge>),
     /// Report `Input::Deadline(kind)` at `at`. Replaces an earlier one of this kind.

@@ -1,5 +1,6 @@
 //! The heart of system 1: from one utterance the voice is judged; only if it is accepted the number; only if that is
-//! accepted too does the call go on. A voice that is neither accepted nor rejected is asked for fresh digits (`challenge.rs`). Everything else gets the same reply at the same time, whichever factor failed.
+//! accepted too does the call go on. A voice that is neither accepted nor rejected is asked for fresh digits (`challenge.rs`).
+//! Everything else gets the same reply at the same time, whichever factor failed. What each verdict was made on is kept.
 
 use super::card;
 use super::challenge;
@@ -8,10 +9,11 @@ use super::confirm;
 use super::effect::{CallVerdict, Effect, Factor, NumberSummary};
 use super::input::{CardOnFile, DeadlineKind, NumberHeard, VoiceHeard};
 use super::line::{Desk, millis};
-use super::payer::Payer;
+use super::payer::{Draft, Payer};
 use super::prompt::{Again, Prompt};
 use super::stage::{Event, Stage, Told};
 use crate::clock::Timestamp;
+use crate::decision::replay::Outcome;
 use crate::decision::{NumberEvidence, NumberVerdict, VoiceAccepted, VoiceVerdict, judge_number, judge_voice};
 use crate::secret::SecretBytes;
 
@@ -101,16 +103,27 @@ impl ScoringVoice {
         }
     }
 
-    fn judge(self, desk: &mut Desk<'_>, heard: VoiceHeard) -> Stage {
+    fn judge(mut self, desk: &mut Desk<'_>, heard: VoiceHeard) -> Stage {
         let known = self.payer.known(desk, Some(&heard));
+        self.payer.draft = Some(Draft {
+            voice: heard.score.clone(),
+            challenge: self.payer.answered(desk.now).map(challenge::Answered::scores),
+            known,
+        });
         match judge_voice(&desk.cfg.policy, heard.score.clone(), &known) {
             VoiceVerdict::Accepted(accepted) => compare(desk, self.payer, accepted, self.keyed, self.heard_at),
             VoiceVerdict::StepUp(_) => match challenge::earlier(desk, &self.payer, &heard) {
                 Some(accepted) => compare(desk, self.payer, accepted, self.keyed, self.heard_at),
                 None => challenge::begin(desk, self.payer, heard.score, self.keyed, self.heard_at),
             },
-            VoiceVerdict::Inconclusive => self.unclear(desk),
-            VoiceVerdict::Rejected => mismatch(desk, self.payer, self.heard_at, Factor::Voice),
+            VoiceVerdict::Inconclusive => {
+                self.payer.decided(desk, None, Outcome::Inconclusive);
+                self.unclear(desk)
+            }
+            VoiceVerdict::Rejected => {
+                self.payer.decided(desk, None, Outcome::Rejected);
+                mismatch(desk, self.payer, self.heard_at, Factor::Voice)
+            }
         }
     }
 
@@ -174,7 +187,9 @@ impl ReadingNumber {
             return hold(desk, self.heard_at, Reply::End(closing::service_trouble));
         }
         let known = self.payer.known(desk, None);
-        match judge_number(&desk.cfg.policy, &accepted, &evidence, &known) {
+        let verdict = judge_number(&desk.cfg.policy, &accepted, &evidence, &known);
+        self.payer.decided(desk, Some(&evidence), outcome(&verdict));
+        match verdict {
             // A card that is not among the usable ones counts as any other wrong number.
             NumberVerdict::Accepted(id) => match self.payer.cards.iter().find(|c| c.id == id).cloned() {
                 Some(card) => {
@@ -192,6 +207,14 @@ impl ReadingNumber {
     fn unclear(mut self, desk: &mut Desk<'_>) -> Stage {
         let reply = if self.payer.unclear(desk.cfg) { Reply::Refuse } else { Reply::AskCard(self.payer, Again::NotUnderstood) };
         hold(desk, self.heard_at, reply)
+    }
+}
+
+fn outcome(verdict: &NumberVerdict) -> Outcome {
+    match verdict {
+        NumberVerdict::Accepted(card) => Outcome::Accepted(card.clone()),
+        NumberVerdict::Inconclusive => Outcome::Inconclusive,
+        NumberVerdict::Rejected => Outcome::Rejected,
     }
 }
 

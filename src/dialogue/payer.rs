@@ -11,7 +11,8 @@ use super::prompt::Prompt;
 use super::request;
 use super::stage::Stage;
 use crate::clock::Timestamp;
-use crate::decision::Tightening;
+use crate::decision::replay::{Outcome, StoredEvidence};
+use crate::decision::{NumberEvidence, PhraseEvidence, Tightening, VoiceScore};
 use crate::ids::{CardId, CustomerId};
 
 /// A customer who has a voice on file, a card to charge and something to pay.
@@ -24,11 +25,36 @@ pub(super) struct Payer {
     pub(super) tally: Tally,
     /// The challenge that was answered well in this call, while nothing has failed since.
     pub(super) answered: Option<challenge::Answered>,
+    /// What the verdict that is being reached is made on.
+    pub(super) draft: Option<Draft>,
     /// Whether an attested caller number nominated this customer: only then do failures count against the customer.
     attested: bool,
 }
 
+/// Evidence of a verdict that is not reached yet.
+#[derive(Debug)]
+pub(super) struct Draft {
+    pub(super) voice: VoiceScore,
+    pub(super) challenge: Option<(VoiceScore, PhraseEvidence)>,
+    pub(super) known: Tightening,
+}
+
 impl Payer {
+    /// A verdict: what it was made on is kept with the call.
+    pub(super) fn decided(&self, desk: &mut Desk<'_>, number: Option<&NumberEvidence>, outcome: Outcome) {
+        let Some(Draft { voice, challenge, known }) = &self.draft else { return };
+        let evidence = StoredEvidence {
+            at: desk.now,
+            policy: desk.cfg.policy.version.clone(),
+            voice: voice.clone(),
+            challenge: challenge.clone(),
+            number: number.cloned(),
+            known: *known,
+            outcome,
+        };
+        desk.push(Effect::KeepEvidence(Box::new(evidence)));
+    }
+
     pub(super) fn card_ids(&self) -> Vec<CardId> {
         self.cards.iter().map(|c| c.id.clone()).collect()
     }
@@ -149,7 +175,7 @@ pub(super) fn receive(desk: &mut Desk<'_>, known: Known, attested: bool) -> Stag
     let Some(request) = request else {
         return close(desk, CallVerdict::NothingToPay, Prompt::NoOpenRequest);
     };
-    request::read(desk, Payer { customer, cards, request, tally, answered: None, attested })
+    request::read(desk, Payer { customer, cards, request, tally, answered: None, draft: None, attested })
 }
 
 fn may_be_charged(usable: Usable) -> bool {

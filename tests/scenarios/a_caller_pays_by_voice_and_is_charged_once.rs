@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use voicepay::decision::replay::Outcome;
 use voicepay::dialogue::CallVerdict;
 use voicepay::media::frame::SampleRate;
 use voicepay::media::in_process::LineOptions;
@@ -22,6 +23,8 @@ async fn pays_over(rate: SampleRate, line: LineOptions) {
     let payments = world.payments().await;
     let receipt = payments[0].receipt.as_ref().unwrap();
     assert_eq!((payments.len(), receipt.amount.to_string(), receipt.last4.as_str()), (1, "19.99 USD".to_owned(), "2749"));
+    let kept = record.evidence.last().unwrap();
+    assert!(matches!(kept.outcome, Outcome::Accepted(_)) && kept.number.is_some(), "{kept:?}");
     assert!(receipt.evidence.voice_llr.unwrap() >= receipt.evidence.voice_accept_llr.unwrap());
     voicepay::ledger::verify(&world.office.store.transfers().await.unwrap()).unwrap();
     let said = said(&record).join("\n");

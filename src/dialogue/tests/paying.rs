@@ -1,6 +1,7 @@
 //! The way to a charge: in order, once, with the right card.
 
 use super::*;
+use crate::decision::replay::{Outcome, decide_again};
 
 /// A name for each effect, without its data.
 fn names(edge: &Edge) -> Vec<&'static str> {
@@ -27,6 +28,7 @@ fn names(edge: &Edge) -> Vec<&'static str> {
             | Effect::EnrolFinish { .. }
             | Effect::SetDeadline { .. }
             | Effect::ClearDeadline(_)
+            | Effect::KeepEvidence(_)
             | Effect::Notify { .. } => None,
         })
         .collect()
@@ -84,6 +86,29 @@ fn the_charge_carries_what_it_was_approved_on() {
         },
     };
     assert_eq!(*charge, expected);
+}
+
+/// What the policy of these tests decides on the evidence that a call has kept.
+fn again(edge: &Edge) -> Vec<(Outcome, Outcome)> {
+    edge.log
+        .iter()
+        .filter_map(|(_, e)| match e {
+            Effect::KeepEvidence(kept) => Some((kept.outcome.clone(), decide_again(&edge.cfg.policy, kept))),
+            _ => None,
+        })
+        .collect()
+}
+
+#[test]
+fn every_verdict_is_kept_with_what_it_was_made_on_and_comes_out_the_same_again() {
+    let mut edge = Edge::asked_for_card(known());
+    edge.say(6_000).voice(0.1).wait(10_000).prompt_done();
+    edge.say(6_000).voice(0.9).number(&[-9.0]).wait(10_000).prompt_done();
+    edge.say(6_000).voice(0.9).number(&[5.0]);
+    let kept = again(&edge);
+    assert!(kept.iter().all(|(then, now)| then == now), "{kept:?}");
+    let then: Vec<Outcome> = kept.into_iter().map(|(then, _)| then).collect();
+    assert_eq!(then, [Outcome::Rejected, Outcome::Rejected, Outcome::Accepted(card(1).id)]);
 }
 
 #[test]
