@@ -13,15 +13,17 @@ use crate::call::timeline::{WATCH_QUEUE_EVENTS, Watched};
 use crate::call::{CallRecord, Desk, Services, run_call};
 use crate::clock::{Clock, Entropy};
 use crate::config::{Config, ConfigError};
-use crate::dialogue::DialogueConfig;
 use crate::decision::{Calibration, Policy, PolicyError};
+use crate::dialogue::DialogueConfig;
 use crate::gateway::{self, sandbox::SandboxError};
 use crate::ids::CallId;
+use crate::language::Language;
 use crate::media::leg::Leg;
 use crate::models::{Model, ModelError};
 use crate::processor::Processor;
 use crate::prompts::{Bank, PromptError};
 use crate::sip::{self, Listener, SipError};
+use crate::speech::bilingual::Bilingual;
 use crate::speech::config::NumberModel;
 use crate::speech::ctc_engine::CtcNumberEngine;
 use crate::speech::whisper::WhisperEngine;
@@ -108,7 +110,7 @@ impl Office {
 #[derive(Clone)]
 pub struct Voices {
     embedder: Arc<Embedder>,
-    whisper: Arc<WhisperEngine>,
+    answers: Arc<dyn AnswerEngine>,
     numbers: Arc<dyn NumberEngine>,
     prompts: Arc<Bank>,
     calibration: Arc<Calibration>,
@@ -144,6 +146,15 @@ impl Voices {
                 (Arc::new(whisper), Arc::new(numbers))
             }
         };
+        let mut answers: Arc<dyn AnswerEngine> = Arc::clone(&whisper) as Arc<dyn AnswerEngine>;
+        let mut numbers = numbers;
+        if config.speech.mandarin {
+            let base = Model::WhisperBase.checked_path()?;
+            let mut mandarin = WhisperEngine::load_for(Language::Mandarin, &base, &config.number)?;
+            mandarin.calibrate(&calibration).map_err(PolicyError::from)?;
+            let both = Arc::new(Bilingual { numbers, answers: whisper, mandarin: Arc::new(mandarin) });
+            (numbers, answers) = (Arc::clone(&both) as Arc<dyn NumberEngine>, both);
+        }
         let policy = Policy::resolve(
             &config.dialogue.policy_version,
             &config.decision,
@@ -154,7 +165,7 @@ impl Voices {
         )?;
         Ok(Self {
             embedder: Arc::new(embedder),
-            whisper,
+            answers,
             numbers,
             prompts: Arc::new(Bank::load()?),
             calibration: Arc::new(calibration),
@@ -201,7 +212,7 @@ pub fn services(
         entropy,
         embedder: Arc::clone(&voices.embedder),
         numbers: Arc::clone(&voices.numbers),
-        answers: Arc::clone(&voices.whisper) as Arc<dyn AnswerEngine>,
+        answers: Arc::clone(&voices.answers),
         prompts: Arc::clone(&voices.prompts),
         inference: Inference::new(&config.inference),
         registry: Registry::new(config.sip.max_calls),

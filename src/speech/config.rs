@@ -11,6 +11,8 @@ use super::vad::VadConfig;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct SpeechConfig {
+    /// Also understands Mandarin, for customers who speak it: loads Whisper base (148 MB) beside the rest.
+    pub mandarin: bool,
     /// Voice activity.
     pub vad: VadConfig,
     /// Listening for a card number: long pauses between groups.
@@ -23,7 +25,13 @@ pub struct SpeechConfig {
 
 impl Default for SpeechConfig {
     fn default() -> Self {
-        Self { vad: VadConfig::default(), card: ListenSpec::card(), answer: ListenSpec::answer(), digits: ListenSpec::digits() }
+        Self {
+            vad: VadConfig::default(),
+            card: ListenSpec::card(),
+            answer: ListenSpec::answer(),
+            digits: ListenSpec::digits(),
+            mandarin: false,
+        }
     }
 }
 

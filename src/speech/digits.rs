@@ -1,12 +1,13 @@
-//! Spoken digits, as English text, to digit strings: for what Whisper's free decoding writes.
+//! Spoken digits, as English or Mandarin text, to digit strings: for what Whisper's free decoding writes.
 
 use zeroize::{Zeroize, Zeroizing};
 
 /// A card number has 19 digits; whatever goes on much longer is a loop of the decoder.
 const DIGITS_MAX: usize = 64;
 
-/// The digits in a text: "4 2 oh", "double five", "forty-two forty-two", "52260.8.5983". Words that are no numbers are passed over;
-/// "to", "for" and the like count as digits only between numbers.
+/// The digits in a text: "4 2 oh", "double five", "forty-two forty-two", "52260.8.5983", "四九二幺". Words that are no numbers are
+/// passed over; "to", "for" and the like count as digits only between numbers. "no" and its like take back the word before, if it
+/// was a number and another follows ("four one, no, seven": 47); "no" alone says nothing of digits.
 pub fn digits_in(text: &str) -> Zeroizing<Vec<u8>> {
     let lower = Zeroizing::new(text.to_lowercase());
     let mut tokens: Vec<Token> = Vec::new();
@@ -20,8 +21,10 @@ pub fn digits_in(text: &str) -> Zeroizing<Vec<u8>> {
             rest = after;
             if digits {
                 tokens.push(Token::Figures(piece.bytes().map(|b| b - b'0').collect()));
-            } else {
+            } else if piece.is_ascii() {
                 tokens.push(word_token(piece));
+            } else {
+                mandarin_tokens(piece, &mut tokens);
             }
         }
     }
@@ -33,7 +36,7 @@ pub fn digits_in(text: &str) -> Zeroizing<Vec<u8>> {
 }
 
 /// One piece of text.
-#[derive(Clone, Zeroize)]
+#[derive(Clone, PartialEq, Zeroize)]
 enum Token {
     /// Written in figures: each counts.
     Figures(Vec<u8>),
@@ -51,6 +54,8 @@ enum Token {
     Times(u8),
     /// "and": joins.
     And,
+    /// "no", "sorry": the word before was wrong.
+    No,
     /// Anything else.
     Other,
 }
@@ -96,21 +101,63 @@ fn word_token(word: &str) -> Token {
         "triple" | "treble" => Token::Times(3),
         "quadruple" => Token::Times(4),
         "and" => Token::And,
+        "no" | "sorry" | "correction" | "mean" => Token::No,
         _ => Token::Other,
+    }
+}
+
+/// Characters one by one; 幺 is how one is said in numbers, 两 a second way of two.
+fn mandarin_tokens(text: &str, tokens: &mut Vec<Token>) {
+    let mut rest = text;
+    while let Some(first) = rest.chars().next() {
+        if let Some(after) = ["不对", "不對", "不是", "错了", "錯了"].iter().find_map(|no| rest.strip_prefix(no)) {
+            tokens.push(Token::No);
+            rest = after;
+            continue;
+        }
+        tokens.push(match first {
+            '零' | '〇' | '○' | '洞' => Token::Digit(0),
+            '一' | '壹' | '幺' | '妖' => Token::Digit(1),
+            '二' | '两' | '兩' | '贰' => Token::Digit(2),
+            '三' | '叁' => Token::Digit(3),
+            '四' | '肆' => Token::Digit(4),
+            '五' | '伍' => Token::Digit(5),
+            '六' | '陆' | '陸' => Token::Digit(6),
+            '七' | '柒' | '拐' => Token::Digit(7),
+            '八' | '捌' => Token::Digit(8),
+            '九' | '玖' => Token::Digit(9),
+            _ => Token::Other,
+        });
+        rest = rest.get(first.len_utf8()..).unwrap_or_default();
     }
 }
 
 fn is_number(token: Option<&Token>) -> bool {
     match token {
         Some(Token::Figures(_) | Token::Digit(_) | Token::Teen(_) | Token::Tens(_) | Token::Zeros(_) | Token::Times(_)) => true,
-        Some(Token::Homophone(_) | Token::And | Token::Other) | None => false,
+        Some(Token::Homophone(_) | Token::And | Token::No | Token::Other) | None => false,
     }
 }
 
 fn read(tokens: &[Token], out: &mut Vec<u8>) {
     let mut times = 1u8;
     let mut at = 0;
+    // Where the last word that was a number began.
+    let mut word_from: Option<usize> = None;
     while let Some(token) = tokens.get(at) {
+        if *token == Token::No {
+            // "no, sorry, I mean seven"
+            let next = tokens.iter().skip(at).find(|t| !matches!(t, Token::No | Token::Other));
+            if let (Some(from), true) = (word_from.take(), is_number(next)) {
+                out.truncate(from);
+            }
+        } else if is_number(Some(token)) {
+            // Of several figures written together the last was meant.
+            word_from = Some(match token {
+                Token::Figures(many) => out.len() + many.len().saturating_sub(1),
+                _ => out.len(),
+            });
+        }
         let before = at.checked_sub(1).and_then(|i| tokens.get(i));
         let mut used = 1;
         let repeat = std::mem::replace(&mut times, 1);
@@ -146,7 +193,7 @@ fn read(tokens: &[Token], out: &mut Vec<u8>) {
                 out.extend(std::iter::repeat_n(0, usize::from(zeros.saturating_sub(follows))));
             }
             Token::Times(n) => times = *n,
-            Token::Homophone(_) | Token::And | Token::Other => {}
+            Token::Homophone(_) | Token::And | Token::No | Token::Other => {}
         }
         at += used;
         if out.len() > DIGITS_MAX {
@@ -193,6 +240,20 @@ mod tests {
             ("٤", ""), // digits of other scripts are not what was asked for
             ("4x7", "47"),
             ("double", ""),
+            ("four one, no, seven", "47"),
+            ("4 1, no, sorry, I mean 7 2", "472"),
+            ("41 no 7", "47"),
+            ("four double five no double six", "466"),
+            ("forty-two no forty-three", "43"),
+            ("No. 4 1", "41"),
+            ("4 1 no", "41"),
+            ("no", ""),
+            ("四九二九", "4929"),
+            ("四 九，幺 零 两 〇", "491020"),
+            ("我的卡号是4929一二三", "4929123"),
+            ("四一不对七", "47"),
+            ("四一错了七八", "478"),
+            ("谢谢", ""),
         ] {
             let got: String = digits_in(text).iter().map(|d| char::from(b'0' + d)).collect();
             assert_eq!(got, digits, "{text}");

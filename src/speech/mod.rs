@@ -5,6 +5,7 @@
 //! against an authorised number takes [`VoiceAccepted`], which `decision` alone makes.
 
 pub mod answer; // yes, no, cancel from free text
+pub mod bilingual; // English and Mandarin as one engine
 pub mod config; // the section of the TOML
 pub mod ctc; // how likely a string is, and which are the likeliest, on CTC posteriors
 pub mod ctc_engine; // numbers by the digit head

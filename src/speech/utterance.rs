@@ -2,6 +2,7 @@
 
 use zeroize::Zeroizing;
 
+use crate::language::Language;
 use crate::media::frame::SampleRate;
 use crate::media::resample::resample_whole;
 
@@ -14,6 +15,8 @@ pub struct Utterance {
     pub samples_16k: Zeroizing<Vec<f32>>,
     /// The line carried more than a telephone's 4 kHz.
     pub wide: bool,
+    /// What is spoken.
+    pub language: Language,
     /// Speech without pauses, in milliseconds.
     pub net_speech_ms: u32,
     /// All of it, in milliseconds.
@@ -40,6 +43,12 @@ impl std::fmt::Debug for Utterance {
 }
 
 impl Utterance {
+    /// The same, spoken in this language.
+    pub fn in_language(mut self, language: Language) -> Self {
+        self.language = language;
+        self
+    }
+
     /// From a whole recording at any rate (files: `eval`, `enrol from-wav`). Finds the speech in it, keeps all of the audio.
     pub fn from_recording(samples: &[i16], rate: SampleRate) -> Self {
         // Twice through the same line, so that a recording that starts with speech is judged by a floor that knows its pauses.
@@ -62,6 +71,7 @@ impl Utterance {
         Self {
             samples_16k,
             wide: rate.hz() > SampleRate::HZ_8000.hz(),
+            language: Language::English,
             net_speech_ms,
             total_ms,
             quality: Quality::of(samples, steps),

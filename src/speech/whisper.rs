@@ -15,6 +15,7 @@ use zeroize::Zeroizing;
 use crate::decision::calibration::{CalibrationError, NumberCalibration};
 use crate::decision::{Answer, Calibration, CardEvidence, NumberEvidence, PhraseEvidence, VoiceAccepted};
 use crate::ids::CardId;
+use crate::language::Language;
 use crate::secret::Pan;
 
 use super::answer::answer_in;
@@ -52,6 +53,7 @@ pub struct WhisperEngine {
     running: AtomicUsize,
     max_at_once: usize,
     name: &'static str,
+    language: Language,
     tuning: Tuning,
     calibration: NumberCalibration,
     calibration_version: String,
@@ -82,12 +84,17 @@ impl WhisperEngine {
         Self::load_with(path, &NumberConfig::default())
     }
 
-    /// From a ggml file.
+    /// From a ggml file, to hear English.
     pub fn load_with(path: &Path, config: &NumberConfig) -> Result<Self, SpeechError> {
-        Self::load_tuned(path, config, TUNED)
+        Self::load_for(Language::English, path, config)
     }
 
-    fn load_tuned(path: &Path, config: &NumberConfig, tuning: Tuning) -> Result<Self, SpeechError> {
+    /// From a ggml file, to hear this language; refused if the model knows English alone and it is another.
+    pub fn load_for(language: Language, path: &Path, config: &NumberConfig) -> Result<Self, SpeechError> {
+        Self::load_tuned(language, path, config, TUNED)
+    }
+
+    fn load_tuned(language: Language, path: &Path, config: &NumberConfig, tuning: Tuning) -> Result<Self, SpeechError> {
         whisper_rs::install_logging_hooks();
         let file = ModelFile::open(path)?;
         let corrupt = |why: &str| SpeechError::ModelCorrupt { path: path.to_owned(), why: why.to_owned() };
@@ -96,8 +103,11 @@ impl WhisperEngine {
                 .map_err(|_| corrupt("whisper.cpp can't load it"))
         };
         let words = load(file.bytes())?;
+        if language != Language::English && !words.is_multilingual() {
+            return Err(corrupt("it knows English alone; whisper-base is needed: `voicepay models fetch --all`"));
+        }
         let (keep, prompt) =
-            kept_tokens(&file, &words, tuning.prompt).ok_or_else(|| corrupt("its vocabulary lacks the digits"))?;
+            kept_tokens(&file, &words, language, tuning.prompt).ok_or_else(|| corrupt("its vocabulary lacks the digits"))?;
         let digits = load(&file.cut(&keep).ok_or_else(|| corrupt("its vocabulary can't be cut"))?)?;
         let name = if words.is_multilingual() { "whisper-multilingual" } else { "whisper-english" };
         let shipped = Calibration::compiled_in().map_err(corrupt)?;
@@ -109,6 +119,7 @@ impl WhisperEngine {
             running: AtomicUsize::new(0),
             max_at_once: config.max_at_once.max(1),
             name,
+            language,
             tuning,
             calibration,
             calibration_version: shipped.version.clone(),
@@ -122,7 +133,7 @@ impl WhisperEngine {
         let mut state = self.words.create_state().map_err(failed("making room"))?;
         let mut params = FullParams::new(SamplingStrategy::Greedy { best_of: 1 });
         params.set_n_threads(1);
-        params.set_language(Some("en"));
+        params.set_language(Some(self.language.code()));
         params.set_no_context(true);
         params.set_no_timestamps(true);
         params.set_single_segment(true);
@@ -208,8 +219,18 @@ fn padded(utterance: &Utterance) -> Result<Zeroizing<Vec<f32>>, SpeechError> {
 }
 
 /// Which tokens the cut vocabulary keeps, the ten digits and the end first, and the prompt in its terms.
-fn kept_tokens(file: &ModelFile, words: &WhisperContext, text: &str) -> Option<(Vec<usize>, Vec<WhisperTokenId>)> {
-    let mut keep: Vec<usize> = (0..10).map(|d| file.token(&format!(" {d}"))).collect::<Option<_>>()?;
+fn kept_tokens(
+    file: &ModelFile,
+    words: &WhisperContext,
+    language: Language,
+    text: &str,
+) -> Option<(Vec<usize>, Vec<WhisperTokenId>)> {
+    // English digits are written apart, Mandarin ones together.
+    let written = |d: u8| match language {
+        Language::English => format!(" {d}"),
+        Language::Mandarin => d.to_string(),
+    };
+    let mut keep: Vec<usize> = (0..10).map(|d| file.token(&written(d))).collect::<Option<_>>()?;
     keep.push(usize::try_from(words.token_eot()).ok()?);
     let mut start = Vec::new();
     if !text.is_empty() {
@@ -218,7 +239,7 @@ fn kept_tokens(file: &ModelFile, words: &WhisperContext, text: &str) -> Option<(
     }
     start.push(words.token_sot());
     if words.is_multilingual() {
-        start.push(words.token_lang(0)); // English
+        start.push(words.token_lang(whisper_rs::get_lang_id(language.code())?));
         start.push(words.token_transcribe());
     }
     start.push(words.token_not());
@@ -476,7 +497,7 @@ mod measure {
             prompt: std::env::var("PROMPT").map_or("", |p| p.leak()),
         };
         let path = crate::models::cache_dir().join(model);
-        let engine = WhisperEngine::load_tuned(&path, &NumberConfig::default(), tuning).unwrap();
+        let engine = WhisperEngine::load_tuned(Language::English, &path, &NumberConfig::default(), tuning).unwrap();
         println!("load {:?}", t.elapsed());
         let index = std::fs::read_to_string(format!("{dir}/index.csv")).unwrap();
         let (mut exact, mut n) = (0, 0);
