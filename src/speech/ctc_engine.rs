@@ -147,7 +147,6 @@ impl CtcNumberEngine {
         Known { posteriors, numbers, unseen }
     }
 
-
     fn log_ratio(&self, known: &Known, digits: &[u8]) -> f32 {
         let own = known.posteriors.probability_of(&self.head.lexicon.ways(digits));
         // What the search did not get to see counts as a rival: where it ran out of steps, nothing is accepted that it can't vouch for.
