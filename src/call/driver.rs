@@ -368,8 +368,9 @@ impl Call {
                 self.stop_hearing();
                 self.findings = None;
                 self.turns += 1;
-                self.hearing =
-                    Some(Hearing::begin(listen_for, barge_in, &self.services.speech, self.leg.info.rate, self.ears.take()));
+                let (rate, ears) = (self.leg.info.rate, self.ears.take());
+                let hearing = Hearing::begin(listen_for, barge_in, &self.services.speech, rate, ears);
+                self.hearing = Some(hearing.in_language(self.language));
             }
             Effect::StopListening => self.stop_hearing(),
             Effect::SetDeadline { kind, at } => {

@@ -3,6 +3,7 @@
 
 use super::ahead::Question;
 use crate::dialogue::{ListenFor, UtteranceFacts, UtteranceQuality};
+use crate::language::Language;
 use crate::media::frame::{Frame, SampleRate};
 use crate::speech::endpoint::{Endpointer, ListenSpec};
 use crate::speech::turn::{Readiness, Spoken, Turn, TurnEvent};
@@ -45,6 +46,11 @@ impl Hearing {
         let min_speech_ms = if barge_in { base.min_speech_ms.max(BARGE_IN_MIN_SPEECH_MS) } else { base.min_speech_ms };
         let spec = ListenSpec { no_speech_ms: NEVER_SILENT_MS, min_speech_ms, ..base };
         Self { turn: Turn::begin(spec, config.vad, rate, ears), listen_for }
+    }
+
+    /// The same, spoken in this language.
+    pub fn in_language(self, language: Language) -> Self {
+        Self { turn: self.turn.in_language(language), ..self }
     }
 
     /// Takes a frame; says what it led to, in order.

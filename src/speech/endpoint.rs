@@ -4,6 +4,7 @@
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
+use crate::language::Language;
 use crate::media::frame::{Frame, SampleRate};
 
 use super::utterance::Utterance;
@@ -119,6 +120,7 @@ pub struct Endpointer {
     steps: Vec<Step>,
     waited_ms: u32,
     phase: Phase,
+    language: Language,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -171,6 +173,7 @@ impl Endpointer {
             steps: Vec::new(),
             waited_ms: 0,
             phase: Phase::Waiting { run_ms: 0 },
+            language: Language::English,
         }
     }
 
@@ -178,6 +181,11 @@ impl Endpointer {
     pub fn listen(&mut self, spec: ListenSpec) {
         self.spec = spec;
         self.forget();
+    }
+
+    /// What is spoken from here on, for whoever reads the utterances.
+    pub fn set_language(&mut self, language: Language) {
+        self.language = language;
     }
 
     /// Takes what was heard. A frame of another rate than the line's is dropped. Where a frame is not a whole number of 10 ms, the
@@ -248,7 +256,7 @@ impl Endpointer {
         let tail = steps_in(TAIL_MS.min(self.spec.pause_work_ms));
         let steps = self.steps.get(..self.speech_end()?.saturating_add(tail).min(self.steps.len()))?;
         let samples = self.samples.get(..(steps.len() * self.step_samples).min(self.samples.len()))?;
-        Some(Utterance::from_steps(samples, self.rate, steps))
+        Some(Utterance::from_steps(samples, self.rate, steps).in_language(self.language))
     }
 
     /// Takes the utterance; the end-pointer starts afresh for another turn, but keeps what it learned of the noise.

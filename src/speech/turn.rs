@@ -5,6 +5,7 @@
 use std::sync::Arc;
 
 use crate::decision::Answer;
+use crate::language::Language;
 use crate::media::frame::{Frame, SampleRate};
 
 use super::FreeReading;
@@ -100,6 +101,12 @@ pub struct Turn {
 }
 
 impl Turn {
+    /// The same, spoken in this language.
+    pub fn in_language(mut self, language: Language) -> Self {
+        self.endpointer.set_language(language);
+        self
+    }
+
     /// Begins a turn. `ears`: those of the turn before on the same line, which know its noise.
     pub fn begin(spec: ListenSpec, vad: VadConfig, rate: SampleRate, ears: Option<Endpointer>) -> Self {
         let endpointer = match ears {
