@@ -26,6 +26,8 @@ use crate::sip::{self, Listener, SipError};
 use crate::speech::bilingual::Bilingual;
 use crate::speech::config::NumberModel;
 use crate::speech::ctc_engine::CtcNumberEngine;
+use crate::speech::silero::Silero;
+use crate::speech::vad::VoiceActivity;
 use crate::speech::whisper::WhisperEngine;
 use crate::speech::{AnswerEngine, NumberEngine, NumberEngineName, SpeechError};
 use crate::store::{self, SqliteStore, Store, StoreError, UnlockError};
@@ -112,6 +114,7 @@ pub struct Voices {
     embedder: Arc<Embedder>,
     answers: Arc<dyn AnswerEngine>,
     numbers: Arc<dyn NumberEngine>,
+    activity: VoiceActivity,
     prompts: Arc<Bank>,
     calibration: Arc<Calibration>,
     policy: Policy,
@@ -167,6 +170,7 @@ impl Voices {
             embedder: Arc::new(embedder),
             answers,
             numbers,
+            activity: voice_activity(config)?,
             prompts: Arc::new(Bank::load()?),
             calibration: Arc::new(calibration),
             policy,
@@ -177,6 +181,13 @@ impl Voices {
     pub fn voice_model(&self) -> &str {
         self.embedder.version().as_str()
     }
+}
+
+/// What tells a voice from noise.
+pub fn voice_activity(config: &Config) -> Result<VoiceActivity, StartError> {
+    let vad = config.speech.vad;
+    let network = if vad.neural { Some(Arc::new(Silero::load(&Model::SileroVad.checked_path()?)?)) } else { None };
+    Ok(VoiceActivity { config: vad, network })
 }
 
 /// The calibration that the configuration names, or the one compiled in.
@@ -218,6 +229,7 @@ pub fn services(
         registry: Registry::new(config.sip.max_calls),
         watchers: broadcast::channel(WATCH_QUEUE_EVENTS).0,
         dialogue: DialogueConfig { challenge: config.challenge.clone(), ..config.dialogue.clone() },
+        activity: voices.activity.clone(),
         speech: config.speech.clone(),
         voice: config.voice.clone(),
         policy: voices.policy.clone(),

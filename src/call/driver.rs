@@ -369,7 +369,8 @@ impl Call {
                 self.findings = None;
                 self.turns += 1;
                 let (rate, ears) = (self.leg.info.rate, self.ears.take());
-                let hearing = Hearing::begin(listen_for, barge_in, &self.services.speech, rate, ears);
+                let (speech, activity) = (&self.services.speech, &self.services.activity);
+                let hearing = Hearing::begin(listen_for, barge_in, speech, activity, rate, ears);
                 self.hearing = Some(hearing.in_language(self.language));
             }
             Effect::StopListening => self.stop_hearing(),

@@ -7,6 +7,7 @@ use crate::language::Language;
 use crate::media::frame::{Frame, SampleRate};
 use crate::speech::endpoint::{Endpointer, ListenSpec};
 use crate::speech::turn::{Readiness, Spoken, Turn, TurnEvent};
+use crate::speech::vad::VoiceActivity;
 use crate::speech::{FreeReading, SpeechConfig, Utterance};
 
 /// While a prompt plays, its echo from a loudspeaker must not count as speech: only a longer stretch interrupts, in milliseconds.
@@ -35,6 +36,7 @@ impl Hearing {
         listen_for: ListenFor,
         barge_in: bool,
         config: &SpeechConfig,
+        activity: &VoiceActivity,
         rate: SampleRate,
         ears: Option<Endpointer>,
     ) -> Self {
@@ -45,7 +47,7 @@ impl Hearing {
         };
         let min_speech_ms = if barge_in { base.min_speech_ms.max(BARGE_IN_MIN_SPEECH_MS) } else { base.min_speech_ms };
         let spec = ListenSpec { no_speech_ms: NEVER_SILENT_MS, min_speech_ms, ..base };
-        Self { turn: Turn::begin(spec, config.vad, rate, ears), listen_for }
+        Self { turn: Turn::begin(spec, activity.clone(), rate, ears), listen_for }
     }
 
     /// The same, spoken in this language.

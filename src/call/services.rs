@@ -19,6 +19,7 @@ use crate::dialogue::{DialogueConfig, ListenFor, ScoreTrouble};
 use crate::language::Language;
 use crate::prompts::Bank;
 use crate::speech::turn::Readiness;
+use crate::speech::vad::VoiceActivity;
 use crate::speech::{AnswerEngine, Heard, NumberEngine, SpeechConfig, Utterance};
 use crate::voiceprint::{Embedder, Embedding, VoiceConfig};
 
@@ -49,6 +50,8 @@ pub struct Services {
     pub watchers: tokio::sync::broadcast::Sender<Watched>,
     /// `[dialogue]`
     pub dialogue: DialogueConfig,
+    /// Who is heard to speak at all.
+    pub activity: VoiceActivity,
     /// `[speech]`
     pub speech: SpeechConfig,
     /// `[voice]`

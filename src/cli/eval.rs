@@ -15,8 +15,8 @@ use crate::eval::holdout::TrainedOn;
 use crate::eval::people::People;
 use crate::eval::plan::Plan;
 use crate::eval::rivals::Rivals;
-use crate::eval::{EvalError, decision, number, render, voiceprint};
-use kit::{Sections, embedder, numbers, trained_on};
+use crate::eval::{EvalError, decision, number, render, vad, voiceprint};
+use kit::{Sections, activity, embedder, numbers, trained_on};
 
 /// Measure voice and number recognition on files.
 #[derive(Debug, clap::Args)]
@@ -76,6 +76,11 @@ enum What {
         /// Leave parts out: voice, number, decision, reuse.
         #[arg(long, value_name = "PART,…", value_delimiter = ',')]
         without: Vec<all::Part>,
+    },
+    /// When the caller speaks, pauses and ends: energy alone beside energy and network.
+    Vad {
+        #[command(flatten)]
+        common: Common,
     },
     /// Write the utterances as 8 kHz WAV, as they are measured, with an index.csv.
     Render {
@@ -211,7 +216,7 @@ pub fn run(args: EvalArgs, ctx: &Context) -> CliResult {
                 policy: &config.policy(&embedder, numbers.as_ref())?,
                 calibration: &config.calibration,
                 listen: config.speech.card,
-                vad: config.speech.vad,
+                activity: &activity(&config.speech, config.speech.vad.neural)?,
                 trained_on: &trained_on(&config.number)?,
                 people: &People::of(&plan.split)?,
                 near_misses,
@@ -228,7 +233,7 @@ pub fn run(args: EvalArgs, ctx: &Context) -> CliResult {
                 policy: &config.policy(&embedder, numbers.as_ref())?,
                 calibration: &config.calibration,
                 listen: config.speech.card,
-                vad: config.speech.vad,
+                activity: &activity(&config.speech, config.speech.vad.neural)?,
                 trained_on: &trained_on(&config.number)?,
                 people: &People::of(&plan.split)?,
                 near_misses: NEAR_MISSES,
@@ -241,6 +246,7 @@ pub fn run(args: EvalArgs, ctx: &Context) -> CliResult {
             let leave_out = if unheard { trained_on(&config.number)? } else { TrainedOn::default() };
             render::run(&common.plan()?, &out, &leave_out, digits.map(usize::from))?
         }
+        What::Vad { common } => vad::run(&common.plan()?, config.speech.card, &activity(&config.speech, true)?)?,
         What::Bench => {
             let (embedder, numbers) = (embedder()?, numbers(&config.number, 1, &config.calibration)?);
             let policy = config.policy(&embedder, numbers.as_ref())?;

@@ -31,7 +31,7 @@ use crate::secret::Pan;
 use crate::speech::endpoint::ListenSpec;
 use crate::speech::replay::{Lead, replay};
 use crate::speech::turn::{Readiness, Turn};
-use crate::speech::vad::VadConfig;
+use crate::speech::vad::VoiceActivity;
 use crate::speech::{Heard, NumberEngine, SpeechError, Utterance};
 use crate::voiceprint::{Conditions, Embedder, VoiceConfig, score};
 
@@ -54,7 +54,7 @@ pub struct Judges<'a> {
     /// How it listens.
     pub listen: ListenSpec,
     /// What counts as speech.
-    pub vad: VadConfig,
+    pub activity: &'a VoiceActivity,
     /// Whom the recogniser knows.
     pub trained_on: &'a TrainedOn,
     /// Languages and genders.
@@ -344,7 +344,7 @@ impl Session<'_> {
     fn listen(&self, recipe: &Recipe) -> Result<Taken, EvalError> {
         let rate = SampleRate::HZ_8000;
         let (samples, said) = self.plan.samples_and_after(recipe, self.judges.listen.max_pause_ms + 1000)?;
-        let turn = Turn::begin(self.judges.listen, self.judges.vad, rate, None);
+        let turn = Turn::begin(self.judges.listen, self.judges.activity.clone(), rate, None);
         let mut last: Option<(Arc<Utterance>, Result<Heard, SpeechError>, Duration)> = None;
         let replayed = replay(turn, rate, &samples, &[], |so_far| {
             let (heard, ms) = timed(|| self.judges.numbers.hear(so_far));

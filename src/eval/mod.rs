@@ -25,6 +25,7 @@ pub mod report;
 pub mod results;
 pub mod rivals;
 pub mod splice;
+pub mod vad;
 pub mod voice_figures;
 pub mod voiceprint;
 pub mod work;

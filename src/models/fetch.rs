@@ -102,6 +102,9 @@ fn bring(dir: &Path, work: &Path, entry: &Entry, options: &FetchOptions, say: &d
     let fresh = work.join(&entry.file);
     let failed = |why: String| ModelError::Convert { name: entry.name.clone(), why };
     match entry.convert {
+        Conversion::AsIs => {
+            std::fs::copy(&weights, &fresh).map_err(|source| ModelError::Io { path: fresh.clone(), source })?;
+        }
         Conversion::PickleToSafetensors => super::pickle::convert(&weights, &fresh).map_err(|e| failed(e.to_string()))?,
         Conversion::Ctranslate2ToGgml => {
             super::ggml::convert(&weights, &tokenizer, &fresh).map_err(|e| failed(e.to_string()))?;

@@ -76,6 +76,8 @@ pub enum Role {
 pub enum Conversion {
     /// PyTorch's pickle to safetensors.
     PickleToSafetensors,
+    /// Nothing to convert.
+    AsIs,
     /// CTranslate2's `model.bin` to whisper.cpp's ggml.
     Ctranslate2ToGgml,
 }

@@ -38,6 +38,8 @@ pub enum Model {
     WhisperTinyEn,
     /// Recognition, multilingual (fetched with `--all`).
     WhisperBase,
+    /// Voice activity.
+    SileroVad,
 }
 
 impl Model {
@@ -47,6 +49,7 @@ impl Model {
             Self::CampPlus => "campplus.safetensors",
             Self::WhisperTinyEn => "whisper-tiny.en.ggml.bin",
             Self::WhisperBase => "whisper-base.ggml.bin",
+            Self::SileroVad => "silero-vad.safetensors",
         }
     }
 
@@ -242,10 +245,10 @@ mod tests {
     fn the_enum_and_the_manifest_name_the_same_files() {
         let manifest = Manifest::compiled_in().unwrap();
         let files: Vec<&str> = manifest.models.iter().map(|m| m.file.as_str()).collect();
-        for model in [Model::CampPlus, Model::WhisperTinyEn, Model::WhisperBase] {
+        for model in [Model::CampPlus, Model::WhisperTinyEn, Model::WhisperBase, Model::SileroVad] {
             assert!(files.contains(&model.file_name()), "{model:?}");
         }
-        assert_eq!(files.len(), 3);
+        assert_eq!(files.len(), 4);
     }
 
     #[test]

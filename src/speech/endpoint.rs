@@ -8,7 +8,7 @@ use crate::language::Language;
 use crate::media::frame::{Frame, SampleRate};
 
 use super::utterance::Utterance;
-use super::vad::{STEP_MS, Step, Vad, VadConfig};
+use super::vad::{LATE_STEPS, STEP_MS, Step, Vad, VadConfig, VoiceActivity};
 
 /// Kept from before speech began, so that a soft beginning is not cut off.
 pub const PRE_ROLL_MS: u32 = 300;
@@ -17,6 +17,8 @@ pub const PRE_ROLL_MS: u32 = 300;
 pub const TAIL_MS: u32 = 300;
 /// Speech shorter than this does not end a pause: a click, a breath.
 const RESUME_MIN_MS: u32 = 50;
+/// Speech without a pause is nothing unusual for this long.
+const TALK_FROM_MS: u32 = 3_000;
 /// A turn is never longer: Whisper hears 30 s, pre-roll and end included.
 pub const UTTERANCE_LIMIT_MS: u32 = 29_000;
 
@@ -34,6 +36,8 @@ pub struct ListenSpec {
     pub pause_early_ms: u32,
     /// A pause this long raises [`SpeechEvent::Pause`]: what there is, is read while the pause goes on.
     pub pause_work_ms: u32,
+    /// Where no pause is heard (talk in the room fills them), what there is, is read every so often; 0: never.
+    pub talk_work_ms: u32,
     /// The turn ends here at the latest, counted from where speech began; no more than [`UTTERANCE_LIMIT_MS`].
     pub max_utterance_ms: u32,
     /// Less speech than this did not start a turn: a click, a cough.
@@ -49,6 +53,7 @@ impl ListenSpec {
             pause_enough_ms: 2_600,
             pause_early_ms: 400,
             pause_work_ms: 200,
+            talk_work_ms: 1_000,
             max_utterance_ms: 28_000,
             min_speech_ms: 120,
         }
@@ -62,6 +67,7 @@ impl ListenSpec {
             pause_enough_ms: 900,
             pause_early_ms: 600,
             pause_work_ms: 200,
+            talk_work_ms: 0,
             max_utterance_ms: 6_000,
             min_speech_ms: 100,
         }
@@ -75,6 +81,7 @@ impl ListenSpec {
             pause_enough_ms: 1_200,
             pause_early_ms: 500,
             pause_work_ms: 200,
+            talk_work_ms: 1_000,
             max_utterance_ms: 20_000,
             min_speech_ms: 120,
         }
@@ -91,6 +98,8 @@ pub enum SpeechEvent {
         /// How long the pause has lasted.
         since_ms: u32,
     },
+    /// The caller has talked, or others have, for `talk_work_ms` since the last report.
+    Talk,
     /// The turn is over: take the utterance. Nothing comes after.
     Ended(EndReason),
     /// Nothing was said within `no_speech_ms`. Nothing comes after.
@@ -138,6 +147,8 @@ enum Phase {
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Under {
     since_start_ms: u32,
+    /// Since the last report of a pause or of talk.
+    talk_ms: u32,
     pause_ms: u32,
     probed: bool,
     /// The pause that goes on now ends the turn when it is longer than this.
@@ -162,8 +173,8 @@ impl Endpointer {
         Self::with_vad(spec, rate, VadConfig::default())
     }
 
-    /// With another.
-    pub fn with_vad(spec: ListenSpec, rate: SampleRate, vad: VadConfig) -> Self {
+    /// With another, or with a network besides.
+    pub fn with_vad(spec: ListenSpec, rate: SampleRate, vad: impl Into<VoiceActivity>) -> Self {
         Self {
             spec,
             rate,
@@ -180,6 +191,7 @@ impl Endpointer {
     /// Another way of listening from here on, on the same line: keeps what was learned of its noise, forgets the rest.
     pub fn listen(&mut self, spec: ListenSpec) {
         self.spec = spec;
+        self.vad.next_turn();
         self.forget();
     }
 
@@ -203,6 +215,9 @@ impl Endpointer {
         let steps = self.vad.push(&frame.samples);
         self.samples.extend_from_slice(&frame.samples);
         for step in steps {
+            if step.speech {
+                self.reach_back();
+            }
             self.steps.push(step);
             if let Some(event) = self.advance(step) {
                 events.push(event);
@@ -259,6 +274,13 @@ impl Endpointer {
         Some(Utterance::from_steps(samples, self.rate, steps).in_language(self.language))
     }
 
+    /// All that was heard, up to now, for reading where there is no pause. `None` before speech started.
+    pub fn all_so_far(&self) -> Option<Utterance> {
+        self.speech_end()?;
+        let samples = self.samples.get(..(self.steps.len() * self.step_samples).min(self.samples.len()))?;
+        Some(Utterance::from_steps(samples, self.rate, &self.steps))
+    }
+
     /// Takes the utterance; the end-pointer starts afresh for another turn, but keeps what it learned of the noise.
     pub fn take_utterance(&mut self) -> Option<Utterance> {
         let utterance = self.utterance_so_far();
@@ -272,6 +294,13 @@ impl Endpointer {
         self.steps.clear();
         self.waited_ms = 0;
         self.phase = Phase::Waiting { run_ms: 0 };
+    }
+
+    /// Where speech begins: it had begun a little before the network heard so.
+    fn reach_back(&mut self) {
+        for before in self.steps.iter_mut().rev().take(LATE_STEPS).take_while(|s| s.open && !s.speech) {
+            before.speech = true;
+        }
     }
 
     fn advance(&mut self, step: Step) -> Option<SpeechEvent> {
@@ -292,6 +321,7 @@ impl Endpointer {
         if run_ms >= self.spec.min_speech_ms.max(STEP_MS) {
             let under = Under {
                 since_start_ms: run_ms,
+                talk_ms: run_ms,
                 pause_ms: 0,
                 probed: false,
                 end_after_ms: self.spec.max_pause_ms,
@@ -324,6 +354,7 @@ impl Endpointer {
 
     fn go_on(&mut self, step: Step, mut under: Under) -> Option<SpeechEvent> {
         under.since_start_ms = under.since_start_ms.saturating_add(STEP_MS);
+        under.talk_ms = under.talk_ms.saturating_add(STEP_MS);
         if step.speech && (under.pause_ms == 0 || under.resume_ms >= RESUME_MIN_MS) {
             under.pause_ms = 0;
             under.resume_ms = 0;
@@ -353,8 +384,15 @@ impl Endpointer {
         }
         if under.pause_ms >= self.spec.pause_work_ms && !under.probed {
             under.probed = true;
+            under.talk_ms = 0;
             self.phase = Phase::Speaking(under);
             return Some(SpeechEvent::Pause { since_ms: under.pause_ms });
+        }
+        let long = under.since_start_ms >= TALK_FROM_MS && self.spec.talk_work_ms > 0;
+        if long && !under.probed && under.talk_ms >= self.spec.talk_work_ms {
+            under.talk_ms = 0;
+            self.phase = Phase::Speaking(under);
+            return Some(SpeechEvent::Talk);
         }
         None
     }

@@ -11,7 +11,7 @@ use crate::media::frame::{Frame, SampleRate};
 use super::FreeReading;
 use super::endpoint::{EndReason, Endpointer, ListenSpec, SpeechEvent};
 use super::utterance::Utterance;
-use super::vad::VadConfig;
+use super::vad::VoiceActivity;
 
 /// A reading in which some digit has less of a lead over the next likely one than this, in nats, does not end a turn early.
 pub const CONFIDENT_MARGIN_NATS: f32 = 1.0;
@@ -21,7 +21,7 @@ pub const CONFIDENT_MARGIN_NATS: f32 = 1.0;
 pub enum TurnEvent {
     /// Speech began.
     Started,
-    /// The caller pauses: time to work on what there is.
+    /// The caller pauses, or has talked without a pause for long: time to work on what there is.
     Paused {
         /// Counts pauses; names this one.
         pause: u64,
@@ -89,14 +89,25 @@ impl Readiness {
     }
 }
 
+/// A moment at which the speech so far was given out.
+#[derive(Debug)]
+struct Paused {
+    count: u64,
+    /// Where the speech before the pause ends; `None`: there is no pause, this is while the caller or others talk.
+    end: Option<usize>,
+    so_far: Arc<Utterance>,
+}
+
 /// One turn, from its first frame to its utterance.
 #[derive(Debug)]
 pub struct Turn {
     endpointer: Endpointer,
     spec: ListenSpec,
     pauses: u64,
-    /// The pause that goes on now, if one does: its count, where the speech before it ends, that speech.
-    paused: Option<(u64, usize, Arc<Utterance>)>,
+    /// The pause that goes on now, if one does.
+    paused: Option<Paused>,
+    /// The reading before was whole.
+    was_whole: bool,
     over: bool,
 }
 
@@ -108,7 +119,7 @@ impl Turn {
     }
 
     /// Begins a turn. `ears`: those of the turn before on the same line, which know its noise.
-    pub fn begin(spec: ListenSpec, vad: VadConfig, rate: SampleRate, ears: Option<Endpointer>) -> Self {
+    pub fn begin(spec: ListenSpec, vad: impl Into<VoiceActivity>, rate: SampleRate, ears: Option<Endpointer>) -> Self {
         let endpointer = match ears {
             Some(mut ears) => {
                 ears.listen(spec);
@@ -116,7 +127,7 @@ impl Turn {
             }
             None => Endpointer::with_vad(spec, rate, vad),
         };
-        Self { endpointer, spec, pauses: 0, paused: None, over: false }
+        Self { endpointer, spec, pauses: 0, paused: None, was_whole: false, over: false }
     }
 
     /// Takes a frame; says what it led to, in order.
@@ -126,7 +137,7 @@ impl Turn {
         }
         let events = self.endpointer.push(frame);
         let mut out = Vec::new();
-        if let Some((_, end, _)) = &self.paused
+        if let Some(Paused { end: Some(end), .. }) = &self.paused
             && self.endpointer.speech_end() != Some(*end)
         {
             self.paused = None;
@@ -136,13 +147,9 @@ impl Turn {
             match event {
                 SpeechEvent::SpeechStarted => out.push(TurnEvent::Started),
                 SpeechEvent::Pause { since_ms: _ } => {
-                    if let (Some(so_far), Some(end)) = (self.endpointer.utterance_so_far(), self.endpointer.speech_end()) {
-                        self.pauses += 1;
-                        let so_far = Arc::new(so_far);
-                        self.paused = Some((self.pauses, end, Arc::clone(&so_far)));
-                        out.push(TurnEvent::Paused { pause: self.pauses, so_far });
-                    }
+                    out.extend(self.give_out(self.endpointer.utterance_so_far(), self.endpointer.speech_end()));
                 }
+                SpeechEvent::Talk => out.extend(self.give_out(self.endpointer.all_so_far(), None)),
                 SpeechEvent::Ended(why) => out.push(self.finish(why).map_or(TurnEvent::Nothing, TurnEvent::Over)),
                 SpeechEvent::NoSpeech => {
                     self.over = true;
@@ -153,22 +160,29 @@ impl Turn {
         out
     }
 
-    /// What was read at this pause; stale readings change nothing. The turn, if that ends it now.
-    pub fn read(&mut self, pause: u64, readiness: Readiness) -> Option<Spoken> {
-        if self.over || !matches!(&self.paused, Some((now, _, _)) if *now == pause) {
-            return None;
-        }
-        let pause_ms = match readiness {
-            Readiness::Unfinished => return None,
-            Readiness::Enough => self.spec.pause_enough_ms,
-            Readiness::Whole => self.spec.pause_early_ms,
-        };
-        if self.endpointer.end_after(pause_ms) { self.finish(EndReason::Enough) } else { None }
+    fn give_out(&mut self, so_far: Option<Utterance>, end: Option<usize>) -> Option<TurnEvent> {
+        let so_far = Arc::new(so_far?);
+        self.pauses += 1;
+        self.paused = Some(Paused { count: self.pauses, end, so_far: Arc::clone(&so_far) });
+        Some(TurnEvent::Paused { pause: self.pauses, so_far })
     }
 
-    /// The speech so far, while the pause after it lasts.
-    pub fn paused_after(&self) -> Option<(u64, &Arc<Utterance>)> {
-        self.paused.as_ref().map(|(pause, _, so_far)| (*pause, so_far))
+    /// What was read at this pause; stale readings change nothing. The turn, if that ends it now. Read whole twice in a row, with something
+    /// between that was no digit, it is over without further waiting: what goes on is not the caller's number.
+    pub fn read(&mut self, pause: u64, readiness: Readiness) -> Option<Spoken> {
+        let end = self.paused.as_ref().filter(|p| p.count == pause && !self.over)?.end;
+        let whole = readiness == Readiness::Whole;
+        let twice = std::mem::replace(&mut self.was_whole, whole) && whole;
+        match (readiness, end) {
+            (_, None) if twice => self.finish(EndReason::Enough),
+            (Readiness::Unfinished, _) | (_, None) => None,
+            (Readiness::Enough, Some(_)) => self.end_after(self.spec.pause_enough_ms),
+            (Readiness::Whole, Some(_)) => self.end_after(if twice { 0 } else { self.spec.pause_early_ms }),
+        }
+    }
+
+    fn end_after(&mut self, pause_ms: u32) -> Option<Spoken> {
+        if self.endpointer.end_after(pause_ms) { self.finish(EndReason::Enough) } else { None }
     }
 
     /// Ends the turn, whatever was heard, and hands the ears on; the audio is forgotten.
@@ -182,7 +196,8 @@ impl Turn {
         let end_point_delay_ms = self.endpointer.silent_for_ms();
         let end = self.endpointer.speech_end();
         let utterance = match self.paused.take() {
-            Some((_, at, so_far)) if Some(at) == end => Some(so_far),
+            // Ended by what was read in it, or in a pause that it was given out at.
+            Some(p) if p.end.is_none() && why == EndReason::Enough || p.end.is_some() && p.end == end => Some(p.so_far),
             Some(_) | None => self.endpointer.utterance_so_far().map(Arc::new),
         };
         self.endpointer.listen(self.spec); // the audio is forgotten
@@ -193,6 +208,7 @@ impl Turn {
 
 #[cfg(test)]
 mod tests {
+    use super::super::vad::VadConfig;
     use super::*;
 
     const R: SampleRate = SampleRate::HZ_8000;
@@ -278,6 +294,33 @@ mod tests {
         let spoken = turn.read(pause + 1, Readiness::Whole).unwrap();
         assert!(spoken.end_point_delay_ms >= 600, "it had been silent for longer already");
         assert!(hear(&mut turn, &tone(900, 0)).is_empty(), "nothing comes after");
+    }
+
+    #[test]
+    fn talk_that_fills_the_pauses_ends_when_a_whole_number_was_read_twice() {
+        let mut turn = turn();
+        let given = |events: Vec<TurnEvent>| paused(&events);
+        assert!(given(hear(&mut turn, &[hush(800), tone(2_500, 0)].concat())).is_none(), "speech is nothing unusual");
+        let (first, _) = given(hear(&mut turn, &tone(1_000, 5))).unwrap();
+        assert!(turn.read(first, Readiness::Whole).is_none(), "once is not enough: the caller may go on");
+        let (second, _) = given(hear(&mut turn, &tone(1_000, 5))).unwrap();
+        assert!(turn.read(second, Readiness::Unfinished).is_none());
+        let (third, _) = given(hear(&mut turn, &tone(1_000, 5))).unwrap();
+        assert!(turn.read(third, Readiness::Whole).is_none(), "the one before was not");
+        let (fourth, so_far) = given(hear(&mut turn, &tone(1_000, 5))).unwrap();
+        let spoken = turn.read(fourth, Readiness::Whole).unwrap();
+        assert!(Arc::ptr_eq(&spoken.utterance, &so_far));
+        assert_eq!(spoken.why, EndReason::Enough);
+        assert!(hear(&mut turn, &tone(500, 0)).is_empty());
+    }
+
+    #[test]
+    fn a_whole_number_read_again_after_more_sound_ends_the_pause_at_once() {
+        let mut turn = turn();
+        let (first, _) = paused(&hear(&mut turn, &[hush(800), tone(1_500, 0), hush(380)].concat())).unwrap();
+        assert!(turn.read(first, Readiness::Whole).is_none());
+        let (second, so_far) = paused(&hear(&mut turn, &[tone(400, 0), hush(380)].concat())).unwrap();
+        assert!(Arc::ptr_eq(&turn.read(second, Readiness::Whole).unwrap().utterance, &so_far));
     }
 
     #[test]

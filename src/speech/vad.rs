@@ -3,10 +3,19 @@
 //! The floor is the quietest of the last three seconds (minimum statistics, after Martin, IEEE Trans. SAP 9(5), 2001, without the
 //! spectrum): steady noise of any level becomes floor, while speech, which dips between syllables, does not. Two thresholds above it
 //! (hysteresis) and a hangover keep a word in one piece. Nothing here looks at absolute level but `min_level_dbfs`.
+//!
+//! What the energy opens, a network may look at ([`VoiceActivity`]): energy takes music, traffic and barking for speech, and never finds the end
+//! of it; a network that hears voices does not. It sees nothing while the line is quiet.
+
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
 
 use crate::media::frame::SampleRate;
+use crate::media::resample::Resampler;
+
+use super::silero::{CHUNK, Memory, Silero};
 
 /// Energies are taken over this long.
 pub const STEP_MS: u32 = 10;
@@ -24,6 +33,18 @@ const SMOOTHING: f32 = 0.7;
 const STEADY_STEPS: usize = 80;
 const STEADY_SPREAD_DB: f32 = 6.0;
 
+/// The network's word opens at this and closes below that (Silero's own values).
+const VOICE_OPENS: f32 = 0.5;
+const VOICE_CLOSES: f32 = 0.35;
+/// What the network is shown of the line from before the energy opened, in chunks: so that it does not start cold.
+const WARM_UP_CHUNKS: usize = 4;
+/// The caller is heard this much above others in the room, in dB: what is further below the caller's own level, and no more than
+/// `ROOM_DB` above the floor, is the room.
+const CALLER_DB: f32 = 18.0;
+const ROOM_DB: f32 = 15.0;
+/// The network hears a voice some 50 ms late. What the energy had opened already is speech after all, up to this many steps back.
+pub(super) const LATE_STEPS: usize = 8;
+
 /// `[speech.vad]`.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -36,11 +57,29 @@ pub struct VadConfig {
     pub min_level_dbfs: f32,
     /// Speech is held this long over a dip, in milliseconds.
     pub hangover_ms: u32,
+    /// Whether a network (Silero) confirms that what is loud is a voice. Without it music, traffic or talk in the room keep a turn open.
+    pub neural: bool,
+}
+
+/// What a call listens with.
+#[derive(Clone, Debug, Default)]
+pub struct VoiceActivity {
+    /// Its section of the configuration.
+    pub config: VadConfig,
+    /// The network, where `config.neural` asks for it.
+    pub network: Option<Arc<Silero>>,
+}
+
+impl From<VadConfig> for VoiceActivity {
+    /// Energy alone.
+    fn from(config: VadConfig) -> Self {
+        Self { config, network: None }
+    }
 }
 
 impl Default for VadConfig {
     fn default() -> Self {
-        Self { open_db: 9.0, close_db: 6.0, min_level_dbfs: -55.0, hangover_ms: 120 }
+        Self { open_db: 9.0, close_db: 6.0, min_level_dbfs: -55.0, hangover_ms: 120, neural: true }
     }
 }
 
@@ -49,8 +88,10 @@ impl Default for VadConfig {
 pub struct Step {
     /// Speech, hangover included.
     pub speech: bool,
-    /// Speech by this step's own energy.
+    /// Speech by this step itself.
     pub loud: bool,
+    /// Loud enough, hangover included, whatever the network says.
+    pub open: bool,
     /// Energy, dB relative to full scale.
     pub level_dbfs: f32,
     /// The noise floor as known now, same unit.
@@ -64,17 +105,57 @@ pub struct Vad {
     step_samples: usize,
     partial: Vec<i16>,
     floor: Floor,
-    speaking: bool,
+    energy: Gate,
+    /// With the network's word.
+    voice: Gate,
+    network: Option<Network>,
+    /// How loud this turn's caller is, in dB relative to full scale.
+    caller_dbfs: Option<f32>,
+}
+
+/// Opens at two steps in a row, since a single one is a click or noise's own jump; held over a dip.
+#[derive(Debug, Default)]
+struct Gate {
+    open: bool,
     quiet_ms: u32,
     /// Loud steps in a row.
     loud_run: u32,
 }
 
+impl Gate {
+    fn follow(&mut self, loud: bool, hangover_ms: u32) -> bool {
+        self.loud_run = if loud { self.loud_run.saturating_add(1) } else { 0 };
+        if loud && (self.open || self.loud_run >= 2) {
+            self.open = true;
+            self.quiet_ms = 0;
+        } else if self.open {
+            self.quiet_ms = self.quiet_ms.saturating_add(STEP_MS);
+            self.open = self.quiet_ms <= hangover_ms;
+        }
+        self.open
+    }
+}
+
 impl Vad {
     /// Knows nothing of the line yet.
-    pub fn new(config: VadConfig, rate: SampleRate) -> Self {
+    pub fn new(voices: impl Into<VoiceActivity>, rate: SampleRate) -> Self {
+        let VoiceActivity { config, network } = voices.into();
         let step_samples = usize::try_from(rate.hz() / 1_000 * STEP_MS).unwrap_or(80);
-        Self { config, step_samples, partial: Vec::new(), floor: Floor::new(), speaking: false, quiet_ms: 0, loud_run: 0 }
+        Self {
+            config,
+            step_samples,
+            partial: Vec::new(),
+            floor: Floor::new(),
+            energy: Gate::default(),
+            voice: Gate::default(),
+            network: network.filter(|_| config.neural).map(|n| Network::new(n, rate)),
+            caller_dbfs: None,
+        }
+    }
+
+    /// Another turn on the same line: what it knows of the noise stays.
+    pub fn next_turn(&mut self) {
+        self.caller_dbfs = None;
     }
 
     /// Judges every 10 ms that are complete; what is left over waits for the next samples.
@@ -82,27 +163,90 @@ impl Vad {
         let cap = self.step_samples.saturating_mul(FRAME_MAX_STEPS);
         self.partial.extend(samples.iter().take(cap));
         let whole = self.partial.len() / self.step_samples * self.step_samples;
-        let ready: Vec<i16> = self.partial.drain(..whole).collect();
-        ready.chunks_exact(self.step_samples).map(|chunk| self.judge(level_dbfs(chunk))).collect()
+        let ready: Zeroizing<Vec<i16>> = Zeroizing::new(self.partial.drain(..whole).collect());
+        ready.chunks_exact(self.step_samples).map(|chunk| self.judge(chunk)).collect()
     }
 
-    fn judge(&mut self, level: f32) -> Step {
+    fn judge(&mut self, samples: &[i16]) -> Step {
+        let level = level_dbfs(samples);
         let floor = self.floor.follow(level);
-        let open = (floor + self.config.open_db).max(self.config.min_level_dbfs);
-        let close = (floor + self.config.close_db).max(self.config.min_level_dbfs - 3.0);
-        let loud = level >= if self.speaking { close } else { open };
-        self.loud_run = if loud { self.loud_run.saturating_add(1) } else { 0 };
-        // Two loud steps in a row open; a single one is a click or noise's own jump.
-        if loud && (self.speaking || self.loud_run >= 2) {
-            self.speaking = true;
-            self.quiet_ms = 0;
-        } else if self.speaking {
-            self.quiet_ms = self.quiet_ms.saturating_add(STEP_MS);
-            if self.quiet_ms > self.config.hangover_ms {
-                self.speaking = false;
+        let opens = (floor + self.config.open_db).max(self.config.min_level_dbfs);
+        let closes = (floor + self.config.close_db).max(self.config.min_level_dbfs - 3.0);
+        let loud = level >= if self.energy.open { closes } else { opens };
+        let open = self.energy.follow(loud, self.config.hangover_ms);
+        let loud = loud && open;
+        let Some(network) = &mut self.network else {
+            return Step { speech: open, loud, open, level_dbfs: level, floor_dbfs: floor };
+        };
+        let is_voice = network.hear(samples, open);
+        let room = self.caller_dbfs.is_some_and(|caller| level < (caller - CALLER_DB).min(floor + ROOM_DB));
+        let loud = loud && is_voice && !room;
+        if loud {
+            // Rises with the loudest, forgets half a decibel a second.
+            let caller = self.caller_dbfs.unwrap_or(level);
+            self.caller_dbfs = Some(if level > caller { caller + 0.2 * (level - caller) } else { caller - 0.005 });
+        }
+        let speech = self.voice.follow(loud, self.config.hangover_ms);
+        Step { speech, loud: loud && speech, open, level_dbfs: level, floor_dbfs: floor }
+    }
+}
+
+/// The network on one line.
+struct Network {
+    silero: Arc<Silero>,
+    memory: Memory,
+    to_16k: Resampler,
+    resampled: Zeroizing<Vec<i16>>,
+    /// The last chunks while nothing is open, oldest first.
+    before: std::collections::VecDeque<Zeroizing<Vec<f32>>>,
+    was_open: bool,
+    is_voice: bool,
+}
+
+impl std::fmt::Debug for Network {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Network")
+    }
+}
+
+impl Network {
+    fn new(silero: Arc<Silero>, rate: SampleRate) -> Self {
+        Self {
+            silero,
+            memory: Memory::default(),
+            to_16k: Resampler::new(rate, SampleRate::HZ_16000),
+            resampled: Zeroizing::new(Vec::new()),
+            before: std::collections::VecDeque::new(),
+            was_open: false,
+            is_voice: false,
+        }
+    }
+
+    /// Takes a step; whether there is a voice as of the last whole chunk. Looks only while `open`.
+    fn hear(&mut self, samples: &[i16], open: bool) -> bool {
+        self.to_16k.push(samples, &mut self.resampled);
+        while self.resampled.len() >= CHUNK {
+            let chunk: Zeroizing<Vec<f32>> =
+                Zeroizing::new(self.resampled.drain(..CHUNK).map(|s| f32::from(s) / 32_768.0).collect());
+            self.before.push_back(chunk);
+        }
+        if open {
+            if !self.was_open {
+                self.memory = Memory::default();
+            }
+            while let Some(chunk) = self.before.pop_front() {
+                // A network that fails says nothing against the energy.
+                let p = self.silero.hear(&mut self.memory, &chunk).unwrap_or(1.0);
+                self.is_voice = p >= if self.is_voice { VOICE_CLOSES } else { VOICE_OPENS };
+            }
+        } else {
+            self.is_voice = false;
+            while self.before.len() > WARM_UP_CHUNKS {
+                self.before.pop_front();
             }
         }
-        Step { speech: self.speaking, loud: loud && self.speaking, level_dbfs: level, floor_dbfs: floor }
+        self.was_open = open;
+        self.is_voice
     }
 }
 

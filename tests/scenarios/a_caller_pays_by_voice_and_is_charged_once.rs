@@ -27,6 +27,10 @@ async fn pays_over(rate: SampleRate, line: LineOptions) {
     assert!(matches!(kept.outcome, Outcome::Accepted(_)) && kept.number.is_some(), "{kept:?}");
     assert!(receipt.evidence.voice_llr.unwrap() >= receipt.evidence.voice_accept_llr.unwrap());
     voicepay::ledger::verify(&world.office.store.transfers().await.unwrap()).unwrap();
+    // The models worked while she paused: the verdict had not to wait for them, and the turn not for the long pause.
+    let figure = |key: &str| record.events.iter().find_map(|e| e.figures.get(key).cloned());
+    assert_eq!((figure("heard_ahead"), figure("embedded_ahead")), (Some(true.into()), Some(true.into())), "\n{}", story(&record));
+    assert!(figure("end_point_delay_ms").unwrap().as_u64().unwrap() < 1_000, "\n{}", story(&record));
     let said = said(&record).join("\n");
     for part in ["City Water", "ending", &receipt.reference[..1]] {
         assert!(said.contains(part), "`{part}` in:\n{said}");

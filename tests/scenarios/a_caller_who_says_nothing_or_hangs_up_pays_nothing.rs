@@ -51,11 +51,27 @@ async fn hanging_up_before_the_yes_charges_nothing() {
     assert_eq!((world.charges(), world.payments().await.len()), (0, 0));
 }
 
+/// The whole number is said, the models are at work on it, and before the turn is over the line goes dead.
+#[tokio::test]
+async fn hanging_up_in_the_pause_leaves_no_work_behind() {
+    let world = World::with_alice_enrolled().await;
+    let wait = Step::from(Action::Wait(Duration::from_millis(400)));
+    let (record, _) = world.call(ALICE, [hear(4_000), say("alice/card"), wait, Action::HangUp.into()]).await;
+    assert_eq!((record.verdict, record.number_compared), (CallVerdict::Abandoned, false), "\n{}", story(&record));
+    for _ in 0..100 {
+        if world.inferences() == 0 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert_eq!(world.inferences(), 0);
+}
+
 #[tokio::test]
 async fn hanging_up_right_after_the_yes_leaves_at_most_one_charge_and_a_receipt() {
     let world = World::with_alice_enrolled().await;
-    // The yes is over 0.9 s after it was said; the bank answers 0.2 s later, and the hang-up comes between.
-    let wait = Step::from(Action::Wait(Duration::from_millis(1_050)));
+    // The yes is over 0.7 s after it was said; the bank answers 0.2 s later, and the hang-up comes between.
+    let wait = Step::from(Action::Wait(Duration::from_millis(850)));
     let steps = [hear(4_000), say("alice/card"), hear(4_000), say("alice/yes"), wait, Action::HangUp.into()];
     let (record, _) = world.call(ALICE, steps).await;
     for _ in 0..200 {

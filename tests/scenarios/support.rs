@@ -323,6 +323,11 @@ impl World {
         std::iter::from_fn(|| self.services.inference.reserve()).collect()
     }
 
+    /// Inferences that run or wait.
+    pub fn inferences(&self) -> usize {
+        self.services.inference.in_flight()
+    }
+
     /// How often the acquirer took money.
     pub fn charges(&self) -> usize {
         let journal = SandboxGateway::read_journal(&self.config.gateway.sandbox_journal).unwrap();

@@ -1,5 +1,7 @@
 //! What evaluations judge with: models, thresholds and calibration as the configuration has them.
 
+use std::sync::Arc;
+
 use super::super::Context;
 use super::super::exit::{CliError, Exit};
 use crate::decision::{Calibration, DecisionConfig, Policy};
@@ -8,6 +10,8 @@ use crate::eval::holdout::TrainedOn;
 use crate::eval::number::RawThresholds;
 use crate::models::Model;
 use crate::speech::config::NumberEngineName;
+use crate::speech::silero::Silero;
+use crate::speech::vad::{VadConfig, VoiceActivity};
 use crate::speech::{NumberConfig, NumberEngine, SpeechConfig, SpeechError, load_number_engine};
 use crate::voiceprint::{EmbedError, Embedder, VoiceConfig};
 
@@ -20,6 +24,17 @@ pub(in crate::cli) struct Sections {
     pub calibration: Calibration,
     decision: DecisionConfig,
     policy_version: String,
+}
+
+/// What tells a voice from noise; `neural`: with the network.
+pub(in crate::cli) fn activity(speech: &SpeechConfig, neural: bool) -> Result<VoiceActivity, CliError> {
+    let network = if neural {
+        let path = Model::SileroVad.path().map_err(|e| CliError::new(Exit::ModelMissing, e))?;
+        Some(Arc::new(Silero::load(&path).map_err(|e| CliError::new(Exit::ModelCorrupt, e))?))
+    } else {
+        None
+    };
+    Ok(VoiceActivity { config: VadConfig { neural, ..speech.vad }, network })
 }
 
 impl Sections {
