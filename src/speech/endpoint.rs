@@ -278,7 +278,7 @@ impl Endpointer {
     pub fn all_so_far(&self) -> Option<Utterance> {
         self.speech_end()?;
         let samples = self.samples.get(..(self.steps.len() * self.step_samples).min(self.samples.len()))?;
-        Some(Utterance::from_steps(samples, self.rate, &self.steps))
+        Some(Utterance::from_steps(samples, self.rate, &self.steps).in_language(self.language))
     }
 
     /// Takes the utterance; the end-pointer starts afresh for another turn, but keeps what it learned of the noise.
