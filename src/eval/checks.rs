@@ -41,6 +41,14 @@ pub fn apart<T: Ord + std::fmt::Debug>(
     Err(EvalError::Conditions(text))
 }
 
+/// Refuses recordings that a speaker is enrolled with and tested by.
+pub fn enrolment_apart<'a>(
+    enrolment: impl IntoIterator<Item = &'a Recipe>,
+    test: impl IntoIterator<Item = &'a Recipe>,
+) -> Result<(), EvalError> {
+    apart("recordings", ("the enrolment", &sounds(enrolment)), ("the test", &sounds(test)), Clone::clone)
+}
+
 /// Refuses a cohort with a speaker who is also tested.
 pub fn cohort_apart(cohort: &BTreeSet<Who>, test: &BTreeSet<Who>) -> Result<(), EvalError> {
     apart("speakers", ("the cohort", cohort), ("the test", test), |(source, who)| format!("{who} of {source}"))
@@ -87,9 +95,8 @@ mod tests {
     #[test]
     fn sounds_of_enrolment_and_test_are_held_apart() {
         let (a, b) = (recording("dev/s/a/1.flac", "a", "a"), recording("dev/s/a/2.flac", "a", "a"));
-        let set = |r: &[&Recipe]| sounds(r.iter().copied());
-        assert!(apart("sounds", ("the enrolment", &set(&[&a])), ("the test", &set(&[&b])), Clone::clone).is_ok());
-        let text = apart("sounds", ("the enrolment", &set(&[&a, &b])), ("the test", &set(&[&b])), Clone::clone);
-        assert!(text.unwrap_err().to_string().contains("dev/s/a/2.flac"));
+        assert!(enrolment_apart([&a], [&b]).is_ok());
+        let text = enrolment_apart([&a, &b], [&b]).unwrap_err().to_string();
+        assert!(text.contains("the enrolment and the test share recordings: dev/s/a/2.flac"), "{text}");
     }
 }

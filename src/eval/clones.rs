@@ -6,11 +6,13 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 
 use super::EvalError;
+use super::checks;
 use super::data::{Table, recording};
-use super::decision::{Judges, Voice, voice_score, voice_verdict};
+use super::decision::{Judges, voice_score, voice_verdict};
+use super::decision_figures::Voice;
 use super::plan::{BySpeaker, Plan};
 use super::results::Rate;
-use super::voiceprint::{Who, engine, enrol, has_list};
+use super::voiceprint::{Who, engine, enrol, has_list, takes};
 use super::work::{self, Progress};
 
 /// Figures of clones.
@@ -58,7 +60,9 @@ pub(super) fn measure(plan: &Plan, judges: Judges<'_>) -> Result<Option<CloneFig
     }
     let trials = plan.draw(&trials);
     let wanted = trials.iter().map(|(_, who, _)| who.clone()).collect();
-    let gallery = enrol(plan, judges.embedder, judges.voice, true, &wanted)?;
+    let takes = takes(plan, true, &wanted)?;
+    checks::enrolment_apart(takes.values().flatten(), trials.iter().map(|(_, _, recipe)| recipe))?;
+    let gallery = enrol(plan, judges.embedder, judges.voice, &takes)?;
     let progress = Progress::new(format!("cloned voices, {}", plan.words("calls")), trials.len());
     let tried = work::map(&trials, plan.threads, &progress, |(spoof, who, recipe)| {
         let utterance = plan.utterance(recipe)?;

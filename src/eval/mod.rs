@@ -11,6 +11,7 @@ pub mod checks;
 pub mod clones;
 pub mod data;
 pub mod decision;
+pub mod decision_figures;
 pub mod degrade;
 pub mod holdout;
 pub mod metrics;

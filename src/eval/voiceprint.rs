@@ -47,8 +47,6 @@ pub struct Gallery {
     /// Enrolments that the service would have asked to repeat (too little speech, or utterances that disagree); they are
     /// measured all the same.
     pub would_be_refused: usize,
-    /// The recordings that they were made of.
-    pub sounds: BTreeSet<String>,
 }
 
 /// A trial with its score.
@@ -96,14 +94,8 @@ fn hear(plan: &Plan, embedder: &Embedder, recipe: &Recipe) -> Result<Heard, Eval
     Ok(Heard { embedding, made })
 }
 
-/// Enrols `wanted` speakers from the split's lists: digit strings from `enrolment.csv`, recordings from `natural_enrolment.csv`.
-pub fn enrol(
-    plan: &Plan,
-    embedder: &Embedder,
-    config: &VoiceConfig,
-    natural: bool,
-    wanted: &BTreeSet<Who>,
-) -> Result<Gallery, EvalError> {
+/// By whom and with what `wanted` speakers enrol: digit strings of `enrolment.csv`, recordings of `natural_enrolment.csv`.
+pub fn takes(plan: &Plan, natural: bool, wanted: &BTreeSet<Who>) -> Result<BTreeMap<Who, Vec<Recipe>>, EvalError> {
     let file = plan.split.trials(if natural { "natural_enrolment.csv" } else { "enrolment.csv" });
     let mut takes: BTreeMap<Who, Vec<Recipe>> = BTreeMap::new();
     if natural {
@@ -120,12 +112,23 @@ pub fn enrol(
     if let Some((source, speaker)) = wanted.iter().find(|w| !takes.contains_key(*w)) {
         return Err(EvalError::List { file, what: format!("has no enrolment of {speaker} of {source}, whom a trial names") });
     }
-    let recipes: Vec<Recipe> = takes.iter().filter(|(w, _)| wanted.contains(*w)).flat_map(|(_, r)| r.clone()).collect();
+    takes.retain(|who, _| wanted.contains(who));
+    Ok(takes)
+}
+
+/// Enrols speakers.
+pub fn enrol(
+    plan: &Plan,
+    embedder: &Embedder,
+    config: &VoiceConfig,
+    takes: &BTreeMap<Who, Vec<Recipe>>,
+) -> Result<Gallery, EvalError> {
+    let recipes: Vec<Recipe> = takes.values().flatten().cloned().collect();
     // Voices are enrolled over the same codec but without the noise of the call that is measured: an enrolment call is its own.
     let clean = Plan { line: Line::clean(plan.line.codec), ..plan.clone() };
     let mut heard = hear_all(&clean, embedder, "enrolments", &recipes)?.into_iter();
-    let mut gallery = Gallery { sounds: checks::sounds(&recipes), ..Gallery::default() };
-    for (who, recipes) in takes.iter().filter(|(w, _)| wanted.contains(*w)) {
+    let mut gallery = Gallery::default();
+    for (who, recipes) in takes {
         let voices: Vec<Heard> = heard.by_ref().take(recipes.len()).collect();
         let (template, refused) = template_of(&voices, config).map_err(|e| engine("the enrolment", &who.1, e))?;
         gallery.would_be_refused += usize::from(refused);
@@ -201,9 +204,9 @@ pub fn measure(
     let genuine = trials.iter().filter(|t| t.target).count();
     checks::both_kinds(&name, genuine, trials.len() - genuine)?;
     let wanted = trials.iter().map(|t| t.enrolled.clone()).collect();
-    let gallery = enrol(plan, embedder, config, natural, &wanted)?;
-    let sounds = checks::sounds(&utterances);
-    checks::apart("recordings", ("the enrolment", &gallery.sounds), ("the test", &sounds), Clone::clone)?;
+    let takes = takes(plan, natural, &wanted)?;
+    checks::enrolment_apart(takes.values().flatten(), &utterances)?;
+    let gallery = enrol(plan, embedder, config, &takes)?;
     let heard = hear_all(plan, embedder, &plan.words("test utterances"), &utterances)?;
     let mut scored = Vec::new();
     for trial in &trials {

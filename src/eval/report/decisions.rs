@@ -1,6 +1,7 @@
 //! The part of the report on whole decisions: voice and number, turn-taking and delay.
 
-use super::super::decision::{DecisionFigures, DecisionResult};
+use super::super::decision::DecisionResult;
+use super::super::decision_figures::DecisionFigures;
 use super::table::{Table, counts, latency, rate};
 
 const HEADINGS: [&str; 10] = [
