@@ -110,6 +110,36 @@ fn recordings_that_cannot_be_used_say_why() {
 }
 
 #[test]
+fn measurements_that_would_prove_nothing_are_refused_with_the_reason() {
+    let dir = tempfile::tempdir().unwrap();
+    let trials = dir.path().join("data/dev/trials");
+    std::fs::create_dir_all(&trials).unwrap();
+    let write = |name: &str, text: &str| std::fs::write(trials.join(name), text).unwrap();
+    write("empty.csv", "path,speaker,text\n");
+    write("known.csv", "path,speaker,text\ndev/fsdd_en/theo/1.flac,theo,12345678\n");
+    let natural = "trial_id,source,enrol_speaker,test_path,test_speaker,kind,target\n";
+    let impostor = "N1,line,a,dev/line/b/1.flac,b,impostor,0\n";
+    write("impostors.csv", &format!("{natural}{impostor}"));
+    write("overlap.csv", &format!("{natural}{impostor}N2,line,a,dev/line/a/1.flac,a,genuine,1\n"));
+    write(
+        "natural_enrolment.csv",
+        "source,speaker,paths\nline,a,dev/line/a/0.flac;dev/line/a/1.flac\nline,b,dev/line/b/0.flac\n",
+    );
+    for (what, list, why) in [
+        ("number", "empty.csv", "empty.csv: lists nothing"),
+        ("number", "known.csv", "every speaker of known.csv has trained the recogniser"),
+        ("decision", "known.csv", "every speaker of known.csv has trained the recogniser"),
+        ("voiceprint", "impostors.csv", "impostors.csv holds no genuine trials"),
+        ("voiceprint", "overlap.csv", "the enrolment and the test share recordings: dev/line/a/1.flac"),
+        ("number", "nowhere.csv", "there is no list nowhere.csv"),
+    ] {
+        let (code, said) = fails(dir.path(), &[], &["eval", what, "--data", "data", "--list", list]);
+        assert_eq!(code, 22, "{what} {list}: {said}");
+        assert!(last_line(&said).contains(why), "{what} {list}: {said}");
+    }
+}
+
+#[test]
 fn the_demo_starts_from_nothing_only() {
     let dir = tempfile::tempdir().unwrap();
     let (code, said) = fails(dir.path(), &[], &["demo", "--data-dir", "."]);
