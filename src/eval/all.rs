@@ -48,7 +48,9 @@ pub struct Everywhere<'a> {
 const BABBLE: &str = "noise/babble8";
 /// Random other numbers against each utterance: with 250 utterances and more, over 10,000.
 const RANDOM: usize = 48;
-/// Callers of a noisy decision: hearing them costs the most of all.
+/// Callers of a decision, and as many impostors: hearing them at every pause costs the most of all.
+const CALLS: usize = 400;
+/// The same where it is noisy.
 const NOISY_CALLS: usize = 120;
 
 /// A line and what goes over it.
@@ -101,7 +103,7 @@ const VOICES: [Job; 9] = [
 ];
 
 const DECISIONS: [Job; 3] = [
-    job(CONFIRMED, Codec::Mulaw, None),
+    Job { limit: Some(CALLS), ..job(CONFIRMED, Codec::Mulaw, None) },
     Job { limit: Some(NOISY_CALLS), ..job(CONFIRMED, Codec::Mulaw, Some(15)) },
     Job { limit: Some(NOISY_CALLS), ..job(CONFIRMED, Codec::Mulaw, Some(10)) },
 ];
