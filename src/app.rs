@@ -32,6 +32,7 @@ use crate::speech::whisper::WhisperEngine;
 use crate::speech::{AnswerEngine, NumberEngine, NumberEngineName, SpeechError};
 use crate::store::{self, SqliteStore, Store, StoreError, UnlockError};
 use crate::vault::Vault;
+use crate::voiceprint::fingerprint::Fingerprinter;
 use crate::voiceprint::{EmbedError, Embedder};
 
 /// After the calls were cut off: for their records and their BYEs, in milliseconds.
@@ -222,6 +223,7 @@ pub fn services(
         clock,
         entropy,
         embedder: Arc::clone(&voices.embedder),
+        fingerprinter: Arc::new(Fingerprinter::new()),
         numbers: Arc::clone(&voices.numbers),
         answers: Arc::clone(&voices.answers),
         prompts: Arc::clone(&voices.prompts),
@@ -234,6 +236,7 @@ pub fn services(
         voice: config.voice.clone(),
         policy: voices.policy.clone(),
         calibration: Arc::clone(&voices.calibration),
+        reuse: config.reuse,
         default_country: config.identity.default_country.clone(),
         default_language: config.identity.default_language,
         paused_clock,

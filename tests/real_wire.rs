@@ -103,7 +103,7 @@ fn silence(d: Duration) -> Vec<u8> {
     vec![Codec::Pcmu.silence(); SampleRate::HZ_8000.samples_in(d)]
 }
 
-/// What SIPp plays: it can't hear, so it waits out the prompts by their length, and says its "yes" more than once in case the first
+/// What SIPp plays: it can't hear, so it waits out the prompts by their length, and says its "yes" twice in case the first
 /// came while the read-back was still being spoken.
 fn speech(payee: SpokenPayee) -> Vec<u8> {
     let bank = Bank::load().unwrap();
@@ -123,9 +123,8 @@ fn speech(payee: SpokenPayee) -> Vec<u8> {
         silence(s(6) + read_back),
         ulaw("yes.wav"),
         silence(s(9)),
-        ulaw("yes.wav"),
-        silence(s(9)),
-        ulaw("yes.wav"),
+        // Another take: a yes that was heard before is a recording.
+        ulaw("yes_please.wav"),
         silence(s(40)),
     ]
     .concat()

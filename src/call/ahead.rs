@@ -13,6 +13,7 @@ use crate::decision::Answer;
 use crate::dialogue::ScoreTrouble;
 use crate::speech::{Heard, Utterance};
 use crate::voiceprint::Embedding;
+use crate::voiceprint::fingerprint::Likeness;
 
 /// What the models are asked about an utterance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,6 +44,8 @@ pub(super) struct Findings {
     heard: Cell<Arc<Heard>>,
     voice: Cell<Embedding>,
     answer: Cell<Answer>,
+    /// Whether it was heard before.
+    pub(super) reuse: OnceCell<Result<Option<Likeness>, ScoreTrouble>>,
 }
 
 impl std::fmt::Debug for Findings {
@@ -53,7 +56,13 @@ impl std::fmt::Debug for Findings {
 
 impl Findings {
     pub(super) fn new(utterance: Arc<Utterance>) -> Arc<Self> {
-        Arc::new(Self { utterance, heard: OnceCell::new(), voice: OnceCell::new(), answer: OnceCell::new() })
+        Arc::new(Self {
+            utterance,
+            heard: OnceCell::new(),
+            voice: OnceCell::new(),
+            answer: OnceCell::new(),
+            reuse: OnceCell::new(),
+        })
     }
 
     /// What the number engine made of it. `ahead`: only if a thread is idle, held with the work until it ends.

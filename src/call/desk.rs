@@ -278,7 +278,7 @@ impl Desk {
         Ok(())
     }
 
-    fn news(&self, at: Timestamp, topic: &str, customer: &CustomerId, call: &CallId) -> OutboxRecord {
+    pub(super) fn news(&self, at: Timestamp, topic: &str, customer: &CustomerId, call: &CallId) -> OutboxRecord {
         OutboxRecord {
             id: OutboxId::fresh(self.entropy.as_ref()),
             at,
@@ -384,7 +384,7 @@ impl Desk {
         Ok(self.store.call_ended(row).await?)
     }
 
-    fn audit(&self, at: Timestamp, action: &str, subject: &str, call: &CallId) -> AuditRecord {
+    pub(super) fn audit(&self, at: Timestamp, action: &str, subject: &str, call: &CallId) -> AuditRecord {
         AuditRecord {
             id: AuditId::fresh(self.entropy.as_ref()),
             at,

@@ -82,7 +82,7 @@ pub(super) struct Call {
     /// What each verdict on a voice and a number was made on.
     evidence: Vec<StoredEvidence>,
     scored_number: bool,
-    customer: Option<CustomerId>,
+    pub(super) customer: Option<CustomerId>,
     /// What is spoken: the service's own language until the customer is known.
     pub(super) language: Language,
     calling: Option<E164>,
@@ -279,6 +279,7 @@ impl Call {
         );
         let findings = ahead.map_or_else(|| Findings::new(utterance), Ahead::stands);
         self.card = is_card.then(|| Arc::clone(&findings)).or_else(|| self.card.take());
+        self.remember(&findings);
         self.findings = Some(findings);
         self.step(Input::Utterance(facts)).await;
     }

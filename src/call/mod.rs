@@ -6,6 +6,7 @@ mod challenge;
 mod desk;
 mod driver;
 mod hearing;
+pub mod heard_before;
 pub mod inference;
 pub mod registry;
 mod services;

@@ -8,6 +8,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::ahead::{Findings, Question};
 use super::desk::Desk;
+use super::heard_before::ReuseConfig;
 use super::hearing;
 use super::inference::Inference;
 use super::registry::Registry;
@@ -21,6 +22,7 @@ use crate::prompts::Bank;
 use crate::speech::turn::Readiness;
 use crate::speech::vad::VoiceActivity;
 use crate::speech::{AnswerEngine, Heard, NumberEngine, SpeechConfig, Utterance};
+use crate::voiceprint::fingerprint::Fingerprinter;
 use crate::voiceprint::{Embedder, Embedding, VoiceConfig};
 
 /// Between two looks at a payment on a paused clock.
@@ -36,6 +38,8 @@ pub struct Services {
     pub desk: Desk,
     /// Who speaks.
     pub embedder: Arc<Embedder>,
+    /// Whether it was heard before.
+    pub fingerprinter: Arc<Fingerprinter>,
     /// What number was said.
     pub numbers: Arc<dyn NumberEngine>,
     /// Yes or no.
@@ -60,6 +64,8 @@ pub struct Services {
     pub policy: Policy,
     /// Raw scores to ratios.
     pub calibration: Arc<Calibration>,
+    /// `[reuse]`
+    pub reuse: ReuseConfig,
     /// `identity.default_country`
     pub default_country: String,
     /// `identity.default_language`

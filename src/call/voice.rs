@@ -1,5 +1,7 @@
 //! Whose voice an utterance is, as far as the template and what is known of the sound can tell.
 
+use std::sync::Arc;
+
 use super::ahead::Findings;
 use super::figures;
 use super::services::{Services, Voiced};
@@ -30,7 +32,7 @@ pub(super) struct Compared {
 
 impl Services {
     /// Compares an utterance's voice with the customer's template.
-    pub(super) async fn compare_voice(&self, claim: &Claim, findings: &Findings) -> Result<Compared, ScoreTrouble> {
+    pub(super) async fn compare_voice(self: &Arc<Self>, claim: &Claim, findings: &Findings) -> Result<Compared, ScoreTrouble> {
         let Claim { customer, caller, attested, now } = claim;
         let utterance = &findings.utterance;
         // Calls that run side by side share the limit: once it is reached, no further try is worth anything in any of them.
@@ -60,7 +62,8 @@ impl Services {
             }
         };
         let made = Conditions { net_speech_ms: utterance.net_speech_ms, snr_db: utterance.quality.snr_db };
-        let Voiced { embedding, took_ms, ahead } = self.voice_of(findings).await?;
+        let (voiced, reused) = tokio::join!(self.voice_of(findings), self.heard_before(findings, customer));
+        let (Voiced { embedding, took_ms, ahead }, heard_before) = (voiced?, reused?.is_some());
         let by = &self.calibration;
         let score = voiceprint::score(&template, &embedding, made, &by.voice, &by.version).map_err(|error| {
             tracing::error!(%error, "a voice could not be scored");
@@ -77,7 +80,7 @@ impl Services {
             ("embedding_ms", took_ms.into()),
             ("embedded_ahead", ahead.into()),
         ]);
-        let heard = VoiceHeard { score, heard_before: false, spoof_llr: None };
+        let heard = VoiceHeard { score, heard_before, spoof_llr: None };
         Ok(Compared { heard, embedding: Some(embedding), what, figures })
     }
 }

@@ -203,7 +203,7 @@ impl Call {
     }
 
     pub(super) fn read_answer(&mut self, check_voice: bool) {
-        let (services, findings) = (Arc::clone(&self.services), self.findings.clone());
+        let (services, findings, customer) = (Arc::clone(&self.services), self.findings.clone(), self.customer.clone());
         let before = if check_voice { self.voice.clone() } else { None };
         self.jobs.spawn(async move {
             let trouble = |t| Done::tell(Input::Answer(Err(t)));
@@ -215,10 +215,11 @@ impl Call {
                     None => None,
                 }
             };
-            let (answer, voice) = tokio::join!(services.answer_in(&findings), voice);
-            let answer = match answer {
-                Ok(answer) => answer,
-                Err(t) => return trouble(t),
+            let reused = services.is_reused(&findings, customer.as_ref());
+            let (answer, voice, reused) = tokio::join!(services.answer_in(&findings), voice, reused);
+            let (answer, heard_before) = match (answer, reused) {
+                (Ok(answer), Ok(reused)) => (answer, reused),
+                (Err(t), _) | (_, Err(t)) => return trouble(t),
             };
             let mut numbers = figures([("answer", format!("{answer:?}").into())]);
             let mut what = format!("answer: {answer:?}");
@@ -239,7 +240,7 @@ impl Call {
                     Err(t) => return trouble(t),
                 }
             }
-            Done::tell(Input::Answer(Ok(AnswerHeard { answer, continuity_cosine, heard_before: false }))).line(what, numbers)
+            Done::tell(Input::Answer(Ok(AnswerHeard { answer, continuity_cosine, heard_before }))).line(what, numbers)
         });
     }
 
@@ -266,7 +267,7 @@ impl Call {
     }
 
     pub(super) fn enrol_add(&mut self, digits: Vec<u8>) {
-        let (services, findings) = (Arc::clone(&self.services), self.findings.clone());
+        let (services, findings, customer) = (Arc::clone(&self.services), self.findings.clone(), self.customer.clone());
         let (earlier, total) = (self.enrolment.clone(), self.enrol_net_ms);
         self.jobs.spawn(async move {
             let answer = |outcome| Done::tell(Input::EnrolAdded(outcome));
@@ -289,6 +290,11 @@ impl Call {
                         return answer(EnrolOutcome::OtherWords).line("not the digits that were asked for", Figures::new());
                     }
                 },
+                Err(t) => return answer(EnrolOutcome::Trouble(t)),
+            }
+            match services.is_reused(&findings, customer.as_ref()).await {
+                Ok(false) => {}
+                Ok(true) => return answer(EnrolOutcome::Disagrees),
                 Err(t) => return answer(EnrolOutcome::Trouble(t)),
             }
             if let Some(agreement) = earlier.least_agreement(&embedding) {

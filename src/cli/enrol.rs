@@ -10,11 +10,14 @@ use super::Context;
 use super::customer::parse_id;
 use super::data::{Data, block_on, name, refused, store_error, vault_error};
 use super::exit::{CliError, CliResult, Exit};
+use crate::call::heard_before::ReuseConfig;
 use crate::ids::{CustomerId, InviteId};
 use crate::media::wav;
 use crate::models::{Model, ModelError};
 use crate::speech::Utterance;
-use crate::store::{CustomerStatus, EnrolmentRecord, Invite, StoreError, TemplateRecord};
+use crate::store::{CustomerStatus, EnrolmentRecord, FingerprintRecord, Invite, StoreError, TemplateRecord};
+use crate::vault::Vault;
+use crate::voiceprint::fingerprint::{FingerprintKey, Fingerprinter, Probe};
 use crate::voiceprint::{Embedder, Enrolment, Template, VoiceConfig};
 
 /// The wording of the consent that an operator vouches for with `--consent-by`.
@@ -139,10 +142,30 @@ async fn from_wav(ctx: &Context, customer: &CustomerId, consent_by: &str, files:
     };
     let audit = data.audit("voice.enrolled", customer.as_str(), json!({ "model": model, "recordings": files.len() }));
     data.store.complete_enrolment(&record, &audit).await.map_err(store_error)?;
+    remember(&data, &vault, customer, &utterances, &ctx.config()?.reuse).await?;
     let json =
         json!({ "customer": customer, "model": model, "net_speech_ms": template.net_speech_ms(), "recordings": files.len() });
     let seconds = f64::from(template.net_speech_ms()) / 1000.0;
     ctx.answer(&json, &format!("voice of {customer} enrolled from {} recordings, {seconds:.1} s of speech", files.len()));
+    Ok(())
+}
+
+/// Whoever plays one of these recordings into a call is known by it.
+async fn remember(
+    data: &Data,
+    vault: &Vault,
+    customer: &CustomerId,
+    utterances: &[Utterance],
+    config: &ReuseConfig,
+) -> Result<(), CliError> {
+    let (maker, key) = (Fingerprinter::new(), FingerprintKey::new(&vault.fingerprint_key(customer)));
+    let now = data.now();
+    for utterance in utterances {
+        let probe = Probe::new(&maker, &utterance.samples_16k, &key);
+        let sealed = vault.seal_fingerprint(customer, &probe.fingerprint().to_bytes()).map_err(vault_error)?;
+        let kept = FingerprintRecord { customer: customer.clone(), sealed, heard_at: now, expires_at: config.expiry(now) };
+        data.store.keep_fingerprint(&kept, config.keep_limit_utterances).await.map_err(store_error)?;
+    }
     Ok(())
 }
 

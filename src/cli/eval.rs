@@ -15,7 +15,7 @@ use crate::eval::holdout::TrainedOn;
 use crate::eval::people::People;
 use crate::eval::plan::Plan;
 use crate::eval::rivals::Rivals;
-use crate::eval::{EvalError, decision, number, render, vad, voiceprint};
+use crate::eval::{EvalError, decision, number, render, reuse, vad, voiceprint};
 use kit::{Sections, activity, embedder, numbers, trained_on};
 
 /// Measure voice and number recognition on files.
@@ -79,6 +79,11 @@ enum What {
     },
     /// When the caller speaks, pauses and ends: energy alone beside energy and network.
     Vad {
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Whether audio that was heard before is known again, and natural speech is not taken for it.
+    Reuse {
         #[command(flatten)]
         common: Common,
     },
@@ -242,6 +247,7 @@ pub fn run(args: EvalArgs, ctx: &Context) -> CliResult {
             let everywhere = Everywhere { plan, judges, thresholds, peers, without };
             all::run(&everywhere, &out, &today())?
         }
+        What::Reuse { common } => reuse::run(&common.plan()?)?.told(),
         What::Render { common, out, unheard, digits } => {
             let leave_out = if unheard { trained_on(&config.number)? } else { TrainedOn::default() };
             render::run(&common.plan()?, &out, &leave_out, digits.map(usize::from))?

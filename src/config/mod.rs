@@ -38,6 +38,8 @@ pub struct Config {
     pub decision: crate::decision::DecisionConfig,
     /// The pool that models run on.
     pub inference: crate::call::inference::InferenceConfig,
+    /// Audio that was heard before.
+    pub reuse: crate::call::heard_before::ReuseConfig,
     /// The database.
     pub store: crate::store::StoreConfig,
     /// Sealed card numbers.

@@ -27,5 +27,11 @@ pub(super) fn check(c: &Config) -> Result<(), ConfigError> {
         "must be at least 1 and no more than there are strings in voice.enrol_digits",
     )?;
     c.decision.check().map_err(|(key, what)| ConfigError::RoomRule { section: "decision", key, what })?;
+    rule((1..=3_650).contains(&c.reuse.keep_days), "reuse.keep_days", "must be 1 to 3650: nothing is kept for ever")?;
+    rule(
+        (1..=5_000).contains(&c.reuse.keep_limit_utterances),
+        "reuse.keep_limit_utterances",
+        "must be 1 to 5000: each utterance is compared with all of them",
+    )?;
     rule(c.inference.deadline_ms >= 1_000, "inference.deadline_ms", "must be at least 1000: no recognition is quicker under load")
 }

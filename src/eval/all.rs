@@ -12,6 +12,7 @@ use super::plan::Plan;
 use super::report::Everything;
 use super::report::peers::Peers;
 use super::report::voices::VoiceResult;
+use super::reuse;
 use super::rivals::Rivals;
 use super::voiceprint::{self, Pairs, has_list};
 use super::work::timed;
@@ -146,6 +147,8 @@ pub fn run(run: &Everywhere<'_>, out: &Path, date: &str) -> Result<(Value, Strin
     stage("voices", ms);
     let (decisions, ms) = timed(|| measure_decisions(run, babble.as_ref()));
     stage("decisions", ms);
+    let (reuse, ms) = timed(|| if run.skips(Part::Reuse) { Ok(None) } else { reuse::run(&run.plan).map(|r| Some(r.brief())) });
+    stage("reuse", ms);
     let everything = Everything {
         date: date.to_owned(),
         about: about(run),
@@ -153,7 +156,7 @@ pub fn run(run: &Everywhere<'_>, out: &Path, date: &str) -> Result<(Value, Strin
         voices: voices?,
         numbers: numbers?,
         decisions: decisions?,
-        reuse: None,
+        reuse: reuse?,
         peers,
     };
     let written = everything.write(out)?;

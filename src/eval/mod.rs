@@ -24,6 +24,7 @@ pub mod random;
 pub mod render;
 pub mod report;
 pub mod results;
+pub mod reuse;
 pub mod rivals;
 pub mod splice;
 pub mod vad;

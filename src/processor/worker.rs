@@ -66,6 +66,7 @@ impl Inner {
 
     async fn sweep(self: &Arc<Self>, tasks: &mut JoinSet<()>, shutdown: &CancellationToken) -> Result<(), StoreError> {
         self.store.expire_requests(self.clock.now()).await?;
+        self.store.sweep_fingerprints(self.clock.now()).await?;
         let mut after = None;
         loop {
             let page = self.store.in_doubt(after.as_ref(), self.cfg.batch.max(1)).await?;

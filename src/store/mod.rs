@@ -188,6 +188,18 @@ pub trait Challenges: Send + Sync {
     async fn use_challenge(&self, customer: &CustomerId, digest: &[u8; 32], at: Timestamp) -> Result<bool, StoreError>;
 }
 
+/// Fingerprints of what was heard, sealed; they expire.
+#[async_trait]
+pub trait Fingerprints: Send + Sync {
+    /// Keeps a fingerprint and gives those that the customer had before it, newest first, in one transaction: of two calls that play the same
+    /// audio at once, one sees the other's. What has expired goes, and the customer keeps no more than `keep_limit`.
+    async fn keep_fingerprint(&self, new: &FingerprintRecord, keep_limit: u32) -> Result<Vec<Vec<u8>>, StoreError>;
+    /// Erases what has expired; says how many.
+    async fn sweep_fingerprints(&self, now: Timestamp) -> Result<u64, StoreError>;
+    /// How many a customer has.
+    async fn fingerprint_count(&self, customer: &CustomerId) -> Result<u64, StoreError>;
+}
+
 /// Failures across calls, and the calls themselves.
 #[async_trait]
 pub trait Calls: Send + Sync {
@@ -231,7 +243,7 @@ pub trait Trail: Send + Sync {
 }
 
 /// All of it. Use it as `Arc<dyn Store>`: the methods of every part are callable on it.
-pub trait Store: People + Payments + Voices + Challenges + Calls + Trail + std::fmt::Debug {}
+pub trait Store: People + Payments + Voices + Challenges + Fingerprints + Calls + Trail + std::fmt::Debug {}
 
 /// Opens the vault that goes with this database: the first time its key's check value is stored, later another key is
 /// refused at once.

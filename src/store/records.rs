@@ -278,6 +278,25 @@ pub struct FailureCounts {
     pub trunk: u32,
 }
 
+/// The fingerprint of an utterance, as it is kept.
+#[derive(Clone, PartialEq, Eq)]
+pub struct FingerprintRecord {
+    /// Who was to be speaking.
+    pub customer: CustomerId,
+    /// Sealed for the customer.
+    pub sealed: Vec<u8>,
+    /// When it was heard.
+    pub heard_at: Timestamp,
+    /// From then on it is gone.
+    pub expires_at: Timestamp,
+}
+
+impl std::fmt::Debug for FingerprintRecord {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("FingerprintRecord").field("customer", &self.customer).field("heard_at", &self.heard_at).finish_non_exhaustive()
+    }
+}
+
 /// A call, as it is kept.
 #[derive(Clone, Debug, PartialEq)]
 pub struct CallRecord {

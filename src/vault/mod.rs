@@ -94,6 +94,8 @@ struct Keys {
     card_digest: Zeroizing<[u8; 32]>,
     invite_digest: Zeroizing<[u8; 32]>,
     challenge_digest: Zeroizing<[u8; 32]>,
+    fingerprint_seal: Zeroizing<[u8; 32]>,
+    fingerprint_mark: Zeroizing<[u8; 32]>,
     sandbox: Zeroizing<[u8; 32]>,
     check: Zeroizing<[u8; 32]>,
 }
@@ -119,6 +121,8 @@ impl Vault {
             card_digest: key("card digest"),
             invite_digest: key("invite digest"),
             challenge_digest: key("challenge digest"),
+            fingerprint_seal: key("fingerprint seal"),
+            fingerprint_mark: key("fingerprint mark"),
             sandbox: key("sandbox journal"),
             check: key("key check"),
         };
@@ -171,6 +175,26 @@ impl Vault {
     /// The keyed digest of fresh digits (digit values) that a customer is asked to say.
     pub fn digest_challenge(&self, customer: &CustomerId, digits: &[u8]) -> [u8; 32] {
         hmac(&*self.keys.challenge_digest, &[customer.as_str().as_bytes(), &[0], digits])
+    }
+
+    /// The key of one customer's fingerprints: those of two customers can't be compared.
+    pub fn fingerprint_key(&self, customer: &CustomerId) -> Zeroizing<[u8; 16]> {
+        let whole = Zeroizing::new(hmac(&*self.keys.fingerprint_mark, &[customer.as_str().as_bytes()]));
+        let mut key = Zeroizing::new([0; 16]);
+        key.iter_mut().zip(whole.iter()).for_each(|(k, w)| *k = *w);
+        key
+    }
+
+    /// Seals a fingerprint for its customer.
+    pub fn seal_fingerprint(&self, customer: &CustomerId, bytes: &[u8]) -> Result<Vec<u8>, VaultError> {
+        let aad = sealed::Aad::new("fingerprint", &[customer.as_str()], KEY_VERSION);
+        sealed::seal(&self.keys.fingerprint_seal, &aad, KEY_VERSION, bytes, &*self.entropy).ok_or(VaultError::Broken("fingerprint"))
+    }
+
+    /// Opens a fingerprint; fails unless it was sealed for this customer.
+    pub fn unseal_fingerprint(&self, customer: &CustomerId, sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, VaultError> {
+        let aad = sealed::Aad::new("fingerprint", &[customer.as_str()], KEY_VERSION);
+        sealed::open(&self.keys.fingerprint_seal, &aad, KEY_VERSION, sealed).ok_or(VaultError::Broken("fingerprint"))
     }
 
     /// The key under which the sandbox gateway hashes card numbers in its journal.
@@ -232,6 +256,18 @@ mod tests {
         assert_eq!(&*v.unseal_template(&ann, "campplus-1", &sealed).unwrap(), b"numbers");
         assert!(v.unseal_template(&ann, "campplus-2", &sealed).is_err());
         assert!(v.unseal_template(&bob, "campplus-1", &sealed).is_err());
+    }
+
+    #[test]
+    fn a_fingerprint_opens_only_for_its_customer_and_each_has_a_key_of_its_own() {
+        let (v, e) = (vault(1), SeededEntropy::new(2));
+        let (ann, bob) = (CustomerId::fresh(&e), CustomerId::fresh(&e));
+        let sealed = v.seal_fingerprint(&ann, b"marks").unwrap();
+        assert_eq!(&*v.unseal_fingerprint(&ann, &sealed).unwrap(), b"marks");
+        assert!(v.unseal_fingerprint(&bob, &sealed).is_err());
+        assert!(v.unseal_template(&ann, "", &sealed).is_err());
+        assert_ne!(v.fingerprint_key(&ann), v.fingerprint_key(&bob));
+        assert_ne!(v.fingerprint_key(&ann), vault(2).fingerprint_key(&ann));
     }
 
     #[test]

@@ -11,6 +11,7 @@ mod dense;
 mod embedding;
 mod enrolment;
 pub mod fbank;
+pub mod fingerprint;
 mod score;
 mod template;
 

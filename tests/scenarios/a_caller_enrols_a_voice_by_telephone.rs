@@ -6,7 +6,7 @@ use voicepay::phone::Step;
 use crate::support::{ALICE, CODE, World, hear, hear_out, hung_up, say, story};
 
 fn enrolling(code: &str, voices: [&str; 3]) -> Vec<Step> {
-    let mut steps = vec![hear(3_000), Step::keys(&format!("{code}#")), hear_out(8_000), say("alice/yes")];
+    let mut steps = vec![hear(3_000), Step::keys(&format!("{code}#")), hear_out(8_000), say("alice/yes_please")];
     for (round, voice) in voices.iter().enumerate() {
         steps.extend([hear(2_500), say(&format!("{voice}/enrol_{}", round + 1))]);
     }

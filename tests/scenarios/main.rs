@@ -7,6 +7,7 @@ mod a_caller_enrols_a_voice_by_telephone;
 mod a_caller_pays_by_voice_and_is_charged_once;
 mod a_caller_who_says_nothing_or_hangs_up_pays_nothing;
 mod a_near_miss_of_the_card_number_never_pays;
+mod a_recording_that_is_played_back_never_pays;
 mod an_impostor_is_refused_in_the_same_words_as_a_wrong_number;
 mod an_unknown_caller_is_never_asked_for_a_card;
 mod fresh_digits_settle_what_the_voice_does_not;

@@ -3,6 +3,7 @@
 
 mod calls;
 mod challenges;
+mod fingerprints;
 mod payments;
 mod people;
 mod requests;
@@ -80,6 +81,7 @@ fn migrations() -> Migrator {
     Migrator::with_migrations(vec![
         simple(1, "first", include_str!("../../../migrations/sqlite/0001_first.sql")),
         simple(2, "fresh digits", include_str!("../../../migrations/sqlite/0002_fresh_digits.sql")),
+        simple(3, "fingerprints", include_str!("../../../migrations/sqlite/0003_fingerprints.sql")),
     ])
 }
 

@@ -310,3 +310,29 @@ async fn fresh_digits_are_asked_for_once_a_customer_and_go_with_the_customer() {
     assert_eq!(desk.sql("DELETE FROM challenges").await.unwrap(), 1, "only Bob's are left");
     assert!(!draw(&ann, 3).await, "nobody is asked after they are gone");
 }
+
+#[tokio::test]
+async fn a_fingerprint_is_compared_with_those_before_it_and_only_the_newest_stay() {
+    let desk = Desk::new().await;
+    let (ann, bob) = (&desk.customer("+15005550001", "1111111").await, &desk.customer("+15005550002", "2222222").await);
+    let heard = |of: &CustomerId, sealed: u8, at: i64, expires: i64| FingerprintRecord {
+        customer: of.clone(),
+        sealed: vec![sealed],
+        heard_at: Timestamp(at),
+        expires_at: Timestamp(expires),
+    };
+    let keep = async |new: FingerprintRecord, limit| desk.store.keep_fingerprint(&new, limit).await.unwrap();
+    assert!(keep(heard(ann, 1, 10, 100), 2).await.is_empty());
+    assert_eq!(keep(heard(ann, 2, 20, 110), 2).await, [[1]]);
+    assert_eq!(keep(heard(ann, 3, 30, 120), 2).await, [[2], [1]]);
+    assert_eq!(keep(heard(ann, 4, 40, 130), 2).await, [[3], [2]], "the oldest made room");
+    assert!(keep(heard(bob, 5, 40, 130), 2).await.is_empty(), "nobody is compared with another's");
+    assert_eq!(keep(heard(ann, 6, 120, 210), 9).await, [[4]], "what has expired is gone");
+    assert_eq!(desk.store.sweep_fingerprints(Timestamp(130)).await.unwrap(), 2);
+    let left = async |of| desk.store.fingerprint_count(of).await.unwrap();
+    assert_eq!((left(ann).await, left(bob).await), (1, 0));
+    desk.store.delete_customer(ann, &desk.audit()).await.unwrap();
+    assert_eq!(left(ann).await, 0);
+    assert!(keep(heard(ann, 7, 130, 300), 9).await.is_empty());
+    assert_eq!(left(ann).await, 0, "a deleted customer leaves nothing behind");
+}

@@ -176,6 +176,12 @@ impl Voices for SqliteStore {
             .await
             .map_err(fault)?;
         exactly_one(&gone, StoreError::NotFound("voice template"))?;
+        // With the consent goes all that came of the voice.
+        sqlx::query("DELETE FROM fingerprints WHERE customer_id = ?")
+            .bind(customer.as_str())
+            .execute(&mut *tx)
+            .await
+            .map_err(fault)?;
         insert_audit(&mut tx, audit).await?;
         let news = OutboxRecord {
             id: outbox_id_beside(&audit.id)?,
