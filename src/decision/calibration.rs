@@ -175,12 +175,11 @@ impl Calibration {
 
 impl VoiceCalibration {
     /// The calibrated ratio of a raw score.
-    #[allow(clippy::cast_possible_truncation)] // bounded to ±30
     pub fn llr(&self, raw: f32, net_speech_ms: u32, snr_db: f32) -> f32 {
         let [s, n, q] = quality_terms(raw, net_speech_ms, snr_db);
         let llr =
             self.bias + self.score * s + self.ln_net * n + self.score_ln_net * s * n + self.snr * q + self.score_snr * s * q;
-        llr.clamp(-LLR_LIMIT, LLR_LIMIT) as f32
+        single(llr.clamp(-LLR_LIMIT, LLR_LIMIT))
     }
 
     /// The threshold that holds this false-accept rate.
@@ -200,12 +199,11 @@ pub fn quality_terms(raw: f32, net_speech_ms: u32, snr_db: f32) -> [f64; 3] {
 
 impl NumberCalibration {
     /// The calibrated ratio of a raw one. What is not a number is the worst.
-    #[allow(clippy::cast_possible_truncation)] // bounded to ±30
     pub fn llr(&self, log_ratio: f32) -> f32 {
         if log_ratio.is_nan() {
-            return -LLR_LIMIT as f32;
+            return single(-LLR_LIMIT);
         }
-        (self.bias + self.slope * f64::from(log_ratio)).clamp(-LLR_LIMIT, LLR_LIMIT) as f32
+        single((self.bias + self.slope * f64::from(log_ratio)).clamp(-LLR_LIMIT, LLR_LIMIT))
     }
 
     /// The raw ratio that a calibrated one came from.
@@ -219,9 +217,14 @@ impl NumberCalibration {
     }
 }
 
+/// To single precision: ratios and thresholds are a few tens, and their seventh digit is noise.
+#[allow(clippy::as_conversions, clippy::cast_possible_truncation)] // rounds; nothing else converts a double
+pub(super) fn single(x: f64) -> f32 {
+    x as f32
+}
+
 /// Between two measured points linear in ln FAR. Below the smallest measured rate each factor e costs one more nat, which
 /// calibrated ratios hold by themselves: P(LLR > t | impostor) ≤ e^−t. Above the largest: that point.
-#[allow(clippy::cast_possible_truncation)] // thresholds are a few tens
 fn threshold_at(points: &[Threshold], far: f64) -> Option<f32> {
     if !(far.is_finite() && far > 0.0) {
         return None;
@@ -237,7 +240,7 @@ fn threshold_at(points: &[Threshold], far: f64) -> Option<f32> {
         let share = if a.far > b.far { (a.far / far).ln() / (a.far / b.far).ln() } else { 0.0 };
         a.llr + share * (b.llr - a.llr)
     };
-    Some(llr as f32)
+    Some(single(llr))
 }
 
 fn unsound(points: &[Threshold]) -> Option<&'static str> {

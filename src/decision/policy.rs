@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::calibration::{Calibration, CalibrationError};
+use super::calibration::{Calibration, CalibrationError, single};
 
 /// `[decision]`: how sure we want to be.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -223,7 +223,7 @@ impl Policy {
             challenge_when: config.challenge_when,
             challenge_from_minor: config.challenge_from_minor,
             challenge_voice_llr: need("challenge_voice_far", voice.threshold_at(config.challenge_voice_far))?,
-            challenge_pooling: config.challenge_pooling as f32,
+            challenge_pooling: single(config.challenge_pooling),
             tighten: config.tighten,
         })
     }
