@@ -237,6 +237,7 @@ pub fn services(
         policy: voices.policy.clone(),
         calibration: Arc::clone(&voices.calibration),
         reuse: config.reuse,
+        refresh: config.refresh,
         default_country: config.identity.default_country.clone(),
         default_language: config.identity.default_language,
         paused_clock,

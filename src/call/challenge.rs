@@ -59,7 +59,10 @@ impl Call {
                 .line(compared.what, compared.figures)
                 .line(what, numbers);
             match compared.embedding {
-                Some(embedding) => done.keep(Kept::Voice(Box::new(embedding))),
+                Some(embedding) => {
+                    let net_speech_ms = findings.utterance.net_speech_ms;
+                    done.keep(Kept::Fresh { embedding: Box::new(embedding), net_speech_ms })
+                }
                 None => done,
             }
         });

@@ -61,6 +61,8 @@ pub(super) struct Call {
     pub(super) ahead: Option<Ahead>,
     /// The voice that was last scored: the "yes" is compared with it.
     pub(super) voice: Option<Embedding>,
+    /// The voice that said fresh digits last, and for how long.
+    pub(super) fresh: Option<(Embedding, u32)>,
     pub(super) enrolment: Enrolment,
     pub(super) enrol_net_ms: u32,
     pub(super) invite: Option<zeroize::Zeroizing<String>>,
@@ -100,6 +102,7 @@ impl Call {
             card: None,
             ahead: None,
             voice: None,
+            fresh: None,
             enrolment: Enrolment::new(services.voice.clone()),
             enrol_net_ms: 0,
             invite: None,
@@ -163,7 +166,7 @@ impl Call {
     async fn close(mut self) -> CallRecord {
         let verdict = self.verdict.unwrap_or(CallVerdict::ServiceTrouble);
         let _leg_may_be_gone = self.leg.commands.try_send(LegCommand::HangUp);
-        (self.ahead, self.findings, self.card, self.voice) = (None, None, None, None);
+        (self.ahead, self.findings, self.card, self.voice, self.fresh) = (None, None, None, None, None);
         self.jobs.shutdown().await;
         self.timeline.add(Who::Check, format!("verdict: {verdict:?}"));
         let record = CallRecord {
@@ -303,6 +306,10 @@ impl Call {
         match done.kept {
             Kept::Nothing => {}
             Kept::Voice(embedding) => self.voice = Some(*embedding),
+            Kept::Fresh { embedding, net_speech_ms } => {
+                self.voice = Some((*embedding).clone());
+                self.fresh = Some((*embedding, net_speech_ms));
+            }
             Kept::Take { embedding, net_speech_ms } => {
                 // The job saw that it agrees with the earlier takes, and only one job runs at a time.
                 if self.enrolment.add(*embedding, net_speech_ms).is_ok() {
@@ -389,6 +396,7 @@ impl Call {
             Effect::ScoreVoice { customer } => self.score_voice(customer),
             Effect::DrawChallenge { customer, length } => self.draw_challenge(customer, length),
             Effect::ScoreChallenge { customer, digits } => self.score_challenge(customer, digits),
+            Effect::FollowVoice { customer, voice, unblemished } => self.follow_voice(customer, &voice, unblemished),
             Effect::ReadNumber { accepted, customer, cards } => {
                 self.scored_number = true;
                 self.read_number(accepted, customer, cards);

@@ -5,6 +5,7 @@ mod ahead;
 mod challenge;
 mod desk;
 mod driver;
+mod following;
 mod hearing;
 pub mod heard_before;
 pub mod inference;

@@ -15,6 +15,7 @@ use super::registry::Registry;
 use super::timeline::Watched;
 use super::work::{embed_trouble, speech_trouble};
 use crate::clock::{Clock, Entropy};
+use crate::decision::refresh::RefreshConfig;
 use crate::decision::{Answer, Calibration, Policy};
 use crate::dialogue::{DialogueConfig, ListenFor, ScoreTrouble};
 use crate::language::Language;
@@ -66,6 +67,8 @@ pub struct Services {
     pub calibration: Arc<Calibration>,
     /// `[reuse]`
     pub reuse: ReuseConfig,
+    /// `[refresh]`
+    pub refresh: RefreshConfig,
     /// `identity.default_country`
     pub default_country: String,
     /// `identity.default_language`

@@ -53,6 +53,11 @@ pub(super) enum Kept {
     Nothing,
     /// The voice that was scored.
     Voice(Box<Embedding>),
+    /// The voice that said fresh digits, and for how long.
+    Fresh {
+        embedding: Box<Embedding>,
+        net_speech_ms: u32,
+    },
     /// An utterance that belongs to the enrolment.
     Take {
         embedding: Box<Embedding>,

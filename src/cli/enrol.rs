@@ -26,7 +26,7 @@ const CONSENT_TEXT_VERSION: &str = "written-1";
 /// Arguments of `voicepay enrol`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  voicepay enrol invite --customer cus_0123…\n  voicepay enrol from-wav --customer cus_0123… --consent-by 'J. Clerk, form 118' one.wav two.wav three.wav\n  voicepay enrol withdraw --customer cus_0123…\n\nGive the code to the customer out of band, never in the call that it is for: a calling number proves nothing."
+    after_help = "Examples:\n  voicepay enrol invite --customer cus_0123…\n  voicepay enrol from-wav --customer cus_0123… --consent-by 'J. Clerk, form 118' one.wav two.wav three.wav\n  voicepay enrol withdraw --customer cus_0123…\n  voicepay enrol follow --customer cus_0123… --consent-by 'J. Clerk, form 119'\n  voicepay enrol revert --customer cus_0123…\n\nGive the code to the customer out of band, never in the call that it is for: a calling number proves nothing."
 )]
 pub struct EnrolArgs {
     #[command(subcommand)]
@@ -46,6 +46,21 @@ enum EnrolCommand {
     },
     /// Erase a customer's voice template; cards and payments stay.
     Withdraw {
+        /// Whose voice.
+        #[arg(long, value_name = "ID")]
+        customer: String,
+    },
+    /// Let a customer's template follow the voice by small steps, or no longer; `revert` undoes the steps. Without --consent-by: no longer.
+    Follow {
+        /// Whose voice.
+        #[arg(long, value_name = "ID")]
+        customer: String,
+        /// Who vouches that the customer agreed, and how; it is kept.
+        #[arg(long, value_name = "NAME")]
+        consent_by: Option<String>,
+    },
+    /// Go back to the voice as it was enrolled; following ends with it.
+    Revert {
         /// Whose voice.
         #[arg(long, value_name = "ID")]
         customer: String,
@@ -70,6 +85,8 @@ pub fn run(args: EnrolArgs, ctx: &Context) -> CliResult {
         match args.command {
             EnrolCommand::Invite { customer, valid_hours } => invite(ctx, &parse_id(&customer)?, valid_hours).await,
             EnrolCommand::Withdraw { customer } => withdraw(ctx, &parse_id(&customer)?).await,
+            EnrolCommand::Follow { customer, consent_by } => follow(ctx, &parse_id(&customer)?, consent_by.as_deref()).await,
+            EnrolCommand::Revert { customer } => revert(ctx, &parse_id(&customer)?).await,
             EnrolCommand::FromWav { customer, consent_by, files } => {
                 from_wav(ctx, &parse_id(&customer)?, &name(&consent_by)?, &files).await
             }
@@ -115,6 +132,34 @@ async fn withdraw(ctx: &Context, customer: &CustomerId) -> CliResult {
     let audit = data.audit("voice.withdrawn", customer.as_str(), json!({}));
     data.store.delete_template(customer, &audit).await.map_err(store_error)?;
     ctx.answer(&json!({ "customer": customer, "withdrawn": true }), &format!("the voice of {customer} is erased"));
+    Ok(())
+}
+
+async fn follow(ctx: &Context, customer: &CustomerId, consent_by: Option<&str>) -> CliResult {
+    let data = Data::open(ctx).await?;
+    active(&data, customer).await?;
+    let (consent_at, action) = match consent_by {
+        Some(_) => (Some(data.now()), "voice.may_follow"),
+        None => (None, "voice.stays"),
+    };
+    let audit = data.audit(action, customer.as_str(), json!({ "consent_by": consent_by.map(name).transpose()? }));
+    data.store.set_following(customer, consent_at, &audit).await.map_err(store_error)?;
+    let says = if consent_at.is_some() { "may follow" } else { "no longer follows" };
+    ctx.answer(
+        &json!({ "customer": customer, "follows": consent_at.is_some() }),
+        &format!("the template of {customer} {says} the voice"),
+    );
+    Ok(())
+}
+
+async fn revert(ctx: &Context, customer: &CustomerId) -> CliResult {
+    let data = Data::open(ctx).await?;
+    let audit = data.audit("voice.reverted", customer.as_str(), json!({}));
+    data.store.revert_template(customer, &audit).await.map_err(store_error)?;
+    ctx.answer(
+        &json!({ "customer": customer, "reverted": true }),
+        &format!("{customer} has the enrolled voice again, and it stays"),
+    );
     Ok(())
 }
 

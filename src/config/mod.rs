@@ -36,6 +36,8 @@ pub struct Config {
     pub number: crate::speech::NumberConfig,
     /// How sure we want to be.
     pub decision: crate::decision::DecisionConfig,
+    /// How a template follows its voice.
+    pub refresh: crate::decision::refresh::RefreshConfig,
     /// The pool that models run on.
     pub inference: crate::call::inference::InferenceConfig,
     /// Audio that was heard before.

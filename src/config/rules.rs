@@ -33,5 +33,6 @@ pub(super) fn check(c: &Config) -> Result<(), ConfigError> {
         "reuse.keep_limit_utterances",
         "must be 1 to 5000: each utterance is compared with all of them",
     )?;
+    c.refresh.check().map_err(|(key, what)| ConfigError::RoomRule { section: "refresh", key, what })?;
     rule(c.inference.deadline_ms >= 1_000, "inference.deadline_ms", "must be at least 1000: no recognition is quicker under load")
 }

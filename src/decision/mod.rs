@@ -9,6 +9,7 @@ pub mod calibration; // raw scores to log-likelihood ratios, false-accept rates 
 mod evidence; // what models say of one utterance
 mod judge; // evidence and policy to verdicts
 mod policy; // thresholds, and how the configuration names them
+pub mod refresh; // whether a template may follow its voice
 pub mod replay; // stored evidence, judged again under another policy
 
 pub use calibration::Calibration;

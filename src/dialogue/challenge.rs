@@ -61,6 +61,10 @@ pub(super) struct Answered {
 }
 
 impl Answered {
+    pub(super) fn voice(&self) -> &VoiceHeard {
+        &self.voice
+    }
+
     pub(super) fn holds(&self, now: Timestamp) -> bool {
         now < self.until
     }

@@ -5,7 +5,7 @@ use super::effect::{Approval, CallVerdict, Charge, Effect, Notice};
 use super::input::{DeadlineKind, OpenRequest, PaymentOutcome};
 use super::judging::Proven;
 use super::line::Desk;
-use super::payer::Payer;
+use super::payer::{Follow, Payer};
 use super::prompt::Prompt;
 use super::stage::{Event, Stage, Told};
 use crate::ids::CustomerId;
@@ -17,12 +17,15 @@ pub(super) struct Charging {
     request: OpenRequest,
     announced: bool,
     outcome: Option<PaymentOutcome>,
+    /// What the template may follow once it is paid.
+    follow: Option<Follow>,
 }
 
 /// Hands it over. Consumes the payer and the proof: there is nothing left to charge a second time with.
 pub(super) fn begin(desk: &mut Desk<'_>, payer: Payer, proven: Proven, continuity_cosine: f32) -> Stage {
     desk.rest();
     let (voice, card, number) = proven.into_parts();
+    let follow = payer.follow();
     let Payer { customer, request, .. } = payer;
     let score = voice.score();
     let approval = Approval {
@@ -44,7 +47,7 @@ pub(super) fn begin(desk: &mut Desk<'_>, payer: Payer, proven: Proven, continuit
     })));
     desk.play(Prompt::Charging);
     desk.arm(DeadlineKind::Work, desk.cfg.payment_wait_ms);
-    Charging { customer, request, announced: false, outcome: None }.into()
+    Charging { customer, request, announced: false, outcome: None, follow }.into()
 }
 
 impl Charging {
@@ -84,6 +87,9 @@ impl Charging {
         let verdict = verdict_of(&outcome);
         let prompt = match outcome {
             PaymentOutcome::Paid { reference } => {
+                if let Some(Follow { voice, unblemished }) = self.follow {
+                    desk.push(Effect::FollowVoice { customer: self.customer, voice, unblemished });
+                }
                 Prompt::Paid { amount: self.request.amount, payee: self.request.payee, reference }
             }
             PaymentOutcome::Declined => Prompt::Declined,

@@ -3,8 +3,8 @@
 use super::input::DeadlineKind;
 use super::prompt::Prompt;
 use crate::clock::Timestamp;
-use crate::decision::VoiceAccepted;
 use crate::decision::replay::StoredEvidence;
+use crate::decision::{VoiceAccepted, VoiceScore};
 use crate::e164::E164;
 use crate::ids::{CardId, CustomerId, RequestId};
 use crate::money::Money;
@@ -63,6 +63,9 @@ pub enum Effect {
     KeepEvidence(Box<StoredEvidence>),
     /// Hand this payment over, once. Answered by `Input::Payment`; it goes on whether or not the caller stays.
     Charge(Box<Charge>),
+    /// It is paid, and the caller said fresh digits in this voice: the customer's template may follow it by a step, if the customer agreed
+    /// and nothing speaks against it (`decision::refresh`). Nobody waits for it.
+    FollowVoice { customer: CustomerId, voice: VoiceScore, unblemished: bool },
     /// Report `Input::Deadline(kind)` at `at`. Replaces an earlier one of this kind.
     SetDeadline { kind: DeadlineKind, at: Timestamp },
     /// Forget the deadline of this kind.

@@ -39,6 +39,13 @@ pub(super) struct Draft {
     pub(super) known: Tightening,
 }
 
+/// The voice of fresh digits, and whether nothing at all spoke against this call.
+#[derive(Debug)]
+pub(super) struct Follow {
+    pub(super) voice: VoiceScore,
+    pub(super) unblemished: bool,
+}
+
 impl Payer {
     /// A verdict: what it was made on is kept with the call.
     pub(super) fn decided(&self, desk: &mut Desk<'_>, number: Option<&NumberEvidence>, outcome: Outcome) {
@@ -74,6 +81,14 @@ impl Payer {
     /// The challenge of this call that still holds.
     pub(super) fn answered(&self, now: Timestamp) -> Option<&challenge::Answered> {
         self.answered.as_ref().filter(|answered| answered.holds(now))
+    }
+
+    /// What the customer's template may follow, if this call is paid: the voice of fresh digits.
+    pub(super) fn follow(&self) -> Option<Follow> {
+        let heard = self.answered.as_ref()?.voice();
+        let clean = !heard.heard_before && heard.spoof_llr.is_none_or(|llr| llr <= 0.0);
+        let unblemished = self.attested && clean && self.tally.earlier == 0 && self.tally.mismatches() == 0;
+        Some(Follow { voice: heard.score.clone(), unblemished })
     }
 
     /// Lengths of the cards' numbers in digits, sorted, each once.

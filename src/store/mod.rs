@@ -180,6 +180,31 @@ pub trait Voices: Send + Sync {
     async fn delete_template(&self, customer: &CustomerId, audit: &AuditRecord) -> Result<(), StoreError>;
 }
 
+/// Templates that follow their voice, by consent and reversibly.
+#[async_trait]
+pub trait Following: Send + Sync {
+    /// How far a customer's template has come; `None` without one.
+    async fn following(&self, customer: &CustomerId) -> Result<Option<FollowingState>, StoreError>;
+    /// The customer agrees that the template follows, or no longer does.
+    async fn set_following(
+        &self,
+        customer: &CustomerId,
+        consent_at: Option<Timestamp>,
+        audit: &AuditRecord,
+    ) -> Result<(), StoreError>;
+    /// Puts `next` in the place of the template made at `over`, which is kept; of the kept ones the enrolled and the latest stay, `keep` in
+    /// all. `Conflict` if there is another template now, or no consent.
+    async fn step_template(
+        &self,
+        next: &TemplateRecord,
+        over: Timestamp,
+        keep: u32,
+        audit: &AuditRecord,
+    ) -> Result<(), StoreError>;
+    /// Goes back to the enrolled template; following ends with it.
+    async fn revert_template(&self, customer: &CustomerId, audit: &AuditRecord) -> Result<(), StoreError>;
+}
+
 /// Fresh digits that customers were asked to say.
 #[async_trait]
 pub trait Challenges: Send + Sync {
@@ -243,7 +268,7 @@ pub trait Trail: Send + Sync {
 }
 
 /// All of it. Use it as `Arc<dyn Store>`: the methods of every part are callable on it.
-pub trait Store: People + Payments + Voices + Challenges + Fingerprints + Calls + Trail + std::fmt::Debug {}
+pub trait Store: People + Payments + Voices + Following + Challenges + Fingerprints + Calls + Trail + std::fmt::Debug {}
 
 /// Opens the vault that goes with this database: the first time its key's check value is stored, later another key is
 /// refused at once.

@@ -191,6 +191,17 @@ impl std::fmt::Debug for TemplateRecord {
     }
 }
 
+/// How far a template has followed its voice.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FollowingState {
+    /// When the customer agreed to it, if so.
+    pub consent_at: Option<Timestamp>,
+    /// The one in force.
+    pub current: TemplateRecord,
+    /// The one that was enrolled; the same while no step was taken.
+    pub enrolled: TemplateRecord,
+}
+
 /// A finished enrolment: stored whole or not at all.
 #[derive(Clone, Debug)]
 pub struct EnrolmentRecord {
@@ -293,7 +304,10 @@ pub struct FingerprintRecord {
 
 impl std::fmt::Debug for FingerprintRecord {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("FingerprintRecord").field("customer", &self.customer).field("heard_at", &self.heard_at).finish_non_exhaustive()
+        f.debug_struct("FingerprintRecord")
+            .field("customer", &self.customer)
+            .field("heard_at", &self.heard_at)
+            .finish_non_exhaustive()
     }
 }
 

@@ -12,6 +12,7 @@ mod embedding;
 mod enrolment;
 pub mod fbank;
 pub mod fingerprint;
+mod follow;
 mod score;
 mod template;
 

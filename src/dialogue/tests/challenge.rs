@@ -80,6 +80,40 @@ fn an_unsure_voice_that_says_fresh_digits_pays_with_the_number_it_said_before() 
 }
 
 #[test]
+fn once_it_is_paid_the_template_may_follow_the_voice_of_the_digits_and_of_nothing_else() {
+    let follows = |edge: &Edge| {
+        edge.log.iter().find_map(|(_, e)| match e {
+            Effect::FollowVoice { voice, unblemished, .. } => Some((voice.llr, *unblemished)),
+            _ => None,
+        })
+    };
+    let paid = |edge: &mut Edge| {
+        edge.number(&[5.0]).prompt_done().answer(Answer::Yes, Some(0.5));
+        edge.prompt_done();
+        assert_eq!(follows(edge), None, "not before it is paid");
+        edge.give(Input::Payment(PaymentOutcome::Paid { reference: vec![1] }));
+    };
+    let mut edge = Edge::challenged();
+    edge.answered(0.8, 5.0);
+    paid(&mut edge);
+    assert_eq!(follows(&edge), Some((0.8, true)));
+    let mut unchallenged = Edge::may_challenge(ChallengeWhen::Inconclusive);
+    unchallenged.say(6_000).voice(0.9);
+    paid(&mut unchallenged);
+    assert_eq!(follows(&unchallenged), None);
+    let mut blemished = Edge::may_challenge(ChallengeWhen::Inconclusive);
+    blemished.say_card(0.9, -9.0).wait(3_000);
+    blemished.say(6_000).voice(UNSURE).drawn(1).wait(3_000);
+    blemished.answered(0.8, 5.0);
+    paid(&mut blemished);
+    assert_eq!(follows(&blemished), Some((0.8, false)));
+    let mut declined = Edge::challenged();
+    declined.answered(0.8, 5.0).number(&[5.0]).prompt_done().answer(Answer::Yes, Some(0.5)).prompt_done();
+    declined.give(Input::Payment(PaymentOutcome::Declined));
+    assert_eq!(follows(&declined), None);
+}
+
+#[test]
 fn the_digits_are_asked_for_at_the_time_of_every_held_reply_and_listened_for_after_the_prompt() {
     let mut edge = Edge::may_challenge(ChallengeWhen::Inconclusive);
     edge.wait(500).say(6_000);

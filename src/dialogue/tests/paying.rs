@@ -11,6 +11,7 @@ fn names(edge: &Edge) -> Vec<&'static str> {
             Effect::LookUp { .. } => Some("look up"),
             Effect::Listen { .. } => Some("listen"),
             Effect::ScoreVoice { .. } => Some("score voice"),
+            Effect::FollowVoice { .. } => Some("follow voice"),
             Effect::DrawChallenge { .. } => Some("draw digits"),
             Effect::ScoreChallenge { .. } => Some("score digits"),
             Effect::ReadNumber { .. } => Some("read number"),

@@ -4,6 +4,7 @@
 mod calls;
 mod challenges;
 mod fingerprints;
+mod following;
 mod payments;
 mod people;
 mod requests;
@@ -82,6 +83,7 @@ fn migrations() -> Migrator {
         simple(1, "first", include_str!("../../../migrations/sqlite/0001_first.sql")),
         simple(2, "fresh digits", include_str!("../../../migrations/sqlite/0002_fresh_digits.sql")),
         simple(3, "fingerprints", include_str!("../../../migrations/sqlite/0003_fingerprints.sql")),
+        simple(4, "templates follow", include_str!("../../../migrations/sqlite/0004_templates_follow.sql")),
     ])
 }
 

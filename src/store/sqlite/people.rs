@@ -210,11 +210,12 @@ impl People for SqliteStore {
 
 /// Everything of a customer that is not money: sealed numbers, voice, telephone numbers. Statements that may touch no row at all.
 async fn erase_what_hangs_on(tx: &mut Transaction<'static, Sqlite>, id: &CustomerId) -> Result<(), StoreError> {
-    const STATEMENTS: [&str; 9] = [
+    const STATEMENTS: [&str; 10] = [
         "UPDATE cards SET sealed = x'', digest = NULL, status = 'revoked' WHERE customer_id = ?",
         "DELETE FROM templates WHERE customer_id = ?",
         "DELETE FROM challenges WHERE customer_id = ?",
         "DELETE FROM fingerprints WHERE customer_id = ?",
+        "DELETE FROM earlier_templates WHERE customer_id = ?",
         "DELETE FROM invites WHERE customer_id = ?",
         "DELETE FROM customer_numbers WHERE customer_id = ?",
         "UPDATE requests SET status = 'cancelled' WHERE customer_id = ? AND status = 'open'",

@@ -336,3 +336,37 @@ async fn a_fingerprint_is_compared_with_those_before_it_and_only_the_newest_stay
     assert!(keep(heard(ann, 7, 130, 300), 9).await.is_empty());
     assert_eq!(left(ann).await, 0, "a deleted customer leaves nothing behind");
 }
+
+#[tokio::test]
+async fn a_template_follows_by_consent_keeps_the_way_back_and_goes_whole() {
+    let desk = Desk::new().await;
+    let ann = desk.customer("+442079460958", "111111").await;
+    let invite = desk.invite(&ann, 1).await;
+    let enrolled = desk.enrolment(&invite);
+    desk.store.complete_enrolment(&enrolled, &desk.audit()).await.unwrap();
+    let state = async || desk.store.following(&ann).await.unwrap().unwrap();
+    assert_eq!((state().await.consent_at, state().await.enrolled), (None, enrolled.template.clone()));
+    let next = |n: i64| TemplateRecord {
+        sealed: format!("NEXT{n}").into_bytes(),
+        created_at: Timestamp(n),
+        ..enrolled.template.clone()
+    };
+    let step = async |n: i64, over: i64| desk.store.step_template(&next(n), Timestamp(over), 3, &desk.audit()).await;
+    assert!(matches!(step(10, 5).await, Err(StoreError::Conflict(_))), "not without consent");
+    desk.store.set_following(&ann, Some(Timestamp(7)), &desk.audit()).await.unwrap();
+    for n in [10, 20, 30, 40, 50] {
+        let over = state().await.current.created_at;
+        assert!(matches!(step(n, 999).await, Err(StoreError::Conflict(_))), "not over another template");
+        step(n, over.0).await.unwrap();
+        assert_eq!(state().await.current, next(n));
+    }
+    assert_eq!(state().await.enrolled, enrolled.template, "what was enrolled is never lost");
+    assert_eq!(desk.sql("UPDATE earlier_templates SET seq = seq").await.unwrap(), 3);
+    desk.store.revert_template(&ann, &desk.audit()).await.unwrap();
+    assert_eq!((state().await.current, state().await.consent_at), (enrolled.template.clone(), None));
+    assert!(matches!(desk.store.revert_template(&ann, &desk.audit()).await, Err(StoreError::NotFound(_))));
+    desk.store.set_following(&ann, Some(Timestamp(8)), &desk.audit()).await.unwrap();
+    step(60, 5).await.unwrap();
+    desk.store.delete_template(&ann, &desk.audit()).await.unwrap();
+    assert_eq!(desk.sql("DELETE FROM earlier_templates").await.unwrap(), 0, "a withdrawn voice leaves none behind");
+}

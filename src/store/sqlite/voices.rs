@@ -116,7 +116,8 @@ impl Voices for SqliteStore {
         }
         let put = sqlx::query(
             "INSERT INTO templates (customer_id, model, sealed, created_at) VALUES (?, ?, ?, ?)
-             ON CONFLICT (customer_id) DO UPDATE SET model = excluded.model, sealed = excluded.sealed, created_at = excluded.created_at",
+             ON CONFLICT (customer_id) DO UPDATE SET model = excluded.model, sealed = excluded.sealed, created_at = excluded.created_at,
+                 follow_consent_at = NULL",
         )
         .bind(template.customer.as_str())
         .bind(&template.model)
@@ -126,6 +127,7 @@ impl Voices for SqliteStore {
         .await
         .map_err(fault)?;
         exactly_one(&put, StoreError::Conflict("voice template"))?;
+        forget_earlier(&mut tx, &template.customer).await?;
         sqlx::query(
             "INSERT INTO consents (customer_id, text_version, given_by, given_at, call_id, invite_id) VALUES (?, ?, ?, ?, ?, ?)",
         )
@@ -182,6 +184,7 @@ impl Voices for SqliteStore {
             .execute(&mut *tx)
             .await
             .map_err(fault)?;
+        forget_earlier(&mut tx, customer).await?;
         insert_audit(&mut tx, audit).await?;
         let news = OutboxRecord {
             id: outbox_id_beside(&audit.id)?,
@@ -204,6 +207,12 @@ impl SqliteStore {
             tracing::debug!(%error, "the write-ahead log could not be emptied yet");
         }
     }
+}
+
+/// With a voice goes what it was before.
+async fn forget_earlier(tx: &mut sqlx::Transaction<'static, sqlx::Sqlite>, customer: &CustomerId) -> Result<(), StoreError> {
+    let forgotten = sqlx::query("DELETE FROM earlier_templates WHERE customer_id = ?").bind(customer.as_str());
+    forgotten.execute(&mut **tx).await.map_err(fault).map(drop)
 }
 
 /// The outbox row that goes with an audit row has the same random part.

@@ -1,0 +1,129 @@
+//! Templates that follow their voice: each step keeps what it replaces.
+
+use async_trait::async_trait;
+use sqlx::sqlite::SqliteRow;
+
+use super::rows::Reader;
+use super::trail::insert_audit;
+use super::{SqliteStore, exactly_one, fault};
+use crate::clock::Timestamp;
+use crate::ids::CustomerId;
+use crate::store::{AuditRecord, Following, FollowingState, StoreError, TemplateRecord};
+
+#[async_trait]
+impl Following for SqliteStore {
+    async fn following(&self, customer: &CustomerId) -> Result<Option<FollowingState>, StoreError> {
+        let row =
+            sqlx::query("SELECT customer_id, model, sealed, created_at, follow_consent_at FROM templates WHERE customer_id = ?")
+                .bind(customer.as_str())
+                .fetch_optional(&self.pool)
+                .await
+                .map_err(fault)?;
+        let Some(row) = row else { return Ok(None) };
+        let current = template(&row, "templates")?;
+        let first = sqlx::query(
+            "SELECT customer_id, model, sealed, created_at FROM earlier_templates WHERE customer_id = ? ORDER BY seq LIMIT 1",
+        )
+        .bind(customer.as_str())
+        .fetch_optional(&self.pool)
+        .await
+        .map_err(fault)?;
+        let enrolled = first.map_or_else(|| Ok(current.clone()), |row| template(&row, "earlier_templates"))?;
+        Ok(Some(FollowingState { consent_at: Reader::new(&row, "templates").maybe_at("follow_consent_at")?, current, enrolled }))
+    }
+
+    async fn set_following(
+        &self,
+        customer: &CustomerId,
+        consent_at: Option<Timestamp>,
+        audit: &AuditRecord,
+    ) -> Result<(), StoreError> {
+        let mut tx = self.write().await?;
+        let set = sqlx::query("UPDATE templates SET follow_consent_at = ? WHERE customer_id = ?")
+            .bind(consent_at.map(|at| at.0))
+            .bind(customer.as_str())
+            .execute(&mut *tx)
+            .await
+            .map_err(fault)?;
+        exactly_one(&set, StoreError::NotFound("voice template"))?;
+        insert_audit(&mut tx, audit).await?;
+        tx.commit().await.map_err(fault)
+    }
+
+    async fn step_template(
+        &self,
+        next: &TemplateRecord,
+        over: Timestamp,
+        keep: u32,
+        audit: &AuditRecord,
+    ) -> Result<(), StoreError> {
+        let mut tx = self.write().await?;
+        let customer = next.customer.as_str();
+        let kept = sqlx::query(
+            "INSERT INTO earlier_templates (customer_id, seq, model, sealed, created_at)
+             SELECT customer_id, 1 + (SELECT coalesce(max(seq), 0) FROM earlier_templates WHERE customer_id = ?1), model, sealed, created_at
+             FROM templates WHERE customer_id = ?1 AND created_at = ?2 AND follow_consent_at IS NOT NULL",
+        )
+        .bind(customer)
+        .bind(over.0)
+        .execute(&mut *tx)
+        .await
+        .map_err(fault)?;
+        exactly_one(&kept, StoreError::Conflict("voice template"))?;
+        let put = sqlx::query("UPDATE templates SET model = ?, sealed = ?, created_at = ? WHERE customer_id = ?")
+            .bind(&next.model)
+            .bind(&next.sealed)
+            .bind(next.created_at.0)
+            .bind(customer)
+            .execute(&mut *tx)
+            .await
+            .map_err(fault)?;
+        exactly_one(&put, StoreError::Conflict("voice template"))?;
+        // The enrolled one stays whatever comes after it.
+        sqlx::query(
+            "DELETE FROM earlier_templates WHERE customer_id = ?1 AND seq > 1
+             AND seq <= (SELECT max(seq) FROM earlier_templates WHERE customer_id = ?1) - ?2",
+        )
+        .bind(customer)
+        .bind(i64::from(keep.saturating_sub(1)))
+        .execute(&mut *tx)
+        .await
+        .map_err(fault)?;
+        insert_audit(&mut tx, audit).await?;
+        tx.commit().await.map_err(fault)
+    }
+
+    async fn revert_template(&self, customer: &CustomerId, audit: &AuditRecord) -> Result<(), StoreError> {
+        let mut tx = self.write().await?;
+        let back = sqlx::query(
+            "UPDATE templates SET (model, sealed, created_at) =
+                 (SELECT model, sealed, created_at FROM earlier_templates WHERE customer_id = ?1 AND seq = 1),
+                 follow_consent_at = NULL
+             WHERE customer_id = ?1 AND EXISTS (SELECT 1 FROM earlier_templates WHERE customer_id = ?1 AND seq = 1)",
+        )
+        .bind(customer.as_str())
+        .execute(&mut *tx)
+        .await
+        .map_err(fault)?;
+        exactly_one(&back, StoreError::NotFound("earlier voice template"))?;
+        sqlx::query("DELETE FROM earlier_templates WHERE customer_id = ?")
+            .bind(customer.as_str())
+            .execute(&mut *tx)
+            .await
+            .map_err(fault)?;
+        insert_audit(&mut tx, audit).await?;
+        tx.commit().await.map_err(fault)?;
+        self.fold_log().await;
+        Ok(())
+    }
+}
+
+fn template(row: &SqliteRow, table: &'static str) -> Result<TemplateRecord, StoreError> {
+    let r = Reader::new(row, table);
+    Ok(TemplateRecord {
+        customer: r.parsed("customer_id")?,
+        model: r.text("model")?,
+        sealed: r.bytes("sealed")?,
+        created_at: r.at("created_at")?,
+    })
+}
