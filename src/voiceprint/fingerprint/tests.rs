@@ -47,7 +47,7 @@ fn the_same_audio_is_known_again_however_the_line_changed_it() {
             [("again", &first), ("quiet", &quiet), ("shifted", &shifted), ("noisy", &noisy), ("coded", &coded), ("cut", &cut)];
         for (how, samples) in all {
             let like = probe(samples).same_audio(&kept);
-            assert!(like.is_some_and(|l| l.strength > 1.5), "{name} {how}: {like:?}");
+            assert!(like.is_some_and(|l| l.strength > 1.1), "{name} {how}: {like:?}");
         }
     }
 }
