@@ -497,7 +497,8 @@ mod measure {
             prompt: std::env::var("PROMPT").map_or("", |p| p.leak()),
         };
         let path = crate::models::cache_dir().join(model);
-        let engine = WhisperEngine::load_tuned(Language::English, &path, &NumberConfig::default(), tuning).unwrap();
+        let language = std::env::var("LANGUAGE").map_or(Language::English, |l| Language::from_code(&l).unwrap());
+        let engine = WhisperEngine::load_tuned(language, &path, &NumberConfig::default(), tuning).unwrap();
         println!("load {:?}", t.elapsed());
         let index = std::fs::read_to_string(format!("{dir}/index.csv")).unwrap();
         let (mut exact, mut n) = (0, 0);
