@@ -149,6 +149,8 @@ struct Under {
     since_start_ms: u32,
     /// Since the last report of a pause or of talk.
     talk_ms: u32,
+    /// Since the last report of a pause.
+    unbroken_ms: u32,
     pause_ms: u32,
     probed: bool,
     /// The pause that goes on now ends the turn when it is longer than this.
@@ -322,6 +324,7 @@ impl Endpointer {
             let under = Under {
                 since_start_ms: run_ms,
                 talk_ms: run_ms,
+                unbroken_ms: run_ms,
                 pause_ms: 0,
                 probed: false,
                 end_after_ms: self.spec.max_pause_ms,
@@ -355,6 +358,7 @@ impl Endpointer {
     fn go_on(&mut self, step: Step, mut under: Under) -> Option<SpeechEvent> {
         under.since_start_ms = under.since_start_ms.saturating_add(STEP_MS);
         under.talk_ms = under.talk_ms.saturating_add(STEP_MS);
+        under.unbroken_ms = under.unbroken_ms.saturating_add(STEP_MS);
         if step.speech && (under.pause_ms == 0 || under.resume_ms >= RESUME_MIN_MS) {
             under.pause_ms = 0;
             under.resume_ms = 0;
@@ -385,11 +389,12 @@ impl Endpointer {
         if under.pause_ms >= self.spec.pause_work_ms && !under.probed {
             under.probed = true;
             under.talk_ms = 0;
+            under.unbroken_ms = 0;
             self.phase = Phase::Speaking(under);
             return Some(SpeechEvent::Pause { since_ms: under.pause_ms });
         }
-        let long = under.since_start_ms >= TALK_FROM_MS && self.spec.talk_work_ms > 0;
-        if long && !under.probed && under.talk_ms >= self.spec.talk_work_ms {
+        let long = under.unbroken_ms >= TALK_FROM_MS && self.spec.talk_work_ms > 0;
+        if long && under.pause_ms == 0 && under.talk_ms >= self.spec.talk_work_ms {
             under.talk_ms = 0;
             self.phase = Phase::Speaking(under);
             return Some(SpeechEvent::Talk);

@@ -1,5 +1,5 @@
 //! Silero's voice activity, version 6.2 at 16 kHz: how likely a chunk of 32 ms holds a voice. 309,633 parameters; our own forward on
-//! `kernels`, held to onnxruntime (tests/golden/vad).
+//! `kernels`, held to the package's own definition (tests/golden/vad, which says why not to its ONNX file).
 //!
 //! 64 samples of context and 512 new ones, 64 more by reflection → windowed Fourier transform as a convolution (256 samples every 128:
 //! four points in time) → magnitudes → four convolutions over time, which leave one point → LSTM → one number.
@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn probabilities_equal_onnxruntimes() {
+    fn probabilities_equal_the_references() {
         let golden: Golden = serde_json::from_str(include_str!("../../tests/golden/vad/silero.json")).unwrap();
         let path = crate::models::Model::SileroVad.path().unwrap_or_else(|e| panic!("{e}"));
         let silero = Silero::load(&path).unwrap();

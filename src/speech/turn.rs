@@ -106,8 +106,8 @@ pub struct Turn {
     pauses: u64,
     /// The pause that goes on now, if one does.
     paused: Option<Paused>,
-    /// The reading before was whole.
-    was_whole: bool,
+    /// Since which pause every reading was whole.
+    whole_since: Option<u64>,
     over: bool,
 }
 
@@ -127,7 +127,7 @@ impl Turn {
             }
             None => Endpointer::with_vad(spec, rate, vad),
         };
-        Self { endpointer, spec, pauses: 0, paused: None, was_whole: false, over: false }
+        Self { endpointer, spec, pauses: 0, paused: None, whole_since: None, over: false }
     }
 
     /// Takes a frame; says what it led to, in order.
@@ -171,8 +171,11 @@ impl Turn {
     /// between that was no digit, it is over without further waiting: what goes on is not the caller's number.
     pub fn read(&mut self, pause: u64, readiness: Readiness) -> Option<Spoken> {
         let end = self.paused.as_ref().filter(|p| p.count == pause && !self.over)?.end;
-        let whole = readiness == Readiness::Whole;
-        let twice = std::mem::replace(&mut self.was_whole, whole) && whole;
+        self.whole_since = match readiness {
+            Readiness::Whole => self.whole_since.or(Some(pause)),
+            Readiness::Enough | Readiness::Unfinished => None,
+        };
+        let twice = self.whole_since.is_some_and(|since| since < pause);
         match (readiness, end) {
             (_, None) if twice => self.finish(EndReason::Enough),
             (Readiness::Unfinished, _) | (_, None) => None,
