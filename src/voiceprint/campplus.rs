@@ -85,14 +85,15 @@ impl CampPlus {
         Ok(Self { head: Head { stages }, trunk, passing: Kept::default() })
     }
 
-    /// `frames` × 80 log mels, already without their mean over time → 192 numbers.
-    pub fn forward(&self, mels: &Array2<f32>) -> std::result::Result<Vec<f32>, ShapeError> {
+    /// `frames` × 80 log mels, already without their mean over time → 192 numbers. Frames count as `weights` say, one each; all the same
+    /// without.
+    pub fn forward(&self, mels: &Array2<f32>, weights: Option<&[f32]>) -> std::result::Result<Vec<f32>, ShapeError> {
         let misfit = ShapeError { what: "mels", got: mels.ncols(), want: MELS };
         let input = mels.as_slice().filter(|_| mels.ncols() == MELS).ok_or(misfit)?;
         self.passing.with(|Passing { planes, buffers }| {
             self.head.run(input, MELS, Trunk::MARGIN, planes)?;
             let head = planes.last().ok_or(misfit)?;
-            self.trunk.run(head, HEAD_ROWS, mels.nrows(), buffers)
+            self.trunk.run(head, HEAD_ROWS, mels.nrows(), weights, buffers)
         })
     }
 }

@@ -91,8 +91,15 @@ impl Trunk {
     /// Positions of zeros that the time-delay layer wants on either side of the head's rows.
     pub const MARGIN: usize = 2;
 
-    /// The head's rows for `frames` → the embedding.
-    pub fn run(&self, head: &Plane, rows: usize, frames: usize, with: &mut Buffers) -> Result<Vec<f32>, ShapeError> {
+    /// The head's rows for `frames` → the embedding. Without `weights` (one a frame, at least 0) every frame counts the same in it.
+    pub fn run(
+        &self,
+        head: &Plane,
+        rows: usize,
+        frames: usize,
+        weights: Option<&[f32]>,
+        with: &mut Buffers,
+    ) -> Result<Vec<f32>, ShapeError> {
         let time = frames.div_ceil(2);
         let parts: Result<Vec<Rows<'_>>, ShapeError> =
             (0..rows).map(|row| Rows::new(head.row(row), time, 5 * CHANNELS, 2 * CHANNELS)).collect();
@@ -118,7 +125,10 @@ impl Trunk {
             )?;
             std::mem::swap(&mut with.grown, &mut with.next);
         }
-        self.pooling.run(Rows::new(&with.grown, time, channels, channels)?, &mut with.normed)
+        // The time-delay layer left every second frame: the two that it stands for weigh together.
+        let weights = weights.map(|w| w.chunks(2).map(|pair| pair.iter().sum()).collect::<Vec<f32>>());
+        let weights = weights.filter(|w| w.len() == time && w.iter().sum::<f32>() > 0.0);
+        self.pooling.run(Rows::new(&with.grown, time, channels, channels)?, weights.as_deref(), &mut with.normed)
     }
 }
 
@@ -242,24 +252,37 @@ fn add_rows(sums: &mut [f32], rows: &[f32]) {
 }
 
 impl Pooling {
-    fn run(&self, x: Rows<'_>, normed: &mut Vec<f32>) -> Result<Vec<f32>, ShapeError> {
+    /// Mean and deviation over time; frames count as `weights` say. The deviation is unbiased for as many frames as the weights are
+    /// worth, (Σw)² / Σw².
+    fn run(&self, x: Rows<'_>, weights: Option<&[f32]>, normed: &mut Vec<f32>) -> Result<Vec<f32>, ShapeError> {
         let (time, channels) = (x.rows(), x.columns());
         normed.resize(time * channels, 0.0);
         norm_relu_rows(x, &self.norm.scale, &self.norm.shift, RowsMut::dense(normed, channels)?)?;
+        let (total, squares) = weights.map_or((length(time.max(1)), length(time.max(1))), |w| {
+            w.iter().fold((0.0, 0.0), |(total, squares), v| (total + v, squares + v * v))
+        });
+        let worth = total * total / squares;
         let mut stats = vec![0.0f32; 2 * channels];
         let (means, deviations) = stats.split_at_mut_checked(channels).unwrap_or_default();
-        add_rows(means, normed);
-        means.iter_mut().for_each(|m| *m /= length(time.max(1)));
+        add_weighted(means, normed, weights);
+        means.iter_mut().for_each(|m| *m /= total);
         for row in normed.chunks_exact_mut(channels) {
             row.iter_mut().zip(&*means).for_each(|(v, m)| *v = (*v - m) * (*v - m));
         }
-        add_rows(deviations, normed);
-        let count = length(time.saturating_sub(1).max(1));
+        add_weighted(deviations, normed, weights);
+        let count = total * (1.0 - 1.0 / worth.max(2.0));
         deviations.iter_mut().for_each(|d| *d = (*d / count).sqrt());
         let size = self.linear.matrix.n_out();
         let mut out = vec![0.0f32; size];
         self.linear.apply(Rows::dense(&stats, 2 * channels)?, RowsMut::dense(&mut out, size)?, Activation::None)?;
         Ok(out)
+    }
+}
+
+fn add_weighted(sums: &mut [f32], rows: &[f32], weights: Option<&[f32]>) {
+    let Some(weights) = weights else { return add_rows(sums, rows) };
+    for (row, weight) in rows.chunks_exact(sums.len().max(1)).zip(weights) {
+        sums.iter_mut().zip(row).for_each(|(s, v)| *s += weight * v);
     }
 }
 

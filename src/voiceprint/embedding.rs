@@ -4,9 +4,11 @@ use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
+use ndarray::Array2;
 use sha2::{Digest, Sha256};
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
+use super::band;
 use super::campplus::CampPlus;
 use super::centring;
 use super::fbank::Filterbank;
@@ -100,8 +102,33 @@ impl Embedder {
         Ok(Self { version: ModelVersion::new(&version), filterbank: Filterbank::new(), network })
     }
 
-    /// The embedding of `samples_16k`: mono, 16 kHz, −1 to 1.
+    /// The embedding of `samples_16k`: mono, 16 kHz, −1 to 1. Of the telephone's band alone, whatever the line carries, and more of
+    /// its loud frames than of its pauses ([`super::band`]).
     pub fn embed(&self, samples_16k: &[f32]) -> Result<Embedding, EmbedError> {
+        self.run(samples_16k, &self.version, |mels| {
+            let weights = band::speech_weights(mels);
+            without_mean(mels);
+            band::keep_telephone(mels);
+            Some(weights)
+        })
+    }
+
+    /// As the network was published: the whole band, every frame alike. For comparing with other implementations; of another model
+    /// version, so that no template can be made of it by mistake.
+    pub fn embed_as_published(&self, samples_16k: &[f32]) -> Result<Embedding, EmbedError> {
+        let version = ModelVersion::new(&format!("{}+published", self.version));
+        self.run(samples_16k, &version, |mels| {
+            without_mean(mels);
+            None
+        })
+    }
+
+    fn run(
+        &self,
+        samples_16k: &[f32],
+        version: &ModelVersion,
+        prepare: impl Fn(&mut Array2<f32>) -> Option<Vec<f32>>,
+    ) -> Result<Embedding, EmbedError> {
         let got_ms = u32::try_from(samples_16k.len() / 16).unwrap_or(u32::MAX);
         if got_ms < MIN_MS {
             return Err(EmbedError::TooShort { got_ms, min_ms: MIN_MS });
@@ -116,12 +143,10 @@ impl Embedder {
             return Err(EmbedError::BadSound("it is silent"));
         }
         let mut mels = self.filterbank.compute(samples_16k);
-        if let Some(mean) = mels.mean_axis(ndarray::Axis(0)) {
-            mels -= &mean;
-        }
-        let values = self.network.forward(&mels).map_err(|e| EmbedError::Network(e.to_string()))?;
+        let weights = prepare(&mut mels);
+        let values = self.network.forward(&mels, weights.as_deref()).map_err(|e| EmbedError::Network(e.to_string()))?;
         mels.as_slice_mut().unwrap_or_default().zeroize(); // the caller's voice
-        Embedding::new(values, self.version.clone()).ok_or_else(|| EmbedError::Network("its output is not finite".into()))
+        Embedding::new(values, version.clone()).ok_or_else(|| EmbedError::Network("its output is not finite".into()))
     }
 
     /// What its embeddings carry.
@@ -133,6 +158,13 @@ impl Embedder {
 impl fmt::Debug for Embedder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Embedder({})", self.version)
+    }
+}
+
+/// What a line does to all frames alike is none of the voice.
+fn without_mean(mels: &mut Array2<f32>) {
+    if let Some(mean) = mels.mean_axis(ndarray::Axis(0)) {
+        *mels -= &mean;
     }
 }
 
@@ -216,7 +248,7 @@ mod tests {
                 let apart = mels.row(frame).iter().zip(want).map(|(a, b)| (a - b).abs()).fold(0.0f32, f32::max);
                 assert!(apart < 5e-3, "{name}: filterbank frame {frame} is {apart} off");
             }
-            let embedding = embedder.embed(&samples).unwrap();
+            let embedding = embedder.embed_as_published(&samples).unwrap();
             let apart = embedding.values().iter().zip(&clip.embedding).map(|(a, b)| (a - b).abs()).fold(0.0f32, f32::max);
             let close = cosine(embedding.values(), &clip.embedding);
             println!("{name}: cosine {close:.8}, largest difference {apart:.2e}");

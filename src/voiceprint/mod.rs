@@ -3,6 +3,7 @@
 //! One call: `Embedder::embed` on an utterance, `score` against the customer's `Template`, the result goes to `decision`.
 //! A voice identifies nobody by itself; the thresholds in [`VoiceConfig`] say what was measured and on what.
 
+mod band;
 mod campplus;
 pub mod centring;
 mod config;
