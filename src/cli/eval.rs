@@ -1,6 +1,6 @@
 //! `voicepay eval`: voiceprint, number, decision on files, all of it with a report; and what `make bench` asks of this side.
 
-mod kit;
+pub(super) mod kit;
 
 use std::path::PathBuf;
 
@@ -272,7 +272,12 @@ pub fn run(args: EvalArgs, ctx: &Context) -> CliResult {
 
 /// The day, UTC.
 fn today() -> String {
-    let now = time::OffsetDateTime::from_unix_timestamp(SystemClock.now().0 / 1000);
+    day(SystemClock.now())
+}
+
+/// The day of a moment, UTC.
+pub(super) fn day(at: crate::clock::Timestamp) -> String {
+    let now = time::OffsetDateTime::from_unix_timestamp(at.0 / 1000);
     now.map_or_else(|_| "an unknown day".to_owned(), |t| t.date().to_string())
 }
 

@@ -1,5 +1,6 @@
 //! The command line: a file a subcommand, one table of exit codes, one way to print an error.
 
+pub mod calibrate;
 pub mod call;
 pub mod card;
 pub mod config;
@@ -91,6 +92,8 @@ enum Command {
     Doctor(doctor::DoctorArgs),
     /// Thresholds in force, and what other ones would have decided.
     Decision(decision::DecisionArgs),
+    /// Make the file that turns scores into likelihood ratios and thresholds.
+    Calibrate(calibrate::CalibrateArgs),
     /// Measure voice and number recognition on files.
     Eval(eval::EvalArgs),
 }
@@ -113,6 +116,7 @@ pub fn main() -> u8 {
         Command::Config(a) => config::run(a, &ctx),
         Command::Doctor(a) => doctor::run(a, &ctx),
         Command::Decision(a) => decision::run(a, &ctx),
+        Command::Calibrate(a) => calibrate::run(a, &ctx),
         Command::Eval(a) => eval::run(a, &ctx),
     };
     match result {

@@ -48,7 +48,7 @@ enum ModelsCommand {
         #[arg(long, default_value = "dev")]
         split: String,
         /// The new version's name.
-        #[arg(long, default_value = "centring-1")]
+        #[arg(long, default_value = "centring-2")]
         name: String,
     },
 }

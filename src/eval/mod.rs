@@ -7,6 +7,7 @@
 
 pub mod all;
 pub mod bench;
+pub mod calibrate;
 pub mod checks;
 pub mod clones;
 pub mod data;

@@ -207,6 +207,7 @@ mod tests {
             cosine,
             llr: cosine * 20.0 - 10.0,
             net_speech_ms: 9_000,
+            snr_db: 30.0,
         }
     }
 

@@ -16,6 +16,7 @@ use super::results::{Figure, percent, percent_of};
 use super::voice_figures::{self, VoiceFigures, VoiceReport};
 use super::work::{self, Progress};
 use crate::decision::{Calibration as Calibrated, Policy};
+use crate::voiceprint::calibrate::HeldOut;
 use crate::voiceprint::{Conditions, Embedder, Embedding, Enrolment, EnrolmentError, Template, VoiceConfig, score};
 
 /// Which trials.
@@ -47,6 +48,13 @@ pub struct Gallery {
     /// Enrolments that the service would have asked to repeat (too little speech, or utterances that disagree); they are
     /// measured all the same.
     pub would_be_refused: usize,
+    /// The same voices, for scoring by a mean that knows neither speaker of a trial.
+    pub held_out: HeldOut,
+}
+
+/// Whom [`HeldOut`] knows by this name.
+pub fn key(who: &Who) -> String {
+    format!("{}/{}", who.0, who.1)
 }
 
 /// A trial with its score.
@@ -58,12 +66,14 @@ pub struct Scored {
     pub tested: String,
     /// Whether both are one.
     pub target: bool,
-    /// Centred cosine.
+    /// Centred cosine, by a mean without these two speakers where enough others are enrolled.
     pub cosine: f64,
     /// Its ratio by the calibration in force, in nats.
     pub llr: f64,
     /// Speech without pauses in the test utterance.
     pub net_speech_ms: u32,
+    /// Estimated distance of speech from noise, in dB.
+    pub snr_db: f32,
 }
 
 /// By what scores become ratios and verdicts.
@@ -75,11 +85,13 @@ pub struct Judge<'a> {
     pub calibration: &'a Calibrated,
 }
 
-struct Trial {
-    enrolled: Who,
-    tested: String,
-    target: bool,
-    utterance: usize,
+/// Who claims to be whom, in which utterance.
+pub(super) struct Trial {
+    pub enrolled: Who,
+    pub tested: String,
+    pub target: bool,
+    /// Index among the utterances.
+    pub utterance: usize,
 }
 
 /// Embeds utterances, several at once.
@@ -133,6 +145,7 @@ pub fn enrol(
         let (template, refused) = template_of(&voices, config).map_err(|e| engine("the enrolment", &who.1, e))?;
         gallery.would_be_refused += usize::from(refused);
         gallery.templates.insert(who.clone(), template);
+        gallery.held_out.enrol(&key(who), voices.into_iter().map(|v| v.embedding).collect());
     }
     Ok(gallery)
 }
@@ -208,27 +221,45 @@ pub fn measure(
     checks::enrolment_apart(takes.values().flatten(), &utterances)?;
     let gallery = enrol(plan, embedder, config, &takes)?;
     let heard = hear_all(plan, embedder, &plan.words("test utterances"), &utterances)?;
-    let mut scored = Vec::new();
-    for trial in &trials {
-        let (Some(template), Some(heard)) = (gallery.templates.get(&trial.enrolled), heard.get(trial.utterance)) else {
-            continue;
-        };
-        let s = score(template, &heard.embedding, heard.made, &judge.calibration.voice, &judge.calibration.version)
-            .map_err(|e| engine("the score", &trial.tested, e))?;
-        scored.push(Scored {
-            enrolled: trial.enrolled.clone(),
-            tested: trial.tested.clone(),
-            target: trial.target,
-            cosine: f64::from(s.cosine),
-            llr: f64::from(s.llr),
-            net_speech_ms: s.net_speech_ms,
-        });
-    }
+    let (scored, _by_others_mean) = score_all(&trials, &gallery, &heard, judge)?;
     let report = voice_figures::report(&scored, &People::of(&plan.split)?, judge.policy, plan.seed);
     Ok((name, gallery, report))
 }
 
-fn read_trials(plan: &Plan, table: &Table, digits: Option<usize>) -> Result<(Vec<Trial>, Vec<Recipe>), EvalError> {
+/// Scores by the mean of the other speakers, as a caller whom nobody knew would be scored; by the service's own mean, which knows
+/// those that made it, where too few are enrolled for that. Says which.
+pub(super) fn score_all(
+    trials: &[Trial],
+    gallery: &Gallery,
+    heard: &[Heard],
+    judge: Judge<'_>,
+) -> Result<(Vec<Scored>, bool), EvalError> {
+    let voice = &judge.calibration.voice;
+    let (mut scored, mut held_out) = (Vec::new(), true);
+    for trial in trials {
+        let (Some(template), Some(heard)) = (gallery.templates.get(&trial.enrolled), heard.get(trial.utterance)) else {
+            continue;
+        };
+        let s = score(template, &heard.embedding, heard.made, voice, &judge.calibration.version)
+            .map_err(|e| engine("the score", &trial.tested, e))?;
+        let tested = (trial.enrolled.0.clone(), trial.tested.clone());
+        let without = gallery.held_out.cosine(&key(&trial.enrolled), &key(&tested), &heard.embedding);
+        held_out &= without.is_some();
+        let cosine = without.unwrap_or(s.cosine);
+        scored.push(Scored {
+            enrolled: trial.enrolled.clone(),
+            tested: trial.tested.clone(),
+            target: trial.target,
+            cosine: f64::from(cosine),
+            llr: f64::from(voice.llr(cosine, s.net_speech_ms, s.snr_db)),
+            net_speech_ms: s.net_speech_ms,
+            snr_db: s.snr_db,
+        });
+    }
+    Ok((scored, held_out))
+}
+
+pub(super) fn read_trials(plan: &Plan, table: &Table, digits: Option<usize>) -> Result<(Vec<Trial>, Vec<Recipe>), EvalError> {
     let natural = table.has("test_path");
     let known: HashMap<String, Recipe> = if natural {
         HashMap::new()
@@ -266,7 +297,7 @@ fn read_trials(plan: &Plan, table: &Table, digits: Option<usize>) -> Result<(Vec
 }
 
 /// Every genuine utterance against every speaker of its source that is enrolled in the list.
-fn all_pairs(listed: &[Trial]) -> Vec<Trial> {
+pub(super) fn all_pairs(listed: &[Trial]) -> Vec<Trial> {
     let enrolled: BTreeSet<&Who> = listed.iter().map(|t| &t.enrolled).collect();
     let mut out = Vec::new();
     for trial in listed.iter().filter(|t| t.target) {

@@ -16,7 +16,7 @@ use super::fbank::Filterbank;
 /// How many numbers an embedding has.
 pub const EMBEDDING_SIZE: usize = 192;
 
-/// Which weights and which centring made an embedding, for example `campplus-zh-en+1f2e3d4c5b6a+centring-1`.
+/// Which weights and which centring made an embedding, for example `campplus-zh-en+1f2e3d4c5b6a+centring-2`.
 /// Embeddings and templates of different versions can't be compared.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ModelVersion(Arc<str>);

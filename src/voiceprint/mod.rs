@@ -4,6 +4,7 @@
 //! A voice identifies nobody by itself; the thresholds in [`VoiceConfig`] say what was measured and on what.
 
 mod band;
+pub mod calibrate;
 mod campplus;
 pub mod centring;
 mod config;

@@ -54,16 +54,21 @@ pub fn continuity(a: &Embedding, b: &Embedding) -> f32 {
 
 /// To length one, minus the mean voice, to length one again. `None` if nothing is left (or there is no mean).
 pub(super) fn centre(embedding: &Embedding) -> Option<Zeroizing<Vec<f32>>> {
+    centre_by(embedding, &super::centring::compiled_in()?.mean)
+}
+
+/// The same with another mean voice.
+pub(super) fn centre_by(embedding: &Embedding, mean: &[f32]) -> Option<Zeroizing<Vec<f32>>> {
     let mut out = Zeroizing::new(embedding.values().to_vec());
     scale_to_one(&mut out)?;
-    for (v, mean) in out.iter_mut().zip(&super::centring::compiled_in()?.mean) {
+    for (v, mean) in out.iter_mut().zip(mean) {
         *v -= mean;
     }
     scale_to_one(&mut out)?;
     Some(out)
 }
 
-fn scale_to_one(x: &mut [f32]) -> Option<()> {
+pub(super) fn scale_to_one(x: &mut [f32]) -> Option<()> {
     let length = dot(x, x).sqrt();
     if !(length.is_finite() && length > 1e-6) {
         return None;

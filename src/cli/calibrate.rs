@@ -1,0 +1,127 @@
+//! `voicepay calibrate`: from trial lists to the file that turns scores into likelihood ratios and false-accept rates into thresholds.
+
+use std::path::{Path, PathBuf};
+
+use clap::{Args, Subcommand};
+use serde_json::json;
+
+use super::Context;
+use super::eval::kit::{Sections, embedder};
+use super::exit::{CliError, CliResult, Exit};
+use crate::clock::{Clock, SystemClock};
+use crate::decision::{Calibration, Policy};
+use crate::eval::calibrate::{self, Wanted};
+use crate::eval::data::Split;
+use crate::eval::degrade::{Codec, Line};
+use crate::eval::plan::Plan;
+use crate::eval::voiceprint::Judge;
+
+/// Make or check a calibration.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  voicepay calibrate voice --data speechdata --out calibration.json --report calibration.txt\n  voicepay calibrate voice --data speechdata --list a.csv --list b.csv --version mine-1 --out mine.json\n  voicepay calibrate check mine.json\n\nThe file is put to use by decision.calibration. Refused (exit 22): lists that are empty or overlap, a speaker both in the\ncohort and tested; (exit 18): a file for another model, an output that exists."
+)]
+pub struct CalibrateArgs {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Debug, Subcommand)]
+enum What {
+    /// Fit the voice's ratios and thresholds; the numbers' part is taken over from the calibration in force.
+    Voice {
+        /// Root of the speech data.
+        #[arg(long, value_name = "ROOT", env = "VOICEPAY_SPEECHDATA")]
+        data: PathBuf,
+        /// Which split: a folder of the root.
+        #[arg(long, value_name = "NAME", default_value = "dev")]
+        split: String,
+        /// Trials: every genuine utterance is tried against every enrolled speaker of its source. May be given several times.
+        #[arg(long, value_name = "FILE", default_values_t = ["sv_card_trials.csv".to_owned()])]
+        list: Vec<String>,
+        /// The voices that the mean in force was made of (columns source, speaker): then it is that mean that scores. Without, each
+        /// trial is scored by the mean of the list's other speakers.
+        #[arg(long, value_name = "FILE")]
+        cohort: Option<String>,
+        /// A seeded sample of so many trials.
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+        limit: Option<u32>,
+        /// The line's codec, at 8 kHz.
+        #[arg(long, value_enum, default_value_t = Codec::Mulaw)]
+        codec: Codec,
+        /// Seeds the sample and the noise.
+        #[arg(long, default_value_t = 0)]
+        seed: u64,
+        /// Inferences at once; default: one a core.
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
+        threads: Option<u16>,
+        /// The new calibration's name, kept with every score.
+        #[arg(long = "name", value_name = "NAME", default_value = "calibration-2")]
+        name: String,
+        /// Where to write it; an existing file is left alone.
+        #[arg(long, value_name = "FILE")]
+        out: PathBuf,
+        /// Where to write its report, besides standard output.
+        #[arg(long, value_name = "FILE")]
+        report: Option<PathBuf>,
+    },
+    /// Whether a calibration can be read and was made for the voice model of this program.
+    Check {
+        /// The file.
+        file: PathBuf,
+    },
+}
+
+/// Runs it.
+pub fn run(args: CalibrateArgs, ctx: &Context) -> CliResult {
+    match args.what {
+        What::Voice { data, split, list, cohort, limit, codec, seed, threads, name, out, report } => {
+            let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+            let plan = Plan {
+                split: Split::open(&data, &split)?,
+                list: None,
+                line: Line { seed, ..Line::clean(codec) },
+                noise_name: None,
+                limit: limit.and_then(|n| usize::try_from(n).ok()),
+                seed,
+                threads: threads.map_or(cores, usize::from),
+            };
+            if out.exists() {
+                let text = format!("{} is there already: a calibration is never overwritten, give another --out", out.display());
+                return Err(CliError::new(Exit::Refused, text));
+            }
+            let sections = Sections::of(ctx)?;
+            let embedder = embedder()?;
+            let before = &sections.calibration;
+            let judge = Judge { policy: &Policy::nobody(), calibration: before };
+            let today = crate::cli::eval::day(SystemClock.now());
+            let wanted = Wanted { lists: list, cohort, version: name, today, before };
+            let (made, json, text) = calibrate::voice(&plan, &embedder, &sections.voice, judge, &wanted)?;
+            let file = serde_json::to_string_pretty(&made).map_err(|e| CliError::new(Exit::Unexpected, e))?;
+            write(&out, &format!("{file}\n"))?;
+            if let Some(report) = report {
+                write(&report, &format!("{text}\n"))?;
+            }
+            ctx.answer(&json, &text);
+            Ok(())
+        }
+        What::Check { file } => check(&file, ctx),
+    }
+}
+
+fn write(path: &Path, text: &str) -> CliResult {
+    std::fs::write(path, text).map_err(|e| CliError::new(Exit::Eval, format!("{} can't be written: {e}", path.display())))
+}
+
+fn check(file: &Path, ctx: &Context) -> CliResult {
+    let refused = |why: String| CliError::new(Exit::Refused, format!("{}: {why}", file.display()));
+    let text = std::fs::read_to_string(file).map_err(|e| refused(e.to_string()))?;
+    let calibration = Calibration::from_json(&text).map_err(|e| refused(e.to_string()))?;
+    let embedder = embedder()?;
+    calibration.voice_for(embedder.version().as_str()).map_err(|e| refused(e.to_string()))?;
+    let engines: Vec<&str> = calibration.numbers.iter().map(|n| n.engine.as_str()).collect();
+    let json = json!({ "version": calibration.version, "voice_model": calibration.voice.model, "engines": engines });
+    let words = format!("{}: for {} and {}", calibration.version, calibration.voice.model, engines.join(", "));
+    ctx.answer(&json, &words);
+    Ok(())
+}
