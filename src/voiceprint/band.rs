@@ -1,8 +1,9 @@
 //! What of the filterbank says whose voice it is on a telephone line.
 //!
 //! Above 4 kHz an 8 kHz line carries nothing but the resampler's leftovers, which CAM++, trained on wide speech, takes for voice; and
-//! pauses are room and line. Both were measured (DESIGN.md): keeping the telephone's band out of 80 mels halves the equal error rate of 8
-//! digits, and letting frames count by their distance from the noise lowers it further where someone talks in the background.
+//! pauses are room and line. Measured on dev (DESIGN.md), where the constants were also chosen: leaving out what lies above 4 kHz takes the
+//! equal error rate of 4 digits from 2.3 % to 1.7 %; letting frames count by their distance from the noise takes it in 15 dB babble from
+//! 3.9 % to 3.4 %, and leaves it as it is on a clean line.
 
 use ndarray::{Array2, s};
 
