@@ -54,6 +54,9 @@ const CALLS: usize = 400;
 /// The same where it is noisy.
 const NOISY_CALLS: usize = 120;
 
+/// Voice trials drawn at least, where a sample is asked for.
+const TRIALS_MIN: usize = 150;
+
 /// A line and what goes over it.
 struct Job {
     list: &'static str,
@@ -126,6 +129,12 @@ impl Everywhere<'_> {
         Some(Plan { list: Some(job.list.to_owned()), line, noise_name: Some(BABBLE.to_owned()), limit, ..self.plan.clone() })
     }
 
+    /// The plan of what chooses its own recordings: a clean line.
+    fn whole(&self) -> Plan {
+        let line = Line { seed: self.plan.seed, ..Line::clean(Codec::Mulaw) };
+        Plan { list: None, line, noise_name: None, ..self.plan.clone() }
+    }
+
     fn skips(&self, part: Part) -> bool {
         self.without.contains(&part)
     }
@@ -142,23 +151,18 @@ pub fn run(run: &Everywhere<'_>, out: &Path, date: &str) -> Result<(Value, Strin
     let mut took = Vec::new();
     let mut stage = |name: &str, ms: f64| took.push((name.to_owned(), (ms / 1000.0).round() as u64));
     let (numbers, ms) = timed(|| measure_numbers(run, babble.as_ref()));
+    let numbers = numbers?;
     stage("numbers", ms);
     let (voices, ms) = timed(|| measure_voices(run, babble.as_ref()));
+    let voices = voices?;
     stage("voices", ms);
     let (decisions, ms) = timed(|| measure_decisions(run, babble.as_ref()));
+    let decisions = decisions?;
     stage("decisions", ms);
-    let (reuse, ms) = timed(|| if run.skips(Part::Reuse) { Ok(None) } else { reuse::run(&run.plan).map(|r| Some(r.brief())) });
-    stage("reuse", ms);
-    let everything = Everything {
-        date: date.to_owned(),
-        about: about(run),
-        took,
-        voices: voices?,
-        numbers: numbers?,
-        decisions: decisions?,
-        reuse: reuse?,
-        peers,
-    };
+    let (reuse, ms) = timed(|| (!run.skips(Part::Reuse)).then(|| reuse::run(&run.whole())).transpose());
+    stage("reused audio", ms);
+    let everything =
+        Everything { date: date.to_owned(), about: about(run), took, voices, numbers, decisions, reuse: reuse?, peers };
     let written = everything.write(out)?;
     let json = serde_json::to_value(&everything).map_err(|e| EvalError::Conditions(format!("the results are no JSON: {e}")))?;
     Ok((json, format!("written to {}: {}", out.display(), written.join(", "))))
@@ -204,7 +208,9 @@ fn measure_voices(run: &Everywhere<'_>, babble: Option<&Noise>) -> Result<Vec<Vo
     let j = &run.judges;
     let mut out = Vec::new();
     for job in VOICES.iter().filter(|_| !run.skips(Part::Voice)) {
-        let Some(plan) = run.plan_of(job, babble) else { continue };
+        let Some(mut plan) = run.plan_of(job, babble) else { continue };
+        // A small draw of trials may hold none of one kind.
+        plan.limit = plan.limit.map(|n| n.max(TRIALS_MIN));
         let judge = voiceprint::Judge { policy: j.policy, calibration: j.calibration };
         let (_name, _gallery, found) = voiceprint::measure(&plan, j.embedder, j.voice, judge, job.digits, Pairs::All)?;
         out.push(VoiceResult { condition: plan.condition(job.list, job.digits), found });

@@ -22,6 +22,7 @@ pub fn section(all: &Everything) -> String {
     numbers(all, &mut lines);
     voices(all, &mut lines);
     decisions(all, &mut lines);
+    reuse(all, &mut lines);
     speed(all, &mut lines);
     let mut table = Table::new(&["measure", "goal", "measured (95 % interval)", "reached"]);
     for l in lines {
@@ -174,6 +175,21 @@ fn decisions(all: &Everything, lines: &mut Vec<Line>) {
             reached: None,
         });
     }
+}
+
+fn reuse(all: &Everything, lines: &mut Vec<Line>) {
+    let found = all.reuse.as_ref();
+    let missed = found.map(|r| {
+        let (hits, of) =
+            r.missed.iter().filter(|m| m.in_goal).fold((0, 0), |(h, n), m| (h + m.utterances.hits, n + m.utterances.of));
+        (format!("{hits} of {of}"), hits == 0 && of > 0)
+    });
+    push(lines, "reused audio missed (re-encoded, level changed, shifted, 20 dB noise)", "0", missed);
+    let flagged = found.map(|r| {
+        let (hits, of) = r.natural.iter().fold((0, 0), |(h, n), x| (h + x.flagged.hits, n + x.flagged.of));
+        (format!("{hits} of {of}, {}", per_cent(ratio(hits, of))), ratio(hits, of) <= 0.01)
+    });
+    push(lines, "natural recordings flagged as reused", "≤ 1 %", flagged);
 }
 
 fn speed(all: &Everything, lines: &mut Vec<Line>) {
