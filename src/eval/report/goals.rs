@@ -26,7 +26,12 @@ pub fn section(all: &Everything) -> String {
     speed(all, &mut lines);
     let mut table = Table::new(&["measure", "goal", "measured (95 % interval)", "reached"]);
     for l in lines {
-        let reached = l.reached.map_or("not measured", |r| if r { "yes" } else { "**no**" });
+        let reached = match l.reached {
+            Some(true) => "yes",
+            Some(false) => "**no**",
+            None if l.goal == "reported" => "–",
+            None => "not measured",
+        };
         table.row([l.measure.as_str(), l.goal, l.measured.as_str(), reached]);
     }
     "## Goals\n\n".to_owned() + &table.text()
