@@ -66,7 +66,7 @@ impl Default for DecisionConfig {
         Self {
             calibration: None,
             voice_accept_far: 0.002,
-            voice_unsure_far: 0.1,
+            voice_unsure_far: 0.05,
             number_accept_far: 0.0003,
             number_unsure_far: 0.05,
             phrase_accept_far: 0.002,
