@@ -120,7 +120,8 @@ fn speech(payee: SpokenPayee) -> Vec<u8> {
     [
         silence(asked + s(2)),
         ulaw("card.wav"),
-        silence(s(6) + read_back),
+        // The verdict comes within a second; the question waits six.
+        silence(s(4) + read_back),
         ulaw("yes.wav"),
         silence(s(9)),
         // Another take: a yes that was heard before is a recording.

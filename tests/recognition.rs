@@ -105,13 +105,13 @@ fn the_repositorys_callers_are_read_and_neighbours_of_their_numbers_do_not_pass(
         Line { noise: Noise::Pink, snr_db: 20.0, ..Line::clean(Codec::Mulaw) },
     ] {
         let split = Split { root: repository(), name: "audio-fixtures".to_owned() };
-        // One of the seventeen is still misread by a digit; in noise up to two.
+        // One of the seventeen may be misread by a digit; in noise up to two. As many again may be asked for once more.
         let misread = if matches!(line.noise, Noise::None) { 1 } else { 2 };
         let r = measured(&plan(split, list.to_str().unwrap(), line, None));
         let f = &r.figures;
         println!("{:?}: exact {:?}, accepted {:?}, near {:?}", r.condition, f.free_exact, f.authorised, f.near_miss);
         assert!(f.free_exact.hits + misread >= f.free_exact.of, "{:?}", f.free_exact);
-        assert!(f.authorised.hits + misread + 1 >= f.authorised.of, "{:?}", f.authorised);
+        assert!(f.authorised.hits + 2 * misread >= f.authorised.of, "{:?}", f.authorised);
         assert!(f.near_miss.rate.unwrap() <= 0.0015, "{:?}", f.near_miss);
         assert_eq!((f.near_miss_luhn.hits, f.random.hits), (0, 0), "what could be a card never passes");
         assert!(f.near_miss.of > 4_000 && f.random.of > 1_000);
