@@ -194,6 +194,11 @@ def coloured_line(x, rng):
     if rng.random() < 0.65:
         lo, hi = rng.uniform(150, 420), rng.uniform(2900, 3850)
         x = sosfilt(butter(int(rng.integers(1, 4)), [lo, hi], "bandpass", fs=RATE, output="sos"), x)
+    if rng.random() < 0.5:  # dark and bright lines: callers' spectra at 2 kHz differ by 20 dB, and noise does not follow them
+        n = next_fast_len(len(x), real=True)
+        f = np.fft.rfft(x, n)
+        octaves = np.log2(np.maximum(np.fft.rfftfreq(n, 1 / RATE), 150) / 500)
+        x = np.fft.irfft(f * 10 ** (rng.uniform(-6, 3) * octaves / 20), n)[: len(x)]
     if rng.random() < 0.6:
         n = next_fast_len(len(x), real=True)
         f = np.fft.rfft(x, n)
@@ -223,12 +228,12 @@ def telephone(x, rng, tracks, hard=1.0):
     if rng.random() < 0.3:
         x = x * np.clip(wander(len(x), rng, 0.5) ** 0.6, 0.3, 3)
     x = x / max(active_rms(x), 1e-6) * 10 ** (-23 / 20)
-    kind = rng.choice(["none", "babble", "hiss", "street", "music"], p=[0.22, 0.46, 0.12, 0.12, 0.08])
+    kind = rng.choice(["none", "babble", "hiss", "street", "music"], p=[0.18, 0.52, 0.11, 0.12, 0.07])
     if kind != "none":
         n = len(x)
         v = {"babble": lambda: from_pool(n, rng, tracks), "hiss": lambda: coloured(n, rng, rng.uniform(0, 1.6)), "street": lambda: street(n, rng), "music": lambda: music(n, rng)}[kind]()
         v = coloured_line(v, rng) if rng.random() < 0.3 else v
-        snr = rng.triangular(2, 9, 26) if kind == "babble" else rng.uniform(0, 26)
+        snr = rng.triangular(4, 11, 24) if kind == "babble" else rng.uniform(3, 26)
         x = x + v / (v.std() + 1e-9) * active_rms(x) * 10 ** (-snr * hard / 20)
     level = rng.uniform(-38, -10)
     x = x * 10 ** ((level + 23) / 20)

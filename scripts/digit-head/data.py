@@ -129,8 +129,8 @@ class Maker:
             chosen = [trimmed(c, rng.uniform(-32, -22), 0.0) for c in chosen]
         elif rng.random() < 0.5:
             chosen = [trimmed(c, -40, 0.03) for c in chosen]
-        if rng.random() < 0.4:  # each digit at its own loudness
-            chosen = [c * 10 ** (rng.normal(0, 2) / 20) for c in chosen]
+        if rng.random() < 0.6:  # each digit at its own loudness
+            chosen = [c * 10 ** (rng.normal(0, 2.7) / 20) for c in chosen]
         if rng.random() < 0.12:  # a false start, a cut-off breath of a word: not a digit
             at = int(rng.integers(n))
             c = trimmed(v.clips[str(rng.integers(10))][0], -30, 0.0)
@@ -143,8 +143,10 @@ class Maker:
 
     def lined(self, n, rng):
         v, parts, text = self._pick(self.line, rng), [], ""
+        wide = rng.random() < 0.5  # with words that are no digits, if the voice has any
+        lines = [l for l in v.lines if wide or l[1].isdigit()] or v.lines
         while len(text) < n and len(parts) < 12:
-            fits = [l for l in v.lines if len(text) + len(l[1]) <= n] or v.lines
+            fits = [l for l in lines if len(text) + len(l[1]) <= n] or lines
             x, t = fits[int(rng.integers(len(fits)))]
             parts.append(x)
             text += t

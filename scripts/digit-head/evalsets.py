@@ -53,8 +53,8 @@ def sounds(speechdata: str, split: str, name: str):
         yield row["utt_id"], row["source"], row["speaker"], row["text"], r.finish(x, args, row["utt_id"], 8000)
 
 
-def encoded(speechdata: str, split: str, name: str, cache: str, model: str, longest: float = 28.0):
-    """[(id, source, speaker, text, [states of each piece])], from the cache if it is there."""
+def encoded(speechdata: str, split: str, name: str, cache: str, model: str, longest: float = 28.0, changed=None, every: int = 1):
+    """`changed`: an encoder to use on the kept sounds instead of the frozen one. [(id, source, speaker, text, [states of each piece])], from the cache if it is there."""
     base = f"{cache}/{split}-{name.replace('/', '-')}-{longest:g}"
     if not os.path.exists(base + ".json"):
         os.makedirs(cache, exist_ok=True)
@@ -71,13 +71,23 @@ def encoded(speechdata: str, split: str, name: str, cache: str, model: str, long
         np.save(base + ".states.npy", np.concatenate(states))
         np.save(base + ".sound.npy", np.concatenate(heard))
         json.dump(rows, open(base + ".json", "w"))
-    states, at, out = np.load(base + ".states.npy", mmap_mode="r"), 0, []
-    for uid, source, speaker, text, lengths in json.load(open(base + ".json")):
+    states, sound = (np.load(f"{base}.{k}.npy", mmap_mode="r") for k in ("states", "sound"))
+    at = heard_at = 0
+    out = []
+    for i, (uid, source, speaker, text, lengths) in enumerate(json.load(open(base + ".json"))):
         parts = []
-        for n, _ in lengths:
-            parts.append(states[at : at + n])
+        for n, samples in lengths:
+            if i % every == 0:
+                if changed is None:
+                    parts.append(states[at : at + n])
+                else:
+                    x = features.to_16k(sound[heard_at : heard_at + samples].astype(np.float32) / 32768)
+                    with torch.no_grad():
+                        parts.append(changed.states(changed.mel_of(x)[None])[-1][0].numpy())
             at += n
-        out.append((uid, source, speaker, text, parts))
+            heard_at += samples
+        if i % every == 0:
+            out.append((uid, source, speaker, text, parts))
     return out
 
 

@@ -12,6 +12,7 @@ import decode
 import evalsets
 import features
 import model as heads
+from lora import merge
 
 
 def log_probs(models, parts) -> np.ndarray:
@@ -35,6 +36,7 @@ def main() -> None:
     q.add_argument("--model", default=features.default_model())
     q.add_argument("--sets", nargs="+", default=["confirmed/clean", "confirmed/babble15", "confirmed/babble10", "hyke_strings"])
     q.add_argument("--longest", type=float, default=28.0)
+    q.add_argument("--every", type=int, default=1, help="measure on every so many-th utterance only")
     q.add_argument("--beam", type=int, default=0, help="read by prefix search of this width; 0: greedily")
     q.add_argument("--neighbours", action="store_true", help="score the number and all its neighbours too")
     q.add_argument("--only", default="", help="sources, with commas")
@@ -43,12 +45,17 @@ def main() -> None:
     q.add_argument("--dump", help="keep the scores as JSON")
     a = q.parse_args()
     torch.set_num_threads(1)
-    models = [heads.load(h)[0] for h in a.head]
+    loaded = [heads.load(h) for h in a.head]
+    models, encoder = [l[0] for l in loaded], None
+    if loaded[0][2]:
+        encoder = features.Encoder(a.model)
+        merge(encoder, loaded[0][2])
     dumped = {}
     for name in a.sets:
         by = collections.defaultdict(lambda: [0, 0, 0, 0])
         own, near = [], collections.defaultdict(list)
-        for uid, source, speaker, text, parts in evalsets.encoded(a.speechdata, a.split, name, a.cache, a.model, a.longest):
+        kept = evalsets.encoded(a.speechdata, a.split, name, a.cache, a.model, a.longest, encoder, a.every)
+        for uid, source, speaker, text, parts in kept:
             if (a.only and source not in a.only.split(",")) or (a.speakers and speaker not in a.speakers.split(",")):
                 continue
             lp = log_probs(models, parts)
@@ -59,15 +66,11 @@ def main() -> None:
             if a.errors and wrong:
                 print(f"  {uid} {text} read {free}")
             if a.neighbours:
-                kinds = decode.neighbours(text)
-                flat = [text, free or "0"] + [s for k in kinds.values() for s in k]
-                scores = decode.likelihoods(lp, flat)
-                best = max(scores)
-                own.append((uid, source, float(scores[0] - best)))
-                at = 2
-                for kind, strings in kinds.items():
-                    near[kind].append((scores[at : at + len(strings)] - best).tolist())
-                    at += len(strings)
+                own_p, kinds = decode.neighbour_likelihoods(lp, text)
+                best = max(own_p, decode.beam(lp, 8)[0][1], *(v.max() for _, v in kinds.values()))
+                own.append((uid, source, own_p - best))
+                for kind, (_, v) in kinds.items():
+                    near[kind].append((v - best).tolist())
         print(f"{name}: " + "; ".join(f"{k} {v[1]}/{v[0]} exact = {100 * v[1] / v[0]:.1f} %, DER {100 * v[2] / v[3]:.3f} %" for k, v in sorted(by.items())), flush=True)
         if a.neighbours:
             scores = np.array([o[2] for o in own])

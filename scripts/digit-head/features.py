@@ -67,8 +67,8 @@ class Encoder(torch.nn.Module):
         x[: min(n, len(x16))] = torch.from_numpy(np.ascontiguousarray(x16[:n]))
         return self.log_mel(x)
 
-    def states(self, mel: torch.Tensor, lora=None, dtype=torch.float32) -> list[torch.Tensor]:
-        """(batch, 80, 2t) to a list of (batch, t, width)."""
+    def states(self, mel: torch.Tensor, lora=None, dtype=torch.float32, mask=None) -> list[torch.Tensor]:
+        """(batch, 80, 2t) to a list of (batch, t, width). `mask` (batch, t): true where a state is of the utterance and not of padding."""
         w = self.weights(dtype)
         x = mel.to(dtype)
         x = F.gelu(F.conv1d(x, w["conv1.weight"], w["conv1.bias"], padding=1))
@@ -77,7 +77,7 @@ class Encoder(torch.nn.Module):
         x = x + w["positional_embedding"][:t]
         out = []
         for i in range(self.layers):
-            x = self.block(x, w, f"blocks.{i}.", lora)
+            x = self.block(x, w, f"blocks.{i}.", lora, None if mask is None else mask[:, None, None, :])
             out.append(x)
         out.append(F.layer_norm(x, (self.width,), w["ln_post.weight"], w["ln_post.bias"]))
         return out
@@ -89,7 +89,7 @@ class Encoder(torch.nn.Module):
             self.low = {k: v.to(dtype) for k, v in self.w.items()}
         return self.low
 
-    def block(self, x, w, p, lora):
+    def block(self, x, w, p, lora, mask):
         def linear(y, name, bias=True):
             z = F.linear(y, w[p + name + ".weight"], w[p + name + ".bias"] if bias else None)
             return z if lora is None else z + lora(p + name, y)
@@ -97,7 +97,7 @@ class Encoder(torch.nn.Module):
         b, t, d = x.shape
         y = F.layer_norm(x, (d,), w[p + "attn_ln.weight"], w[p + "attn_ln.bias"])
         q, k, v = (linear(y, f"attn.{n}", n != "key").view(b, t, self.heads, -1).transpose(1, 2) for n in ("query", "key", "value"))
-        y = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(b, t, d)
+        y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask).transpose(1, 2).reshape(b, t, d)
         x = x + linear(y, "attn.out")
         y = F.layer_norm(x, (d,), w[p + "mlp_ln.weight"], w[p + "mlp_ln.bias"])
         return x + linear(F.gelu(linear(y, "mlp.0")), "mlp.2")

@@ -11,6 +11,7 @@ from scipy.signal import resample_poly
 import decode
 import features
 import model as heads
+from lora import merge
 
 q = argparse.ArgumentParser(description=__doc__)
 q.add_argument("--head", required=True)
@@ -24,7 +25,8 @@ torch.set_num_threads(1)
 x, rate = sf.read(a.wav, dtype="float32")
 x8 = x if rate == 8000 else resample_poly(x, 8000, rate).astype(np.float32)
 x16 = features.to_16k(x8)
-encoder, (head, _, _) = features.Encoder(a.model), heads.load(a.head)
+encoder, (head, _, changes) = features.Encoder(a.model), heads.load(a.head)
+merge(encoder, changes)
 with torch.no_grad():
     mel = encoder.mel_of(x16)
     states = encoder.states(mel[None])[-1]

@@ -14,6 +14,8 @@ import numpy as np
 import soundfile as sf
 import soxr
 
+from model import LETTER
+
 # American, British, Indian, and others' ways to say the ten digits; one is drawn per word with its accent's list.
 ACCENTS = {
     "us": {"0": ["zˈɪɹO", "zˈiɹO"], "o": ["ˈO"], "1": ["wˈʌn"], "2": ["tˈu"], "3": ["θɹˈi"], "4": ["fˈɔɹ"], "5": ["fˈIv"],
@@ -29,6 +31,14 @@ ACCENTS = {
     "zh": {"0": ["zˈiɹo", "ʥˈiɹo", "zˈilo"], "o": ["ˈo"], "1": ["wˈan", "wˈɑn"], "2": ["tʰˈu"], "3": ["sɹˈi", "sˈuli", "θɹˈi"], "4": ["fˈɔ", "fˈo"],
            "5": ["fˈaif", "fˈaiv", "fˈaifu"], "6": ["sˈiks", "sˈikəs"], "7": ["sˈɛvən", "sˈɛwən"], "8": ["ˈeit", "ˈeitə"], "9": ["nˈain", "nˈan"]},
 }
+# The other words of numbers, one way for all accents; what an accent changes is made below.
+WORDS = {"double": "dˈʌbᵊl", "triple": "tɹˈɪpᵊl", "hundred": "hˈʌndɹəd", "ten": "tˈɛn", "eleven": "əlˈɛvᵊn", "twelve": "twˈɛlv", "thirteen": "θˌɜɹtˈin",
+         "fourteen": "fˌɔɹtˈin", "fifteen": "fˌɪftˈin", "sixteen": "sˌɪkstˈin", "seventeen": "sˌɛvəntˈin", "eighteen": "ˌAtˈin", "nineteen": "nˌIntˈin",
+         "twenty": "twˈɛnti", "thirty": "θˈɜɹɾi", "forty": "fˈɔɹɾi", "fifty": "fˈɪfti", "sixty": "sˈɪksti", "seventy": "sˈɛvənti", "eighty": "ˈAɾi",
+         "ninety": "nˈInti", "no": "nˈO"}
+CHANGES = {"us": [], "gb": [("ɜɹ", "ɜː"), ("ɔɹ", "ɔː"), ("ɾi", "ti"), ("O", "Q")], "in": [("θ", "t"), ("ɾi", "ʈi"), ("w", "ʋ"), ("O", "oː"), ("A", "eː"), ("ɹ", "ɾ")],
+           "eu": [("θ", "s"), ("ɾi", "ti"), ("A", "ei"), ("O", "o"), ("ɹ", "ɾ"), ("I", "ai")], "zh": [("θ", "s"), ("ɾi", "ti"), ("O", "o"), ("ᵊl", "o")]}
+NAME = {letter: token for token, letter in LETTER.items()}
 # Voices of a language speak mostly its own accent.
 OWN = {"a": ["us"], "b": ["gb"], "h": ["in"], "e": ["eu"], "f": ["eu"], "i": ["eu"], "p": ["eu"], "j": ["zh"], "z": ["zh"]}
 
@@ -41,6 +51,27 @@ def digits_drawn(rng: np.random.Generator) -> str:
     return "".join(out)
 
 
+def extended_drawn(rng: np.random.Generator) -> str:
+    """2 to 6 words as people mix them into numbers, in the letters of model.py."""
+    words = list(WORDS)
+    out = []
+    for _ in range(int(rng.integers(2, 5))):
+        d, kind = str(rng.integers(10)), rng.random()
+        if kind < 0.2:
+            out += [LETTER[str(rng.choice(["double", "double", "triple"]))], d]
+        elif kind < 0.5:
+            out += [LETTER[words[int(rng.integers(13, 21))]], *([str(rng.integers(1, 10))] if rng.random() < 0.75 else [])]
+        elif kind < 0.7:
+            out.append(LETTER[words[int(rng.integers(3, 13))]])
+        elif kind < 0.78:
+            out += [str(rng.integers(1, 10)), LETTER["hundred"]]
+        elif kind < 0.88:
+            out += [d, LETTER["no"], str(rng.integers(10))]
+        else:
+            out.append(d)
+    return "".join(out)
+
+
 def phonemes(text: str, accent: str, rng: np.random.Generator) -> str:
     """Digits as IPA, with commas and dots where groups end."""
     group = int(rng.choice([0, 2, 3, 4]))
@@ -48,7 +79,12 @@ def phonemes(text: str, accent: str, rng: np.random.Generator) -> str:
     words = []
     for i, d in enumerate(text):
         key = "o" if d == "0" and oh else d
-        word = str(rng.choice(ACCENTS[accent][key]))
+        if key in ACCENTS[accent]:
+            word = str(rng.choice(ACCENTS[accent][key]))
+        else:
+            word = WORDS[NAME[key]]
+            for old, new in CHANGES[accent]:
+                word = word.replace(old, new)
         end = group and (i + 1) % group == 0 and i + 1 < len(text)
         words.append(word + (str(rng.choice([",", ",", "."])) if end else ""))
     return " ".join(words) + str(rng.choice([".", ".", ",", "", "?"]))
@@ -75,6 +111,7 @@ def main() -> None:
     q.add_argument("--count", type=int, default=2000)
     q.add_argument("--seed", type=int, default=1)
     q.add_argument("--prose", help="speak this text's sentences (for babble) and no digits")
+    q.add_argument("--extended", action="store_true", help="double, triple, teens, tens, hundred and no among the digits")
     a = q.parse_args()
     import onnxruntime as ort
 
@@ -97,7 +134,7 @@ def main() -> None:
                 w = float(rng.uniform(0.25, 0.75))
                 style, label = w * style + (1 - w) * voices[other], f"{one}+{other}"
             accent = str(rng.choice(OWN[one[0]] if rng.random() < 0.55 else ["us", "gb", "in", "in", "in", "eu", "zh"]))
-            text = digits_drawn(rng)
+            text = extended_drawn(rng) if a.extended else digits_drawn(rng)
             spoken, text = (talk[i][:400], "") if talk else (phonemes(text, accent, rng), text)
             tokens = [vocab[c] for c in spoken if c in vocab]
             audio = model.run(None, {"tokens": np.array([[0, *tokens, 0]], np.int64), "style": style[min(len(tokens), len(style)) - 1].reshape(1, 256),

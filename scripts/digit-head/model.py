@@ -10,6 +10,9 @@ FORMAT = "voicepay-digit-head/1"
 DIGITS = ["blank", "0", "1", "2", "3", "4", "5", "6", "7", "8", "9"]
 EXTENDED = DIGITS + ["double", "triple", "hundred", "ten", "eleven", "twelve", "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen",
                      "nineteen", "twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety", "no"]
+# How manifests and prepared states write a token: digits as themselves, the others as letters.
+LETTER = {t: (t if t.isdigit() else chr(ord("a") + i - len(DIGITS))) for i, t in enumerate(EXTENDED) if i}
+TOKEN = {letter: i for i, letter in enumerate(LETTER.values(), 1)}
 
 
 def residual_head(width_in: int, vocab: int, width: int = 256, kernel: int = 5, dilations=(1, 2, 4)) -> list[dict]:

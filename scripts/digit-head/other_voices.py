@@ -46,6 +46,7 @@ def main() -> None:
     q.add_argument("--prose", required=True, nargs="+", help="text files whose sentences become babble (no digit words are taken)")
     q.add_argument("--piper", nargs=2, metavar=("PROGRAM", "VOICE.onnx"))
     q.add_argument("--sentences", type=int, default=240)
+    q.add_argument("--extended", type=int, default=0, help="this many lines with double, triple, teens, tens, hundred and no, and nothing else")
     q.add_argument("--seed", type=int, default=1)
     a = q.parse_args()
     rng = np.random.default_rng(a.seed)
@@ -59,6 +60,10 @@ def main() -> None:
         jobs += [(engine, voice, "".join(str(rng.integers(10)) for _ in range(rng.integers(2, 10)))) for _ in range(strings)]
     prose = [s for p in a.prose for s in sentences(p)]
     jobs += [(*voices[int(rng.integers(len(voices)))], "prose:" + str(rng.choice(prose))) for _ in range(a.sentences)]
+    if a.extended:
+        from kokoro_voices import NAME, extended_drawn
+
+        jobs = [(*voices[i % len(voices)], extended_drawn(rng)) for i in range(a.extended)]
     os.makedirs(a.out, exist_ok=True)
     with open(f"{a.out}/manifest.csv", "w", newline="") as h, tempfile.TemporaryDirectory() as tmp:
         rows = csv.writer(h)
@@ -68,7 +73,7 @@ def main() -> None:
                 spoken, label = text[6:], ""
             else:
                 zero = "oh" if rng.random() < 0.2 else "zero"
-                spoken, label = " ".join([zero if d == "0" else WORDS[int(d)] + ("," if rng.random() < 0.2 else "") for d in text]).rstrip(",") + ".", text
+                spoken, label = " ".join([zero if d == "0" else (WORDS[int(d)] if d.isdigit() else NAME[d]) + ("," if rng.random() < 0.2 else "") for d in text]).rstrip(",") + ".", text
             try:
                 say(engine, voice, spoken, f"{tmp}/a.wav", rng, a.piper)
                 x, rate = sf.read(f"{tmp}/a.wav", dtype="float32", always_2d=True)

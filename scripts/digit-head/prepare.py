@@ -27,6 +27,7 @@ def main() -> None:
     q.add_argument("--shards", type=int, default=8)
     q.add_argument("--each", type=int, default=250, help="utterances a shard")
     q.add_argument("--seed", type=int, default=1)
+    q.add_argument("--sounds-only", action="store_true", help="no states: for training that changes the encoder")
     q.add_argument("--drop", help="a file naming rendered files that came out garbled, one a line")
     a = q.parse_args()
     torch.set_num_threads(1)
@@ -45,13 +46,18 @@ def main() -> None:
         rows, states, sounds = [], [], []
         for _ in range(a.each):
             x, text, voice = maker.draw(rng)
+            if a.sounds_only:
+                rows.append({"frames": features.padded_length(2 * len(x)) // features.FRAME, "samples": len(x), "text": text, "voice": voice})
+                sounds.append(np.round(x * 32768).clip(-32768, 32767).astype(np.int16))
+                continue
             with torch.no_grad():
                 s = encoder.states(encoder.mel_of(features.to_16k(x))[None], dtype=torch.bfloat16)[-1][0].to(torch.float16).numpy()
             rows.append({"frames": len(s), "samples": len(x), "text": text, "voice": voice})
             states.append(s)
             sounds.append(np.round(x * 32768).clip(-32768, 32767).astype(np.int16))
         name = f"{a.out}/{a.seed:03d}-{shard:03d}"
-        np.save(name + ".states.npy", np.concatenate(states))
+        if states:
+            np.save(name + ".states.npy", np.concatenate(states))
         np.save(name + ".sound.npy", np.concatenate(sounds))
         json.dump(rows, open(name + ".json", "w"))
         print(f"shard {shard + 1} of {a.shards}, {time.time() - begun:.0f} s", flush=True)
