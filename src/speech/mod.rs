@@ -20,8 +20,8 @@ pub mod lexicon; // the digit head's tokens as words
 mod log_mel; // what the encoder sees
 mod model_file; // a ggml file, checked before whisper.cpp sees it
 pub mod replay; // a recording as a caller who speaks now
-pub mod silero; // voice activity by a network
 mod shipped; // the digit head that this program was built with
+pub mod silero; // voice activity by a network
 pub mod turn; // one turn: what is worked on at its pauses, and its end
 pub mod utterance; // the audio of one turn, with its quality
 pub mod vad; // voice activity: energy first, the network on what it opens

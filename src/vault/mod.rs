@@ -188,7 +188,8 @@ impl Vault {
     /// Seals a fingerprint for its customer.
     pub fn seal_fingerprint(&self, customer: &CustomerId, bytes: &[u8]) -> Result<Vec<u8>, VaultError> {
         let aad = sealed::Aad::new("fingerprint", &[customer.as_str()], KEY_VERSION);
-        sealed::seal(&self.keys.fingerprint_seal, &aad, KEY_VERSION, bytes, &*self.entropy).ok_or(VaultError::Broken("fingerprint"))
+        sealed::seal(&self.keys.fingerprint_seal, &aad, KEY_VERSION, bytes, &*self.entropy)
+            .ok_or(VaultError::Broken("fingerprint"))
     }
 
     /// Opens a fingerprint; fails unless it was sealed for this customer.

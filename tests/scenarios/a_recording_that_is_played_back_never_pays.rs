@@ -33,7 +33,8 @@ async fn a_yes_from_an_earlier_call_is_no_yes() {
     assert_eq!((record.verdict, world.charges()), (CallVerdict::Paid, 1), "\n{}", story(&record));
     world.request(4_250).await;
     let yes = || say("alice/yes_please");
-    let steps = [hear(4_000), say("alice/card_long_pauses"), hear(4_000), yes(), hear(1_000), yes(), hear(1_000), yes(), hung_up()];
+    let steps =
+        [hear(4_000), say("alice/card_long_pauses"), hear(4_000), yes(), hear(1_000), yes(), hear(1_000), yes(), hung_up()];
     let (record, _) = world.call(ALICE, steps).await;
     assert_eq!(world.charges(), 1, "\n{}", story(&record));
     assert_ne!(record.verdict, CallVerdict::Paid);
