@@ -204,7 +204,9 @@ fn natural(heard: &[Heard], plan: &Plan) -> (Vec<Natural>, f64) {
     for h in heard {
         groups.entry((&h.source, &h.speaker)).or_default().push(h);
     }
-    let mut sources: BTreeMap<&str, (bool, Vec<(String, bool)>, usize, f64)> = BTreeMap::new();
+    // Whether it counts as words; whether each recording of a speaker was flagged; pairs; the nearest pair.
+    type Source = (bool, Vec<(String, bool)>, usize, f64);
+    let mut sources: BTreeMap<&str, Source> = BTreeMap::new();
     let progress = Progress::new("natural recordings", groups.len());
     let (mut spent_ms, mut pairs_all) = (0.0, 0usize);
     for ((source, speaker), group) in &groups {
