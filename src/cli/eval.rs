@@ -16,7 +16,7 @@ use crate::eval::people::People;
 use crate::eval::plan::Plan;
 use crate::eval::rivals::Rivals;
 use crate::eval::{EvalError, decision, number, render, reuse, vad, voiceprint};
-use kit::{Sections, activity, embedder, numbers, trained_on};
+use kit::{Judging, Sections, activity, embedder, numbers, trained_on};
 
 /// Measure voice and number recognition on files.
 #[derive(Debug, clap::Args)]
@@ -213,37 +213,14 @@ pub fn run(args: EvalArgs, ctx: &Context) -> CliResult {
         }
         What::Decision { common, near_misses } => {
             let plan = common.plan()?;
-            let (embedder, numbers) = (embedder()?, numbers(&config.number, plan.threads, &config.calibration)?);
-            let judges = decision::Judges {
-                embedder: &embedder,
-                numbers: numbers.as_ref(),
-                voice: &config.voice,
-                policy: &config.policy(&embedder, numbers.as_ref())?,
-                calibration: &config.calibration,
-                listen: config.speech.card,
-                activity: &activity(&config.speech, config.speech.vad.neural)?,
-                trained_on: &trained_on(&config.number)?,
-                people: &People::of(&plan.split)?,
-                near_misses,
-            };
-            decision::run(&plan, judges)?
+            let judging = Judging::of(&config, &plan)?;
+            decision::run(&plan, judging.judges(&config, near_misses))?
         }
         What::All { common, out, peers, without } => {
             let plan = common.plan()?;
-            let (embedder, numbers) = (embedder()?, numbers(&config.number, plan.threads, &config.calibration)?);
-            let judges = decision::Judges {
-                embedder: &embedder,
-                numbers: numbers.as_ref(),
-                voice: &config.voice,
-                policy: &config.policy(&embedder, numbers.as_ref())?,
-                calibration: &config.calibration,
-                listen: config.speech.card,
-                activity: &activity(&config.speech, config.speech.vad.neural)?,
-                trained_on: &trained_on(&config.number)?,
-                people: &People::of(&plan.split)?,
-                near_misses: NEAR_MISSES,
-            };
-            let thresholds = config.raw_number_thresholds(numbers.as_ref());
+            let judging = Judging::of(&config, &plan)?;
+            let judges = judging.judges(&config, NEAR_MISSES);
+            let thresholds = config.raw_number_thresholds(judges.numbers);
             let everywhere = Everywhere { plan, judges, thresholds, peers, without };
             all::run(&everywhere, &out, &today())?
         }

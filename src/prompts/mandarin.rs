@@ -1,8 +1,8 @@
 //! PURE: amounts and dates as sequences of recorded pieces, in correct spoken Mandarin.
 
-use super::spoken::{Piece, clip};
+use super::spoken::{Piece, clip, currency_clip};
 use crate::dialogue::prompt::SpokenDate;
-use crate::money::{Currency, Money};
+use crate::money::Money;
 
 /// A cardinal number: 一千二百三十四万零五. Nothing for zero. Counted in ten thousands; a gap between places is one 零.
 pub fn number(n: u64) -> Vec<Piece> {
@@ -74,12 +74,7 @@ fn below_ten_thousand(pieces: &mut Vec<Piece>, n: u64) {
 /// An amount: 十九美元九十九美分, 两英镑, 五百日元.
 pub fn amount(money: Money) -> Vec<Piece> {
     let (whole, part) = money.split();
-    let currency = match money.currency {
-        Currency::Usd => "usd",
-        Currency::Eur => "eur",
-        Currency::Gbp => "gbp",
-        Currency::Jpy => "jpy",
-    };
+    let currency = currency_clip(money.currency);
     let mut pieces = Vec::new();
     for (n, name) in [(whole, currency.to_owned()), (part, format!("{currency}_minor"))] {
         match n.unsigned_abs() {
@@ -100,6 +95,7 @@ pub fn date(day: SpokenDate) -> Vec<Piece> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::money::Currency;
     use crate::prompts::catalogue::Catalogue;
     use proptest::prelude::*;
 

@@ -48,15 +48,20 @@ pub fn number(n: u64) -> Vec<Piece> {
     pieces
 }
 
-/// An amount: "nineteen dollars and ninety-nine cents", "one pound and one penny", "five hundred yen".
-pub fn amount(money: Money) -> Vec<Piece> {
-    let (whole, part) = money.split();
-    let currency = match money.currency {
+/// How a currency's clips begin, in every language.
+pub(super) fn currency_clip(currency: Currency) -> &'static str {
+    match currency {
         Currency::Usd => "usd",
         Currency::Eur => "eur",
         Currency::Gbp => "gbp",
         Currency::Jpy => "jpy",
-    };
+    }
+}
+
+/// An amount: "nineteen dollars and ninety-nine cents", "one pound and one penny", "five hundred yen".
+pub fn amount(money: Money) -> Vec<Piece> {
+    let (whole, part) = money.split();
+    let currency = currency_clip(money.currency);
     let many = |n: i64| if n == 1 { "" } else { "_many" };
     let mut pieces = Vec::new();
     if whole > 0 {

@@ -3,19 +3,20 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
+use super::at_once::AtOnce;
 use super::config::NumberConfig;
 use super::ctc::{Listing, Posteriors};
 use super::encoder::Encoder;
+use super::evidence::Witness;
 use super::head::Head;
 use super::model_file::ModelFile;
 use super::{FreeReading, Heard, NumberEngine, SpeechError, Utterance};
 use crate::decision::calibration::{CalibrationError, NumberCalibration, Threshold};
-use crate::decision::{Calibration, CardEvidence, NumberEvidence, PhraseEvidence, VoiceAccepted};
+use crate::decision::{Calibration, NumberEvidence, PhraseEvidence, VoiceAccepted};
 use crate::ids::CardId;
 use crate::media::frame::SampleRate;
 use crate::media::resample::resample_whole;
@@ -38,17 +39,14 @@ const LOG_RATIO_LIMIT: f64 = 100.0;
 pub struct CtcNumberEngine {
     encoder: Encoder,
     head: Head,
-    /// Encoder and head by name.
-    name: String,
-    calibration: NumberCalibration,
-    calibration_version: String,
-    running: AtomicUsize,
-    max_at_once: usize,
+    /// Encoder and head by name, and what judges their ratios.
+    witness: Witness,
+    at_once: AtOnce,
 }
 
 impl std::fmt::Debug for CtcNumberEngine {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "CtcNumberEngine({}, at most {} at once)", self.name, self.max_at_once)
+        write!(f, "CtcNumberEngine({}, at most {} at once)", self.witness.engine(), self.at_once.limit())
     }
 }
 
@@ -83,23 +81,7 @@ impl CtcNumberEngine {
         let encoder =
             Encoder::load(&file, &head.patches).map_err(|why| SpeechError::ModelCorrupt { path: encoder.to_owned(), why })?;
         let name = format!("ctc-{}-{}", wants.trim_start_matches("whisper-"), digest.get(..8).unwrap_or_default());
-        Ok(Self {
-            calibration: uncalibrated(&name),
-            calibration_version: "none".to_owned(),
-            encoder,
-            head,
-            name,
-            running: AtomicUsize::new(0),
-            max_at_once: config.max_at_once.max(1),
-        })
-    }
-
-    fn turn(&self) -> Result<Turn<'_>, SpeechError> {
-        let turn = Turn(&self.running);
-        if self.running.fetch_add(1, Ordering::AcqRel) >= self.max_at_once {
-            return Err(SpeechError::Overloaded { limit: self.max_at_once });
-        }
-        Ok(turn)
+        Ok(Self { witness: Witness::new(uncalibrated(&name), "none"), encoder, head, at_once: AtOnce::new(config.max_at_once) })
     }
 
     fn posteriors(&self, utterance: &Utterance) -> Result<Posteriors, SpeechError> {
@@ -171,15 +153,6 @@ struct Number {
     probability: f64,
 }
 
-/// Counts down when the call ends, however it ends.
-struct Turn<'a>(&'a AtomicUsize);
-
-impl Drop for Turn<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::AcqRel);
-    }
-}
-
 /// Ratios as they are, for measuring and for making a calibration; the service never runs on it.
 fn uncalibrated(name: &str) -> NumberCalibration {
     NumberCalibration { engine: name.to_owned(), bias: 0.0, slope: 1.0, thresholds: vec![Threshold { far: 0.001, llr: 0.0 }] }
@@ -200,17 +173,15 @@ fn telephone_band(samples_16k: &[f32]) -> Vec<f32> {
 
 impl NumberEngine for CtcNumberEngine {
     fn name(&self) -> &str {
-        &self.name
+        self.witness.engine()
     }
 
     fn calibrate(&mut self, by: &Calibration) -> Result<(), CalibrationError> {
-        self.calibration = by.number_for(&self.name)?.clone();
-        self.calibration_version.clone_from(&by.version);
-        Ok(())
+        self.witness.calibrate(by)
     }
 
     fn hear(&self, utterance: &Utterance) -> Result<Heard, SpeechError> {
-        let _turn = self.turn()?;
+        let _turn = self.at_once.begin()?;
         Ok(Heard::new(self.known(self.posteriors(utterance)?)))
     }
 
@@ -242,25 +213,12 @@ impl NumberEngine for CtcNumberEngine {
 
     fn score(&self, _voice: &VoiceAccepted, heard: &Heard, authorised: &[(CardId, Pan)]) -> Result<NumberEvidence, SpeechError> {
         let known: &Known = heard.inside()?;
-        let evidence = |(card, pan): &(CardId, Pan)| {
-            let log_ratio = self.log_ratio(known, pan.digits());
-            CardEvidence { card: card.clone(), log_ratio, llr: self.calibration.llr(log_ratio) }
-        };
-        Ok(NumberEvidence::Spoken {
-            cards: authorised.iter().map(evidence).collect(),
-            engine: self.name.clone(),
-            calibration: self.calibration_version.clone(),
-        })
+        let ratio = |(card, pan): &(CardId, Pan)| (card.clone(), self.log_ratio(known, pan.digits()));
+        Ok(self.witness.number(authorised.iter().map(ratio)))
     }
 
     fn score_phrase(&self, heard: &Heard, digits: &[u8]) -> Result<PhraseEvidence, SpeechError> {
-        let log_ratio = self.log_ratio(heard.inside()?, digits);
-        Ok(PhraseEvidence {
-            log_ratio,
-            llr: self.calibration.llr(log_ratio),
-            engine: self.name.clone(),
-            calibration: self.calibration_version.clone(),
-        })
+        Ok(self.witness.phrase(self.log_ratio(heard.inside()?, digits)))
     }
 
     fn score_strings(&self, heard: &Heard, strings: &[Vec<u8>], _within: f32) -> Result<Vec<f32>, SpeechError> {

@@ -4,6 +4,7 @@
 //! [`AnswerEngine`] on a blocking thread. Free reading may run before the voice is accepted (in memory, for speed); scoring
 //! against an authorised number takes [`VoiceAccepted`], which `decision` alone makes.
 
+mod at_once; // how many recognitions run
 pub mod answer; // yes, no, cancel from free text
 pub mod bilingual; // English and Mandarin as one engine
 pub mod config; // the section of the TOML
@@ -13,6 +14,7 @@ pub mod decode; // the digit decoder: beam and trie walk over any next-digit mod
 pub mod digits; // spoken digits, as text, to digit strings
 mod encoder; // Whisper's encoder by our own forward
 pub mod endpoint; // when the caller began, paused, ended
+mod evidence; // raw ratios to evidence
 mod half; // half-precision numbers
 mod head; // the digit head behind the encoder
 pub mod heard; // what an engine made of an utterance

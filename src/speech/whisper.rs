@@ -4,7 +4,6 @@
 //! Numbers are heard by a second context with the vocabulary cut down (see `model_file`).
 
 use std::path::Path;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard};
 
 use whisper_rs::{
@@ -12,15 +11,17 @@ use whisper_rs::{
 };
 use zeroize::Zeroizing;
 
-use crate::decision::calibration::{CalibrationError, NumberCalibration};
-use crate::decision::{Answer, Calibration, CardEvidence, NumberEvidence, PhraseEvidence, VoiceAccepted};
+use crate::decision::calibration::CalibrationError;
+use crate::decision::{Answer, Calibration, NumberEvidence, PhraseEvidence, VoiceAccepted};
 use crate::ids::CardId;
 use crate::language::Language;
 use crate::secret::Pan;
 
 use super::answer::answer_in;
+use super::at_once::AtOnce;
 use super::config::NumberConfig;
 use super::decode::{CHOICES, END, NextDigit, Walk, log_softmax};
+use super::evidence::Witness;
 use super::model_file::ModelFile;
 use super::{AnswerEngine, FreeReading, Heard, NumberEngine, SpeechError, Utterance};
 
@@ -50,13 +51,11 @@ pub struct WhisperEngine {
     digits: WhisperContext,
     /// What the decoder is given before the number, as tokens of the cut vocabulary.
     prompt: Vec<WhisperTokenId>,
-    running: AtomicUsize,
-    max_at_once: usize,
-    name: &'static str,
+    at_once: AtOnce,
     language: Language,
     tuning: Tuning,
-    calibration: NumberCalibration,
-    calibration_version: String,
+    /// Which Whisper, and what judges its ratios.
+    witness: Witness,
 }
 
 /// What was found best by measuring; other values are for measuring again.
@@ -74,7 +73,7 @@ const TUNED: Tuning = Tuning { window_slack_frames: Some(100), prompt: "" };
 
 impl std::fmt::Debug for WhisperEngine {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "WhisperEngine({}, at most {} at once)", self.name, self.max_at_once)
+        write!(f, "WhisperEngine({}, at most {} at once)", self.witness.engine(), self.at_once.limit())
     }
 }
 
@@ -116,19 +115,16 @@ impl WhisperEngine {
             words,
             digits,
             prompt,
-            running: AtomicUsize::new(0),
-            max_at_once: config.max_at_once.max(1),
-            name,
+            at_once: AtOnce::new(config.max_at_once),
             language,
             tuning,
-            calibration,
-            calibration_version: shipped.version.clone(),
+            witness: Witness::new(calibration, &shipped.version),
         })
     }
 
     /// What was said, as plain text. May hold a card number: don't log it.
     pub fn read_text(&self, utterance: &Utterance) -> Result<Zeroizing<String>, SpeechError> {
-        let _turn = self.turn()?;
+        let _turn = self.at_once.begin()?;
         let audio = padded(utterance)?;
         let mut state = self.words.create_state().map_err(failed("making room"))?;
         let mut params = FullParams::new(SamplingStrategy::Greedy { best_of: 1 });
@@ -153,14 +149,6 @@ impl WhisperEngine {
             text.push_str(&segment.to_str_lossy().map_err(failed("reading"))?);
         }
         Ok(text)
-    }
-
-    fn turn(&self) -> Result<Turn<'_>, SpeechError> {
-        let turn = Turn(&self.running);
-        if self.running.fetch_add(1, Ordering::AcqRel) >= self.max_at_once {
-            return Err(SpeechError::Overloaded { limit: self.max_at_once });
-        }
-        Ok(turn)
     }
 
     /// Encodes and feeds the prompt.
@@ -189,15 +177,6 @@ fn shorten(state: &mut WhisperState, frames: usize) -> Result<(), SpeechError> {
     params.set_audio_ctx(frames);
     params.set_duration_ms(100);
     state.full(params, &[0.0; AUDIO_MIN_SAMPLES]).map_err(failed("setting the window"))
-}
-
-/// Counts down when the call ends, however it ends.
-struct Turn<'a>(&'a AtomicUsize);
-
-impl Drop for Turn<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::AcqRel);
-    }
 }
 
 fn failed(doing: &'static str) -> impl Fn(WhisperError) -> SpeechError {
@@ -314,22 +293,20 @@ fn log_ratio(walk: &mut Walk<Encoded>, digits: &[u8]) -> Result<f32, SpeechError
 
 impl NumberEngine for WhisperEngine {
     fn name(&self) -> &str {
-        self.name
+        self.witness.engine()
     }
 
     fn calibrate(&mut self, by: &Calibration) -> Result<(), CalibrationError> {
-        self.calibration = by.number_for(self.name)?.clone();
-        self.calibration_version.clone_from(&by.version);
-        Ok(())
+        self.witness.calibrate(by)
     }
 
     fn hear(&self, utterance: &Utterance) -> Result<Heard, SpeechError> {
-        let _turn = self.turn()?;
+        let _turn = self.at_once.begin()?;
         Ok(Heard::new(Walked(Mutex::new(self.encode(utterance)?))))
     }
 
     fn read_free(&self, heard: &Heard, _lengths: &[usize]) -> Result<FreeReading, SpeechError> {
-        let _turn = self.turn()?;
+        let _turn = self.at_once.begin()?;
         let mut walk = Walked::of(heard)?;
         let best = walk.best_except(&[], FREE_MAX_STEPS)?.ok_or(SpeechError::Unusable("no end of the number was found"))?;
         let (mut sum, mut smallest, mut count) = (0.0f32, f32::INFINITY, 0.0f32);
@@ -347,29 +324,22 @@ impl NumberEngine for WhisperEngine {
     }
 
     fn score(&self, _voice: &VoiceAccepted, heard: &Heard, authorised: &[(CardId, Pan)]) -> Result<NumberEvidence, SpeechError> {
-        let _turn = self.turn()?;
+        let _turn = self.at_once.begin()?;
         let mut walk = Walked::of(heard)?;
-        let mut cards = Vec::with_capacity(authorised.len());
+        let mut ratios = Vec::with_capacity(authorised.len());
         for (card, pan) in authorised {
-            let log_ratio = log_ratio(&mut walk, pan.digits())?;
-            cards.push(CardEvidence { card: card.clone(), log_ratio, llr: self.calibration.llr(log_ratio) });
+            ratios.push((card.clone(), log_ratio(&mut walk, pan.digits())?));
         }
-        Ok(NumberEvidence::Spoken { cards, engine: self.name.to_owned(), calibration: self.calibration_version.clone() })
+        Ok(self.witness.number(ratios.into_iter()))
     }
 
     fn score_phrase(&self, heard: &Heard, digits: &[u8]) -> Result<PhraseEvidence, SpeechError> {
-        let _turn = self.turn()?;
-        let log_ratio = log_ratio(&mut *Walked::of(heard)?, digits)?;
-        Ok(PhraseEvidence {
-            log_ratio,
-            llr: self.calibration.llr(log_ratio),
-            engine: self.name.to_owned(),
-            calibration: self.calibration_version.clone(),
-        })
+        let _turn = self.at_once.begin()?;
+        Ok(self.witness.phrase(log_ratio(&mut *Walked::of(heard)?, digits)?))
     }
 
     fn score_strings(&self, heard: &Heard, strings: &[Vec<u8>], within: f32) -> Result<Vec<f32>, SpeechError> {
-        let _turn = self.turn()?;
+        let _turn = self.at_once.begin()?;
         let mut walk = Walked::of(heard)?;
         let best = walk.best_except(&[], FREE_MAX_STEPS)?.map_or(0.0, |b| b.log_prob);
         let mut order: Vec<(usize, &Vec<u8>)> = strings.iter().enumerate().collect();

@@ -161,16 +161,7 @@ impl Head {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn numbers(n: usize, seed: u32) -> Vec<f32> {
-        let mut s = seed;
-        (0..n)
-            .map(|_| {
-                s = s.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-                (s >> 8) as f32 / (1u32 << 24) as f32 - 0.5
-            })
-            .collect()
-    }
+    use crate::kernels::test_numbers::numbers;
 
     fn conv(channels_in: usize, taps: usize, stride: usize, seed: u32) -> (Conv, Vec<f32>) {
         let weights = numbers(CHANNELS * taps * taps * channels_in, seed).iter().map(|w| w * 0.3).collect::<Vec<_>>();

@@ -6,8 +6,11 @@ use super::super::Context;
 use super::super::exit::{CliError, Exit};
 use crate::decision::{Calibration, DecisionConfig, Policy};
 use crate::eval::EvalError;
+use crate::eval::decision::Judges;
 use crate::eval::holdout::TrainedOn;
 use crate::eval::number::RawThresholds;
+use crate::eval::people::People;
+use crate::eval::plan::Plan;
 use crate::models::Model;
 use crate::speech::config::NumberEngineName;
 use crate::speech::silero::Silero;
@@ -24,6 +27,45 @@ pub(in crate::cli) struct Sections {
     pub calibration: Calibration,
     decision: DecisionConfig,
     policy_version: String,
+}
+
+/// Everything that whole decisions are judged with, loaded.
+pub(in crate::cli) struct Judging {
+    embedder: Embedder,
+    numbers: Box<dyn NumberEngine>,
+    policy: Policy,
+    activity: VoiceActivity,
+    trained_on: TrainedOn,
+    people: People,
+}
+
+impl Judging {
+    pub fn of(config: &Sections, plan: &Plan) -> Result<Self, CliError> {
+        let (embedder, numbers) = (embedder()?, numbers(&config.number, plan.threads, &config.calibration)?);
+        Ok(Self {
+            policy: config.policy(&embedder, numbers.as_ref())?,
+            activity: activity(&config.speech, config.speech.vad.neural)?,
+            trained_on: trained_on(&config.number)?,
+            people: People::of(&plan.split)?,
+            embedder,
+            numbers,
+        })
+    }
+
+    pub fn judges<'a>(&'a self, config: &'a Sections, near_misses: usize) -> Judges<'a> {
+        Judges {
+            embedder: &self.embedder,
+            numbers: self.numbers.as_ref(),
+            voice: &config.voice,
+            policy: &self.policy,
+            calibration: &config.calibration,
+            listen: config.speech.card,
+            activity: &self.activity,
+            trained_on: &self.trained_on,
+            people: &self.people,
+            near_misses,
+        }
+    }
 }
 
 /// What tells a voice from noise; `neural`: with the network.
