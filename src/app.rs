@@ -27,7 +27,7 @@ use crate::speech::bilingual::Bilingual;
 use crate::speech::config::NumberModel;
 use crate::speech::ctc_engine::CtcNumberEngine;
 use crate::speech::silero::Silero;
-use crate::speech::vad::VoiceActivity;
+use crate::speech::vad::{VadConfig, VoiceActivity};
 use crate::speech::whisper::WhisperEngine;
 use crate::speech::{AnswerEngine, NumberEngine, NumberEngineName, SpeechError};
 use crate::store::{self, SqliteStore, Store, StoreError, UnlockError};
@@ -171,7 +171,7 @@ impl Voices {
             embedder: Arc::new(embedder),
             answers,
             numbers,
-            activity: voice_activity(config)?,
+            activity: voice_activity(config.speech.vad)?,
             prompts: Arc::new(Bank::load()?),
             calibration: Arc::new(calibration),
             policy,
@@ -185,8 +185,7 @@ impl Voices {
 }
 
 /// What tells a voice from noise.
-pub fn voice_activity(config: &Config) -> Result<VoiceActivity, StartError> {
-    let vad = config.speech.vad;
+pub fn voice_activity(vad: VadConfig) -> Result<VoiceActivity, StartError> {
     let network = if vad.neural { Some(Arc::new(Silero::load(&Model::SileroVad.checked_path()?)?)) } else { None };
     Ok(VoiceActivity { config: vad, network })
 }

@@ -209,6 +209,20 @@ pub struct Recipe {
 }
 
 impl Recipe {
+    /// A genuine utterance of these digits, for tests of what needs no sound.
+    #[cfg(test)]
+    pub(super) fn said(digits: &str) -> Self {
+        Self {
+            id: "u".to_owned(),
+            role: "genuine".to_owned(),
+            source: "s".to_owned(),
+            speaker: "a".to_owned(),
+            claimed: "a".to_owned(),
+            digits: digits.bytes().map(|b| b - b'0').collect(),
+            material: Material::Recording("x".to_owned()),
+        }
+    }
+
     /// Only its first `n` digits: the clips after them are left out. Recordings stay whole.
     #[must_use]
     pub fn truncated(&self, n: usize) -> Self {

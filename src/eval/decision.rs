@@ -400,15 +400,7 @@ mod tests {
 
     #[test]
     fn near_cards_are_real_card_numbers_and_not_the_one_said() {
-        let recipe = Recipe {
-            id: "u".to_owned(),
-            role: "genuine".to_owned(),
-            source: "s".to_owned(),
-            speaker: "a".to_owned(),
-            claimed: "a".to_owned(),
-            digits: "2261875516718090".bytes().map(|b| b - b'0').collect(),
-            material: super::super::data::Material::Recording("x".to_owned()),
-        };
+        let recipe = Recipe::said("2261875516718090");
         let cards = near_cards(&recipe, 8, 0);
         assert_eq!(cards.len(), 8);
         assert!(cards.iter().all(|(_, pan)| pan.digits() != recipe.digits));

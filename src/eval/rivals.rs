@@ -122,7 +122,6 @@ fn pick<T: Clone>(all: Vec<T>, n: usize, random: &mut Random) -> Vec<T> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::data::Material;
     use super::*;
 
     #[test]
@@ -147,15 +146,7 @@ mod tests {
 
     #[test]
     fn wrong_numbers_are_drawn_alike_and_never_the_one_said() {
-        let recipe = Recipe {
-            id: "u".to_owned(),
-            role: "genuine".to_owned(),
-            source: "s".to_owned(),
-            speaker: "a".to_owned(),
-            claimed: "a".to_owned(),
-            digits: "2261875516718090".bytes().map(|b| b - b'0').collect(),
-            material: Material::Recording("x".to_owned()),
-        };
+        let recipe = Recipe::said("2261875516718090");
         let few = Rivals { neighbours: Some(40), luhn_pairs: Some(10), random: 30 };
         let a = Wrong::draw(&recipe, few, 0);
         assert_eq!((a.kinds.len(), a.strings.len()), (50, 80));

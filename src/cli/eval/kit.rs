@@ -1,9 +1,8 @@
 //! What evaluations judge with: models, thresholds and calibration as the configuration has them.
 
-use std::sync::Arc;
-
 use super::super::Context;
 use super::super::exit::{CliError, Exit};
+use super::super::serve::start_error;
 use crate::decision::{Calibration, DecisionConfig, Policy};
 use crate::eval::EvalError;
 use crate::eval::decision::Judges;
@@ -13,7 +12,6 @@ use crate::eval::people::People;
 use crate::eval::plan::Plan;
 use crate::models::Model;
 use crate::speech::config::NumberEngineName;
-use crate::speech::silero::Silero;
 use crate::speech::vad::{VadConfig, VoiceActivity};
 use crate::speech::{NumberConfig, NumberEngine, SpeechConfig, SpeechError, load_number_engine};
 use crate::voiceprint::{EmbedError, Embedder, VoiceConfig};
@@ -70,13 +68,7 @@ impl Judging {
 
 /// What tells a voice from noise; `neural`: with the network.
 pub(in crate::cli) fn activity(speech: &SpeechConfig, neural: bool) -> Result<VoiceActivity, CliError> {
-    let network = if neural {
-        let path = Model::SileroVad.path().map_err(|e| CliError::new(Exit::ModelMissing, e))?;
-        Some(Arc::new(Silero::load(&path).map_err(|e| CliError::new(Exit::ModelCorrupt, e))?))
-    } else {
-        None
-    };
-    Ok(VoiceActivity { config: VadConfig { neural, ..speech.vad }, network })
+    crate::app::voice_activity(VadConfig { neural, ..speech.vad }).map_err(start_error)
 }
 
 impl Sections {
