@@ -24,7 +24,7 @@ const SNR_CLEAN_DB: f64 = 30.0;
 pub struct Calibration {
     /// Its name, kept with every score it made.
     pub version: String,
-    /// What it was made from and when, for people.
+    /// What the voice's part was made from and when, for people.
     pub made_from: String,
     /// Voice.
     pub voice: VoiceCalibration,
@@ -61,6 +61,9 @@ pub struct VoiceCalibration {
 pub struct NumberCalibration {
     /// The recogniser whose ratios it is for.
     pub engine: String,
+    /// What it was made from and when, for people.
+    #[serde(default)]
+    pub made_from: String,
     /// The constant.
     pub bias: f64,
     /// For the raw ratio.

@@ -1,4 +1,4 @@
-//! `voicepay calibrate`: trials → a calibration file with its report. Every score is by a mean that knows neither speaker, every figure
+//! `voicepay calibrate voice`: trials → a calibration file with its report. Every score is by a mean that knows neither speaker, every figure
 //! by a fit that knows neither, so that the report tells of callers nobody has heard.
 //!
 //! The noise is babble of the list's own enrolled voices, never a recording that figures are later reported on.
@@ -20,7 +20,7 @@ use super::results::percent;
 use super::splice::assemble;
 use super::voiceprint::{Gallery, Judge, Scored, Who, all_pairs, enrol, hear_all, read_trials, score_all, takes};
 use crate::decision::calibration::{Calibration, VoiceCalibration};
-use crate::voiceprint::calibrate::{Sample, fit, thresholds};
+use crate::voiceprint::calibrate::{RATES, Sample, fit, thresholds};
 use crate::voiceprint::{Conditions, Embedder, VoiceConfig};
 
 /// What it is calibrated on: so many digits of each utterance (all if none), at such a distance from babble (none: a clean line).
@@ -128,7 +128,7 @@ fn finish(
         let of = held.iter().filter(|(digits, _, _)| *digits >= least);
         of.map(|(_, _, rated)| rated.iter().filter(|r| !r.0).map(|r| r.1).collect()).collect()
     };
-    made.thresholds = thresholds(&impostors(THRESHOLD_DIGITS_MIN));
+    made.thresholds = thresholds(&impostors(THRESHOLD_DIGITS_MIN), &RATES);
     if made.thresholds.is_empty() {
         return Err(EvalError::Conditions("there are too few impostor trials for any threshold".to_owned()));
     }
@@ -244,7 +244,7 @@ fn llr(by: VoiceCalibration, s: &Scored) -> f32 {
     by.llr(one.cosine, one.made.net_speech_ms, one.made.snr_db)
 }
 
-fn words(digits: Option<usize>, snr_db: Option<f64>) -> String {
+pub(super) fn words(digits: Option<usize>, snr_db: Option<f64>) -> String {
     let digits = digits.map_or_else(|| "whole".to_owned(), |n| format!("{n} digits"));
     snr_db.map_or_else(|| format!("{digits}, clean"), |db| format!("{digits}, babble {db:.0} dB"))
 }
@@ -297,7 +297,7 @@ fn refuse_known(plan: &Plan, cohort: &str, tested: &BTreeSet<Who>) -> Result<(),
 }
 
 /// Eight of the enrolled voices at once, each as loud, a few times over.
-fn babble(plan: &Plan) -> Result<Noise, EvalError> {
+pub(super) fn babble(plan: &Plan) -> Result<Noise, EvalError> {
     let recipes: Vec<Recipe> = read_recipes(&plan.split.trials("enrolment.csv"))?;
     let samples = (BABBLE_MS * RATE / 1000) as usize;
     let mut out = Vec::new();

@@ -8,6 +8,7 @@
 pub mod all;
 pub mod bench;
 pub mod calibrate;
+pub mod calibrate_number;
 pub mod checks;
 pub mod clones;
 pub mod data;

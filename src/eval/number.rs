@@ -257,15 +257,11 @@ impl NumberResult {
 pub fn measure(plan: &Plan, judge: Judge<'_>) -> Result<NumberResult, EvalError> {
     let name = plan.list.clone().unwrap_or_else(|| default_list(plan));
     let plan = &Plan { list: Some(name.clone()), ..plan.clone() };
-    // Refused before anything is computed if everybody trained the recogniser.
-    judge.trained_on.part(&name, genuine(plan, &name)?)?;
-    let recipes = plan.draw(&genuine(plan, &name)?);
-    let progress = Progress::new(format!("numbers, {}", plan.words(&name)), recipes.len());
-    let tried = work::map(&recipes, plan.threads, &progress, |recipe| try_one(plan, judge, recipe))?;
+    let tried = try_all(plan, judge, genuine(plan, &name)?)?;
     let too_long = tried.iter().filter(|t| t.is_none()).count();
     let tried: Vec<Tried> = tried.into_iter().flatten().collect();
 
-    let english = |t: &&Tried| ["en", "unknown"].contains(&judge.people.language(&t.source, &t.speaker).as_str());
+    let english = |t: &&Tried| judge.english(&t.source, &t.speaker);
     let (known, new): (Vec<&Tried>, Vec<&Tried>) = tried.iter().partition(|t| judge.trained_on.heard(&t.source, &t.speaker));
     let (headline, foreign): (Vec<&Tried>, Vec<&Tried>) = new.into_iter().partition(english);
     // A list in another language altogether is its own headline.
@@ -299,6 +295,48 @@ pub fn measure(plan: &Plan, judge: Judge<'_>) -> Result<NumberResult, EvalError>
         hearing: Latency::of(tried.iter().map(|t| t.hear_ms)),
         deciding: Latency::of(tried.iter().map(|t| t.decide_ms)),
     })
+}
+
+/// An utterance's ratios, for calibrating.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Told {
+    /// Source and speaker.
+    pub speaker: String,
+    /// Of the number said.
+    pub own: f64,
+    /// Of its one-slip neighbours.
+    pub near: Vec<f64>,
+}
+
+/// The ratios of a list's English speakers whom the recogniser has not heard in training.
+pub fn told(plan: &Plan, judge: Judge<'_>) -> Result<Vec<Told>, EvalError> {
+    let name = plan.list.clone().unwrap_or_else(|| default_list(plan));
+    let plan = &Plan { list: Some(name.clone()), ..plan.clone() };
+    let (unheard, _) = judge.trained_on.part(&name, genuine(plan, &name)?)?;
+    let english = unheard.into_iter().filter(|r| judge.english(&r.source, &r.speaker)).collect();
+    let tried = try_all(plan, judge, english)?.into_iter().flatten();
+    let one = |t: Tried| Told {
+        speaker: format!("{}/{}", t.source, t.speaker),
+        own: t.own,
+        near: t.near.iter().filter(|n| ONE_SLIP.contains(&n.kind)).map(|n| n.ratio).collect(),
+    };
+    Ok(tried.map(one).collect())
+}
+
+impl Judge<'_> {
+    fn english(&self, source: &str, speaker: &str) -> bool {
+        ["en", "unknown"].contains(&self.people.language(source, speaker).as_str())
+    }
+}
+
+/// Each of those that the plan draws; `None` for what is longer than the window. Refused before anything is computed if everybody
+/// trained the recogniser.
+fn try_all(plan: &Plan, judge: Judge<'_>, all: Vec<Recipe>) -> Result<Vec<Option<Tried>>, EvalError> {
+    let name = plan.list.as_deref().unwrap_or_default();
+    judge.trained_on.part(name, all.clone())?;
+    let recipes = plan.draw(&all);
+    let progress = Progress::new(format!("numbers, {}", plan.words(name)), recipes.len());
+    work::map(&recipes, plan.threads, &progress, |recipe| try_one(plan, judge, recipe))
 }
 
 fn try_one(plan: &Plan, judge: Judge<'_>, recipe: &Recipe) -> Result<Option<Tried>, EvalError> {

@@ -155,7 +155,8 @@ struct Number {
 
 /// Ratios as they are, for measuring and for making a calibration; the service never runs on it.
 fn uncalibrated(name: &str) -> NumberCalibration {
-    NumberCalibration { engine: name.to_owned(), bias: 0.0, slope: 1.0, thresholds: vec![Threshold { far: 0.001, llr: 0.0 }] }
+    let thresholds = vec![Threshold { far: 0.001, llr: 0.0 }];
+    NumberCalibration { engine: name.to_owned(), made_from: String::new(), bias: 0.0, slope: 1.0, thresholds }
 }
 
 #[allow(clippy::as_conversions, clippy::cast_possible_truncation)] // bounded to a few hundred

@@ -4,8 +4,8 @@
 //! [`AnswerEngine`] on a blocking thread. Free reading may run before the voice is accepted (in memory, for speed); scoring
 //! against an authorised number takes [`VoiceAccepted`], which `decision` alone makes.
 
-mod at_once; // how many recognitions run
 pub mod answer; // yes, no, cancel from free text
+mod at_once; // how many recognitions run
 pub mod bilingual; // English and Mandarin as one engine
 pub mod config; // the section of the TOML
 pub mod ctc; // how likely a string is, and which are the likeliest, on CTC posteriors

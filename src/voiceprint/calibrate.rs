@@ -95,7 +95,7 @@ const SLOPE_LEAST: f64 = 0.2;
 /// Where that is looked at: a third of a second of speech, in as much noise as speech.
 const WORST: [(u32, f32); 4] = [(10_000, 30.0), (330, 30.0), (10_000, 0.0), (330, 0.0)];
 /// False-accept rates that thresholds are looked for at.
-const RATES: [f64; 9] = [0.2, 0.1, 0.05, 0.02, 0.01, 0.005, 0.002, 0.001, 0.0005];
+pub const RATES: [f64; 9] = [0.2, 0.1, 0.05, 0.02, 0.01, 0.005, 0.002, 0.001, 0.0005];
 /// A rate needs this many impostors above its threshold to be measured at all.
 const IMPOSTORS_ABOVE_MIN: f64 = 3.0;
 
@@ -125,10 +125,10 @@ pub fn fit(samples: &[Sample], prior: f64, model: &str) -> Option<VoiceCalibrati
     None
 }
 
-/// Thresholds that hold each rate in every one of these conditions (ratios of impostors): the highest that any of them needs.
-pub fn thresholds(impostors: &[Vec<f32>]) -> Vec<Threshold> {
+/// Thresholds that hold each of these falling rates in every one of these conditions (ratios of impostors): the highest that any of them needs.
+pub fn thresholds(impostors: &[Vec<f32>], rates: &[f64]) -> Vec<Threshold> {
     let mut out: Vec<Threshold> = Vec::new();
-    for far in RATES {
+    for far in rates.iter().copied() {
         let found: Option<Vec<f32>> = impostors.iter().map(|llrs| needed(llrs, far)).collect();
         let Some(highest) = found.and_then(|all| all.into_iter().reduce(f32::max)) else { break };
         let floor = out.last().map_or(f64::NEG_INFINITY, |t| t.llr);

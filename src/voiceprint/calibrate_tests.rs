@@ -53,7 +53,7 @@ fn scores_that_separate_give_a_finite_slope_and_one_kind_alone_none() {
 fn a_threshold_holds_its_rate_in_the_condition_that_needs_most() {
     let low: Vec<f32> = (0..1_000).map(|i| i as f32 / 100.0).collect(); // 0 … 9.99
     let high: Vec<f32> = low.iter().map(|l| l + 2.0).collect();
-    let made = thresholds(&[low.clone(), high.clone()]);
+    let made = thresholds(&[low.clone(), high.clone()], &RATES);
     assert_eq!(made.first().map(|t| t.far), Some(0.2));
     assert_eq!(made.last().map(|t| t.far), Some(0.005), "rates of fewer than three impostors are not told");
     for t in &made {
@@ -63,7 +63,7 @@ fn a_threshold_holds_its_rate_in_the_condition_that_needs_most() {
     assert!(made.windows(2).all(|w| w[0].llr <= w[1].llr));
     // Ties are shut out together.
     assert_eq!(needed(&[1.0; 100], 0.5), None);
-    assert!(thresholds(&[]).is_empty());
+    assert!(thresholds(&[], &RATES).is_empty());
 }
 
 #[test]
