@@ -172,7 +172,7 @@ pub fn judge_number(policy: &Policy, voice: &VoiceAccepted, evidence: &NumberEvi
 mod tests {
     use super::*;
     use crate::decision::CardEvidence;
-    use crate::decision::policy::{NumberThresholds, PhraseThresholds, TightenConfig, VoiceThresholds};
+    use crate::decision::policy::{DigitThresholds, TightenConfig, VoiceThresholds};
     use proptest::prelude::*;
 
     fn policy() -> Policy {
@@ -180,8 +180,8 @@ mod tests {
             version: "t".to_owned(),
             calibration: "t".to_owned(),
             voice: VoiceThresholds { accept_llr: 5.0, reject_llr: -1.0, min_net_speech_ms: 2_500 },
-            number: NumberThresholds { accept_llr: 4.0, reject_llr: -2.0 },
-            phrase: PhraseThresholds { accept_llr: 3.0, reject_llr: -2.0 },
+            number: DigitThresholds { accept_llr: 4.0, reject_llr: -2.0 },
+            phrase: DigitThresholds { accept_llr: 3.0, reject_llr: -2.0 },
             challenge_when: ChallengeWhen::Inconclusive,
             challenge_from_minor: 0,
             challenge_voice_llr: 2.0,

@@ -17,6 +17,4 @@ pub use evidence::{Answer, CardEvidence, NumberEvidence, PhraseEvidence, Tighten
 pub use judge::{
     NumberVerdict, PhraseVerdict, VoiceAccepted, VoiceVerdict, judge_challenge, judge_number, judge_phrase, judge_voice,
 };
-pub use policy::{
-    ChallengeWhen, DecisionConfig, NumberThresholds, PhraseThresholds, Policy, PolicyError, TightenConfig, VoiceThresholds,
-};
+pub use policy::{ChallengeWhen, DecisionConfig, DigitThresholds, Policy, PolicyError, TightenConfig, VoiceThresholds};

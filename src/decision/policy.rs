@@ -127,21 +127,11 @@ pub struct VoiceThresholds {
     pub min_net_speech_ms: u32,
 }
 
-/// Where a number is accepted and where it is rejected. In nats.
+/// Where digits are accepted and where they are rejected, a card's or those that we asked for. In nats.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct NumberThresholds {
-    /// Accept at this ratio and above, for one authorised card; with k cards ln k more.
-    pub accept_llr: f32,
-    /// Reject below this ratio.
-    pub reject_llr: f32,
-}
-
-/// Where the content of digits that we asked for is accepted and rejected. In nats.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct PhraseThresholds {
-    /// Accept at this ratio and above.
+pub struct DigitThresholds {
+    /// Accept at this ratio and above; with k authorised cards ln k more.
     pub accept_llr: f32,
     /// Reject below this ratio.
     pub reject_llr: f32,
@@ -158,9 +148,9 @@ pub struct Policy {
     /// Voice.
     pub voice: VoiceThresholds,
     /// The card number.
-    pub number: NumberThresholds,
+    pub number: DigitThresholds,
     /// Digits that we asked for.
-    pub phrase: PhraseThresholds,
+    pub phrase: DigitThresholds,
     /// When fresh digits are asked for.
     pub challenge_when: ChallengeWhen,
     /// From this amount on they always are, in minor units; 0: from no amount.
@@ -212,11 +202,11 @@ impl Policy {
                 reject_llr: need("voice_unsure_far", voice.threshold_at(config.voice_unsure_far))?,
                 min_net_speech_ms,
             },
-            number: NumberThresholds {
+            number: DigitThresholds {
                 accept_llr: need("number_accept_far", number.threshold_at(config.number_accept_far))?,
                 reject_llr: number_unsure,
             },
-            phrase: PhraseThresholds {
+            phrase: DigitThresholds {
                 accept_llr: need("phrase_accept_far", number.threshold_at(config.phrase_accept_far))?,
                 reject_llr: number_unsure,
             },
@@ -234,8 +224,8 @@ impl Policy {
         Self {
             version: "none: measuring".to_owned(),
             voice: VoiceThresholds { accept_llr: open, reject_llr: open, min_net_speech_ms: 0 },
-            number: NumberThresholds { accept_llr: 0.0, reject_llr: -6.0 },
-            phrase: PhraseThresholds { accept_llr: 0.0, reject_llr: -6.0 },
+            number: DigitThresholds { accept_llr: 0.0, reject_llr: -6.0 },
+            phrase: DigitThresholds { accept_llr: 0.0, reject_llr: -6.0 },
             ..Self::nobody()
         }
     }
@@ -247,8 +237,8 @@ impl Policy {
             version: "none".to_owned(),
             calibration: "none".to_owned(),
             voice: VoiceThresholds { accept_llr: never, reject_llr: never, min_net_speech_ms: 3_000 },
-            number: NumberThresholds { accept_llr: never, reject_llr: never },
-            phrase: PhraseThresholds { accept_llr: never, reject_llr: never },
+            number: DigitThresholds { accept_llr: never, reject_llr: never },
+            phrase: DigitThresholds { accept_llr: never, reject_llr: never },
             challenge_when: ChallengeWhen::Never,
             challenge_from_minor: 0,
             challenge_voice_llr: never,

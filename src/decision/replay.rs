@@ -76,12 +76,12 @@ fn number(policy: &Policy, accepted: &VoiceAccepted, e: &StoredEvidence, known: 
 mod tests {
     use super::*;
     use crate::decision::CardEvidence;
-    use crate::decision::policy::{ChallengeWhen, NumberThresholds, VoiceThresholds};
+    use crate::decision::policy::{ChallengeWhen, DigitThresholds, VoiceThresholds};
 
     fn policy(accept_llr: f32) -> Policy {
         Policy {
             voice: VoiceThresholds { accept_llr, reject_llr: -1.0, min_net_speech_ms: 2_500 },
-            number: NumberThresholds { accept_llr: 2.0, reject_llr: -2.0 },
+            number: DigitThresholds { accept_llr: 2.0, reject_llr: -2.0 },
             challenge_when: ChallengeWhen::Inconclusive,
             challenge_voice_llr: 1.0,
             challenge_pooling: 0.7,

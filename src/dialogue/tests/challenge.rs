@@ -1,7 +1,7 @@
 //! Fresh digits: asked for where the voice does not settle it, answered in words and voice, and failing closed in every other way.
 
 use super::*;
-use crate::decision::{ChallengeWhen, PhraseEvidence, PhraseThresholds};
+use crate::decision::{ChallengeWhen, DigitThresholds, PhraseEvidence};
 
 const DIGITS: [u8; 8] = [5, 0, 2, 7, 1, 9, 4, 6];
 const UNSURE: f32 = 0.5;
@@ -11,7 +11,7 @@ pub(super) fn challenging(when: ChallengeWhen) -> DialogueConfig {
     DialogueConfig {
         policy: Policy {
             challenge_when: when,
-            phrase: PhraseThresholds { accept_llr: 2.0, reject_llr: -2.0 },
+            phrase: DigitThresholds { accept_llr: 2.0, reject_llr: -2.0 },
             challenge_voice_llr: 0.5,
             challenge_pooling: 0.7,
             ..usual.policy

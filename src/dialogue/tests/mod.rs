@@ -13,7 +13,7 @@ use std::time::Duration;
 use super::*;
 use crate::clock::Timestamp;
 use crate::decision::{
-    Answer, CardEvidence, NumberEvidence, NumberThresholds, Policy, Tightening, VoiceAccepted, VoiceScore, VoiceThresholds,
+    Answer, CardEvidence, DigitThresholds, NumberEvidence, Policy, Tightening, VoiceAccepted, VoiceScore, VoiceThresholds,
 };
 use crate::e164::E164;
 use crate::ids::{CardId, CustomerId, PayeeId, RequestId};
@@ -26,7 +26,7 @@ pub(super) fn cfg() -> DialogueConfig {
     DialogueConfig {
         policy: Policy {
             voice: VoiceThresholds { accept_llr: 0.6, reject_llr: 0.4, min_net_speech_ms: 2_000 },
-            number: NumberThresholds { accept_llr: 2.0, reject_llr: -2.0 },
+            number: DigitThresholds { accept_llr: 2.0, reject_llr: -2.0 },
             ..Policy::nobody()
         },
         continuity_cosine: 0.2,
