@@ -28,6 +28,8 @@ LONG_PAUSE_S = 2.4
 PIPER_SEED = 20
 
 WORDS = "zero one two three four five six seven eight nine".split()
+# As digits are said one by one on a telephone: 1 is 幺.
+MANDARIN = "零 幺 二 三 四 五 六 七 八 九".split()
 
 # No bank's number: Luhn-valid, its digits well mixed (no neighbours alike), the sandbox gateway approves it.
 CARD = "4929173058162749"
@@ -52,7 +54,12 @@ PERSONAS = {
     "mallory": ("flite", "rms", 1.0, 1.3, "flite"),
     "dave": ("flite", "awb", 1.05, 1.3, "flite"),
     "erin": ("espeak-ng", "en-us+f3", 1.2, 1.4, "espeak-ng"),
+    "mei": ("espeak-ng", "cmn+f3", 1.0, 1.4, "espeak-ng"),
 }
+# Those who can answer with any digits: one recording a digit, which our softphone joins.
+SAYS_ANY_DIGITS = ("alice", "mallory")
+# Mei says yes in English: espeak-ng's Mandarin is too little like speech for Whisper to read a yes in it.
+OTHER_VOICE = {("mei", "yes"): "en-us+f3"}
 # A synthetic voice says one word the same way each time, and audio that was heard before is taken for a recording (as it should be). What a
 # persona says in a further call of the demo is therefore spoken at another pace.
 OTHER_PACE = {("alice", "card_other"): 1.03}
@@ -72,8 +79,8 @@ def luhn(digits):
     return total % 10 == 0
 
 
-def spoken(digits):
-    return " ".join(WORDS[int(c)] for c in digits)
+def spoken(digits, words=WORDS):
+    return " ".join(words[int(c)] for c in digits)
 
 
 def groups(digits, size=4):
@@ -114,25 +121,41 @@ def synthesise(piper, engine, voice, pace, text):
     return x[max(0, loud[0] - 160) : loud[-1] + 320]
 
 
-def levelled(parts, pause_s):
+def levelled(parts, pause_s, lead_s=LEAD_S, tail_s=TAIL_S):
     """Parts joined with pauses; speech at LEVEL_DBFS; lead and tail; no clipping."""
     speech = np.concatenate(parts)
     gain = 10 ** (LEVEL_DBFS / 20) / np.sqrt(np.mean(speech**2))
     gain = min(gain, 0.9 / np.abs(speech).max())
     # A telephone is never digitally silent: -70 dBFS of noise, the same in every run.
-    joined = [np.zeros(int(LEAD_S * RATE_HZ))]
+    joined = [np.zeros(int(lead_s * RATE_HZ))]
     for i, part in enumerate(parts):
         if i:
             joined.append(np.zeros(int(pause_s * RATE_HZ)))
         joined.append(part * gain)
-    joined.append(np.zeros(int(TAIL_S * RATE_HZ)))
+    joined.append(np.zeros(int(tail_s * RATE_HZ)))
     x = np.concatenate(joined)
     x = x + np.random.default_rng(1).normal(0, 10 ** (-70 / 20), len(x))
     return np.round(np.clip(x, -1, 1) * 32767).astype(np.int16)
 
 
+def in_mandarin():
+    """As `utterances`, of the caller who speaks Mandarin."""
+
+    def said(digits):
+        return "，".join(spoken(digits, MANDARIN).split())
+
+    for n, digits in enumerate(ENROL, 1):
+        yield f"enrol_{n}", [said(digits[:5]), said(digits[5:])], 0.3, f"enrolment: {digits}"
+    yield "yes", ["yes"], 0, ""
+    yield "counting", ["一，二，三", "四，五，六", "七，八，九，十"], 0.35, "one to ten"
+    yield "card", [said(g) for g in groups(CARD)], GROUP_PAUSE_S, f"{CARD}: the customer's card number"
+
+
 def utterances(persona):
     """(name, texts of the groups, pause between them, note)"""
+    if persona == "mei":
+        yield from in_mandarin()
+        return
     for n, digits in enumerate(ENROL, 1):
         yield f"enrol_{n}", [spoken(digits[:5]), spoken(digits[5:])], 0.3, f"enrolment: {digits}"
     yield "yes", ["yes"], 0, ""
@@ -173,15 +196,24 @@ def main():
         seconds = round(soundfile.info(path).frames / RATE_HZ, 2)
         entries.append({"file": str(path.relative_to(OUT)), **facts, "seconds": seconds, "sha256": digest})
 
-    for persona, (engine, voice, running, single, licence) in PERSONAS.items():
+    for persona, (engine, usual, running, single, licence) in PERSONAS.items():
         for name, texts, pause, note in utterances(persona):
 
-            def samples(texts=texts, pause=pause, long=OTHER_PACE.get((persona, name), running)):
+            voice = OTHER_VOICE.get((persona, name), usual)
+
+            def samples(texts=texts, pause=pause, voice=voice, long=OTHER_PACE.get((persona, name), running)):
                 parts = [synthesise(piper, engine, voice, single if len(t.split()) < 3 else long, t) for t in texts]
                 return levelled(parts, pause)
 
             facts = {"engine": engine, "voice": voice, "licence": LICENCES[licence], "text": " | ".join(texts), "note": note}
             write(OUT / persona / f"{name}.wav", samples, **facts)
+        for digit, word in enumerate(WORDS) if persona in SAYS_ANY_DIGITS else ():
+
+            def samples(word=word, pace=running):
+                return levelled([synthesise(piper, engine, usual, pace, word)], 0, lead_s=0, tail_s=0)
+
+            facts = {"engine": engine, "voice": usual, "licence": LICENCES[licence], "text": word, "note": "one digit"}
+            write(OUT / persona / f"digit_{digit}.wav", samples, **facts)
         print(f"  {persona}: done ({time.monotonic() - began:.0f} s)", file=sys.stderr, flush=True)
     nobody = {"engine": "none", "voice": "none", "licence": LICENCES["none"], "text": ""}
     quiet = np.zeros(5 * RATE_HZ, dtype=np.int16)

@@ -79,7 +79,7 @@ const GOODBYE_MS: u64 = 300;
 
 fn script_exit(error: &ScriptError) -> Exit {
     match error {
-        ScriptError::Step { key: "say", .. } => Exit::Audio,
+        ScriptError::Step { key: "say" | "repeat_digits", .. } => Exit::Audio,
         ScriptError::Step { .. }
         | ScriptError::Unreadable { .. }
         | ScriptError::TooLong { .. }

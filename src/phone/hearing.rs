@@ -46,6 +46,8 @@ pub struct Hearing {
     loud: Duration,
     total_speech: Duration,
     tape: Vec<i16>,
+    /// Where the tape stood when somebody asked us to forget.
+    since: usize,
 }
 
 impl Hearing {
@@ -61,6 +63,7 @@ impl Hearing {
             loud: Duration::ZERO,
             total_speech: Duration::ZERO,
             tape: Vec::new(),
+            since: 0,
         }
     }
 
@@ -68,6 +71,12 @@ impl Hearing {
     pub fn forget(&mut self) {
         self.spoken = self.speech_since.is_some();
         self.loud = Duration::ZERO;
+        self.since = self.tape.len();
+    }
+
+    /// What was heard since then.
+    pub fn lately(&self) -> Sound {
+        Sound { rate: self.rate, samples: self.tape.get(self.since..).unwrap_or_default().to_vec() }
     }
 
     /// A frame came.

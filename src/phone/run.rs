@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::digits::{DigitEar, DigitVoice};
 use super::hearing::{Heard, Hearing};
 use super::script::{Action, Script};
 use crate::media::leg::{Key, Leg, LegCommand, LegEnd, LegEvent, Sound};
@@ -92,8 +93,16 @@ impl PhoneReport {
 pub async fn run_script(leg: Leg, script: &Script, observer: impl FnMut(PhoneEvent)) -> PhoneReport {
     let rate = leg.info.rate;
     let start = Instant::now();
-    let mut phone =
-        Phone { leg, start, hearing: Hearing::new(rate, start), observer, ended: None, finished: Vec::new(), plays: 0 };
+    let mut phone = Phone {
+        leg,
+        start,
+        hearing: Hearing::new(rate, start),
+        observer,
+        ended: None,
+        finished: Vec::new(),
+        plays: 0,
+        waited: None,
+    };
     let mut failure = None;
     let mut steps_done = 0;
     for (i, step) in script.steps.iter().enumerate() {
@@ -138,6 +147,8 @@ struct Phone<F> {
     /// Sounds that have been played to their end or stopped since anybody looked.
     finished: Vec<(u64, bool)>,
     plays: u64,
+    /// How prompts were waited for last: for so much silence after so much speech.
+    waited: Option<(Duration, Duration)>,
 }
 
 impl<F: FnMut(PhoneEvent)> Phone<F> {
@@ -158,10 +169,7 @@ impl<F: FnMut(PhoneEvent)> Phone<F> {
     /// Does one step. Dropped when its time is over.
     async fn act(&mut self, action: &Action) -> Result<(), String> {
         match action {
-            Action::WaitPrompt { silence, at_least } => {
-                self.hearing.forget();
-                self.listen_until(|h, now| h.spoke_and_stopped(now, *silence, *at_least)).await
-            }
+            Action::WaitPrompt { silence, at_least } => self.wait_prompt(*silence, *at_least).await,
             Action::Wait(duration) => {
                 let end = Instant::now() + *duration;
                 self.listen_until(|_, now| if now >= end { Ok(()) } else { Err(Some(end)) }).await
@@ -173,6 +181,7 @@ impl<F: FnMut(PhoneEvent)> Phone<F> {
                 }
                 self.say(audio, label).await
             }
+            Action::RepeatDigits { voice, if_asked } => self.repeat_digits(voice, *if_asked).await,
             Action::Keys(keys) => self.press(keys).await,
             Action::WaitHangUp => {
                 while self.ended.is_none() {
@@ -186,6 +195,29 @@ impl<F: FnMut(PhoneEvent)> Phone<F> {
             Action::HangUp => {
                 self.hang_up().await;
                 Ok(())
+            }
+        }
+    }
+
+    async fn wait_prompt(&mut self, silence: Duration, at_least: Duration) -> Result<(), String> {
+        self.waited = Some((silence, at_least));
+        self.hearing.forget();
+        self.listen_until(|h, now| h.spoke_and_stopped(now, silence, at_least)).await
+    }
+
+    async fn repeat_digits(&mut self, voice: &DigitVoice, if_asked: bool) -> Result<(), String> {
+        loop {
+            let heard = self.hearing.lately();
+            // A moment of arithmetic, beside the thread that carries the line.
+            let asked = tokio::task::spawn_blocking(move || DigitEar::of_the_service().map(|ear| ear.asked(&heard)));
+            let asked = asked.await.unwrap_or_else(|_panicked| Err("what was heard could not be looked at".to_owned()))?;
+            if asked.is_empty() {
+                return if if_asked { Ok(()) } else { Err("no digits were asked for at the end of what was heard".to_owned()) };
+            }
+            self.say(&Arc::new(voice.say(&asked)), &format!("(the {} digits that were asked for)", asked.len())).await?;
+            match self.waited.filter(|_| if_asked) {
+                Some((silence, at_least)) => self.wait_prompt(silence, at_least).await?,
+                None => return Ok(()),
             }
         }
     }

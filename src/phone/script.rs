@@ -15,6 +15,10 @@
 //! keys = "1234#"
 //!
 //! [[step]]
+//! repeat_digits = "../alice" # say the digits that the prompt ended with, by digit_0.wav … digit_9.wav in that folder
+//! if_asked = true            # only if it asked for some; then wait as the last wait_prompt did, and again
+//!
+//! [[step]]
 //! wait_ms = 300
 //!
 //! [[step]]
@@ -27,6 +31,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+use super::digits::DigitVoice;
 use crate::media::leg::{Key, Sound};
 
 /// Steps in one script.
@@ -65,6 +70,8 @@ pub enum Action {
     Wait(Duration),
     /// Speak. With `barge_in`, over the other side, once it has spoken that long; without, at once.
     Say { audio: Arc<Sound>, label: String, barge_in: Option<Duration> },
+    /// Say the digits that the last prompt asked for. With `if_asked`, as often as prompts ask for some, which may be never.
+    RepeatDigits { voice: DigitVoice, if_asked: bool },
     /// Press keys, one after another.
     Keys(Vec<Key>),
     /// Wait until the other side hangs up.
@@ -88,6 +95,8 @@ impl Action {
             Self::Wait(d) => format!("wait {} ms", d.as_millis()),
             Self::Say { label, barge_in: None, .. } => format!("say {label}"),
             Self::Say { label, barge_in: Some(d), .. } => format!("say {label} over the other side after {} ms", d.as_millis()),
+            Self::RepeatDigits { if_asked: false, .. } => "say the digits that were asked for".to_owned(),
+            Self::RepeatDigits { if_asked: true, .. } => "say the digits that were asked for, if any".to_owned(),
             Self::Keys(keys) => format!("press {} keys", keys.len()),
             Self::WaitHangUp => "wait for the other side to hang up".to_owned(),
             Self::HangUp => "hang up".to_owned(),
@@ -228,6 +237,8 @@ struct WrittenStep {
     say: Option<String>,
     text: Option<String>,
     barge_in: Option<u64>,
+    repeat_digits: Option<String>,
+    if_asked: Option<bool>,
     keys: Option<String>,
     wait_hang_up: Option<bool>,
     hang_up: Option<bool>,
@@ -256,6 +267,12 @@ impl WrittenStep {
             });
             actions.push(("say", action));
         }
+        if let Some(folder) = &self.repeat_digits {
+            let if_asked = self.if_asked.map_or(Ok(false), |yes| flag("if_asked", yes).map(|()| true));
+            let voice = DigitVoice::new(|name| sound(&format!("{folder}/{name}"))).map_err(|e| ("repeat_digits", e));
+            let action = if_asked.and_then(|if_asked| Ok(Action::RepeatDigits { voice: voice?, if_asked }));
+            actions.push(("repeat_digits", action));
+        }
         if let Some(text) = &self.keys {
             actions.push(("keys", keys(text).map(Action::Keys)));
         }
@@ -272,7 +289,8 @@ impl WrittenStep {
         let Some((_, action)) = actions.pop() else {
             return Err((
                 "step",
-                "it does nothing: give it one of wait_prompt, wait_ms, say, keys, wait_hang_up, hang_up".to_owned(),
+                "it does nothing: give it one of wait_prompt, wait_ms, say, repeat_digits, keys, wait_hang_up, hang_up"
+                    .to_owned(),
             ));
         };
         let action = action?;
@@ -283,6 +301,9 @@ impl WrittenStep {
             if self.barge_in.is_some() {
                 return Err(("barge_in", "only a `say` can barge in".to_owned()));
             }
+        }
+        if self.if_asked.is_some() && self.repeat_digits.is_none() {
+            return Err(("if_asked", "only `repeat_digits` depends on what was asked".to_owned()));
         }
         if self.at_least_ms.is_some() && self.wait_prompt.is_none() {
             return Err(("at_least_ms", "only a `wait_prompt` asks for so much speech".to_owned()));
@@ -369,6 +390,8 @@ mod tests {
             ("[[step]]\nwait_ms = 0", "step 1, key `wait_ms`: 0 is out of range"),
             ("[[step]]\nwait_ms = 50\ntimeout_ms = 10", "step 1, key `timeout_ms`"),
             ("[[step]]\nkeys = \"1\"\nbarge_in = 5", "step 1, key `barge_in`"),
+            ("[[step]]\nrepeat_digits = \"missing\"\nif_asked = false", "step 1, key `if_asked`"),
+            ("[[step]]\nwait_ms = 5\nif_asked = true", "step 1, key `if_asked`"),
             ("[[step]]\nhang_up = false", "step 1, key `hang_up`"),
             ("[[step]]\nhangup = true", "hangup"),
             ("", "has 0 steps"),

@@ -164,6 +164,15 @@ impl Book {
         said.join(self.space())
     }
 
+    /// The recordings that digits are said with, one by one.
+    pub fn digits(&self) -> Vec<(u8, Sound)> {
+        let recorded = |(id, clip): (&String, &Clip)| {
+            let name = id.strip_prefix("digit.").or_else(|| id.strip_prefix("digit_last."))?;
+            Some((name.parse().ok()?, Sound { rate: MASTER_RATE, samples: clip.to_vec() }))
+        };
+        self.clips.iter().filter_map(recorded).collect()
+    }
+
     /// Between words, as written.
     fn space(&self) -> &'static str {
         match self.language {

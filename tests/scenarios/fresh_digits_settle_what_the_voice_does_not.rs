@@ -8,7 +8,7 @@ use voicepay::decision::Calibration;
 use voicepay::dialogue::CallVerdict;
 use voicepay::phone::{Action, Step};
 
-use crate::support::{ALICE, World, card_numbers, hear, hung_up, said, say, story};
+use crate::support::{ALICE, World, card_numbers, hear, hung_up, repeat, said, say, script, story};
 
 /// What `alice/fresh_1` and `alice/fresh_2` say.
 const FIRST: &str = "50271946";
@@ -83,6 +83,29 @@ async fn a_keyed_card_number_is_compared_after_them() {
     let (record, _) = world.call(ALICE, steps).await;
     assert_eq!((record.verdict, world.charges()), (CallVerdict::Paid, 1), "\n{}", story(&record));
     assert_eq!(asked_for_digits(&record), 1);
+}
+
+/// Digits that no recording says: the caller hears which they are.
+const ANY: &str = "39471608";
+
+/// What the demo's phone does, where digits are asked for and where none are.
+#[tokio::test]
+async fn a_caller_who_listens_says_whatever_digits_come_up() {
+    for (asked, adjust) in [(1, by_amount as fn(&mut Config)), (0, |_| ())] {
+        let world = World::with_fresh_digits(&[ANY], adjust).await;
+        let (record, report) = world.call(ALICE, script("pay.toml")).await;
+        assert_eq!((record.verdict, world.charges()), (CallVerdict::Paid, 1), "{:?}\n{}", report.failure, story(&record));
+        assert_eq!(asked_for_digits(&record), asked, "\n{}", story(&record));
+    }
+}
+
+#[tokio::test]
+async fn but_not_in_another_voice() {
+    let world = World::with_fresh_digits(&[ANY], by_amount).await;
+    let steps = [hear(4_000), say("alice/card"), hear(5_000), repeat("mallory"), hear(1_500), Action::HangUp.into()];
+    let (record, _) = world.call(ALICE, steps).await;
+    assert_eq!((record.verdict, world.charges()), (CallVerdict::Abandoned, 0), "\n{}", story(&record));
+    assert!(!record.number_compared, "\n{}", story(&record));
 }
 
 /// Nothing is paid, the number is not looked at, and it counts as a failure.
