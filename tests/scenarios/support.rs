@@ -15,6 +15,7 @@ use voicepay::config::Config;
 use voicepay::e164::E164;
 use voicepay::gateway::sandbox::SandboxGateway;
 use voicepay::ids::{AuditId, CallId, CardId, CustomerId, InviteId, PayeeId, RequestId};
+use voicepay::language::Language;
 use voicepay::media::frame::SampleRate;
 use voicepay::media::in_process::{LineOptions, connect};
 use voicepay::media::leg::{CallerClaim, LegInfo, Sound};
@@ -22,7 +23,7 @@ use voicepay::media::wav::read_wav;
 use voicepay::models::Model;
 use voicepay::money::{Currency, Money};
 use voicepay::payment::{PaymentRequest, RequestStatus};
-use voicepay::phone::{Action, PhoneReport, Script, Step, run_script};
+use voicepay::phone::{Action, DigitVoice, PhoneReport, Script, Step, run_script};
 use voicepay::secret::Pan;
 use voicepay::speech::Utterance;
 use voicepay::store::{
@@ -95,23 +96,20 @@ fn voices(config: &Config) -> Voices {
     static LOADED: OnceLock<Voices> = OnceLock::new();
     let load = || Voices::load(config).expect("the models are there: run `voicepay models fetch`");
     // With the models comes the policy.
-    if config.decision == Config::default().decision { LOADED.get_or_init(load).clone() } else { load() }
+    let usual = Config::default();
+    if config.decision == usual.decision && config.speech == usual.speech { LOADED.get_or_init(load).clone() } else { load() }
 }
 
-/// Alice's template, made once from her enrolment recordings.
-fn template() -> Template {
-    static MADE: OnceLock<Template> = OnceLock::new();
-    MADE.get_or_init(|| {
-        let embedder = Embedder::load(&Model::CampPlus.checked_path().unwrap()).unwrap();
-        let mut enrolment = Enrolment::new(Config::default().voice);
-        for name in ["enrol_1", "enrol_2", "enrol_3"] {
-            let sound = recording(&format!("alice/{name}"));
-            let utterance = Utterance::from_recording(&sound.samples, sound.rate);
-            enrolment.add(embedder.embed(&utterance.samples_16k).unwrap(), utterance.net_speech_ms).unwrap();
-        }
-        enrolment.finish().unwrap()
-    })
-    .clone()
+/// A persona's template, from her enrolment recordings.
+fn template(persona: &str) -> Template {
+    let embedder = Embedder::load(&Model::CampPlus.checked_path().unwrap()).unwrap();
+    let mut enrolment = Enrolment::new(Config::default().voice);
+    for n in 1..=3 {
+        let sound = recording(&format!("{persona}/enrol_{n}"));
+        let utterance = Utterance::from_recording(&sound.samples, sound.rate);
+        enrolment.add(embedder.embed(&utterance.samples_16k).unwrap(), utterance.net_speech_ms).unwrap();
+    }
+    enrolment.finish().unwrap()
 }
 
 pub fn fixtures() -> PathBuf {
@@ -140,13 +138,22 @@ impl World {
 
     /// Alice without a voice, with a card and 19.99 USD to pay.
     pub async fn with_alice(adjust: impl FnOnce(&mut Config)) -> Self {
-        Self::in_dir(Arc::new(tempfile::tempdir().unwrap()), adjust, Arc::new(SystemEntropy), true).await
+        Self::in_dir(Arc::new(tempfile::tempdir().unwrap()), adjust, Arc::new(SystemEntropy), Some(Language::English)).await
+    }
+
+    /// The same customer, but she speaks Mandarin and her voice is Mei's.
+    pub async fn with_mei_enrolled(adjust: impl FnOnce(&mut Config)) -> Self {
+        let dir = Arc::new(tempfile::tempdir().unwrap());
+        let world = Self::in_dir(dir, adjust, Arc::new(SystemEntropy), Some(Language::Mandarin)).await;
+        world.enrol(template("mei")).await;
+        world
     }
 
     /// Alice, enrolled, as above; the strings of fresh digits that are asked for are those that the recordings say, in this order.
     pub async fn with_fresh_digits(strings: &[&str], adjust: impl FnOnce(&mut Config)) -> Self {
         let entropy = Arc::new(Foretold::digits(strings));
-        let world = Self::in_dir(Arc::new(tempfile::tempdir().unwrap()), adjust, entropy, true).await;
+        let dir = Arc::new(tempfile::tempdir().unwrap());
+        let world = Self::in_dir(dir, adjust, entropy, Some(Language::English)).await;
         world.enrol_alice().await;
         world
     }
@@ -155,7 +162,7 @@ impl World {
         dir: Arc<tempfile::TempDir>,
         adjust: impl FnOnce(&mut Config),
         entropy: Arc<dyn Entropy>,
-        fresh: bool,
+        new_customer: Option<Language>,
     ) -> Self {
         let mut config = Config::default();
         config.store.path = dir.path().join("voicepay.db");
@@ -184,8 +191,8 @@ impl World {
             stop,
             dir,
         };
-        if fresh {
-            world.plant().await;
+        if let Some(language) = new_customer {
+            world.plant(language).await;
         }
         world
     }
@@ -195,10 +202,10 @@ impl World {
         let dir = Arc::clone(&self.dir);
         drop(self);
         // Not seeded: a restarted service must not draw the identifiers of its last life again.
-        Self::in_dir(dir, |_| (), Arc::new(SystemEntropy), false).await
+        Self::in_dir(dir, |_| (), Arc::new(SystemEntropy), None).await
     }
 
-    async fn plant(&mut self) {
+    async fn plant(&mut self, language: Language) {
         let now = self.clock.now();
         let store = &self.office.store;
         let customer = Customer {
@@ -207,7 +214,7 @@ impl World {
             customer_number: CUSTOMER_NUMBER.into(),
             numbers: vec![E164::normalise(ALICE, "").unwrap()],
             status: CustomerStatus::Active,
-            language: voicepay::language::Language::English,
+            language,
             created_at: now,
         };
         store.add_customer(&customer, &self.audit("customer.added")).await.unwrap();
@@ -259,7 +266,11 @@ impl World {
 
     /// Alice's voice is on file, from her recordings.
     pub async fn enrol_alice(&self) {
-        let template = template();
+        static MADE: OnceLock<Template> = OnceLock::new();
+        self.enrol(MADE.get_or_init(|| template("alice")).clone()).await;
+    }
+
+    async fn enrol(&self, template: Template) {
         let model = template.model().as_str().to_owned();
         let record = EnrolmentRecord {
             template: TemplateRecord {
@@ -297,6 +308,11 @@ impl World {
         self.call_over(from, SampleRate::HZ_8000, LineOptions::default(), steps).await
     }
 
+    /// A call from a number that a trusted peer vouches for.
+    pub async fn call_vouched_for(&self, from: &str, steps: impl IntoIterator<Item = Step>) -> (CallRecord, PhoneReport) {
+        self.call_as(CallerClaim::Asserted(from.to_owned()), SampleRate::HZ_8000, LineOptions::default(), steps).await
+    }
+
     /// A call over a line of this rate and quality.
     pub async fn call_over(
         &self,
@@ -306,6 +322,16 @@ impl World {
         steps: impl IntoIterator<Item = Step>,
     ) -> (CallRecord, PhoneReport) {
         let caller = if from.is_empty() { CallerClaim::Withheld } else { CallerClaim::Unverified(from.to_owned()) };
+        self.call_as(caller, rate, line, steps).await
+    }
+
+    async fn call_as(
+        &self,
+        caller: CallerClaim,
+        rate: SampleRate,
+        line: LineOptions,
+        steps: impl IntoIterator<Item = Step>,
+    ) -> (CallRecord, PhoneReport) {
         let info =
             LegInfo { protocol_id: "test".into(), caller, called: "pay".into(), peer: "127.0.0.1".into(), rate, codec: "test" };
         // Only the call itself is on virtual time: tokio would leap over the waits for the database before and after it.
@@ -316,6 +342,17 @@ impl World {
         let record = call.await.unwrap();
         tokio::time::resume();
         (record, report)
+    }
+
+    /// `voicepay` on this world's data, as an operator uses it.
+    pub fn command(&self, args: &[&str]) {
+        let done = std::process::Command::new(env!("CARGO_BIN_EXE_voicepay"))
+            .args(args)
+            .args(["--customer", self.customer.as_str()])
+            .env("VOICEPAY__SERVICE__DATA_DIR", self.dir.path())
+            .output()
+            .unwrap();
+        assert!(done.status.success(), "voicepay {args:?}: {}", String::from_utf8_lossy(&done.stderr));
     }
 
     /// As if every place for an inference were taken, while the answer lives.
@@ -370,6 +407,17 @@ pub fn hear(at_least_ms: u64) -> Step {
 pub fn hear_out(at_least_ms: u64) -> Step {
     let action = Action::WaitPrompt { silence: Duration::from_millis(1_800), at_least: Duration::from_millis(at_least_ms) };
     Step::from(action).within(Duration::from_secs(90))
+}
+
+/// Says the digits that the prompt before asked for, in this persona's voice.
+pub fn repeat(persona: &str) -> Step {
+    let voice = DigitVoice::load(&fixtures().join(persona)).unwrap();
+    Action::RepeatDigits { voice, if_asked: false }.into()
+}
+
+/// The steps of a script that demo and README use.
+pub fn script(name: &str) -> Vec<Step> {
+    Script::load(&fixtures().join("scripts").join(name)).unwrap().steps
 }
 
 /// Says a recording.
