@@ -1,5 +1,5 @@
-//! Fresh digits at the edge: drawn so that they are never asked for twice and easy to say, and the answer scored for voice and words side
-//! by side. The digits themselves are in no timeline, log or row.
+//! Fresh digits at the edge, of payments and enrolments: drawn so that they are never asked for twice and easy to say; the answer to a challenge
+//! is scored for voice and words side by side. The digits themselves are in no timeline, log or row.
 
 use std::sync::Arc;
 
@@ -81,8 +81,31 @@ impl Services {
 impl Desk {
     /// Digits that this customer was never asked for, noted as used. `None`: none came up.
     async fn draw_challenge(&self, customer: &CustomerId, length: usize, now: Timestamp) -> Result<Option<Vec<u8>>, DeskError> {
+        self.fresh(customer, now, || draw(self.entropy.as_ref(), length)).await
+    }
+
+    /// So many strings for an enrolment, never asked for before; fewer if none come up, which the dialogue takes for trouble.
+    pub(super) async fn draw_for_enrolment(
+        &self,
+        customer: &CustomerId,
+        strings: u32,
+        now: Timestamp,
+    ) -> Result<Vec<Vec<u8>>, DeskError> {
+        let mut drawn = Vec::new();
+        for _ in 0..strings {
+            drawn.extend(self.fresh(customer, now, || shuffled(self.entropy.as_ref())).await?);
+        }
+        Ok(drawn)
+    }
+
+    async fn fresh(
+        &self,
+        customer: &CustomerId,
+        now: Timestamp,
+        draw: impl Fn() -> Vec<u8>,
+    ) -> Result<Option<Vec<u8>>, DeskError> {
         for _ in 0..DRAW_LIMIT {
-            let digits = draw(self.entropy.as_ref(), length);
+            let digits = draw();
             if speakable(&digits)
                 && self.store.use_challenge(customer, &self.vault.digest_challenge(customer, &digits), now).await?
             {
@@ -91,6 +114,17 @@ impl Desk {
         }
         Ok(None)
     }
+}
+
+/// The ten digits in any order: a template should hold each of them as often as the others.
+fn shuffled(entropy: &dyn Entropy) -> Vec<u8> {
+    let mut left: Vec<u8> = (0..=9).collect();
+    let mut digits = Vec::with_capacity(left.len());
+    while !left.is_empty() {
+        let n = entropy.below(u32::try_from(left.len()).unwrap_or(u32::MAX));
+        digits.push(left.swap_remove(usize::try_from(n).unwrap_or(0).min(left.len() - 1)));
+    }
+    digits
 }
 
 /// Digits of which no two neighbours are alike: "seven seven" is hard to count on a telephone.
@@ -138,6 +172,18 @@ mod tests {
         }
         assert!(good > 1_700, "few are hard to say: {good}");
         assert!(counts.iter().all(|n| (1_400..1_800).contains(n)), "{counts:?}");
+    }
+
+    #[test]
+    fn an_enrolment_asks_for_every_digit_once_in_any_order() {
+        let entropy = SeededEntropy::new(4);
+        let mut firsts = [0_u32; 10];
+        for _ in 0..2_000 {
+            let digits = shuffled(&entropy);
+            firsts[usize::from(digits[0])] += 1;
+            assert!(digits.len() == 10 && (0..=9).all(|d| digits.contains(&d)));
+        }
+        assert!(firsts.iter().all(|n| (140..260).contains(n)), "{firsts:?}");
     }
 
     #[test]

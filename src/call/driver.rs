@@ -69,7 +69,7 @@ pub(super) struct Call {
     pub(super) peer: String,
     leg: Leg,
     state: State,
-    config: DialogueConfig,
+    pub(super) config: DialogueConfig,
     deadlines: HashMap<DeadlineKind, Timestamp>,
     pub(super) hearing: Option<Hearing>,
     /// Turns of listening so far: names the one that a reading belongs to.

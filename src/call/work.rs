@@ -250,17 +250,20 @@ impl Call {
     }
 
     pub(super) fn redeem_invite(&mut self, customer: CustomerId, code: &SecretBytes) {
-        let (services, now) = (Arc::clone(&self.services), self.now());
+        let (services, now, strings) = (Arc::clone(&self.services), self.now(), self.config.enrol_strings());
         let code: Zeroizing<String> =
             Zeroizing::new(code.expose().iter().filter(|d| **d <= 9).map(|d| char::from(b'0' + d)).collect());
         self.jobs.spawn(async move {
             match services.off_clock(services.desk.check_invite(&customer, &code, now)).await {
-                Ok(true) => {
-                    let challenges = services.voice.enrol_digit_strings();
-                    Done::tell(Input::InviteRedeemed(InviteOutcome::Accepted { challenges }))
+                Ok(true) => match services.off_clock(services.desk.draw_for_enrolment(&customer, strings, now)).await {
+                    Ok(challenges) => Done::tell(Input::InviteRedeemed(InviteOutcome::Accepted { challenges }))
                         .line("the invitation code is right", Figures::new())
-                        .keep(Kept::Invite(code))
-                }
+                        .keep(Kept::Invite(code)),
+                    Err(error) => {
+                        tracing::error!(%error, "fresh digits could not be noted as used");
+                        Done::tell(Input::InviteRedeemed(InviteOutcome::Trouble))
+                    }
+                },
                 Ok(false) => Done::tell(Input::InviteRedeemed(InviteOutcome::Rejected))
                     .line("the invitation code is refused", Figures::new()),
                 Err(error) => {
@@ -288,13 +291,20 @@ impl Call {
                 Err(t) => return answer(EnrolOutcome::Trouble(t)),
             };
             match content {
-                // A digit that was misheard does no harm here; other words are no answer to us.
-                Ok(content) => match judge_phrase(&services.policy, &content) {
-                    PhraseVerdict::Accepted | PhraseVerdict::Inconclusive => {}
-                    PhraseVerdict::Rejected => {
-                        return answer(EnrolOutcome::OtherWords).line("not the digits that were asked for", Figures::new());
+                // Only what was asked for a moment ago is sure to be said now. What can't be told is asked for again.
+                Ok(content) => {
+                    let numbers = figures([("phrase_llr", content.llr.into())]);
+                    match judge_phrase(&services.policy, &content) {
+                        PhraseVerdict::Accepted => {}
+                        PhraseVerdict::Inconclusive => {
+                            return answer(EnrolOutcome::OtherWords)
+                                .line("unsure whether it is the digits that were asked for", numbers);
+                        }
+                        PhraseVerdict::Rejected => {
+                            return answer(EnrolOutcome::OtherWords).line("not the digits that were asked for", numbers);
+                        }
                     }
-                },
+                }
                 Err(t) => return answer(EnrolOutcome::Trouble(t)),
             }
             match services.is_reused(&findings, customer.as_ref()).await {

@@ -15,16 +15,10 @@ pub(super) fn check(c: &Config) -> Result<(), ConfigError> {
     c.dialogue.check().map_err(|(key, what)| ConfigError::RoomRule { section: "dialogue", key, what })?;
     c.challenge.check().map_err(|(key, what)| ConfigError::RoomRule { section: "challenge", key, what })?;
     c.media.validate().map_err(ConfigError::Media)?;
-    let strings = &c.voice.enrol_digits;
     rule(
-        !strings.is_empty() && strings.iter().all(|s| (4..=16).contains(&s.len()) && s.bytes().all(|b| b.is_ascii_digit())),
-        "voice.enrol_digits",
-        "must hold at least one string of 4 to 16 digits",
-    )?;
-    rule(
-        usize::try_from(c.voice.enrol_min_utterances).is_ok_and(|n| (1..=strings.len()).contains(&n)),
+        (1..=10).contains(&c.voice.enrol_min_utterances),
         "voice.enrol_min_utterances",
-        "must be at least 1 and no more than there are strings in voice.enrol_digits",
+        "must be 1 to 10: nobody says more in one call",
     )?;
     c.decision.check().map_err(|(key, what)| ConfigError::RoomRule { section: "decision", key, what })?;
     rule((1..=3_650).contains(&c.reuse.keep_days), "reuse.keep_days", "must be 1 to 3650: nothing is kept for ever")?;

@@ -4,6 +4,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::decision::Policy;
 
+/// Strings drawn for one enrolment, whatever the limits say: each is noted in the store.
+const ENROL_LIMIT_STRINGS: u32 = 60;
+
 /// Limits and waits of a call.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -155,6 +158,16 @@ impl Default for DialogueConfig {
 }
 
 impl DialogueConfig {
+    /// Rounds of an enrolment: as many as planned may follow when those held too little speech.
+    pub fn enrol_rounds_at_most(&self) -> u32 {
+        self.enrol_rounds.max(1).saturating_mul(2)
+    }
+
+    /// Strings of digits that an enrolment can use: each is asked for once.
+    pub fn enrol_strings(&self) -> u32 {
+        self.enrol_rounds_at_most().saturating_mul(self.enrol_round_limit_tries).min(ENROL_LIMIT_STRINGS)
+    }
+
     /// What parses but cannot work: the key, and what it must be.
     pub fn check(&self) -> Result<(), (&'static str, &'static str)> {
         let rule = |ok: bool, key: &'static str, what: &'static str| if ok { Ok(()) } else { Err((key, what)) };

@@ -1,5 +1,4 @@
-//! Enrolment: digit strings (`voice.enrol_digits`, in turn), spoken one by one until there is enough speech that agrees with
-//! itself; then template and consent are stored together.
+//! Enrolment: fresh strings of digits, said after us one by one until there is enough speech that agrees with itself and says what was asked; then template and consent are stored together.
 
 use super::advice;
 use super::closing;
@@ -10,15 +9,12 @@ use super::prompt::{Again, Prompt};
 use super::stage::{Event, Stage, Told};
 use crate::ids::CustomerId;
 
-/// Rounds that may follow the planned ones when those held too little speech, as many again.
-const ROUNDS_AT_MOST_TIMES_PLANNED: u32 = 2;
-
 /// Where an enrolment stands.
 #[derive(Debug)]
 struct Enrolment {
     customer: CustomerId,
     consent: Consent,
-    /// Strings, to be used in turn.
+    /// Strings, each asked for once: what was said in answer to one proves nothing when it comes again.
     challenges: Vec<Vec<u8>>,
     /// Strings asked so far, which is the place of the next.
     used: usize,
@@ -61,10 +57,9 @@ pub(super) fn begin(desk: &mut Desk<'_>, customer: CustomerId, consent: Consent,
 }
 
 impl Enrolment {
-    /// Asks for the next string. One that went wrong is not asked for again while there are fresh ones.
+    /// Asks for the next string, while there are any.
     fn ask(mut self, desk: &mut Desk<'_>, why: Again) -> Stage {
-        let place = self.used.checked_rem(self.challenges.len()).unwrap_or(0);
-        let Some(digits) = self.challenges.get(place).cloned() else { return closing::service_trouble(desk) };
+        let Some(digits) = self.challenges.get(self.used).cloned() else { return closing::enrol_failed(desk) };
         self.used = self.used.saturating_add(1);
         self.tries = self.tries.saturating_add(1);
         let prompt = Prompt::EnrolSay {
@@ -95,7 +90,7 @@ impl Enrolment {
         }
         if last {
             self.rounds = self.rounds.saturating_add(1);
-            if self.rounds > desk.cfg.enrol_rounds.max(1).saturating_mul(ROUNDS_AT_MOST_TIMES_PLANNED) {
+            if self.rounds > desk.cfg.enrol_rounds_at_most() {
                 return closing::enrol_failed(desk);
             }
         }

@@ -18,13 +18,11 @@ pub struct VoiceConfig {
     pub continuity_min_cosine: f32,
     /// An enrolment needs this much speech in all, in milliseconds without pauses.
     pub enrol_min_net_speech_ms: u32,
-    /// An enrolment needs this many utterances.
+    /// An enrolment needs this many utterances, each of the ten digits in an order drawn for it.
     pub enrol_min_utterances: u32,
     /// Two utterances of one enrolment must be at least this close (centred cosine). At 0.50 none of 192 pairs by one voice falls below;
     /// some 5 % of pairs by two voices reach it.
     pub enrol_agree_min_cosine: f32,
-    /// What is read out to be repeated at enrolment, in turn, each 4 to 16 digits; together they hold every digit about as often.
-    pub enrol_digits: Vec<String>,
 }
 
 impl Default for VoiceConfig {
@@ -35,15 +33,6 @@ impl Default for VoiceConfig {
             enrol_min_net_speech_ms: 8_000,
             enrol_min_utterances: 3,
             enrol_agree_min_cosine: 0.50,
-            enrol_digits: ["3950271846", "8261490735", "6047385192"].map(str::to_owned).to_vec(),
         }
-    }
-}
-
-impl VoiceConfig {
-    /// `enrol_digits` as digit values.
-    pub fn enrol_digit_strings(&self) -> Vec<Vec<u8>> {
-        let values = |s: &String| s.bytes().filter(u8::is_ascii_digit).map(|b| b - b'0').collect();
-        self.enrol_digits.iter().map(values).collect()
     }
 }

@@ -94,20 +94,29 @@ fn other_words_and_sound_that_was_heard_before_are_asked_anew_without_a_word_of_
 
 #[test]
 fn too_little_speech_in_all_strings_asks_for_more_of_them_but_not_for_ever() {
-    let mut edge = consented(3);
+    let mut edge = consented(6);
     for n in 1..=3 {
         round(&mut edge, EnrolOutcome::Added { net_speech_total_ms: 2_000 * n });
     }
-    assert_eq!(edge.prompt(), &say(4, 4, 0, 1, Again::First));
+    assert_eq!(edge.prompt(), &say(4, 4, 3, 1, Again::First));
     for _ in 4..=6 {
         round(&mut edge, EnrolOutcome::Added { net_speech_total_ms: 7_999 });
     }
     assert_eq!(edge.verdict(), CallVerdict::EnrolFailed);
-    let mut enough = consented(3);
+    let mut enough = consented(6);
     for total in [2_000, 4_000, 6_000, 8_000] {
         round(&mut enough, EnrolOutcome::Added { net_speech_total_ms: total });
     }
     assert_eq!(enough.state.name(), "enrolling: storing");
+}
+
+#[test]
+fn no_string_is_asked_for_twice_so_an_enrolment_ends_with_its_strings() {
+    let mut edge = consented(3);
+    for n in 1..=3 {
+        round(&mut edge, EnrolOutcome::Added { net_speech_total_ms: 2_000 * n });
+    }
+    assert_eq!(edge.verdict(), CallVerdict::EnrolFailed);
 }
 
 #[test]
