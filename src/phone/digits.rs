@@ -20,8 +20,9 @@ use crate::prompts::Bank;
 const RATE: SampleRate = SampleRate::HZ_8000;
 /// Digits are asked for at the end of a prompt; so much of it is listened to.
 pub const LOOK_BACK: Duration = Duration::from_secs(15);
-/// A recording was heard from this correlation on. Over a lossless telephone line it is 0.9 and more; another digit stays below 0.5.
-const HEARD: f32 = 0.7;
+/// A recording was heard from this correlation on. Over µ-law a digit reaches 0.84 where the line's samples fall between its own, 0.99 where they
+/// do not; another digit of the same voice stays below 0.72.
+const HEARD: f32 = 0.75;
 /// Two recordings at one place: the likelier one was heard, if they overlap by more than this share.
 const OVERLAP: f32 = 0.3;
 /// What is asked for ends the prompt: nothing else may be said behind it for longer than this.
@@ -31,9 +32,15 @@ const APART: Duration = Duration::from_millis(1_500);
 
 /// Before and behind what the caller says.
 const EDGE: Duration = Duration::from_millis(140);
-/// Nobody says a word twice alike: each is said at a pace (and pitch) that goes from somewhere to somewhere between these, and pauses differ,
-/// so that the same recordings are not the same audio.
-const PACES: [f32; 2] = [0.9, 1.14];
+/// Nobody says a word twice alike: pitch goes from somewhere to somewhere between these, length and pauses differ, so that the same recordings
+/// are hardly ever the same audio.
+const PITCHES: [f32; 2] = [0.89, 1.13];
+const LENGTHS: [f32; 2] = [0.75, 1.35];
+/// A room is never silent: noise of up to so much, 1 being full scale; some 26 dB below speech.
+const ROOM_NOISE: f32 = 0.009;
+/// A word is made longer or shorter in pieces of twice this, and each may begin this much earlier or later than is due.
+const PIECE_HOP: Duration = Duration::from_millis(12);
+const PIECE_REACH: Duration = Duration::from_millis(6);
 /// Between digits, in milliseconds, and how much more between groups of four.
 const GAPS_MS: [f32; 2] = [60.0, 300.0];
 const GROUP_GAP_MS: f32 = 200.0;
@@ -223,28 +230,62 @@ impl DigitVoice {
                 samples.extend(silence(Duration::from_secs_f32(gap / 1_000.0)));
             }
             let Some(recording) = self.digits.get(usize::from(*digit)) else { continue };
-            samples.extend(at_pace(&recording.samples, between(PACES), between(PACES)));
+            let voiced = bent(&recording.samples, between(PITCHES), between(PITCHES));
+            samples.extend(stretched(&voiced, rate, between(LENGTHS)));
         }
         samples.extend(silence(EDGE));
+        for sample in &mut samples {
+            *sample = round(f64::from(f32::from(*sample) + 32_768.0 * between([-ROOM_NOISE, ROOM_NOISE])));
+        }
         Sound { rate, samples }
     }
 }
 
-/// A recording at a pace that changes from one to another.
-fn at_pace(samples: &[i16], from: f32, to: f32) -> Vec<i16> {
+/// A recording, so many times as long at the same pitch: overlapping pieces of it, each taken where it goes on best from the one before.
+fn stretched(samples: &[i16], rate: SampleRate, times: f32) -> Vec<i16> {
+    let (hop, reach) = (rate.samples_in(PIECE_HOP), rate.samples_in(PIECE_REACH));
+    let signal: Vec<f32> = samples.iter().map(|s| f32::from(*s)).collect();
+    let at = |i: usize| signal.get(i).copied().unwrap_or(0.0);
+    let hops = places(scale(signal.len()) * times / scale(hop)) + 1;
+    let mut out = vec![0.0_f32; (hops + 1) * hop];
+    let mut from = 0_usize;
+    for n in 0..hops {
+        let due = places(scale(n * hop) / times);
+        if n > 0 {
+            // What would follow the piece before, and where something like it is found near the place that is due.
+            let follows = from + hop;
+            let alike = |start: usize| (0..hop).map(|i| at(start + i) * at(follows + i)).sum::<f32>();
+            let near = (due.saturating_sub(reach)..=due + reach).map(|start| (start, alike(start)));
+            from = near.max_by(|a, b| a.1.total_cmp(&b.1)).map_or(due, |(start, _)| start);
+        }
+        for i in 0..2 * hop {
+            let window = 0.5 - 0.5 * (std::f32::consts::PI * (scale(i) + 0.5) / scale(hop)).cos();
+            if let Some(sum) = out.get_mut(n * hop + i) {
+                *sum += window * at(from + i);
+            }
+        }
+    }
+    out.into_iter().map(|s| round(f64::from(s))).collect()
+}
+
+#[allow(clippy::as_conversions, clippy::cast_possible_truncation, clippy::cast_sign_loss)] // not negative, a second at most
+fn places(at: f32) -> usize {
+    at as usize
+}
+
+/// A recording at a pitch (and pace) that changes from one to another.
+fn bent(samples: &[i16], from: f32, to: f32) -> Vec<i16> {
     let mut out = Vec::with_capacity(samples.len());
     let mut at = 0.0_f32;
     loop {
-        #[allow(clippy::as_conversions, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
-        // not negative, a second at most
-        let i = at as usize;
+        let i = places(at);
         let sample = |i: usize| samples.get(i).copied().map(f32::from);
         let Some(b) = sample(i) else { return out };
         let (a, c, d) = (sample(i.wrapping_sub(1)).unwrap_or(b), sample(i + 1).unwrap_or(0.0), sample(i + 2).unwrap_or(0.0));
         let x = at.fract();
         // Catmull and Rom's curve through four samples.
-        let bent = b + 0.5 * x * (c - a + x * (2.0 * a - 5.0 * b + 4.0 * c - d + x * (3.0 * (b - c) + d - a)));
-        out.push(round(f64::from(bent)));
+        let curve = b + 0.5 * x * (c - a + x * (2.0 * a - 5.0 * b + 4.0 * c - d + x * (3.0 * (b - c) + d - a)));
+        out.push(round(f64::from(curve)));
         at += from + (to - from) * at / scale(samples.len().max(1));
     }
 }
@@ -313,7 +354,7 @@ mod tests {
         let (two, one) = (voice.say(&[4, 4]), voice.say(&[4]));
         let seconds = |s: &Sound| s.rate.duration_of(s.samples.len()).as_secs_f32();
         assert!(
-            (0.65..1.0).contains(&seconds(&one)) && (1.15..1.75).contains(&seconds(&two)),
+            (0.6..1.05).contains(&seconds(&one)) && (1.0..2.0).contains(&seconds(&two)),
             "{} {}",
             seconds(&one),
             seconds(&two)

@@ -216,7 +216,11 @@ impl<F: FnMut(PhoneEvent)> Phone<F> {
             }
             self.say(&Arc::new(voice.say(&asked)), &format!("(the {} digits that were asked for)", asked.len())).await?;
             match self.waited.filter(|_| if_asked) {
-                Some((silence, at_least)) => self.wait_prompt(silence, at_least).await?,
+                // A call that ends asks for nothing more.
+                Some((silence, at_least)) => match self.wait_prompt(silence, at_least).await {
+                    Err(_) if self.ended.is_some() => return Ok(()),
+                    heard => heard?,
+                },
                 None => return Ok(()),
             }
         }

@@ -6,14 +6,15 @@ use voicepay::phone::{DigitVoice, Step};
 use voicepay::speech::Utterance;
 use voicepay::voiceprint::fingerprint::{FingerprintKey, Fingerprinter, Probe};
 
-use crate::support::{ALICE, CODE, World, fixtures, hear, hear_out, hung_up, repeat, said, say, story};
+use crate::support::{ALICE, CODE, World, fixtures, hear, hear_out, hung_up, repeat, repeat_while_asked, said, say, story};
 
 fn enrolling(code: &str, voices: [&str; 3]) -> Vec<Step> {
     let mut steps = vec![hear(3_000), Step::keys(&format!("{code}#")), hear_out(8_000), say("alice/yes_please")];
     for voice in voices {
         steps.extend([hear(2_500), repeat(voice)]);
     }
-    steps.push(hung_up());
+    // Where one was not taken, others are asked for.
+    steps.extend([hear(2_500), repeat_while_asked(voices[2]), hung_up()]);
     steps
 }
 
@@ -41,18 +42,18 @@ async fn not_with_a_wrong_code() {
 async fn not_when_a_second_voice_speaks() {
     let world = World::with_alice(|_| ()).await;
     world.invite_alice().await;
-    let mut steps = enrolling(CODE, ["alice", "mallory", "mallory"]);
-    steps.insert(steps.len() - 1, hear(1_500));
-    steps.insert(steps.len() - 1, repeat("mallory"));
+    let steps = enrolling(CODE, ["alice", "mallory", "mallory"]);
     let (record, _) = world.call(ALICE, steps).await;
     assert_ne!(record.verdict, CallVerdict::Enrolled, "\n{}", story(&record));
     assert!(world.office.store.template(&world.customer).await.unwrap().is_none());
 }
 
-/// The caller of these tests joins recordings of single digits. Were that the same audio to the service, it would refuse her, now and then.
+/// The caller of these tests joins recordings of single digits. Were that the same audio to the service, it would refuse her; now and then
+/// it is, and she is asked for other digits.
 #[test]
 fn and_does_not_sound_like_a_recording_of_herself() {
-    let (voice, entropy) = (DigitVoice::load(&fixtures().join("alice")).unwrap(), SeededEntropy::new(7));
+    let voice = DigitVoice::load(&fixtures().join("alice")).unwrap();
+    let entropy: &dyn Entropy = &SeededEntropy::new(7);
     let (maker, key) = (Fingerprinter::new(), FingerprintKey::new(&[7; 16]));
     let mut earlier: Vec<Probe> = Vec::new();
     let (mut strongest, mut flagged) = (0.0_f32, 0);
@@ -67,7 +68,7 @@ fn and_does_not_sound_like_a_recording_of_herself() {
         }
         earlier.push(probe);
     }
-    assert_eq!(flagged, 0, "of 780 pairs; the strongest is {strongest}");
+    assert!(flagged <= 8, "{flagged} of 780 pairs; the strongest is {strongest}");
 }
 
 /// A recording from before says other digits than those that were drawn.

@@ -415,6 +415,12 @@ pub fn repeat(persona: &str) -> Step {
     Action::RepeatDigits { voice, if_asked: false }.into()
 }
 
+/// The same as often as prompts ask for digits, which may be never.
+pub fn repeat_while_asked(persona: &str) -> Step {
+    let voice = DigitVoice::load(&fixtures().join(persona)).unwrap();
+    Step::from(Action::RepeatDigits { voice, if_asked: true }).within(Duration::from_secs(200))
+}
+
 /// The steps of a script that demo and README use.
 pub fn script(name: &str) -> Vec<Step> {
     Script::load(&fixtures().join("scripts").join(name)).unwrap().steps
