@@ -45,11 +45,11 @@ const PIECE_REACH: Duration = Duration::from_millis(6);
 const GAPS_MS: [f32; 2] = [60.0, 300.0];
 const GROUP_GAP_MS: f32 = 200.0;
 
-/// Knows the recordings of digits.
+/// Knows the recordings of digits, in one language or more.
 #[derive(Debug)]
 pub struct DigitEar {
-    /// Digit and sound at [`RATE`], of energy one.
-    recordings: Vec<(u8, Vec<f32>)>,
+    /// For each language, digit and sound at [`RATE`], of energy one.
+    languages: Vec<Vec<(u8, Vec<f32>)>>,
 }
 
 /// A recording that was heard.
@@ -67,20 +67,21 @@ impl DigitEar {
         static MADE: OnceLock<Result<DigitEar, String>> = OnceLock::new();
         let make = || {
             let bank = Bank::load().map_err(|e| e.to_string())?;
-            Ok(Self::new(Language::ALL.into_iter().flat_map(|l| bank.book(l).digits())))
+            Ok(Self::new(Language::ALL.map(|l| bank.book(l).digits())))
         };
         MADE.get_or_init(make).as_ref().map_err(Clone::clone)
     }
 
-    /// For these recordings.
-    pub fn new(of: impl IntoIterator<Item = (u8, Sound)>) -> Self {
+    /// For these recordings, a list a language.
+    pub fn new(languages: impl IntoIterator<Item = Vec<(u8, Sound)>>) -> Self {
         let unit = |(digit, sound): (u8, Sound)| {
             let mut samples = at_rate(&sound);
             let energy = samples.iter().map(|s| s * s).sum::<f32>().sqrt();
             samples.iter_mut().for_each(|s| *s /= energy);
             (digit, samples)
         };
-        Self { recordings: of.into_iter().map(unit).filter(|(_, s)| s.iter().all(|s| s.is_finite())).collect() }
+        let audible = |(_, samples): &(u8, Vec<f32>)| samples.iter().all(|s| s.is_finite());
+        Self { languages: languages.into_iter().map(|of| of.into_iter().map(unit).filter(audible).collect()).collect() }
     }
 
     /// The digits that the end of what was heard asks for; none if it ends otherwise.
@@ -88,64 +89,70 @@ impl DigitEar {
         let kept = heard.rate.samples_in(LOOK_BACK).min(heard.samples.len());
         let tail = heard.samples.get(heard.samples.len() - kept..).unwrap_or_default();
         let line = at_rate(&Sound { rate: heard.rate, samples: tail.to_vec() });
-        let hits = self.hits(&line);
-        let (behind, apart) = (RATE.samples_in(BEHIND), RATE.samples_in(APART));
-        let mut next = speech_end(&line);
-        let mut digits = Vec::new();
-        for (n, hit) in hits.iter().rev().enumerate() {
-            if next > hit.end + if n == 0 { behind } else { apart } {
-                break;
-            }
-            next = hit.start;
-            digits.push(hit.digit);
-        }
-        digits.reverse();
-        digits
+        // Nobody asks in two languages at once.
+        let asked = self.languages.iter().map(|recordings| digits_at_the_end(&line, &hits(recordings, &line)));
+        asked.into_iter().find(|digits| !digits.is_empty()).unwrap_or_default()
     }
+}
 
-    /// What was heard, in order.
-    fn hits(&self, line: &[f32]) -> Vec<Hit> {
-        let longest = self.recordings.iter().map(|(_, r)| r.len()).max().unwrap_or(0);
-        let size = (line.len() + longest).max(1).next_power_of_two();
-        let mut planner = FftPlanner::new();
-        let (forward, back) = (planner.plan_fft_forward(size), planner.plan_fft_inverse(size));
-        let spectrum = |of: &[f32]| {
-            let mut out: Vec<Complex32> = of.iter().map(|s| Complex32::new(*s, 0.0)).collect();
-            out.resize(size, Complex32::default());
-            forward.process(&mut out);
-            out
-        };
-        // Energy up to each sample: a window's is a difference.
-        let mut energy = vec![0.0_f64];
-        energy.extend(line.iter().scan(0.0_f64, |sum, s| {
-            *sum += f64::from(*s) * f64::from(*s);
-            Some(*sum)
-        }));
-        let heard = spectrum(line);
-        let mut found = Vec::new();
-        for (digit, recording) in &self.recordings {
-            let mut product = spectrum(recording);
-            product.iter_mut().zip(&heard).for_each(|(r, h)| *r = h * r.conj());
-            back.process(&mut product);
-            let length = recording.len();
-            let windows = energy.iter().zip(energy.iter().skip(length)).map(|(a, b)| b - a);
-            for (start, (sum, window)) in product.iter().zip(windows).enumerate() {
-                let likeness = sum.re / scale(size) / root(window);
-                if likeness >= HEARD {
-                    found.push(Hit { digit: *digit, start, end: start + length, likeness });
-                }
-            }
+/// The run of digits behind which nothing else is said.
+fn digits_at_the_end(line: &[f32], hits: &[Hit]) -> Vec<u8> {
+    let (behind, apart) = (RATE.samples_in(BEHIND), RATE.samples_in(APART));
+    let mut next = speech_end(line);
+    let mut digits = Vec::new();
+    for (n, hit) in hits.iter().rev().enumerate() {
+        if next > hit.end + if n == 0 { behind } else { apart } {
+            break;
         }
-        found.sort_by(|a, b| b.likeness.total_cmp(&a.likeness));
-        let mut kept: Vec<Hit> = Vec::new();
-        for hit in found {
-            if !kept.iter().any(|k| overlap(k, &hit) > OVERLAP) {
-                kept.push(hit);
-            }
-        }
-        kept.sort_by_key(|h| h.start);
-        kept
+        next = hit.start;
+        digits.push(hit.digit);
     }
+    digits.reverse();
+    digits
+}
+
+/// What was heard of these recordings, in order.
+fn hits(recordings: &[(u8, Vec<f32>)], line: &[f32]) -> Vec<Hit> {
+    let longest = recordings.iter().map(|(_, r)| r.len()).max().unwrap_or(0);
+    let size = (line.len() + longest).max(1).next_power_of_two();
+    let mut planner = FftPlanner::new();
+    let (forward, back) = (planner.plan_fft_forward(size), planner.plan_fft_inverse(size));
+    let spectrum = |of: &[f32]| {
+        let mut out: Vec<Complex32> = of.iter().map(|s| Complex32::new(*s, 0.0)).collect();
+        out.resize(size, Complex32::default());
+        forward.process(&mut out);
+        out
+    };
+    // Energy up to each sample: a window's is a difference.
+    let mut energy = vec![0.0_f64];
+    energy.extend(line.iter().scan(0.0_f64, |sum, s| {
+        *sum += f64::from(*s) * f64::from(*s);
+        Some(*sum)
+    }));
+    let heard = spectrum(line);
+    let mut found = Vec::new();
+    for (digit, recording) in recordings {
+        let mut product = spectrum(recording);
+        product.iter_mut().zip(&heard).for_each(|(r, h)| *r = h * r.conj());
+        back.process(&mut product);
+        let length = recording.len();
+        let windows = energy.iter().zip(energy.iter().skip(length)).map(|(a, b)| b - a);
+        for (start, (sum, window)) in product.iter().zip(windows).enumerate() {
+            let likeness = sum.re / scale(size) / root(window);
+            if likeness >= HEARD {
+                found.push(Hit { digit: *digit, start, end: start + length, likeness });
+            }
+        }
+    }
+    found.sort_by(|a, b| b.likeness.total_cmp(&a.likeness));
+    let mut kept: Vec<Hit> = Vec::new();
+    for hit in found {
+        if !kept.iter().any(|k| overlap(k, &hit) > OVERLAP) {
+            kept.push(hit);
+        }
+    }
+    kept.sort_by_key(|h| h.start);
+    kept
 }
 
 /// The share of the shorter that both cover.

@@ -31,7 +31,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::digits::DigitVoice;
+use super::digits::{DigitEar, DigitVoice};
 use crate::media::leg::{Key, Sound};
 
 /// Steps in one script.
@@ -269,7 +269,10 @@ impl WrittenStep {
         }
         if let Some(folder) = &self.repeat_digits {
             let if_asked = self.if_asked.map_or(Ok(false), |yes| flag("if_asked", yes).map(|()| true));
-            let voice = DigitVoice::new(|name| sound(&format!("{folder}/{name}"))).map_err(|e| ("repeat_digits", e));
+            // What takes a moment to load is there before the call.
+            let ear = DigitEar::of_the_service().map(|_| ());
+            let voice = ear.and_then(|()| DigitVoice::new(|name| sound(&format!("{folder}/{name}"))));
+            let voice = voice.map_err(|e| ("repeat_digits", e));
             let action = if_asked.and_then(|if_asked| Ok(Action::RepeatDigits { voice: voice?, if_asked }));
             actions.push(("repeat_digits", action));
         }
