@@ -208,9 +208,15 @@ impl<F: FnMut(PhoneEvent)> Phone<F> {
     async fn repeat_digits(&mut self, voice: &DigitVoice, if_asked: bool) -> Result<(), String> {
         loop {
             let heard = self.hearing.lately();
-            // A moment of arithmetic, beside the thread that carries the line.
-            let asked = tokio::task::spawn_blocking(move || DigitEar::of_the_service().map(|ear| ear.asked(&heard)));
-            let asked = asked.await.unwrap_or_else(|_panicked| Err("what was heard could not be looked at".to_owned()))?;
+            // A moment of arithmetic, beside the thread that carries the line, which we go on hearing: its queue is short.
+            let mut asked = tokio::task::spawn_blocking(move || DigitEar::of_the_service().map(|ear| ear.asked(&heard)));
+            let asked = loop {
+                tokio::select! {
+                    asked = &mut asked => break asked,
+                    event = self.leg.events.recv(), if self.ended.is_none() => self.heard(event),
+                }
+            };
+            let asked = asked.unwrap_or_else(|_panicked| Err("what was heard could not be looked at".to_owned()))?;
             if asked.is_empty() {
                 return if if_asked { Ok(()) } else { Err("no digits were asked for at the end of what was heard".to_owned()) };
             }
