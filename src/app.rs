@@ -28,7 +28,7 @@ use crate::speech::config::NumberModel;
 use crate::speech::ctc_engine::CtcNumberEngine;
 use crate::speech::silero::Silero;
 use crate::speech::vad::{VadConfig, VoiceActivity};
-use crate::speech::whisper::WhisperEngine;
+use crate::speech::whisper::{WhisperNumbers, WhisperWords};
 use crate::speech::{AnswerEngine, NumberEngine, NumberEngineName, SpeechError};
 use crate::store::{self, SqliteStore, Store, StoreError, UnlockError};
 use crate::vault::Vault;
@@ -137,26 +137,26 @@ impl Voices {
         let calibration = calibration(config)?;
         let embedder = Embedder::load(&Model::CampPlus.checked_path()?)?;
         let path = whisper.checked_path()?;
-        let mut whisper = WhisperEngine::load_with(&path, &config.number)?;
-        let (whisper, numbers): (Arc<WhisperEngine>, Arc<dyn NumberEngine>) = match config.number.engine {
+        let at_once = config.number.max_at_once;
+        let mut answers: Arc<dyn AnswerEngine> = Arc::new(WhisperWords::load(Language::English, &path, at_once)?);
+        let mut numbers: Arc<dyn NumberEngine> = match config.number.engine {
             NumberEngineName::Whisper => {
-                whisper.calibrate(&calibration).map_err(PolicyError::from)?;
-                let whisper = Arc::new(whisper);
-                (Arc::clone(&whisper), whisper)
+                let mut numbers = WhisperNumbers::load(Language::English, &path, &config.number)?;
+                numbers.calibrate(&calibration).map_err(PolicyError::from)?;
+                Arc::new(numbers)
             }
             NumberEngineName::Ctc => {
                 let mut numbers = CtcNumberEngine::load(&path, &config.number)?;
                 numbers.calibrate(&calibration).map_err(PolicyError::from)?;
-                (Arc::new(whisper), Arc::new(numbers))
+                Arc::new(numbers)
             }
         };
-        let mut answers: Arc<dyn AnswerEngine> = Arc::clone(&whisper) as Arc<dyn AnswerEngine>;
-        let mut numbers = numbers;
         if config.speech.mandarin {
             let base = Model::WhisperBase.checked_path()?;
-            let mut mandarin = WhisperEngine::load_for(Language::Mandarin, &base, &config.number)?;
-            mandarin.calibrate(&calibration).map_err(PolicyError::from)?;
-            let both = Arc::new(Bilingual { numbers, answers: whisper, mandarin: Arc::new(mandarin) });
+            let mut mandarin_numbers = WhisperNumbers::load(Language::Mandarin, &base, &config.number)?;
+            mandarin_numbers.calibrate(&calibration).map_err(PolicyError::from)?;
+            let mandarin_answers = Arc::new(WhisperWords::load(Language::Mandarin, &base, at_once)?);
+            let both = Arc::new(Bilingual { numbers, answers, mandarin_numbers: Arc::new(mandarin_numbers), mandarin_answers });
             (numbers, answers) = (Arc::clone(&both) as Arc<dyn NumberEngine>, both);
         }
         let policy = Policy::resolve(

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::whisper::WhisperEngine;
+use super::whisper::{WhisperNumbers, WhisperWords};
 use super::{AnswerEngine, FreeReading, Heard, NumberEngine, SpeechError, Utterance};
 use crate::decision::calibration::CalibrationError;
 use crate::decision::{Answer, Calibration, NumberEvidence, PhraseEvidence, VoiceAccepted};
@@ -16,9 +16,11 @@ pub struct Bilingual {
     /// Numbers in English.
     pub numbers: Arc<dyn NumberEngine>,
     /// Answers in English.
-    pub answers: Arc<WhisperEngine>,
-    /// Everything in Mandarin.
-    pub mandarin: Arc<WhisperEngine>,
+    pub answers: Arc<dyn AnswerEngine>,
+    /// Numbers in Mandarin.
+    pub mandarin_numbers: Arc<WhisperNumbers>,
+    /// Answers in Mandarin.
+    pub mandarin_answers: Arc<WhisperWords>,
 }
 
 /// An utterance as the engine of its language heard it.
@@ -31,7 +33,7 @@ impl Bilingual {
     fn of(&self, language: Language) -> &dyn NumberEngine {
         match language {
             Language::English => self.numbers.as_ref(),
-            Language::Mandarin => self.mandarin.as_ref(),
+            Language::Mandarin => self.mandarin_numbers.as_ref(),
         }
     }
 
@@ -48,7 +50,7 @@ impl NumberEngine for Bilingual {
 
     /// Its engines come calibrated.
     fn calibrate(&mut self, by: &Calibration) -> Result<(), CalibrationError> {
-        by.number_for(self.numbers.name()).and(by.number_for(self.mandarin.name())).map(|_| ())
+        by.number_for(self.numbers.name()).and(by.number_for(self.mandarin_numbers.name())).map(|_| ())
     }
 
     fn hear(&self, utterance: &Utterance) -> Result<Heard, SpeechError> {
@@ -81,7 +83,7 @@ impl AnswerEngine for Bilingual {
     fn read_answer(&self, utterance: &Utterance) -> Result<Answer, SpeechError> {
         match utterance.language {
             Language::English => self.answers.read_answer(utterance),
-            Language::Mandarin => self.mandarin.read_answer(utterance),
+            Language::Mandarin => self.mandarin_answers.read_answer(utterance),
         }
     }
 }

@@ -36,6 +36,7 @@ use zeroize::Zeroizing;
 use crate::decision::calibration::CalibrationError;
 use crate::decision::{Answer, Calibration, NumberEvidence, PhraseEvidence, VoiceAccepted};
 use crate::ids::CardId;
+use crate::language::Language;
 use crate::secret::{Pan, luhn_valid};
 
 pub use config::{NumberConfig, NumberEngineName, SpeechConfig};
@@ -103,12 +104,12 @@ pub fn load_number_engine(config: &NumberConfig, dir: &Path) -> Result<Box<dyn N
     let model = dir.join(config.model.file_name());
     Ok(match config.engine {
         NumberEngineName::Ctc => Box::new(ctc_engine::CtcNumberEngine::load(&model, config)?),
-        NumberEngineName::Whisper => Box::new(whisper::WhisperEngine::load_with(&model, config)?),
+        NumberEngineName::Whisper => Box::new(whisper::WhisperNumbers::load(Language::English, &model, config)?),
     })
 }
 
 /// Hears answers to yes-or-no questions. Same calling rules.
-pub trait AnswerEngine: Send + Sync {
+pub trait AnswerEngine: std::fmt::Debug + Send + Sync {
     /// What a short utterance means.
     fn read_answer(&self, utterance: &Utterance) -> Result<Answer, SpeechError>;
 }
