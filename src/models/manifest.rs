@@ -29,8 +29,6 @@ pub struct Entry {
     pub sha256: String,
     /// How it is converted.
     pub convert: Conversion,
-    /// Fetched with `--all` only.
-    pub optional: bool,
     /// Licence of the weights.
     pub licence: String,
     /// Its name where it was first published.
@@ -136,7 +134,7 @@ mod tests {
         let manifest = Manifest::compiled_in().unwrap();
         assert!(manifest.models.iter().all(|m| m.size_bytes > 0 && !m.licence.is_empty()));
         let base = manifest.models.iter().find(|m| m.name == "whisper-base").unwrap();
-        assert!(base.optional && base.joined_sha256.is_some());
+        assert!(base.joined_sha256.is_some());
         assert_eq!(base.sources.iter().filter(|s| s.role == Role::Weights).count(), 2);
     }
 

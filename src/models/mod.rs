@@ -34,9 +34,9 @@ pub fn cache_dir() -> PathBuf {
 pub enum Model {
     /// Speaker embedding.
     CampPlus,
-    /// Recognition, English.
+    /// Answers in English.
     WhisperTinyEn,
-    /// Recognition, multilingual (fetched with `--all`).
+    /// Numbers, and all of Mandarin.
     WhisperBase,
     /// Voice activity.
     SileroVad,
@@ -83,10 +83,9 @@ pub struct Verified {
     pub sha256: String,
 }
 
-/// Recomputes the sha256 of every model under `dir`. A missing optional model is left out of the answer.
+/// Recomputes the sha256 of every model under `dir`.
 pub fn verify(dir: &Path, manifest: &Manifest) -> Vec<(String, Result<Verified, ModelError>)> {
-    let present = |m: &&Entry| !m.optional || dir.join(&m.file).exists();
-    manifest.models.iter().filter(present).map(|m| (m.name.clone(), verify_one(dir, m))).collect()
+    manifest.models.iter().map(|m| (m.name.clone(), verify_one(dir, m))).collect()
 }
 
 /// Recomputes one model's sha256.

@@ -29,7 +29,7 @@ const WINDOW_FRAMES: usize = 1_500;
 fn context(path: &Path, bytes: &[u8], language: Language) -> Result<WhisperContext, SpeechError> {
     let context = load(path, bytes)?;
     if language != Language::English && !context.is_multilingual() {
-        return Err(corrupt(path, "it knows English alone; whisper-base is needed: `voicepay models fetch --all`"));
+        return Err(corrupt(path, "it knows English alone; whisper-base is needed"));
     }
     Ok(context)
 }
