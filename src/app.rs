@@ -130,25 +130,25 @@ impl std::fmt::Debug for Voices {
 impl Voices {
     /// Loads them from the models' cache directory.
     pub fn load(config: &Config) -> Result<Self, StartError> {
-        let heard_by = match config.number.model {
-            NumberModel::TinyEn => Model::WhisperTinyEn,
-            NumberModel::Base => Model::WhisperBase,
-        };
         let calibration = calibration(config)?;
         let embedder = Embedder::load(&Model::CampPlus.checked_path()?)?;
-        let path = heard_by.checked_path()?;
         let at_once = config.number.max_at_once;
         // "Yes" and "no" need no larger model, and it is the one that is waited for.
         let words = WhisperWords::load(Language::English, &Model::WhisperTinyEn.checked_path()?, at_once)?;
         let mut answers: Arc<dyn AnswerEngine> = Arc::new(words);
         let mut numbers: Arc<dyn NumberEngine> = match config.number.engine {
             NumberEngineName::Whisper => {
-                let mut numbers = WhisperNumbers::load(Language::English, &path, &config.number)?;
+                let model = match config.number.model {
+                    NumberModel::TinyEn => Model::WhisperTinyEn,
+                    NumberModel::Base => Model::WhisperBase,
+                };
+                let mut numbers = WhisperNumbers::load(Language::English, &model.checked_path()?, &config.number)?;
                 numbers.calibrate(&calibration).map_err(PolicyError::from)?;
                 Arc::new(numbers)
             }
             NumberEngineName::Ctc => {
-                let mut numbers = CtcNumberEngine::load(&path, &config.number)?;
+                // Each head checks its encoder's digest itself.
+                let mut numbers = CtcNumberEngine::load(&crate::models::cache_dir(), &config.number)?;
                 numbers.calibrate(&calibration).map_err(PolicyError::from)?;
                 Arc::new(numbers)
             }

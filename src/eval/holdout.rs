@@ -9,8 +9,8 @@ use serde::Deserialize;
 use super::EvalError;
 use super::data::Recipe;
 
-/// The card of the digit head that this program was built with.
-const SHIPPED: &str = include_str!("../../models/digits/head.json");
+/// The cards of the digit heads that this program was built with.
+const SHIPPED: [&str; 2] = [include_str!("../../models/digits/base.json"), include_str!("../../models/digits/tiny.en.json")];
 
 /// Collections, and speakers of collections, whose recordings trained a model.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -34,10 +34,10 @@ impl TrainedOn {
         Self::parse(&text).map_err(|e| complain(format!("doesn't say whom the model heard in training: {e}")))
     }
 
-    /// Of the digit head that this program was built with.
+    /// Of the digit heads that this program was built with.
     pub fn shipped() -> Result<Self, EvalError> {
-        Self::parse(SHIPPED)
-            .map_err(|e| EvalError::Conditions(format!("the shipped digit head's card doesn't say whom it heard: {e}")))
+        let all: Result<Self, _> = SHIPPED.iter().map(|card| Self::parse(card)).sum();
+        all.map_err(|e| EvalError::Conditions(format!("a shipped digit head's card doesn't say whom it heard: {e}")))
     }
 
     /// From the text of such a card.
@@ -64,6 +64,13 @@ impl TrainedOn {
     /// The collections or speakers, for reports.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.never.iter().map(String::as_str)
+    }
+}
+
+impl std::iter::Sum for TrainedOn {
+    /// Whom any of several models has heard.
+    fn sum<I: Iterator<Item = Self>>(all: I) -> Self {
+        Self { never: all.flat_map(|t| t.never).collect() }
     }
 }
 

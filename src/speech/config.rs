@@ -41,12 +41,21 @@ pub enum NumberModel {
     /// Whisper tiny.en: 78 MB, English.
     #[serde(rename = "tiny.en")]
     TinyEn,
-    /// Whisper base: 148 MB, multilingual. By itself no better for English digits, but its encoder hears more in noise.
+    /// Whisper base: 148 MB, multilingual. By itself no better for English digits.
     #[serde(rename = "base")]
     Base,
 }
 
 impl NumberModel {
+    /// As a digit head names the encoder that it was trained on.
+    pub fn named(encoder: &str) -> Option<Self> {
+        match encoder {
+            "whisper-tiny.en" => Some(Self::TinyEn),
+            "whisper-base" => Some(Self::Base),
+            _ => None,
+        }
+    }
+
     /// The file in the models' cache directory.
     pub fn file_name(self) -> &'static str {
         match self {
@@ -60,7 +69,7 @@ impl NumberModel {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum NumberEngineName {
-    /// The digit head on Whisper's encoder.
+    /// Digit heads on Whisper's encoders.
     Ctc,
     /// Whisper itself, asked digit by digit.
     Whisper,
@@ -72,10 +81,10 @@ pub enum NumberEngineName {
 pub struct NumberConfig {
     /// `ctc` or `whisper`.
     pub engine: NumberEngineName,
-    /// Another digit head than the one compiled in: a file. For `ctc` alone.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub head: Option<PathBuf>,
-    /// `tiny.en` or `base`: Whisper itself, or the one whose encoder the digit head was trained on.
+    /// Other digit heads than those compiled in: files, each trained on an encoder that we have. For `ctc` alone.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub heads: Vec<PathBuf>,
+    /// `tiny.en` or `base`. For `whisper` alone: a digit head knows its encoder.
     pub model: NumberModel,
     /// Recognitions that may run at once, one thread each; more are refused. Not a key: in the service the inference pool bounds them.
     #[serde(skip, default = "no_limit_of_its_own")]
@@ -89,6 +98,6 @@ fn no_limit_of_its_own() -> usize {
 
 impl Default for NumberConfig {
     fn default() -> Self {
-        Self { engine: NumberEngineName::Ctc, head: None, model: NumberModel::Base, max_at_once: no_limit_of_its_own() }
+        Self { engine: NumberEngineName::Ctc, heads: Vec::new(), model: NumberModel::TinyEn, max_at_once: no_limit_of_its_own() }
     }
 }

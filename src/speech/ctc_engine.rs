@@ -1,20 +1,19 @@
-//! Numbers by the digit head: Whisper's encoder, the head's posteriors, and CTC's exact arithmetic on them.
+//! Numbers by digit heads: each hears the utterance with an encoder of its own, and a number's likelihood is the product of theirs. What
+//! one head mistakes in noise another seldom does (DESIGN.md). With one head it is that head's likelihood.
+//!
+//! The best rival stays proven: a number that no head has among its likeliest is no likelier than the product of what each has not seen.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::path::Path;
 
-use sha2::{Digest, Sha256};
-use zeroize::Zeroizing;
+use zeroize::{Zeroize, Zeroizing};
 
 use super::at_once::AtOnce;
 use super::config::NumberConfig;
-use super::ctc::{Listing, Posteriors};
-use super::encoder::Encoder;
+use super::ctc_reader::{Reader, Reading};
 use super::evidence::Witness;
-use super::head::Head;
-use super::model_file::ModelFile;
-use super::{FreeReading, Heard, NumberEngine, SpeechError, Utterance};
+use super::{FreeReading, Heard, NumberEngine, SpeechError, Utterance, shipped};
 use crate::decision::calibration::{CalibrationError, NumberCalibration, Threshold};
 use crate::decision::{Calibration, NumberEvidence, PhraseEvidence, VoiceAccepted};
 use crate::ids::CardId;
@@ -26,20 +25,15 @@ use crate::secret::Pan;
 const AUDIO_MIN_SAMPLES: usize = 1_600;
 /// Whisper's window: 30 s.
 const AUDIO_MAX_SAMPLES: usize = 480_000;
-/// Prefixes that the search for the likeliest strings may open; a clear number of 16 digits takes about 20.
-const SEARCH_MAX_STEPS: usize = 1_200;
-/// Strings that have a probability of their own in the search's answer: the best and its best rival.
-const STRINGS_PROVEN: usize = 2;
 /// A string of a length that the customer's cards have is preferred to a likelier one of another length up to this, in nats.
 const LENGTH_PREFERENCE_NATS: f64 = 2.0;
 /// Ratios beyond this say nothing more, in nats.
 const LOG_RATIO_LIMIT: f64 = 100.0;
 
-/// The encoder and the head, loaded.
+/// Encoders and heads, loaded.
 pub struct CtcNumberEngine {
-    encoder: Encoder,
-    head: Head,
-    /// Encoder and head by name, and what judges their ratios.
+    readers: Vec<Reader>,
+    /// Encoders and heads by name, and what judges their ratios.
     witness: Witness,
     at_once: AtOnce,
 }
@@ -51,40 +45,24 @@ impl std::fmt::Debug for CtcNumberEngine {
 }
 
 impl CtcNumberEngine {
-    /// From Whisper's ggml file, with the head that this program was built with. Without a calibration of its own yet: see
-    /// [`NumberEngine::calibrate`].
-    pub fn load(encoder: &Path, config: &NumberConfig) -> Result<Self, SpeechError> {
-        match &config.head {
-            None => Self::with_head(encoder, super::shipped::HEAD, Path::new("models/digits/head.safetensors"), config),
-            Some(path) => {
+    /// With the heads that the configuration names, or those that this program was built with; their encoders are looked for in `dir` (the
+    /// models' cache). Without a calibration of its own yet: see [`NumberEngine::calibrate`].
+    pub fn load(dir: &Path, config: &NumberConfig) -> Result<Self, SpeechError> {
+        let readers: Vec<Reader> = if config.heads.is_empty() {
+            shipped::HEADS.iter().map(|(name, head)| Reader::load(dir, head, Path::new(name))).collect::<Result<_, _>>()?
+        } else {
+            let read = |path: &std::path::PathBuf| {
                 let head = std::fs::read(path).map_err(|e| SpeechError::Head { path: path.clone(), why: e.to_string() })?;
-                Self::with_head(encoder, &head, path, config)
-            }
-        }
+                Reader::load(dir, &head, path)
+            };
+            config.heads.iter().map(read).collect::<Result<_, _>>()?
+        };
+        let names: Vec<&str> = readers.iter().map(|r| r.name.as_str()).collect();
+        let name = format!("ctc-{}", names.join("+"));
+        Ok(Self { witness: Witness::new(uncalibrated(&name), "none"), readers, at_once: AtOnce::new(config.max_at_once) })
     }
 
-    /// From Whisper's ggml file and a head's bytes; `named`: what errors call the head.
-    pub fn with_head(encoder: &Path, head: &[u8], named: &Path, config: &NumberConfig) -> Result<Self, SpeechError> {
-        let file = ModelFile::open(encoder)?;
-        let refused = |why: String| SpeechError::Head { path: named.to_owned(), why };
-        let digest = hex::encode(Sha256::digest(head));
-        let head = Head::read(head).map_err(refused)?;
-        let (wants, wants_sha256) = &head.encoder;
-        let sha256 = file.sha256();
-        if *wants_sha256 != sha256 {
-            let why = format!("it was trained on the encoder {wants} ({wants_sha256}), {} is {sha256}", encoder.display());
-            return Err(refused(why));
-        }
-        if head.width != file.width() {
-            return Err(refused(format!("it takes states of {} numbers, {wants} gives {}", head.width, file.width())));
-        }
-        let encoder =
-            Encoder::load(&file, &head.patches).map_err(|why| SpeechError::ModelCorrupt { path: encoder.to_owned(), why })?;
-        let name = format!("ctc-{}-{}", wants.trim_start_matches("whisper-"), digest.get(..8).unwrap_or_default());
-        Ok(Self { witness: Witness::new(uncalibrated(&name), "none"), encoder, head, at_once: AtOnce::new(config.max_at_once) })
-    }
-
-    fn posteriors(&self, utterance: &Utterance) -> Result<Posteriors, SpeechError> {
+    fn readings(&self, utterance: &Utterance) -> Result<Vec<Reading>, SpeechError> {
         let samples = utterance.samples_16k.as_slice();
         if samples.len() < AUDIO_MIN_SAMPLES {
             return Err(SpeechError::Unusable("it is too short"));
@@ -93,64 +71,63 @@ impl CtcNumberEngine {
             return Err(SpeechError::Unusable("it is longer than 30 s"));
         }
         let samples = if utterance.wide { Cow::Owned(telephone_band(samples)) } else { Cow::Borrowed(samples) };
-        let states = self.encoder.states(&samples, &self.head.padding, &self.head.taps)?;
+        let read = self.readers.iter().map(|r| r.read(&samples)).collect();
         if let Cow::Owned(mut narrowed) = samples {
-            zeroize::Zeroize::zeroize(&mut narrowed);
+            narrowed.zeroize();
         }
-        let log_probs = self.head.log_probs(&states).map_err(|e| SpeechError::Network(e.to_string()))?;
-        let tokens = self.head.lexicon.tokens();
-        Posteriors::from_log(&log_probs, tokens).ok_or_else(|| SpeechError::Network("the head gave no probabilities".to_owned()))
+        read
     }
 
-    /// The numbers that the likeliest token strings say.
-    fn known(&self, posteriors: Posteriors) -> Known {
-        let lexicon = &self.head.lexicon;
-        let listing = posteriors.likeliest(SEARCH_MAX_STEPS, |found, unseen| {
-            found.iter().filter(|f| f.probability >= unseen).take(STRINGS_PROVEN).count() == STRINGS_PROVEN
-        });
-        let Listing { found, unseen, steps: _ } = listing;
-        let mut by_digits: BTreeMap<Vec<u8>, Number> = BTreeMap::new();
-        for string in found {
-            for digits in lexicon.readings(&string.tokens) {
-                let number = by_digits.entry(digits.to_vec()).or_insert_with(|| Number {
-                    digits,
-                    tokens: string.tokens.clone(),
-                    probability: 0.0,
-                });
-                number.probability += string.probability;
-            }
-        }
-        let mut numbers: Vec<Number> = Vec::with_capacity(by_digits.len());
-        for (mut key, number) in by_digits {
-            zeroize::Zeroize::zeroize(&mut key);
-            numbers.push(number);
-        }
-        numbers.sort_by(|a, b| b.probability.total_cmp(&a.probability));
-        Known { posteriors, numbers, unseen }
+    /// The numbers that any reader has among its likeliest, by all of them together.
+    fn known(&self, readings: Vec<Reading>) -> Known {
+        // What none of them has is no likelier to each than what it has not seen.
+        let unseen = readings.iter().map(|r| r.unseen.ln()).sum();
+        let mut found: BTreeSet<&[u8]> = BTreeSet::new();
+        found.extend(readings.iter().flat_map(|r| r.numbers.iter().map(|n| n.digits.as_slice())));
+        let number =
+            |digits: &[u8]| Number { digits: Zeroizing::new(digits.to_vec()), log_prob: self.log_prob(&readings, digits) };
+        let mut numbers: Vec<Number> = found.into_iter().map(number).collect();
+        numbers.sort_by(|a, b| b.log_prob.total_cmp(&a.log_prob));
+        Known { readings, numbers, unseen }
+    }
+
+    fn log_prob(&self, readings: &[Reading], digits: &[u8]) -> f64 {
+        self.readers.iter().zip(readings).map(|(reader, reading)| reader.probability(reading, digits).ln()).sum()
     }
 
     fn log_ratio(&self, known: &Known, digits: &[u8]) -> f32 {
-        let own = known.posteriors.probability_of(&self.head.lexicon.ways(digits));
+        let own = self.log_prob(&known.readings, digits);
         // What the search did not get to see counts as a rival: where it ran out of steps, nothing is accepted that it can't vouch for.
-        let rival = known.numbers.iter().find(|n| n.digits.as_slice() != digits).map_or(0.0, |n| n.probability);
-        bounded(own.ln() - rival.max(known.unseen).ln())
+        let rival = known.numbers.iter().find(|n| n.digits.as_slice() != digits).map_or(f64::NEG_INFINITY, |n| n.log_prob);
+        bounded(own - rival.max(known.unseen))
+    }
+
+    /// How sure each digit is, by all readers together where they took the same words for it, else by the least sure of each.
+    fn margins(&self, known: &Known, digits: &[u8]) -> Vec<f64> {
+        let each: Option<Vec<Vec<f64>>> = self.readers.iter().zip(&known.readings).map(|(r, of)| r.margins(of, digits)).collect();
+        let Some(each) = each else { return vec![f64::NEG_INFINITY] };
+        match each.first() {
+            Some(first) if each.iter().all(|m| m.len() == first.len()) => {
+                (0..first.len()).map(|i| each.iter().filter_map(|m| m.get(i)).sum()).collect()
+            }
+            Some(_) | None => each.into_iter().flatten().collect(),
+        }
     }
 }
 
 /// An utterance, heard.
 struct Known {
-    posteriors: Posteriors,
+    /// One a reader.
+    readings: Vec<Reading>,
     /// The likeliest first.
     numbers: Vec<Number>,
-    /// No number that is not among them is likelier.
+    /// Natural logarithm: no number that is not among them is likelier.
     unseen: f64,
 }
 
 struct Number {
     digits: Zeroizing<Vec<u8>>,
-    /// The likeliest way of saying it.
-    tokens: Zeroizing<Vec<u8>>,
-    probability: f64,
+    log_prob: f64,
 }
 
 /// Ratios as they are, for measuring and for making a calibration; the service never runs on it.
@@ -183,32 +160,21 @@ impl NumberEngine for CtcNumberEngine {
 
     fn hear(&self, utterance: &Utterance) -> Result<Heard, SpeechError> {
         let _turn = self.at_once.begin()?;
-        Ok(Heard::new(self.known(self.posteriors(utterance)?)))
+        Ok(Heard::new(self.known(self.readings(utterance)?)))
     }
 
     fn read_free(&self, heard: &Heard, lengths: &[usize]) -> Result<FreeReading, SpeechError> {
         let known: &Known = heard.inside()?;
         let best = known.numbers.first().ok_or(SpeechError::Unusable("nothing was found"))?;
-        let floor = best.probability * (-LENGTH_PREFERENCE_NATS).exp();
-        let fits = |n: &&Number| lengths.contains(&n.digits.len()) && n.probability >= floor;
+        let fits = |n: &&Number| lengths.contains(&n.digits.len()) && n.log_prob >= best.log_prob - LENGTH_PREFERENCE_NATS;
         let best = known.numbers.iter().find(fits).unwrap_or(best);
-        let (mut sum, mut smallest, mut count) = (0.0f64, f64::INFINITY, 0.0f64);
-        for i in 0..=best.tokens.len() {
-            let Some((before, rest)) = best.tokens.split_at_checked(i) else { break };
-            let chosen = usize::from(rest.first().copied().unwrap_or(0)); // the blank's place: the end
-            let next = known.posteriors.after(before);
-            let taken = next.get(chosen).copied().unwrap_or(0.0);
-            let other = next.iter().enumerate().filter(|(c, _)| *c != chosen).map(|(_, p)| *p).fold(0.0, f64::max);
-            let margin = f64::from(bounded(taken.ln() - other.ln()));
-            sum += margin;
-            smallest = smallest.min(margin);
-            count += 1.0;
-        }
+        let margins = self.margins(known, &best.digits);
+        let count = u32::try_from(margins.len().max(1)).map_or(f64::INFINITY, f64::from);
         Ok(FreeReading {
             digits: best.digits.clone(),
-            log_prob: bounded(best.probability.ln()),
-            mean_margin: bounded(sum / count.max(1.0)),
-            min_margin: bounded(smallest),
+            log_prob: bounded(best.log_prob),
+            mean_margin: bounded(margins.iter().map(|m| f64::from(bounded(*m))).sum::<f64>() / count),
+            min_margin: bounded(margins.iter().copied().fold(f64::INFINITY, f64::min)),
         })
     }
 
@@ -224,27 +190,19 @@ impl NumberEngine for CtcNumberEngine {
 
     fn score_strings(&self, heard: &Heard, strings: &[Vec<u8>], _within: f32) -> Result<Vec<f32>, SpeechError> {
         let known: &Known = heard.inside()?;
-        let log = |s: &Vec<u8>| bounded(known.posteriors.probability_of(&self.head.lexicon.ways(s)).ln());
-        Ok(strings.iter().map(log).collect())
+        Ok(strings.iter().map(|s| bounded(self.log_prob(&known.readings, s))).collect())
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::path::PathBuf;
-
+    use super::super::config::NumberModel;
     use super::*;
     use crate::clock::SeededEntropy;
     use crate::decision::{Policy, Tightening, VoiceScore, VoiceVerdict, judge_voice};
 
-    fn model() -> PathBuf {
-        let path = crate::models::cache_dir().join(NumberConfig::default().model.file_name());
-        assert!(path.is_file(), "run `voicepay models fetch`");
-        path
-    }
-
     fn engine() -> CtcNumberEngine {
-        CtcNumberEngine::load(&model(), &NumberConfig::default()).unwrap()
+        CtcNumberEngine::load(&crate::models::cache_dir(), &NumberConfig::default()).expect("run `voicepay models fetch`")
     }
 
     fn fixture(name: &str) -> Utterance {
@@ -266,32 +224,27 @@ mod tests {
         text.bytes().map(|b| b - b'0').collect()
     }
 
-    /// PyTorch's numbers (scripts/digit-head) for a recording of the repository.
+    /// With any head alone, and with all of them, the product is what is compared.
     #[test]
-    fn states_and_probabilities_are_pytorchs() {
-        let golden: serde_json::Value = serde_json::from_str(include_str!("../../models/digits/golden.json")).unwrap();
-        let engine = engine();
-        let utterance = fixture("alice/card.wav");
-        assert_eq!(golden["samples_16k"], utterance.samples_16k.len());
-        let states = engine.encoder.states(&utterance.samples_16k, &engine.head.padding, &engine.head.taps).unwrap();
-        let log_probs = engine.head.log_probs(&states).unwrap();
-        let near = |what: &str, ours: &[f32], within: f64| {
-            let width = ours.len() / usize::try_from(golden["frames"].as_u64().unwrap()).unwrap();
-            for (row, theirs) in golden["rows"].as_array().unwrap().iter().zip(golden[what].as_array().unwrap()) {
-                let row = usize::try_from(row.as_u64().unwrap()).unwrap();
-                let theirs = theirs.as_array().unwrap();
-                assert_eq!(theirs.len(), width, "{what}");
-                for (a, b) in ours[row * width..].iter().zip(theirs) {
-                    let apart = (f64::from(*a) - b.as_f64().unwrap()).abs();
-                    assert!(apart < within, "{what} {row}: {a} {b}");
-                }
-            }
+    fn a_number_is_as_likely_as_all_heads_together_find_it() {
+        let together = engine();
+        let heard = |e: &CtcNumberEngine, s: &[Vec<u8>]| {
+            e.score_strings(&e.hear(&fixture("alice/card_one_digit_off.wav")).unwrap(), s, 99.0).unwrap()
         };
-        near("states", &states[0], 2e-3);
-        near("log_probs", &log_probs, 2e-3);
-        let posteriors = engine.posteriors(&utterance).unwrap();
-        let own = posteriors.probability_of(&engine.head.lexicon.ways(&digits("4929173058162749"))).ln();
-        assert!((own - golden["log_likelihood"].as_f64().unwrap()).abs() < 1e-3, "{own}");
+        let strings = [digits("4929173058162749"), digits("492917305816274"), digits("1234")];
+        let dir = tempfile::tempdir().unwrap();
+        let mut sum = vec![0.0f32; strings.len()];
+        for (i, (_, head)) in shipped::HEADS.iter().enumerate() {
+            let path = dir.path().join(format!("{i}.safetensors"));
+            std::fs::write(&path, head).unwrap();
+            let alone = NumberConfig { heads: vec![path], ..NumberConfig::default() };
+            let alone = CtcNumberEngine::load(&crate::models::cache_dir(), &alone).unwrap();
+            assert!(together.name().contains(alone.name().trim_start_matches("ctc-")), "{} {}", together.name(), alone.name());
+            sum.iter_mut().zip(heard(&alone, &strings)).for_each(|(s, l)| *s += l);
+        }
+        for (ours, sum) in heard(&together, &strings).into_iter().zip(sum) {
+            assert!((ours - sum.max(-100.0)).abs() < 1e-3, "{ours} {sum}");
+        }
     }
 
     #[test]
@@ -356,22 +309,19 @@ mod tests {
 
     #[test]
     fn a_head_for_another_encoder_is_refused_by_name() {
-        let path = model();
-        let head = String::from_utf8_lossy(super::super::shipped::HEAD).into_owned();
-        assert!(head.contains("whisper-tiny.en"));
         let dir = tempfile::tempdir().unwrap();
-        let other = dir.path().join("other.bin");
-        let mut bytes = std::fs::read(&path).unwrap();
-        let last = bytes.len() - 1;
-        bytes[last] ^= 1;
-        std::fs::write(&other, bytes).unwrap();
-        let error = CtcNumberEngine::load(&other, &NumberConfig::default()).unwrap_err().to_string();
-        assert!(error.contains("head.safetensors") && error.contains("trained on the encoder whisper-tiny.en"), "{error}");
-        let config = NumberConfig { head: Some(dir.path().join("none.safetensors")), ..NumberConfig::default() };
-        assert!(matches!(CtcNumberEngine::load(&path, &config), Err(SpeechError::Head { .. })));
-        assert!(matches!(
-            CtcNumberEngine::load(&dir.path().join("none.bin"), &NumberConfig::default()),
-            Err(SpeechError::ModelMissing(_))
-        ));
+        for model in [NumberModel::TinyEn, NumberModel::Base] {
+            let mut bytes = std::fs::read(crate::models::cache_dir().join(model.file_name())).unwrap();
+            let last = bytes.len() - 1;
+            bytes[last] ^= 1;
+            std::fs::write(dir.path().join(model.file_name()), bytes).unwrap();
+        }
+        let error = CtcNumberEngine::load(dir.path(), &NumberConfig::default()).unwrap_err().to_string();
+        assert!(error.contains("models/digits/") && error.contains("trained on the encoder whisper-"), "{error}");
+        let config = NumberConfig { heads: vec![dir.path().join("none.safetensors")], ..NumberConfig::default() };
+        assert!(matches!(CtcNumberEngine::load(dir.path(), &config), Err(SpeechError::Head { .. })));
+        let empty = tempfile::tempdir().unwrap();
+        let missing = CtcNumberEngine::load(empty.path(), &NumberConfig::default());
+        assert!(matches!(missing, Err(SpeechError::ModelMissing(_))));
     }
 }

@@ -10,6 +10,7 @@ pub mod bilingual; // English and Mandarin as one engine
 pub mod config; // the section of the TOML
 pub mod ctc; // how likely a string is, and which are the likeliest, on CTC posteriors
 pub mod ctc_engine; // numbers by the digit head
+mod ctc_reader; // one digit head with its encoder
 pub mod decode; // the digit decoder: beam and trie walk over any next-digit model
 pub mod digits; // spoken digits, as text, to digit strings
 mod encoder; // Whisper's encoder by our own forward
@@ -22,7 +23,7 @@ pub mod lexicon; // the digit head's tokens as words
 mod log_mel; // what the encoder sees
 mod model_file; // a ggml file, checked before whisper.cpp sees it
 pub mod replay; // a recording as a caller who speaks now
-mod shipped; // the digit head that this program was built with
+mod shipped; // the digit heads that this program was built with
 pub mod silero; // voice activity by a network
 pub mod turn; // one turn: what is worked on at its pauses, and its end
 pub mod utterance; // the audio of one turn, with its quality
@@ -101,10 +102,12 @@ pub trait NumberEngine: std::fmt::Debug + Send + Sync {
 
 /// The engine that the configuration names, its model looked for in `dir` (the models' cache). Not calibrated yet.
 pub fn load_number_engine(config: &NumberConfig, dir: &Path) -> Result<Box<dyn NumberEngine>, SpeechError> {
-    let model = dir.join(config.model.file_name());
     Ok(match config.engine {
-        NumberEngineName::Ctc => Box::new(ctc_engine::CtcNumberEngine::load(&model, config)?),
-        NumberEngineName::Whisper => Box::new(whisper::WhisperNumbers::load(Language::English, &model, config)?),
+        NumberEngineName::Ctc => Box::new(ctc_engine::CtcNumberEngine::load(dir, config)?),
+        NumberEngineName::Whisper => {
+            let model = dir.join(config.model.file_name());
+            Box::new(whisper::WhisperNumbers::load(Language::English, &model, config)?)
+        }
     })
 }
 

@@ -117,10 +117,13 @@ impl Sections {
 
 /// Whom a recogniser heard in training, of the people who may be in the data; Whisper's own training is not known by speaker.
 pub(in crate::cli) fn trained_on(config: &NumberConfig) -> Result<TrainedOn, EvalError> {
-    match (config.engine, &config.head) {
-        (NumberEngineName::Whisper, _) => Ok(TrainedOn::default()),
-        (NumberEngineName::Ctc, Some(head)) => TrainedOn::read(&head.with_extension("json")),
-        (NumberEngineName::Ctc, None) => TrainedOn::shipped(),
+    match config.engine {
+        NumberEngineName::Whisper => Ok(TrainedOn::default()),
+        NumberEngineName::Ctc if config.heads.is_empty() => TrainedOn::shipped(),
+        NumberEngineName::Ctc => {
+            let cards = config.heads.iter().map(|head| TrainedOn::read(&head.with_extension("json")));
+            cards.sum()
+        }
     }
 }
 
