@@ -1,10 +1,9 @@
-//! A customer whose language is Mandarin hears Mandarin. Her number is read badly where it is read at all (Whisper base is an optional download, and
-//! reads few Mandarin numbers), so that she keys it; her voice needs no language. What is not understood charges nothing.
+//! A customer whose language is Mandarin hears Mandarin. Her number is read badly where it is read at all (Whisper base reads few
+//! Mandarin numbers), so that she keys it; her voice needs no language. What is not understood charges nothing.
 
 use voicepay::call::CallRecord;
 use voicepay::config::Config;
 use voicepay::dialogue::CallVerdict;
-use voicepay::models::Model;
 use voicepay::phone::{Action, Step};
 
 use crate::support::{ALICE, World, card_numbers, hear, hung_up, said, say, story};
@@ -49,10 +48,6 @@ async fn and_pays_nothing_by_a_number_that_is_not_understood() {
 /// Whisper base does read Mandarin digits, but hardly those of a formant synthesiser on a telephone, and no other Mandarin voice is at hand.
 #[tokio::test]
 async fn nor_by_one_that_whisper_base_reads_badly() {
-    if Model::WhisperBase.path().is_err() {
-        eprintln!("SKIPPED: Whisper base is not there (150 MB); `voicepay models fetch --all` brings it");
-        return;
-    }
     says_it_in_vain(|config| config.speech.mandarin = true).await;
 }
 
