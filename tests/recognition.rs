@@ -17,7 +17,7 @@ use voicepay::eval::voiceprint::{self, Pairs};
 use voicepay::media::wav::read_wav;
 use voicepay::models::{Model, cache_dir};
 use voicepay::speech::{NumberConfig, NumberEngine, NumberEngineName, Utterance, load_number_engine};
-use voicepay::voiceprint::{Conditions, Embedder, Enrolment, Template, score};
+use voicepay::voiceprint::{Conditions, Embedder, Enrolment, Take, Template, score};
 
 const THREADS: usize = 2;
 
@@ -138,7 +138,7 @@ fn the_repositorys_callers_are_told_apart_by_voice() {
             let mut enrolment = Enrolment::new(config.voice.clone());
             for what in ["enrol_1", "enrol_2", "enrol_3"] {
                 let utterance = heard(who, what);
-                enrolment.add(embedder.embed(&utterance.samples_16k).unwrap(), utterance.net_speech_ms).unwrap();
+                enrolment.add(Take::of(&embedder, &utterance.samples_16k, utterance.net_speech_ms, 1).unwrap()).unwrap();
             }
             enrolment.finish().unwrap()
         })

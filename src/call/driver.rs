@@ -310,9 +310,9 @@ impl Call {
                 self.voice = Some((*embedding).clone());
                 self.fresh = Some((*embedding, net_speech_ms));
             }
-            Kept::Take { embedding, net_speech_ms } => {
+            Kept::Take { take, net_speech_ms } => {
                 // The job saw that it agrees with the earlier takes, and only one job runs at a time.
-                if self.enrolment.add(*embedding, net_speech_ms).is_ok() {
+                if self.enrolment.add(*take).is_ok() {
                     self.enrol_net_ms = self.enrol_net_ms.saturating_add(net_speech_ms);
                 }
             }

@@ -111,6 +111,14 @@ impl Services {
         Ok(Voiced { embedding, took_ms: found.took_ms, ahead: found.ahead })
     }
 
+    /// The same voice in babble, for a template that shall hold in company.
+    pub(super) async fn voice_in_babble(&self, findings: &Findings) -> Result<Embedding, ScoreTrouble> {
+        let (embedder, utterance) = (Arc::clone(&self.embedder), Arc::clone(&findings.utterance));
+        let seed = u64::from_le_bytes(self.entropy.bytes());
+        let work = move || embedder.embed_in_babble(&utterance.samples_16k, seed).map_err(|e| embed_trouble(&e));
+        self.inference.run(work).await?
+    }
+
     /// What the number engine made of an utterance: at the pause, or now; how long that took, in milliseconds, and which it was.
     pub(super) async fn heard_in(&self, findings: &Findings) -> Result<(Arc<Heard>, u64, bool), ScoreTrouble> {
         let found = findings.heard(&self.inference, None, self.hear()).await?;

@@ -21,7 +21,7 @@ use crate::media::leg::Sound;
 use crate::secret::SecretBytes;
 use crate::speech::SpeechError;
 use crate::speech::turn::Readiness;
-use crate::voiceprint::{self, EmbedError, Embedding};
+use crate::voiceprint::{self, EmbedError, Embedding, Take};
 
 type Figures = serde_json::Map<String, serde_json::Value>;
 
@@ -60,7 +60,7 @@ pub(super) enum Kept {
     },
     /// An utterance that belongs to the enrolment.
     Take {
-        embedding: Box<Embedding>,
+        take: Box<Take>,
         net_speech_ms: u32,
     },
     /// Recorded names.
@@ -321,10 +321,15 @@ impl Call {
                     );
                 }
             }
+            let in_babble = match services.voice_in_babble(&findings).await {
+                Ok(embedding) => embedding,
+                Err(t) => return answer(EnrolOutcome::Trouble(t)),
+            };
+            let take = Box::new(Take::new(embedding, in_babble, net_speech_ms));
             let net_speech_total_ms = total.saturating_add(net_speech_ms);
             answer(EnrolOutcome::Added { net_speech_total_ms })
                 .line(format!("taken: {:.1} s of speech so far", f64::from(net_speech_total_ms) / 1000.0), Figures::new())
-                .keep(Kept::Take { embedding: Box::new(embedding), net_speech_ms })
+                .keep(Kept::Take { take, net_speech_ms })
         });
     }
 

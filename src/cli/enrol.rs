@@ -11,6 +11,7 @@ use super::customer::parse_id;
 use super::data::{Data, block_on, name, refused, store_error, vault_error};
 use super::exit::{CliError, CliResult, Exit};
 use crate::call::heard_before::ReuseConfig;
+use crate::clock::Entropy;
 use crate::ids::{CustomerId, InviteId};
 use crate::media::wav;
 use crate::models::{Model, ModelError};
@@ -18,7 +19,7 @@ use crate::speech::Utterance;
 use crate::store::{CustomerStatus, EnrolmentRecord, FingerprintRecord, Invite, StoreError, TemplateRecord};
 use crate::vault::Vault;
 use crate::voiceprint::fingerprint::{FingerprintKey, Fingerprinter, Probe};
-use crate::voiceprint::{Embedder, Enrolment, Template, VoiceConfig};
+use crate::voiceprint::{Embedder, Enrolment, Take, Template, VoiceConfig};
 
 /// The wording of the consent that an operator vouches for with `--consent-by`.
 const CONSENT_TEXT_VERSION: &str = "written-1";
@@ -169,7 +170,7 @@ async fn from_wav(ctx: &Context, customer: &CustomerId, consent_by: &str, files:
     let vault = data.vault().await?;
     // The recordings are looked at before the model is loaded: a wrong file is told in milliseconds.
     let utterances = files.iter().map(|f| read(f)).collect::<Result<Vec<_>, _>>()?;
-    let template = template_of(files, &utterances, ctx.config()?.voice)?;
+    let template = template_of(files, &utterances, ctx.config()?.voice, &*data.entropy)?;
     let model = template.model().as_str().to_owned();
     let now = data.now();
     let record = EnrolmentRecord {
@@ -220,7 +221,12 @@ fn read(path: &Path) -> Result<Utterance, CliError> {
     Ok(Utterance::from_recording(&sound.samples, sound.rate))
 }
 
-fn template_of(files: &[PathBuf], utterances: &[Utterance], cfg: VoiceConfig) -> Result<Template, CliError> {
+fn template_of(
+    files: &[PathBuf],
+    utterances: &[Utterance],
+    cfg: VoiceConfig,
+    entropy: &dyn Entropy,
+) -> Result<Template, CliError> {
     let path = Model::CampPlus.checked_path().map_err(|e| {
         let missing = matches!(e, ModelError::Missing { .. });
         CliError::new(if missing { Exit::ModelMissing } else { Exit::ModelCorrupt }, e)
@@ -229,8 +235,9 @@ fn template_of(files: &[PathBuf], utterances: &[Utterance], cfg: VoiceConfig) ->
     let mut enrolment = Enrolment::new(cfg);
     for (file, utterance) in files.iter().zip(utterances) {
         let audio = |e: &dyn std::fmt::Display| CliError::new(Exit::Audio, format!("{}: {e}", file.display()));
-        let embedding = embedder.embed(&utterance.samples_16k).map_err(|e| audio(&e))?;
-        enrolment.add(embedding, utterance.net_speech_ms).map_err(|e| audio(&e))?;
+        let seed = u64::from_le_bytes(entropy.bytes());
+        let take = Take::of(&embedder, &utterance.samples_16k, utterance.net_speech_ms, seed).map_err(|e| audio(&e))?;
+        enrolment.add(take).map_err(|e| audio(&e))?;
     }
     enrolment.finish().map_err(|e| CliError::new(Exit::Audio, format!("the recordings make no voice template: {e}")))
 }

@@ -20,7 +20,7 @@ use crate::ids::CardId;
 use crate::media::frame::SampleRate;
 use crate::secret::Pan;
 use crate::speech::{NumberEngine, Utterance};
-use crate::voiceprint::{Conditions, Embedder, Enrolment, Template, VoiceConfig, score};
+use crate::voiceprint::{Conditions, Embedder, Enrolment, Take, Template, VoiceConfig, score};
 
 /// The engines under test, one thread each.
 #[derive(Debug)]
@@ -129,8 +129,8 @@ impl Bench<'_> {
     fn own_template(&self, utterance: &Utterance, name: &str) -> Result<Template, EvalError> {
         let lenient = VoiceConfig { enrol_min_net_speech_ms: 0, enrol_min_utterances: 1, ..self.voice.clone() };
         let mut enrolment = Enrolment::new(lenient);
-        let embedding = self.embedder.embed(&utterance.samples_16k).map_err(|e| engine("the embedding", name, e))?;
-        enrolment.add(embedding, utterance.net_speech_ms).map_err(|e| engine("the enrolment", name, e))?;
+        let take = Take::of(self.embedder, &utterance.samples_16k, utterance.net_speech_ms, 0);
+        enrolment.add(take.map_err(|e| engine("the embedding", name, e))?).map_err(|e| engine("the enrolment", name, e))?;
         enrolment.finish().map_err(|e| engine("the enrolment", name, e))
     }
 }

@@ -12,12 +12,13 @@ use super::data::{Recipe, Row, Table, read_recipes, recording};
 use super::degrade::Line;
 use super::people::People;
 use super::plan::Plan;
+use super::random::Random;
 use super::results::{Figure, percent, percent_of};
 use super::voice_figures::{self, VoiceFigures, VoiceReport};
 use super::work::{self, Progress};
 use crate::decision::{Calibration as Calibrated, Policy};
 use crate::voiceprint::calibrate::HeldOut;
-use crate::voiceprint::{Conditions, Embedder, Embedding, Enrolment, EnrolmentError, Template, VoiceConfig, score};
+use crate::voiceprint::{Conditions, Embedder, Embedding, Enrolment, EnrolmentError, Take, Template, VoiceConfig, score};
 
 /// Which trials.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -138,24 +139,32 @@ pub fn enrol(
     let recipes: Vec<Recipe> = takes.values().flatten().cloned().collect();
     // Voices are enrolled over the same codec but without the noise of the call that is measured: an enrolment call is its own.
     let clean = Plan { line: Line::clean(plan.line.codec), ..plan.clone() };
-    let mut heard = hear_all(&clean, embedder, "enrolments", &recipes)?.into_iter();
+    let heard = work::map(&recipes, plan.threads, &Progress::new("enrolments", recipes.len()), |r| take_of(&clean, embedder, r));
+    let mut heard = heard?.into_iter();
     let mut gallery = Gallery::default();
     for (who, recipes) in takes {
-        let voices: Vec<Heard> = heard.by_ref().take(recipes.len()).collect();
+        let voices: Vec<Take> = heard.by_ref().take(recipes.len()).collect();
         let (template, refused) = template_of(&voices, config).map_err(|e| engine("the enrolment", &who.1, e))?;
         gallery.would_be_refused += usize::from(refused);
         gallery.templates.insert(who.clone(), template);
-        gallery.held_out.enrol(&key(who), voices.into_iter().map(|v| v.embedding).collect());
+        gallery.held_out.enrol(&key(who), voices);
     }
     Ok(gallery)
 }
 
+/// An utterance as the service takes it at enrolment, in the same babble whenever it is asked for.
+fn take_of(plan: &Plan, embedder: &Embedder, recipe: &Recipe) -> Result<Take, EvalError> {
+    let utterance = plan.utterance(recipe)?;
+    let seed = Random::from_text(&recipe.id).next_u64();
+    Take::of(embedder, &utterance.samples_16k, utterance.net_speech_ms, seed).map_err(|e| engine("the embedding", &recipe.id, e))
+}
+
 /// A template, and whether the service's own bounds would have refused it.
-fn template_of(voices: &[Heard], config: &VoiceConfig) -> Result<(Template, bool), EnrolmentError> {
+fn template_of(voices: &[Take], config: &VoiceConfig) -> Result<(Template, bool), EnrolmentError> {
     let with = |config: VoiceConfig| {
         let mut enrolment = Enrolment::new(config);
         for v in voices {
-            enrolment.add(v.embedding.clone(), v.made.net_speech_ms)?;
+            enrolment.add(v.clone())?;
         }
         enrolment.finish()
     };

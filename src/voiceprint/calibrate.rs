@@ -6,14 +6,15 @@
 use std::collections::BTreeMap;
 
 use super::embedding::{EMBEDDING_SIZE, Embedding};
+use super::enrolment::{Take, direction};
 use super::score::{Conditions, centre_by, dot, scale_to_one};
 use crate::decision::calibration::{Threshold, VoiceCalibration, quality_terms};
 
 /// Enrolled voices, for scoring as if neither speaker of a trial had been heard before.
 #[derive(Default)]
 pub struct HeldOut {
-    /// By speaker: the enrolment's utterances, and their mean at length one each.
-    speakers: BTreeMap<String, (Vec<Embedding>, Vec<f64>)>,
+    /// By speaker: the enrolment's utterances, and their mean at length one each, as said.
+    speakers: BTreeMap<String, (Vec<Take>, Vec<f64>)>,
     /// Of the speakers' means.
     sum: Vec<f64>,
 }
@@ -29,9 +30,9 @@ impl HeldOut {
     const SPEAKERS_MIN: usize = 3;
 
     /// Adds a speaker's enrolment.
-    pub fn enrol(&mut self, speaker: &str, utterances: Vec<Embedding>) {
+    pub fn enrol(&mut self, speaker: &str, utterances: Vec<Take>) {
         let mut mean = vec![0.0f64; EMBEDDING_SIZE];
-        let units: Vec<Vec<f32>> = utterances.iter().filter_map(unit).collect();
+        let units: Vec<Vec<f32>> = utterances.iter().filter_map(|take| unit(take.embedding())).collect();
         for one in &units {
             mean.iter_mut().zip(one).for_each(|(m, v)| *m += f64::from(*v) / count(units.len()));
         }
@@ -56,12 +57,7 @@ impl HeldOut {
                 narrow((at(&self.sum) - out.iter().map(|m| at(m)).sum::<f64>()) / count(others))
             })
             .collect();
-        let mut template = vec![0.0f32; EMBEDDING_SIZE];
-        for one in own {
-            template.iter_mut().zip(centre_by(one, &mean)?.iter()).for_each(|(t, v)| *t += v);
-        }
-        scale_to_one(&mut template)?;
-        Some(dot(&template, &centre_by(utterance, &mean)?))
+        Some(dot(&direction(own, &mean)?, &centre_by(utterance, &mean)?))
     }
 }
 

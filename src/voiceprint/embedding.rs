@@ -8,6 +8,7 @@ use ndarray::Array2;
 use sha2::{Digest, Sha256};
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
+use super::babble;
 use super::band;
 use super::campplus::CampPlus;
 use super::centring;
@@ -111,6 +112,12 @@ impl Embedder {
             band::keep_telephone(mels);
             Some(weights)
         })
+    }
+
+    /// The embedding of the same utterance in a murmur (`seed` says which), for a template that shall hold in company. Takes as long
+    /// as [`Self::embed`].
+    pub fn embed_in_babble(&self, samples_16k: &[f32], seed: u64) -> Result<Embedding, EmbedError> {
+        self.embed(&babble::in_babble(samples_16k, seed))
     }
 
     /// As the network was published: the whole band, every frame alike. For comparing with other implementations; of another model

@@ -1,9 +1,12 @@
 //! From a few utterances to a template: enough speech, and all by one voice.
 
 use super::config::VoiceConfig;
-use super::embedding::{Embedding, ModelVersion};
-use super::score::{centre, dot};
-use super::template::Template;
+use zeroize::Zeroizing;
+
+use super::centring;
+use super::embedding::{EMBEDDING_SIZE, EmbedError, Embedder, Embedding, ModelVersion};
+use super::score::{centre, centre_by, dot, scale_to_one};
+use super::template::{Recipe, Template};
 
 /// An enrolment under way.
 #[derive(Clone, Debug)]
@@ -12,10 +15,39 @@ pub struct Enrolment {
     takes: Vec<Take>,
 }
 
+/// One utterance of an enrolment.
 #[derive(Clone, Debug)]
-struct Take {
+pub struct Take {
     embedding: Embedding,
+    in_babble: Embedding,
     net_speech_ms: u32,
+}
+
+impl Take {
+    /// From its embedding and that of the same utterance in babble ([`Embedder::embed_in_babble`]), with its speech without pauses.
+    pub fn new(embedding: Embedding, in_babble: Embedding, net_speech_ms: u32) -> Self {
+        Self { embedding, in_babble, net_speech_ms }
+    }
+
+    /// From its sound: mono, 16 kHz, −1 to 1. `seed` says which babble.
+    pub fn of(embedder: &Embedder, samples_16k: &[f32], net_speech_ms: u32, seed: u64) -> Result<Self, EmbedError> {
+        Ok(Self::new(embedder.embed(samples_16k)?, embedder.embed_in_babble(samples_16k, seed)?, net_speech_ms))
+    }
+
+    /// Its voice as it was said.
+    pub fn embedding(&self) -> &Embedding {
+        &self.embedding
+    }
+}
+
+/// The direction of a voice: utterances as said and in babble count the same, each centred by `mean`. `None` if nothing is left.
+pub(super) fn direction(takes: &[Take], mean: &[f32]) -> Option<Zeroizing<Vec<f32>>> {
+    let mut sum = Zeroizing::new(vec![0.0f32; EMBEDDING_SIZE]);
+    for embedding in takes.iter().flat_map(|t| [&t.embedding, &t.in_babble]) {
+        sum.iter_mut().zip(centre_by(embedding, mean)?.iter()).for_each(|(s, v)| *s += v);
+    }
+    scale_to_one(&mut sum)?;
+    Some(sum)
 }
 
 /// Where an enrolment stands after an utterance was added.
@@ -35,14 +67,13 @@ impl Enrolment {
         Self { config, takes: Vec::new() }
     }
 
-    /// Adds an utterance's embedding with its speech without pauses.
-    pub fn add(&mut self, embedding: Embedding, net_speech_ms: u32) -> Result<Added, EnrolmentError> {
-        if let Some(first) = self.takes.first()
-            && first.embedding.model() != embedding.model()
-        {
+    /// Adds an utterance.
+    pub fn add(&mut self, take: Take) -> Result<Added, EnrolmentError> {
+        let model = self.takes.first().unwrap_or(&take).embedding.model();
+        if take.embedding.model() != model || take.in_babble.model() != model {
             return Err(EnrolmentError::MixedModels);
         }
-        self.takes.push(Take { embedding, net_speech_ms });
+        self.takes.push(take);
         Ok(self.standing())
     }
 
@@ -84,22 +115,14 @@ impl Enrolment {
         if let Some(repeat) = odd_one_out(&units, self.config.enrol_agree_min_cosine) {
             return Err(EnrolmentError::Disagree { repeat });
         }
-        let mut mean = zeroize::Zeroizing::new(vec![0.0f32; super::embedding::EMBEDDING_SIZE]);
-        for unit in &units {
-            for (m, v) in mean.iter_mut().zip(unit.iter()) {
-                *m += v;
-            }
-        }
-        let length = dot(&mean, &mean).sqrt();
-        if !(length.is_finite() && length > 1e-6) {
-            return Err(EnrolmentError::NoVoice);
-        }
-        Ok(Template::new(mean.iter().map(|v| v / length).collect(), standing.net_speech_ms, model))
+        let mean = &centring::compiled_in().ok_or(EnrolmentError::NoVoice)?.mean;
+        let direction = direction(&self.takes, mean).ok_or(EnrolmentError::NoVoice)?;
+        Ok(Template::new(direction.to_vec(), standing.net_speech_ms, model, Recipe::WithBabble))
     }
 }
 
 /// Unless all pairs reach `min_cosine`: the index of the utterance that agrees least with the others.
-fn odd_one_out(units: &[zeroize::Zeroizing<Vec<f32>>], min_cosine: f32) -> Option<usize> {
+fn odd_one_out(units: &[Zeroizing<Vec<f32>>], min_cosine: f32) -> Option<usize> {
     let mut disagree = false;
     let mut worst: Option<(usize, f32)> = None;
     for (i, a) in units.iter().enumerate() {

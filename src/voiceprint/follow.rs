@@ -17,7 +17,7 @@ impl Template {
             return None;
         }
         moved.iter_mut().for_each(|v| *v /= length);
-        Some(Self::new(moved, self.net_speech_ms().saturating_add(net_speech_ms), self.model().clone()))
+        Some(Self::new(moved, self.net_speech_ms().saturating_add(net_speech_ms), self.model().clone(), self.recipe()))
     }
 
     /// How alike two templates are, −1 to 1; NaN across models.
@@ -29,12 +29,13 @@ impl Template {
 #[cfg(test)]
 mod tests {
     use super::super::embedding::{EMBEDDING_SIZE, ModelVersion};
+    use super::super::template::Recipe;
     use super::*;
 
     fn along(axis: usize, model: &str) -> Template {
         let mut centred = vec![0.0; EMBEDDING_SIZE];
         centred[axis] = 1.0;
-        Template::new(centred, 9_000, ModelVersion::new(model))
+        Template::new(centred, 9_000, ModelVersion::new(model), Recipe::WithBabble)
     }
 
     fn voice(model: &str) -> Embedding {

@@ -3,6 +3,7 @@
 //! One call: `Embedder::embed` on an utterance, `score` against the customer's `Template`, the result goes to `decision`.
 //! A voice identifies nobody by itself; the thresholds in [`VoiceConfig`] say what was measured and on what.
 
+mod babble;
 mod band;
 pub mod calibrate;
 mod campplus;
@@ -20,6 +21,6 @@ mod template;
 
 pub use config::VoiceConfig;
 pub use embedding::{EMBEDDING_SIZE, EmbedError, Embedder, Embedding, ModelVersion};
-pub use enrolment::{Added, Enrolment, EnrolmentError};
+pub use enrolment::{Added, Enrolment, EnrolmentError, Take};
 pub use score::{Conditions, ScoreError, continuity, score};
-pub use template::{Template, TemplateError};
+pub use template::{Recipe, Template, TemplateError};

@@ -101,8 +101,8 @@ pub enum ScoreError {
 mod tests {
     use super::super::config::VoiceConfig;
     use super::super::embedding::EMBEDDING_SIZE;
-    use super::super::enrolment::{Enrolment, EnrolmentError};
-    use super::super::template::TemplateError;
+    use super::super::enrolment::{Enrolment, EnrolmentError, Take};
+    use super::super::template::{Recipe, TemplateError};
     use super::*;
 
     /// A voice: a direction of its own, a little blurred by `take`.
@@ -113,10 +113,14 @@ mod tests {
         Embedding::new(v, ModelVersion::new(model)).unwrap()
     }
 
+    fn taken(voice: usize, take: usize, model: &str, net_speech_ms: u32) -> Take {
+        Take::new(said(voice, take, model), said(voice, take + 40, model), net_speech_ms)
+    }
+
     fn enrolled(voice: usize) -> Template {
         let mut enrolment = Enrolment::new(VoiceConfig::default());
         for take in 0..3 {
-            enrolment.add(said(voice, take, "m"), 4_000).unwrap();
+            enrolment.add(taken(voice, take, "m", 4_000)).unwrap();
         }
         enrolment.finish().unwrap()
     }
@@ -157,6 +161,12 @@ mod tests {
         let bytes = template.to_bytes();
         let again = Template::from_bytes(&bytes).unwrap();
         assert_eq!((again.centred(), again.model(), again.net_speech_ms()), (template.centred(), template.model(), 12_000));
+        // As it was stored before enrolments knew babble: it is read, and told apart.
+        let mut older = bytes.to_vec();
+        older[0] = 1;
+        let older = Template::from_bytes(&older).unwrap();
+        assert_eq!((older.centred(), older.recipe(), again.recipe()), (template.centred(), Recipe::AsSaid, Recipe::WithBabble));
+        assert!(score(&older, &said(3, 7, "m"), 5_000).unwrap().cosine > 0.9);
         for cut in 0..bytes.len() {
             assert!(Template::from_bytes(&bytes[..cut]).is_err(), "{cut} bytes");
         }
@@ -172,25 +182,37 @@ mod tests {
     #[test]
     fn an_enrolment_asks_for_more_speech_then_for_the_utterance_that_does_not_fit() {
         let mut enrolment = Enrolment::new(VoiceConfig::default());
-        assert!(!enrolment.add(said(3, 0, "m"), 2_000).unwrap().enough);
-        enrolment.add(said(3, 1, "m"), 2_000).unwrap();
-        enrolment.add(said(5, 2, "m"), 3_999).unwrap();
+        assert!(!enrolment.add(taken(3, 0, "m", 2_000)).unwrap().enough);
+        enrolment.add(taken(3, 1, "m", 2_000)).unwrap();
+        enrolment.add(taken(5, 2, "m", 3_999)).unwrap();
         let missing = EnrolmentError::TooLittle { got_ms: 7_999, need_ms: 8_000, got_utterances: 3, need_utterances: 3 };
         assert_eq!(enrolment.finish().unwrap_err(), missing);
-        assert!(enrolment.add(said(3, 3, "m"), 3_000).unwrap().enough);
+        assert!(enrolment.add(taken(3, 3, "m", 3_000)).unwrap().enough);
         let odd = enrolment.finish().unwrap_err();
         assert_eq!(odd, EnrolmentError::Disagree { repeat: 2 });
         assert!(odd.to_string().starts_with("utterance 3 "), "people count from one: {odd}");
         enrolment.remove(2);
-        enrolment.add(said(3, 2, "m"), 4_000).unwrap();
+        enrolment.add(taken(3, 2, "m", 4_000)).unwrap();
         assert!(enrolment.finish().is_ok());
-        assert_eq!(enrolment.add(said(3, 2, "n"), 4_000).unwrap_err(), EnrolmentError::MixedModels);
+        assert_eq!(enrolment.add(taken(3, 2, "n", 4_000)).unwrap_err(), EnrolmentError::MixedModels);
+    }
+
+    #[test]
+    fn a_template_holds_the_voice_as_said_and_in_babble_alike() {
+        let mut enrolment = Enrolment::new(VoiceConfig::default());
+        for take in 0..3 {
+            enrolment.add(Take::new(said(3, take, "m"), said(5, take, "m"), 4_000)).unwrap();
+        }
+        let template = enrolment.finish().unwrap();
+        let [clean, noisy] = [3, 5].map(|v| score(&template, &said(v, 7, "m"), 5_000).unwrap().cosine);
+        assert!(clean > 0.6 && (clean - noisy).abs() < 0.05, "{clean} {noisy}");
+        assert_eq!(enrolment.add(Take::new(said(3, 0, "m"), said(3, 0, "n"), 1)).unwrap_err(), EnrolmentError::MixedModels);
     }
 
     #[test]
     fn voices_never_print() {
         let mut enrolment = Enrolment::new(VoiceConfig::default());
-        enrolment.add(said(3, 0, "m"), 2_000).unwrap();
+        enrolment.add(taken(3, 0, "m", 2_000)).unwrap();
         let printed = format!("{:?} {:?} {:?}", said(3, 0, "m"), enrolled(3), enrolment);
         assert!(!printed.contains("3.0") && !printed.contains("0.3") && !printed.contains("0.01"), "{printed}");
     }

@@ -6,8 +6,18 @@ use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 use super::embedding::{EMBEDDING_SIZE, ModelVersion};
 
-/// The first byte of a serialised template.
-const FORMAT: u8 = 1;
+/// The first byte of a serialised template: which recipe made it. The rest is the same in both.
+const FORMAT_AS_SAID: u8 = 1;
+const FORMAT_WITH_BABBLE: u8 = 2;
+
+/// What a template was averaged over. Templates of both are scored alike; whoever enrols again gets the newer one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Recipe {
+    /// Utterances as they were said: how this program made them before it knew [`Recipe::WithBabble`].
+    AsSaid,
+    /// The same, and each once more in babble.
+    WithBabble,
+}
 
 /// An enrolled voice: the mean of the enrolment's centred unit embeddings, itself of length one.
 #[derive(Clone, Zeroize, ZeroizeOnDrop)]
@@ -17,12 +27,14 @@ pub struct Template {
     net_speech_ms: u32,
     #[zeroize(skip)]
     model: ModelVersion,
+    #[zeroize(skip)]
+    recipe: Recipe,
 }
 
 impl Template {
     /// `centred` must have length one.
-    pub(super) fn new(centred: Vec<f32>, net_speech_ms: u32, model: ModelVersion) -> Self {
-        Self { centred, net_speech_ms, model }
+    pub(super) fn new(centred: Vec<f32>, net_speech_ms: u32, model: ModelVersion, recipe: Recipe) -> Self {
+        Self { centred, net_speech_ms, model, recipe }
     }
 
     pub(super) fn centred(&self) -> &[f32] {
@@ -39,11 +51,19 @@ impl Template {
         self.net_speech_ms
     }
 
+    /// What it was averaged over.
+    pub fn recipe(&self) -> Recipe {
+        self.recipe
+    }
+
     /// Format byte, net speech (u32), length of the model's name (u16), name, 192 × f32; all little-endian.
     pub fn to_bytes(&self) -> Zeroizing<Vec<u8>> {
         let name = self.model.as_str().as_bytes();
         let mut out = Zeroizing::new(Vec::with_capacity(7 + name.len() + 4 * EMBEDDING_SIZE));
-        out.push(FORMAT);
+        out.push(match self.recipe {
+            Recipe::AsSaid => FORMAT_AS_SAID,
+            Recipe::WithBabble => FORMAT_WITH_BABBLE,
+        });
         out.extend_from_slice(&self.net_speech_ms.to_le_bytes());
         let name = name.get(..usize::from(u16::MAX)).unwrap_or(name);
         out.extend_from_slice(&u16::try_from(name.len()).unwrap_or(u16::MAX).to_le_bytes());
@@ -57,9 +77,11 @@ impl Template {
     /// Reads what [`Self::to_bytes`] wrote. Whether the model fits is asked by `score`.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, TemplateError> {
         let (format, rest) = bytes.split_first().ok_or(TemplateError::Malformed("empty"))?;
-        if *format != FORMAT {
-            return Err(TemplateError::Format { got: *format });
-        }
+        let recipe = match *format {
+            FORMAT_AS_SAID => Recipe::AsSaid,
+            FORMAT_WITH_BABBLE => Recipe::WithBabble,
+            got => return Err(TemplateError::Format { got }),
+        };
         let (net, rest) = rest.split_first_chunk::<4>().ok_or(TemplateError::Malformed("cut short"))?;
         let (len, rest) = rest.split_first_chunk::<2>().ok_or(TemplateError::Malformed("cut short"))?;
         let (name, rest) =
@@ -74,13 +96,13 @@ impl Template {
         if length.is_nan() || (length - 1.0).abs() > 1e-3 {
             return Err(TemplateError::Malformed("its length is not one"));
         }
-        Ok(Self::new(centred.to_vec(), u32::from_le_bytes(*net), ModelVersion::new(name)))
+        Ok(Self::new(centred.to_vec(), u32::from_le_bytes(*net), ModelVersion::new(name), recipe))
     }
 }
 
 impl fmt::Debug for Template {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Template({}, …)", self.model)
+        write!(f, "Template({}, {:?}, …)", self.model, self.recipe)
     }
 }
 
@@ -88,7 +110,9 @@ impl fmt::Debug for Template {
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TemplateError {
     /// Written by another version of this program.
-    #[error("a voice template of format {got} can't be read by this version (format {FORMAT}): enrol the voice again")]
+    #[error(
+        "a voice template of format {got} can't be read by this version (formats {FORMAT_AS_SAID} and {FORMAT_WITH_BABBLE}): enrol the voice again"
+    )]
     Format {
         /// The format byte.
         got: u8,

@@ -1,8 +1,9 @@
 //! A whole service without sockets: real store, vault, processor, sandbox, prompts and models; only the line is in process,
 //! and time is tokio's paused clock, so that a two-minute call takes seconds.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -29,7 +30,7 @@ use voicepay::speech::Utterance;
 use voicepay::store::{
     AuditRecord, CardRecord, CardStatus, Customer, CustomerStatus, EnrolmentRecord, Invite, Payee, Payment, TemplateRecord,
 };
-use voicepay::voiceprint::{Embedder, Enrolment, Template};
+use voicepay::voiceprint::{Embedder, Enrolment, Take, Template};
 
 /// Alice's telephone.
 pub const ALICE: &str = "+447700900123";
@@ -100,16 +101,20 @@ fn voices(config: &Config) -> Voices {
     if config.decision == usual.decision && config.speech == usual.speech { LOADED.get_or_init(load).clone() } else { load() }
 }
 
-/// A persona's template, from her enrolment recordings.
-fn template(persona: &str) -> Template {
-    let embedder = Embedder::load(&Model::CampPlus.checked_path().unwrap()).unwrap();
-    let mut enrolment = Enrolment::new(Config::default().voice);
-    for n in 1..=3 {
-        let sound = recording(&format!("{persona}/enrol_{n}"));
-        let utterance = Utterance::from_recording(&sound.samples, sound.rate);
-        enrolment.add(embedder.embed(&utterance.samples_16k).unwrap(), utterance.net_speech_ms).unwrap();
-    }
-    enrolment.finish().unwrap()
+/// A persona's template, made once from her enrolment recordings.
+fn template(persona: &'static str) -> Template {
+    static MADE: Mutex<BTreeMap<&str, Template>> = Mutex::new(BTreeMap::new());
+    let make = || {
+        let embedder = Embedder::load(&Model::CampPlus.checked_path().unwrap()).unwrap();
+        let mut enrolment = Enrolment::new(Config::default().voice);
+        for n in 1..=3 {
+            let sound = recording(&format!("{persona}/enrol_{n}"));
+            let utterance = Utterance::from_recording(&sound.samples, sound.rate);
+            enrolment.add(Take::of(&embedder, &utterance.samples_16k, utterance.net_speech_ms, 1).unwrap()).unwrap();
+        }
+        enrolment.finish().unwrap()
+    };
+    MADE.lock().unwrap().entry(persona).or_insert_with(make).clone()
 }
 
 pub fn fixtures() -> PathBuf {
@@ -266,8 +271,7 @@ impl World {
 
     /// Alice's voice is on file, from her recordings.
     pub async fn enrol_alice(&self) {
-        static MADE: OnceLock<Template> = OnceLock::new();
-        self.enrol(MADE.get_or_init(|| template("alice")).clone()).await;
+        self.enrol(template("alice")).await;
     }
 
     async fn enrol(&self, template: Template) {
