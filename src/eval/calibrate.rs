@@ -19,14 +19,21 @@ use super::random::Random;
 use super::results::percent;
 use super::splice::assemble;
 use super::voiceprint::{Gallery, Judge, Scored, Who, all_pairs, enrol, hear_all, read_trials, score_all, takes};
-use crate::decision::calibration::{Calibration, VoiceCalibration};
-use crate::voiceprint::calibrate::{RATES, Sample, fit, thresholds};
+use crate::decision::calibration::{Calibration, VoiceCalibration, shortness};
+use crate::voiceprint::calibrate::{Impostor, Sample, fit, thresholds_for_all};
 use crate::voiceprint::{Conditions, Embedder, VoiceConfig};
 
 /// What it is calibrated on: so many digits of each utterance (all if none), at such a distance from babble (none: a clean line).
-const CONDITIONS: [(Option<usize>, Option<f64>); 6] =
-    [(None, None), (Some(8), None), (Some(4), None), (None, Some(15.0)), (Some(8), Some(15.0)), (Some(8), Some(10.0))];
-/// Thresholds hold from this many digits on: less is never asked for.
+const CONDITIONS: [(Option<usize>, Option<f64>); 7] = [
+    (None, None),
+    (Some(8), None),
+    (Some(4), None),
+    (None, Some(15.0)),
+    (Some(8), Some(15.0)),
+    (Some(4), Some(15.0)),
+    (Some(8), Some(10.0)),
+];
+/// Thresholds are those of this many digits and more; for fewer, something is taken off ([`thresholds_for_all`]).
 const THRESHOLD_DIGITS_MIN: usize = 8;
 /// Voices in a babble, babbles, and how long one is.
 const BABBLE_VOICES: usize = 8;
@@ -83,7 +90,7 @@ pub fn voice(
                 continue; // natural recordings can't be cut at a digit
             }
             let (listed, utterances) = read_trials(&plan, &table, digits)?;
-            let trials = all_pairs(&listed);
+            let (trials, utterances) = all_pairs(&listed, &utterances);
             if !galleries.contains_key(list) {
                 let who = trials.iter().map(|t| t.enrolled.clone()).collect();
                 let takes = takes(&plan, table.has("test_path"), &who)?;
@@ -103,8 +110,16 @@ pub fn voice(
     finish(embedder, parts, wanted)
 }
 
-/// Digits, the condition in words, and each trial's kind and held-out ratio.
-type Held<'a> = (usize, &'a str, Vec<(bool, f32)>);
+/// A trial by a fit that has heard neither speaker.
+#[derive(Clone, Copy)]
+struct Rated {
+    target: bool,
+    llr: f32,
+    net_speech_ms: u32,
+}
+
+/// Digits, the condition in words, and its trials.
+type Held<'a> = (usize, &'a str, Vec<Rated>);
 
 fn finish(
     embedder: &Embedder,
@@ -120,22 +135,25 @@ fn finish(
     let mut dealt = Dealt::new(&all);
     let mut held: Vec<Held<'_>> = Vec::new();
     for (digits, name, scored) in &parts {
-        let rated: Option<Vec<(bool, f32)>> =
-            scored.iter().map(|s| dealt.without(s, &all, &model).map(|c| (s.target, llr(c, s)))).collect();
+        let one = |s: &Scored| {
+            let by = dealt.without(s, &all, &model)?;
+            Some(Rated { target: s.target, llr: llr(&by, s), net_speech_ms: s.net_speech_ms })
+        };
+        let rated: Option<Vec<Rated>> = scored.iter().map(one).collect();
         held.push((*digits, name, rated.ok_or_else(one_kind)?));
     }
-    let impostors = |least: usize| -> Vec<Vec<f32>> {
-        let of = held.iter().filter(|(digits, _, _)| *digits >= least);
-        of.map(|(_, _, rated)| rated.iter().filter(|r| !r.0).map(|r| r.1).collect()).collect()
+    let impostors = |long: bool| -> Vec<Vec<Impostor>> {
+        let of = held.iter().filter(|(digits, _, _)| (*digits >= THRESHOLD_DIGITS_MIN) == long);
+        of.map(|(_, _, rated)| rated.iter().filter(|r| !r.target).map(|r| (r.llr, r.net_speech_ms)).collect()).collect()
     };
-    made.thresholds = thresholds(&impostors(THRESHOLD_DIGITS_MIN), &RATES);
+    (made.short, made.thresholds) = thresholds_for_all(&impostors(true), &impostors(false));
     if made.thresholds.is_empty() {
         return Err(EvalError::Conditions("there are too few impostor trials for any threshold".to_owned()));
     }
     let speakers: BTreeSet<&Who> = all.iter().map(|s| &s.enrolled).collect();
     let made_from = format!(
-        "{}: {}, all pairs within a source, {} speakers, {} trials under {} conditions (16, 8 and 4 digits, clean and in babble of \
-         the enrolled voices); thresholds and report by fits and means without the speakers of a trial",
+        "{}, by `voicepay calibrate voice`: {}, all pairs within a source, {} speakers, {} trials under {} conditions (16, 8 and 4 digits, \
+         clean and in babble of the enrolled voices); thresholds and report by fits and means without the speakers of a trial",
         wanted.today,
         wanted.lists.join(", "),
         speakers.len(),
@@ -150,10 +168,11 @@ fn finish(
     Ok((calibration, json, text))
 }
 
-fn row(name: &str, rated: &[(bool, f32)], made: &VoiceCalibration) -> Value {
+fn row(name: &str, rated: &[Rated], made: &VoiceCalibration) -> Value {
     let mut scores = Scores::default();
-    for (target, llr) in rated {
-        if *target { &mut scores.genuine } else { &mut scores.impostor }.push(f64::from(*llr));
+    for r in rated {
+        let llr = f64::from(r.llr) - made.short * shortness(r.net_speech_ms);
+        if r.target { &mut scores.genuine } else { &mut scores.impostor }.push(llr);
     }
     let at = |far: f64| made.threshold_at(far).map(|t| scores.at(f64::from(t)));
     let actual = scores.at(bayes_threshold());
@@ -192,6 +211,7 @@ fn text_of(calibration: &Calibration, rows: &[Value]) -> String {
             both("at_threshold_0_002"),
         );
     }
+    out += &format!("{} nats taken off per factor e of speech below 5 s\n", calibration.voice.short);
     for t in &calibration.voice.thresholds {
         out += &format!("FAR {} at {:.2} nats\n", percent(t.far), t.llr);
     }
@@ -239,7 +259,7 @@ fn sample(s: &Scored) -> Sample {
     Sample { target: s.target, cosine: s.cosine as f32, made }
 }
 
-fn llr(by: VoiceCalibration, s: &Scored) -> f32 {
+fn llr(by: &VoiceCalibration, s: &Scored) -> f32 {
     let one = sample(s);
     by.llr(one.cosine, one.made.net_speech_ms, one.made.snr_db)
 }

@@ -222,7 +222,7 @@ pub fn measure(
     let table = Table::read(&plan.split.find_list(&name)?)?;
     let natural = table.has("test_path");
     let (listed, utterances) = read_trials(plan, &table, digits)?;
-    let trials = if pairs == Pairs::All { all_pairs(&listed) } else { listed };
+    let (trials, utterances) = if pairs == Pairs::All { all_pairs(&listed, &utterances) } else { (listed, utterances) };
     let genuine = trials.iter().filter(|t| t.target).count();
     checks::both_kinds(&name, genuine, trials.len() - genuine)?;
     let wanted = trials.iter().map(|t| t.enrolled.clone()).collect();
@@ -305,21 +305,26 @@ pub(super) fn read_trials(plan: &Plan, table: &Table, digits: Option<usize>) -> 
     Ok((trials, utterances))
 }
 
-/// Every genuine utterance against every speaker of its source that is enrolled in the list.
-pub(super) fn all_pairs(listed: &[Trial]) -> Vec<Trial> {
+/// Every genuine utterance against every speaker of its source that is enrolled in the list, and those utterances: the list's impostors
+/// need not be heard.
+pub(super) fn all_pairs(listed: &[Trial], utterances: &[Recipe]) -> (Vec<Trial>, Vec<Recipe>) {
     let enrolled: BTreeSet<&Who> = listed.iter().map(|t| &t.enrolled).collect();
-    let mut out = Vec::new();
+    let (mut out, mut heard, mut places) = (Vec::new(), Vec::new(), BTreeMap::new());
     for trial in listed.iter().filter(|t| t.target) {
+        let utterance = *places.entry(trial.utterance).or_insert_with(|| {
+            heard.extend(utterances.get(trial.utterance).cloned());
+            heard.len().saturating_sub(1)
+        });
         for who in enrolled.iter().filter(|w| w.0 == trial.enrolled.0) {
             out.push(Trial {
                 enrolled: (*who).clone(),
                 tested: trial.tested.clone(),
                 target: **who == trial.enrolled,
-                utterance: trial.utterance,
+                utterance,
             });
         }
     }
-    out
+    (out, heard)
 }
 
 fn text_of(report: &VoiceReport, list: &str) -> String {
@@ -372,4 +377,29 @@ pub fn engine(what: &'static str, utterance: &str, why: impl std::error::Error) 
 /// Whether a list of recordings (natural speech) is at hand.
 pub fn has_list(plan: &Plan, name: &str) -> bool {
     Path::new(&plan.split.trials(name)).is_file()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_pairs_try_each_genuine_utterance_on_everybody_and_hear_no_impostor() {
+        let said: Vec<Recipe> = [("s/a1", "anna", "bert"), ("s/a2", "anna", "anna"), ("s/b1", "bert", "bert")]
+            .map(|(p, s, c)| recording(p, s, c))
+            .into();
+        let who = |name: &str| ("s".to_owned(), name.to_owned());
+        let trial = |enrolled: &str, tested: &str, utterance| Trial {
+            enrolled: who(enrolled),
+            tested: tested.to_owned(),
+            target: enrolled == tested,
+            utterance,
+        };
+        let listed = [trial("bert", "anna", 0), trial("anna", "anna", 1), trial("bert", "bert", 2)];
+        let (trials, heard) = all_pairs(&listed, &said);
+        let ids: Vec<&str> = heard.iter().map(|r| r.id.as_str()).collect();
+        assert_eq!(ids, [said[1].id.as_str(), said[2].id.as_str()]);
+        let made: Vec<_> = trials.iter().map(|t| (t.enrolled.1.as_str(), t.utterance, t.target)).collect();
+        assert_eq!(made, [("anna", 0, true), ("bert", 0, false), ("anna", 1, false), ("bert", 1, true)]);
+    }
 }

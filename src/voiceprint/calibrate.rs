@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use super::embedding::{EMBEDDING_SIZE, Embedding};
 use super::enrolment::{Take, direction};
 use super::score::{Conditions, centre_by, dot, scale_to_one};
-use crate::decision::calibration::{Threshold, VoiceCalibration, quality_terms};
+use crate::decision::calibration::{Threshold, VoiceCalibration, quality_terms, shortness};
 
 /// Enrolled voices, for scoring as if neither speaker of a trial had been heard before.
 #[derive(Default)]
@@ -88,10 +88,17 @@ const STEPS: usize = 60;
 const RIDGE: f64 = 1e-4;
 /// The slope over the score must stay at least this share of its own size at short, noisy speech: a closer voice never counts less.
 const SLOPE_LEAST: f64 = 0.2;
-/// Where that is looked at: a third of a second of speech, in as much noise as speech.
-const WORST: [(u32, f32); 4] = [(10_000, 30.0), (330, 30.0), (10_000, 0.0), (330, 0.0)];
+/// Where that is looked at: the least speech that counts as such, in as much noise as speech.
+const WORST: [(u32, f32); 4] = [(10_000, 30.0), (1_500, 30.0), (10_000, 0.0), (1_500, 0.0)];
 /// False-accept rates that thresholds are looked for at.
 pub const RATES: [f64; 9] = [0.2, 0.1, 0.05, 0.02, 0.01, 0.005, 0.002, 0.001, 0.0005];
+/// Of these, that thresholds must hold for little speech too: what acceptance is named by. Rejecting is left as it is.
+const SHORT_RATES: [f64; 3] = [0.01, 0.005, 0.002];
+/// What is tried to take off for it, in nats.
+const SHORT_STEP: f64 = 0.25;
+const SHORT_STEPS: u32 = 24;
+/// A rate may be passed by this share of itself: of some thousands of impostors it is fewer than one at the smallest.
+const SHORT_TOLERANCE: f64 = 0.05;
 /// A rate needs this many impostors above its threshold to be measured at all.
 const IMPOSTORS_ABOVE_MIN: f64 = 3.0;
 
@@ -108,6 +115,7 @@ pub fn fit(samples: &[Sample], prior: f64, model: &str) -> Option<VoiceCalibrati
             score_ln_net: w[3],
             snr: w[4],
             score_snr: w[5],
+            short: 0.0,
             thresholds: Vec::new(),
         };
         let slope = |(net, snr): &(u32, f32)| {
@@ -121,8 +129,35 @@ pub fn fit(samples: &[Sample], prior: f64, model: &str) -> Option<VoiceCalibrati
     None
 }
 
+/// An impostor's ratio, and the speech it was made from, in milliseconds without pauses.
+pub type Impostor = (f32, u32);
+
+/// What to take off for little speech ([`VoiceCalibration::short`]), and the thresholds: those that long speech needs in every one of its
+/// conditions, and the least taken off with which they hold their rates in every condition of short speech too.
+pub fn thresholds_for_all(long: &[Vec<Impostor>], short: &[Vec<Impostor>]) -> (f64, Vec<Threshold>) {
+    let with = |off: f64, conditions: &[Vec<Impostor>]| -> Vec<Vec<f32>> {
+        let one = |(llr, net): &Impostor| llr - narrow(off * shortness(*net));
+        conditions.iter().map(|c| c.iter().map(one).collect()).collect()
+    };
+    let mut made = (0.0, thresholds(&with(0.0, long), &RATES));
+    for step in 0..=SHORT_STEPS {
+        let off = f64::from(step) * SHORT_STEP;
+        made = (off, thresholds(&with(off, long), &RATES));
+        let holds = |t: &Threshold, llrs: &Vec<f32>| {
+            let above = count(llrs.iter().filter(|l| f64::from(**l) >= t.llr).count());
+            above <= t.far * (1.0 + SHORT_TOLERANCE) * count(llrs.len())
+        };
+        let short = with(off, short);
+        if made.1.iter().filter(|t| SHORT_RATES.contains(&t.far)).all(|t| short.iter().all(|llrs| holds(t, llrs))) {
+            break;
+        }
+    }
+    made
+}
+
 /// Thresholds that hold each of these falling rates in every one of these conditions (ratios of impostors): the highest that any of them needs.
 pub fn thresholds(impostors: &[Vec<f32>], rates: &[f64]) -> Vec<Threshold> {
+
     let mut out: Vec<Threshold> = Vec::new();
     for far in rates.iter().copied() {
         let found: Option<Vec<f32>> = impostors.iter().map(|llrs| needed(llrs, far)).collect();
