@@ -157,7 +157,6 @@ pub fn thresholds_for_all(long: &[Vec<Impostor>], short: &[Vec<Impostor>]) -> (f
 
 /// Thresholds that hold each of these falling rates in every one of these conditions (ratios of impostors): the highest that any of them needs.
 pub fn thresholds(impostors: &[Vec<f32>], rates: &[f64]) -> Vec<Threshold> {
-
     let mut out: Vec<Threshold> = Vec::new();
     for far in rates.iter().copied() {
         let found: Option<Vec<f32>> = impostors.iter().map(|llrs| needed(llrs, far)).collect();

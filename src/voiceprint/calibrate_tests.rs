@@ -72,7 +72,7 @@ fn short_speech_pays_only_as_much_as_its_rates_need() {
     let (off, made) = thresholds_for_all(&[spread(1.0, 9_000)], &[spread(1.0, 2_500)]);
     assert!(off.abs() < 1e-9 && !made.is_empty(), "nothing where it scatters no further: {off}");
     let (off, made) = thresholds_for_all(&[spread(1.0, 9_000)], &[spread(2.5, 2_500)]);
-    assert_eq!(made, thresholds(&[spread(1.0, 9_000).iter().map(|i| i.0).collect()]), "long speech pays nothing");
+    assert_eq!(made, thresholds(&[spread(1.0, 9_000).iter().map(|i| i.0).collect()], &RATES), "long speech pays nothing");
     // The 1 % threshold is 0.9 and short speech has its own at 2.25: a factor of two in length must make up for that, and no more.
     assert!((off * 2f64.ln() - 1.4).abs() < 0.3, "{off}");
 }
