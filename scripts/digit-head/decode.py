@@ -1,16 +1,19 @@
 """CTC: reading freely, the likelihood of any number, and a number's neighbours. The Rust side does the same."""
 import numpy as np
 
+from model import TOKEN
+
 BLANK = 0
+SIGN = {i: c for c, i in TOKEN.items()}  # a token as one sign: digits as themselves, the others as letters (model.py)
 
 
 def greedy(lp: np.ndarray) -> str:
     best, out, last = lp.argmax(1), [], -1
     for b in best:
         if b != last and b != BLANK:
-            out.append(int(b) - 1)
+            out.append(SIGN[int(b)])
         last = b
-    return "".join(map(str, out))
+    return "".join(out)
 
 
 def beam(lp: np.ndarray, width: int = 16) -> list[tuple[str, float]]:
@@ -32,7 +35,7 @@ def beam(lp: np.ndarray, width: int = 16) -> list[tuple[str, float]]:
             for t in tokens:
                 add(prefix + (t,), 1, (pb if prefix and prefix[-1] == t else both) + row[t])
         beams = dict(sorted(((p, (v[0], v[1])) for p, v in new.items()), key=lambda e: -np.logaddexp(*e[1]))[:width])
-    return [("".join(str(t - 1) for t in p), float(np.logaddexp(*v))) for p, v in beams.items()]
+    return [("".join(SIGN[t] for t in p), float(np.logaddexp(*v))) for p, v in beams.items()]
 
 
 def likelihoods(lp: np.ndarray, strings: list[str]) -> np.ndarray:
@@ -41,7 +44,7 @@ def likelihoods(lp: np.ndarray, strings: list[str]) -> np.ndarray:
     n, s = len(strings), 2 * longest + 1
     labels = np.zeros((n, s), int)
     for i, t in enumerate(strings):
-        labels[i, 1 : 2 * len(t) : 2] = [int(c) + 1 for c in t]
+        labels[i, 1 : 2 * len(t) : 2] = [TOKEN[c] for c in t]
     skip = np.zeros((n, s), bool)
     skip[:, 2:] = (labels[:, 2:] != BLANK) & (labels[:, 2:] != labels[:, :-2])
     a = np.full((n, s), -np.inf)

@@ -35,6 +35,7 @@ def main() -> None:
     q.add_argument("--cache", required=True)
     q.add_argument("--model", default=features.default_model())
     q.add_argument("--sets", nargs="+", default=["confirmed/clean", "confirmed/babble15", "confirmed/babble10", "hyke_strings"])
+    q.add_argument("--an4", help="an4.py's folder of AN4's test part, for the sets an4/... and an4words/...")
     q.add_argument("--longest", type=float, default=28.0)
     q.add_argument("--every", type=int, default=1, help="measure on every so many-th utterance only")
     q.add_argument("--beam", type=int, default=0, help="read by prefix search of this width; 0: greedily")
@@ -47,21 +48,21 @@ def main() -> None:
     torch.set_num_threads(1)
     loaded = [heads.load(h) for h in a.head]
     models, encoder = [l[0] for l in loaded], None
-    if loaded[0][2]:
+    if loaded[0][2] or a.model != features.default_model():  # the kept states are of the default encoder as it comes
         encoder = features.Encoder(a.model)
         merge(encoder, loaded[0][2])
     dumped = {}
     for name in a.sets:
         by = collections.defaultdict(lambda: [0, 0, 0, 0])
         own, near = [], collections.defaultdict(list)
-        kept = evalsets.encoded(a.speechdata, a.split, name, a.cache, a.model, a.longest, encoder, a.every)
+        kept = evalsets.encoded(a.speechdata, a.split, name, a.cache, a.model, a.longest, encoder, a.every, a.an4)
         for uid, source, speaker, text, parts in kept:
             if (a.only and source not in a.only.split(",")) or (a.speakers and speaker not in a.speakers.split(",")):
                 continue
             lp = log_probs(models, parts)
             free = decode.greedy(lp) if not a.beam else decode.beam(lp, a.beam)[0][0]
             wrong = decode.edits(text, free)
-            for k in (source, "all"):
+            for k in (source, "all") if source == "fsdd_en" else (source, "unseen", "all"):
                 by[k] = [x + y for x, y in zip(by[k], (1, free == text, wrong, len(text)))]
             if a.errors and wrong:
                 print(f"  {uid} {text} read {free}")

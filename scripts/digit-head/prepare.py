@@ -21,7 +21,8 @@ def main() -> None:
     q.add_argument("--fsdd", required=True, help="a checkout of the Free Spoken Digit Dataset")
     q.add_argument("--kokoro", nargs="*", default=[], help="folders made by kokoro_voices.py")
     q.add_argument("--other", nargs="*", default=[], help="folders made by other_voices.py")
-    q.add_argument("--weights", type=float, nargs=3, default=[0.5, 0.38, 0.12], help="how often FSDD, Kokoro, the others are drawn")
+    q.add_argument("--an4", nargs="*", default=[], help="folders made by an4.py")
+    q.add_argument("--weights", type=float, nargs=4, default=[0.2, 0.28, 0.12, 0.4], help="how often FSDD, Kokoro, the others, AN4 are drawn")
     q.add_argument("--model", default=features.default_model(), help="Whisper in ggml form")
     q.add_argument("--out", required=True)
     q.add_argument("--shards", type=int, default=8)
@@ -33,13 +34,13 @@ def main() -> None:
     torch.set_num_threads(1)
     os.makedirs(a.out, exist_ok=True)
     drop = set(open(a.drop).read().split("\n")) if a.drop else set()
-    kokoro, other, prose = [], [], []
-    for folders, into in ((a.kokoro, kokoro), (a.other, other)):
+    kokoro, other, an4, prose = [], [], [], []
+    for folders, into in ((a.kokoro, kokoro), (a.other, other), (a.an4, an4)):
         for f in folders:
             vs, p = data.rendered(f, drop)
             into += vs
             prose += p
-    maker = data.Maker([g for g in zip(a.weights, (data.fsdd(a.fsdd), data.merged(kokoro), other)) if g[1]], prose, a.seed)
+    maker = data.Maker([g for g in zip(a.weights, (data.fsdd(a.fsdd), data.merged(kokoro), other, an4)) if g[1]], prose, a.seed)
     encoder, begun = features.Encoder(a.model), time.time()
     for shard in range(a.shards):
         rng = np.random.default_rng([a.seed, shard])

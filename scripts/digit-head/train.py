@@ -4,6 +4,7 @@ import argparse
 import glob
 import json
 import math
+import os
 import time
 
 import numpy as np
@@ -152,7 +153,7 @@ def main() -> None:
         items = [i for i in items if len(i[0]) <= a.longest]
     if a.recent:
         items = items[-a.recent :]
-    about = {"name": "whisper-tiny.en", "sha256": encoder.sha256, "width": encoder.width, "layers": encoder.layers, "heads": encoder.heads,
+    about = {"name": os.path.basename(a.model).split(".ggml")[0], "sha256": encoder.sha256, "width": encoder.width, "layers": encoder.layers, "heads": encoder.heads,
              "sample_rate": features.RATE, "frame_samples": features.FRAME, "tail_samples": features.TAIL, "window_frames": features.WINDOW,
              "mel_max": features.MEL_MAX, "taps": ["post"]}
     head = heads.Head(heads.residual_head(encoder.width, len(vocabulary), a.width, a.kernel, [int(d) for d in a.dilations.split(",")]), ["post"], a.dropout)
