@@ -37,6 +37,9 @@ bench: models ## the figures of the README, on this machine
 eval: models ## recognition, decisions and peers on ../shared/speechdata (DATA=folder SPLIT=name); writes models/REPORT.md
 	@scripts/eval.sh $(ARGS)
 
+train-digits: ## train models/digits/head.safetensors again (FSDD=, AN4=: folders of the two sets, scripts/digit-head/README.md; hours)
+	@scripts/digit-head/run.sh "$(FSDD)" "$(AN4)"
+
 prompts: ## record the texts of prompts/en.toml that changed
 	@scripts/make-prompts.sh
 

@@ -79,13 +79,13 @@ def merged(voices: list[Voice]) -> list[Voice]:
 class Maker:
     """Draws augmented telephone utterances."""
 
-    def __init__(self, groups: list[tuple[float, list[Voice]]], prose: list[np.ndarray], seed: int):
+    def __init__(self, groups: list[tuple[float, list[Voice]]], prose: list[np.ndarray], seed: int, tracks: int = 40):
         # A speaker of AN4 said most digits, seldom all ten.
         self.splice = [(w, [v for v in vs if sum(d.isdigit() for d in v.clips) >= 6]) for w, vs in groups]
         self.line = [(w, [v for v in vs if v.lines]) for w, vs in groups]
         self.splice, self.line = ([g for g in gs if g[1]] for gs in (self.splice, self.line))
         talk = prose + [c for _, vs in groups for v in vs for c, t in v.lines[:2] if len(t) > 3]
-        self.babble = aug.babble_pool(np.random.default_rng(seed), talk)
+        self.babble = aug.babble_pool(np.random.default_rng(seed), talk, tracks)
 
     @staticmethod
     def _pick(groups, rng) -> Voice:

@@ -29,6 +29,7 @@ def main() -> None:
     q.add_argument("--each", type=int, default=250, help="utterances a shard")
     q.add_argument("--seed", type=int, default=1)
     q.add_argument("--sounds-only", action="store_true", help="no states: for training that changes the encoder")
+    q.add_argument("--tracks", type=int, default=40, help="so many tracks of babble to draw from")
     q.add_argument("--drop", help="a file naming rendered files that came out garbled, one a line")
     a = q.parse_args()
     torch.set_num_threads(1)
@@ -40,7 +41,7 @@ def main() -> None:
             vs, p = data.rendered(f, drop)
             into += vs
             prose += p
-    maker = data.Maker([g for g in zip(a.weights, (data.fsdd(a.fsdd), data.merged(kokoro), other, an4)) if g[1]], prose, a.seed)
+    maker = data.Maker([g for g in zip(a.weights, (data.fsdd(a.fsdd), data.merged(kokoro), other, an4)) if g[1]], prose, a.seed, a.tracks)
     encoder, begun = features.Encoder(a.model), time.time()
     for shard in range(a.shards):
         rng = np.random.default_rng([a.seed, shard])

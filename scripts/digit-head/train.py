@@ -160,8 +160,8 @@ def main() -> None:
     if a.init:
         for k, v in heads.load(a.init)[0].p.items():
             head.p[k].data[: len(v)] = v  # a longer vocabulary keeps the tokens it had
-        if len(v) < len(vocabulary):
-            head.p["out/proj/bias"].data[len(v) :] = -4.0
+        had = len(heads.load(a.init)[0].p["out/proj/bias"])
+        head.p["out/proj/bias"].data[had:] = -4.0  # tokens it had not
     lora = Lora(encoder, a.lora, [int(b) for b in a.lora_blocks.split(",")]) if a.lora else None
     if lora and a.init:
         for k, v in heads.load(a.init)[2].items():
