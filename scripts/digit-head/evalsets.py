@@ -1,4 +1,4 @@
-"""The measuring sets: speechdata's trial lists rendered as telephone sound, encoded once and kept; and the ten people of AN4's test part, who are
+"""The measuring sets: speechdata's trial lists rendered as telephone sound once and kept; and the ten people of AN4's test part, who are
 never trained on either."""
 import argparse
 import csv
@@ -91,34 +91,23 @@ def encoded(speechdata: str, split: str, name: str, cache: str, model: str, long
     base = f"{cache}/{split}-{name.replace('/', '-')}-{longest:g}"
     if not os.path.exists(base + ".json"):
         os.makedirs(cache, exist_ok=True)
-        encoder, rows, states, heard = features.Encoder(model), [], [], []
+        rows, heard = [], []
         for uid, source, speaker, text, x in sounds(speechdata, split, name, an4):
-            lengths = []
-            for piece in pieces(x, 8000, longest):
-                with torch.no_grad():
-                    s = encoder.states(encoder.mel_of(features.to_16k(piece))[None])[-1][0].to(torch.float16).numpy()
-                lengths.append([len(s), len(piece)])
-                states.append(s)
-                heard.append(np.round(piece * 32768).clip(-32768, 32767).astype(np.int16))
-            rows.append([uid, source, speaker, text, lengths])
-        np.save(base + ".states.npy", np.concatenate(states))
+            cut = pieces(x, 8000, longest)
+            heard += [np.round(p * 32768).clip(-32768, 32767).astype(np.int16) for p in cut]
+            rows.append([uid, source, speaker, text, [[features.padded_length(2 * len(p)) // features.FRAME, len(p)] for p in cut]])
         np.save(base + ".sound.npy", np.concatenate(heard))
         json.dump(rows, open(base + ".json", "w"))
-    states, sound = (np.load(f"{base}.{k}.npy", mmap_mode="r") for k in ("states", "sound"))
-    at = heard_at = 0
-    out = []
+    sound, at, out = np.load(base + ".sound.npy", mmap_mode="r"), 0, []
+    encoder = changed or features.Encoder(model)
     for i, (uid, source, speaker, text, lengths) in enumerate(json.load(open(base + ".json"))):
         parts = []
-        for n, samples in lengths:
+        for _, samples in lengths:
             if i % every == 0:
-                if changed is None:
-                    parts.append(states[at : at + n])
-                else:
-                    x = features.to_16k(sound[heard_at : heard_at + samples].astype(np.float32) / 32768)
-                    with torch.no_grad():
-                        parts.append(changed.states(changed.mel_of(x)[None])[-1][0].numpy())
-            at += n
-            heard_at += samples
+                x = features.to_16k(sound[at : at + samples].astype(np.float32) / 32768)
+                with torch.no_grad():
+                    parts.append(encoder.states(encoder.mel_of(x)[None])[-1][0].numpy())
+            at += samples
         if i % every == 0:
             out.append((uid, source, speaker, text, parts))
     return out

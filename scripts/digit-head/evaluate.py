@@ -33,7 +33,8 @@ def main() -> None:
     q.add_argument("--speechdata", required=True)
     q.add_argument("--split", default="dev")
     q.add_argument("--cache", required=True)
-    q.add_argument("--model", default=features.default_model())
+    q.add_argument("--model", help="Whisper in ggml form; default: the one the head names, from the cache")
+    q.add_argument("--digits", action="store_true", help="only the digits' tokens of a head that has more")
     q.add_argument("--sets", nargs="+", default=["confirmed/clean", "confirmed/babble15", "confirmed/babble10", "hyke_strings"])
     q.add_argument("--an4", help="an4.py's folder of AN4's test part, for the sets an4/... and an4words/...")
     q.add_argument("--longest", type=float, default=28.0)
@@ -47,19 +48,21 @@ def main() -> None:
     a = q.parse_args()
     torch.set_num_threads(1)
     loaded = [heads.load(h) for h in a.head]
-    models, encoder = [l[0] for l in loaded], None
-    if loaded[0][2] or a.model != features.default_model():  # the kept states are of the default encoder as it comes
-        encoder = features.Encoder(a.model)
-        merge(encoder, loaded[0][2])
+    model = a.model or features.default_model(loaded[0][1]["encoder"]["name"])
+    models, encoder = [l[0] for l in loaded], features.Encoder(model)
+    assert encoder.sha256 == loaded[0][1]["encoder"]["sha256"], f"{model} is not what the head was trained on"
+    merge(encoder, loaded[0][2])
     dumped = {}
     for name in a.sets:
         by = collections.defaultdict(lambda: [0, 0, 0, 0])
         own, near = [], collections.defaultdict(list)
-        kept = evalsets.encoded(a.speechdata, a.split, name, a.cache, a.model, a.longest, encoder, a.every, a.an4)
+        kept = evalsets.encoded(a.speechdata, a.split, name, a.cache, model, a.longest, encoder, a.every, a.an4)
         for uid, source, speaker, text, parts in kept:
             if (a.only and source not in a.only.split(",")) or (a.speakers and speaker not in a.speakers.split(",")):
                 continue
             lp = log_probs(models, parts)
+            if a.digits:
+                lp = lp[:, : len(heads.DIGITS)] - np.logaddexp.reduce(lp[:, : len(heads.DIGITS)], 1, keepdims=True)
             free = decode.greedy(lp) if not a.beam else decode.beam(lp, a.beam)[0][0]
             wrong = decode.edits(text, free)
             for k in (source, "all") if source == "fsdd_en" else (source, "unseen", "all"):

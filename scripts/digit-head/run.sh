@@ -86,12 +86,26 @@ step "First head, on the encoder as it is (0.1 s of one core an utterance, and 2
 drawn states 1 20
 trained first --data "$work/states" --passes 5 --batch 10 --seed 1
 done_step
-# The encoder is changed a little, too (matrices of low rank). Two lines of training on unlike sounds from the same start, averaged, twice: averages read
-# unseen callers better than any one line does (LOG.md).
-lora=(--extended --lora 16 --rate 6e-4 --lora-rate 2e-3 --longest 700 --batch 6 --passes 1 --seed 3)
-step "First round on the sounds (0.2 s of one core an utterance, two lines at once)"
-(drawn sounds3 3 30 --sounds-only --tracks 80 && trained round1a --data "$work/sounds3" --init "$work/first.safetensors" "${lora[@]}") &
-(drawn sounds4 4 30 --sounds-only --tracks 80 && trained round1b --data "$work/sounds4" --init "$work/first.safetensors" "${lora[@]}") &
-wait
-"$py" "$here/soup.py" --rank 16 --out "$work/round1.safetensors" --of "1:$work/round1a.safetensors" "1:$work/round1b.safetensors"
+# The encoder is changed a little, too (matrices of low rank). Two lines of training on unlike sounds from the same start, averaged, and again from there:
+# averages read unseen callers better than any one line does (LOG.md).
+lora=(--extended --lora 12 --lora-blocks 2,3,4,5 --longest 700 --batch 6 --passes 1)
+line() { # name, start, then train.py's arguments
+    trained "$1" --init "$work/$2.safetensors" "${lora[@]}" "${@:3}"
+}
+mean() { # name, then weights and heads
+    "$py" "$here/soup.py" --rank 12 --out "$work/$1.safetensors" --of "${@:2}"
+}
+step "Two lines on the sounds, first half (0.05 s of one core an utterance to draw, 0.25 s to train on)"
+(drawn sounds3 3 29 --sounds-only --tracks 80 && line round1a first --data "$work/sounds3" --limit 2100 --rate 6e-4 --lora-rate 1.5e-3 --seed 3) &
+other=$!
+drawn sounds4 4 29 --sounds-only --tracks 80 && line round1b first --data "$work/sounds4" --limit 2100 --rate 6e-4 --lora-rate 1.5e-3 --seed 3
+wait "$other"
+mean round1 "1:$work/round1a.safetensors" "1:$work/round1b.safetensors"
+done_step
+step "Second half"
+line round2a round1 --data "$work/sounds3" --recent 1800 --rate 4e-4 --lora-rate 1e-3 --seed 4 &
+other=$!
+line round2b round1 --data "$work/sounds4" --recent 1800 --rate 4e-4 --lora-rate 1e-3 --seed 4
+wait "$other"
+mean round2 "1:$work/round2a.safetensors" "1:$work/round2b.safetensors"
 done_step
