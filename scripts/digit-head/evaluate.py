@@ -61,8 +61,13 @@ def main() -> None:
             if (a.only and source not in a.only.split(",")) or (a.speakers and speaker not in a.speakers.split(",")):
                 continue
             lp = log_probs(models, parts)
+            few = lp[:, : len(heads.DIGITS)] - np.logaddexp.reduce(lp[:, : len(heads.DIGITS)], 1, keepdims=True)
             if a.digits:
-                lp = lp[:, : len(heads.DIGITS)] - np.logaddexp.reduce(lp[:, : len(heads.DIGITS)], 1, keepdims=True)
+                lp = few
+            elif lp.shape[1] > few.shape[1] and text.isdigit():  # what the tokens beside digits cost
+                plain = decode.greedy(few)
+                k = ("fsdd_en" if source == "fsdd_en" else "unseen") + ", digits' tokens alone"
+                by[k] = [x + y for x, y in zip(by[k], (1, plain == text, decode.edits(text, plain), len(text)))]
             free = decode.greedy(lp) if not a.beam else decode.beam(lp, a.beam)[0][0]
             wrong = decode.edits(text, free)
             for k in (source, "all") if source == "fsdd_en" else (source, "unseen", "all"):
@@ -70,8 +75,8 @@ def main() -> None:
             if a.errors and wrong:
                 print(f"  {uid} {text} read {free}")
             if a.neighbours:
-                own_p, kinds = decode.neighbour_likelihoods(lp, text)
-                best = max(own_p, decode.beam(lp, 8)[0][1], *(v.max() for _, v in kinds.values()))
+                own_p, kinds = decode.neighbour_likelihoods(few, text)
+                best = max(own_p, decode.beam(few, 8)[0][1], *(v.max() for _, v in kinds.values()))
                 own.append((uid, source, own_p - best))
                 for kind, (_, v) in kinds.items():
                     near[kind].append((v - best).tolist())

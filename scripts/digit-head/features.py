@@ -103,6 +103,6 @@ class Encoder(torch.nn.Module):
         return x + linear(F.gelu(linear(y, "mlp.0")), "mlp.2")
 
 
-def default_model(name: str = "whisper-base") -> str:
+def default_model(name: str = "whisper-tiny.en") -> str:
     cache = os.environ.get("VOICEPAY_MODELS") or os.path.join(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "voicepay", "models")
     return os.path.join(cache, f"{name}.ggml.bin")

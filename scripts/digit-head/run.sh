@@ -85,27 +85,34 @@ trained() { # name, then train.py's arguments
 step "First head, on the encoder as it is (0.1 s of one core an utterance, and 20 ms a pass)"
 drawn states 1 20
 trained first --data "$work/states" --passes 5 --batch 10 --seed 1
+drawn states 2 28
+trained second --data "$work/states" --init "$work/first.safetensors" --passes 2 --batch 10 --rate 1e-3 --seed 2
 done_step
-# The encoder is changed a little, too (matrices of low rank). Two lines of training on unlike sounds from the same start, averaged, and again from there:
+
+# The encoder is changed a little, too (matrices of low rank). Two lines of training on unlike sounds from the same start, averaged with where they began:
 # averages read unseen callers better than any one line does (LOG.md).
-lora=(--extended --lora 12 --lora-blocks 2,3,4,5 --longest 700 --batch 6 --passes 1)
 line() { # name, start, then train.py's arguments
-    trained "$1" --init "$work/$2.safetensors" "${lora[@]}" "${@:3}"
+    trained "$1" --init "$work/$2.safetensors" --lora 20 --longest 700 --batch 6 --passes 1 "${@:3}"
 }
-mean() { # name, then weights and heads
-    "$py" "$here/soup.py" --rank 12 --out "$work/$1.safetensors" --of "${@:2}"
+mean() { # head, then heads and their weights
+    "$py" "$here/soup.py" --rank 20 --out "$1" --of "${@:2}"
 }
-step "Two lines on the sounds, first half (0.05 s of one core an utterance to draw, 0.25 s to train on)"
-(drawn sounds3 3 29 --sounds-only --tracks 80 && line round1a first --data "$work/sounds3" --limit 2100 --rate 6e-4 --lora-rate 1.5e-3 --seed 3) &
+both() { # name, start, then train.py's arguments: the same on the sounds of both seeds at once
+    line "$1a" "$2" --data "$work/sounds3" "${@:3}" &
+    local other=$!
+    line "$1b" "$2" --data "$work/sounds4" "${@:3}"
+    wait "$other"
+}
+step "Sounds (0.05 s of one core an utterance)"
+drawn sounds3 3 29 --sounds-only --tracks 80 &
 other=$!
-drawn sounds4 4 29 --sounds-only --tracks 80 && line round1b first --data "$work/sounds4" --limit 2100 --rate 6e-4 --lora-rate 1.5e-3 --seed 3
+drawn sounds4 4 29 --sounds-only --tracks 80
 wait "$other"
-mean round1 "1:$work/round1a.safetensors" "1:$work/round1b.safetensors"
 done_step
-step "Second half"
-line round2a round1 --data "$work/sounds3" --recent 1800 --rate 4e-4 --lora-rate 1e-3 --seed 4 &
-other=$!
-line round2b round1 --data "$work/sounds4" --recent 1800 --rate 4e-4 --lora-rate 1e-3 --seed 4
-wait "$other"
-mean round2 "1:$work/round2a.safetensors" "1:$work/round2b.safetensors"
+step "Two lines on the sounds, twice (0.15 s of one core an utterance)"
+both early second --recent 1800 --rate 6e-4 --lora-rate 2e-3 --seed 5
+mean "$work/third.safetensors" "1:$work/second.safetensors" "1:$work/earlya.safetensors" "1:$work/earlyb.safetensors"
+both late third --limit 1900 --rate 4e-4 --lora-rate 1e-3 --seed 6
+mkdir -p "$(dirname "$out")"
+mean "$out" "1:$work/third.safetensors" "1:$work/latea.safetensors" "1:$work/lateb.safetensors"
 done_step
