@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# Trains the digit head from nothing: tools, voices, training states, head. `make train-digits FSDD=folder AN4=folder`.
+# Trains both digit heads from nothing: tools, voices, training states, heads. `make train-digits FSDD=folder AN4=folder`.
 # Everything big lies in $VOICEPAY_TRAIN (default: ~/.cache/voicepay/train); each step is skipped where its result is there already.
 set -euo pipefail
 here="$(cd "$(dirname "$0")" && pwd)"
 . "$here/../lib.sh"
-usage="usage: run.sh FSDD-CHECKOUT AN4-FOLDER [HEAD.safetensors] (README.md says where both come from)"
+usage="usage: run.sh FSDD-CHECKOUT AN4-FOLDER [FOLDER] (README.md says where both come from; FOLDER gets tiny.en.safetensors and base.safetensors)"
 fsdd="${1:?$usage}"
 an4="${2:?$usage}"
-out="${3:-$here/../../models/digits/head.safetensors}"
+out="${3:-$here/../../models/digits}"
 work="${VOICEPAY_TRAIN:-$CACHE/train}"
 mkdir -p "$work"
 [ -d "$fsdd/recordings" ] || { echo "$fsdd holds no recordings/: clone the Free Spoken Digit Dataset there" >&2; exit 2; }
@@ -82,7 +82,18 @@ drawn() { # folder seed shards [more arguments]
 trained() { # name, then train.py's arguments
     [ -f "$work/$1.safetensors" ] || "$py" "$here/train.py" --out "$work/$1.safetensors" "${@:2}"
 }
-step "First head, on the encoder as it is (0.1 s of one core an utterance, and 20 ms a pass)"
+mean() { # rank, head, then heads and their weights
+    "$py" "$here/soup.py" --rank "$1" --out "$2" --of "${@:3}"
+}
+mkdir -p "$out"
+step "Sounds (0.05 s of one core an utterance)"
+drawn sounds3 3 29 --sounds-only --tracks 80 &
+other=$!
+drawn sounds4 4 29 --sounds-only --tracks 80
+wait "$other"
+done_step
+
+step "tiny.en: first head, on the encoder as it is (0.1 s of one core an utterance, and 20 ms a pass)"
 drawn states 1 20
 trained first --data "$work/states" --passes 5 --batch 10 --seed 1
 drawn states 2 28
@@ -92,10 +103,7 @@ done_step
 # The encoder is changed a little, too (matrices of low rank). Two lines of training on unlike sounds from the same start, averaged with where they began:
 # averages read unseen callers better than any one line does (LOG.md).
 line() { # name, start, then train.py's arguments
-    trained "$1" --init "$work/$2.safetensors" --lora 20 --longest 700 --batch 6 --passes 1 "${@:3}"
-}
-mean() { # head, then heads and their weights
-    "$py" "$here/soup.py" --rank 20 --out "$1" --of "${@:2}"
+    trained "$1" --init "$work/$2.safetensors" --longest 700 --batch 6 --passes 1 "${@:3}"
 }
 both() { # name, start, then train.py's arguments: the same on the sounds of both seeds at once
     line "$1a" "$2" --data "$work/sounds3" "${@:3}" &
@@ -103,16 +111,17 @@ both() { # name, start, then train.py's arguments: the same on the sounds of bot
     line "$1b" "$2" --data "$work/sounds4" "${@:3}"
     wait "$other"
 }
-step "Sounds (0.05 s of one core an utterance)"
-drawn sounds3 3 29 --sounds-only --tracks 80 &
-other=$!
-drawn sounds4 4 29 --sounds-only --tracks 80
-wait "$other"
+step "tiny.en: two lines on the sounds, twice (0.15 s of one core an utterance)"
+both early second --lora 20 --recent 1800 --rate 6e-4 --lora-rate 2e-3 --seed 5
+mean 20 "$work/third.safetensors" "1:$work/second.safetensors" "1:$work/earlya.safetensors" "1:$work/earlyb.safetensors"
+both late third --lora 20 --limit 1900 --rate 4e-4 --lora-rate 1e-3 --seed 6
+mean 20 "$out/tiny.en.safetensors" "1:$work/third.safetensors" "1:$work/latea.safetensors" "1:$work/lateb.safetensors"
 done_step
-step "Two lines on the sounds, twice (0.15 s of one core an utterance)"
-both early second --recent 1800 --rate 6e-4 --lora-rate 2e-3 --seed 5
-mean "$work/third.safetensors" "1:$work/second.safetensors" "1:$work/earlya.safetensors" "1:$work/earlyb.safetensors"
-both late third --limit 1900 --rate 4e-4 --lora-rate 1e-3 --seed 6
-mkdir -p "$(dirname "$out")"
-mean "$out" "1:$work/third.safetensors" "1:$work/latea.safetensors" "1:$work/lateb.safetensors"
+
+base="${VOICEPAY_MODELS:-${XDG_CACHE_HOME:-$HOME/.cache}/voicepay/models}/whisper-base.ggml.bin"
+step "base: first head (0.25 s of one core an utterance), then two lines on the sounds (0.4 s), averaged"
+drawn base-states 1 20 --model "$base"
+trained base-first --model "$base" --data "$work/base-states" --passes 5 --batch 10 --seed 1
+both base-round base-first --model "$base" --extended --lora 12 --lora-blocks 2,3,4,5 --limit 2100 --rate 6e-4 --lora-rate 1.5e-3 --seed 3
+mean 12 "$out/base.safetensors" "1:$work/base-rounda.safetensors" "1:$work/base-roundb.safetensors"
 done_step

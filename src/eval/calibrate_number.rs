@@ -35,6 +35,9 @@ const SHOWN: [f64; 3] = [0.001, 0.0005, 0.0002];
 /// One utterance under one condition: whose it is, and its ratios.
 type Heard = (usize, Told);
 
+/// The same, calibrated by a fit without the speaker: the number said, and its neighbours.
+type Rated = (f64, Vec<f64>);
+
 /// What to calibrate.
 #[derive(Debug)]
 pub struct Wanted<'a> {
@@ -57,7 +60,8 @@ pub fn number(plan: &Plan, judge: Judge<'_>, wanted: &Wanted<'_>) -> Result<(Cal
             Some(snr_db) => Line { noise: babble.clone(), snr_db, ..plan.line.clone() },
             None => Line::clean(plan.line.codec),
         };
-        let plan = Plan { line, list: Some(wanted.list.clone()), ..plan.clone() };
+        let noise_name = snr_db.map(|_| "babble of the enrolled".to_owned());
+        let plan = Plan { line, noise_name, list: Some(wanted.list.clone()), ..plan.clone() };
         conditions.push((words(None, snr_db), told(&plan, judge)?));
     }
     finish(judge.numbers.name(), &conditions, wanted)
@@ -87,7 +91,7 @@ fn finish(
         .collect();
     let whole = fit(&dealt, None)?;
     let without: Vec<Fit> = (0..PARTS).map(|part| fit(&dealt, Some(part))).collect::<Result<_, _>>()?;
-    let held: Vec<(&str, Vec<(f64, Vec<f64>)>)> = dealt
+    let held: Vec<(&str, Vec<Rated>)> = dealt
         .iter()
         .map(|(name, heard)| {
             let ratios = |(part, t): &Heard| {
@@ -145,7 +149,7 @@ fn fit(dealt: &[(&str, Vec<Heard>)], without: Option<usize>) -> Result<Fit, Eval
     made.ok_or_else(|| EvalError::Conditions("numbers said and near misses can't be told apart at all".to_owned()))
 }
 
-fn row(name: &str, all: &[(f64, Vec<f64>)], made: &NumberCalibration) -> Value {
+fn row(name: &str, all: &[Rated], made: &NumberCalibration) -> Value {
     let scores =
         Scores { genuine: all.iter().map(|a| a.0).collect(), impostor: all.iter().flat_map(|a| a.1.iter().copied()).collect() };
     let at = |far: &f64| {
