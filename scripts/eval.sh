@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Everything that the README claims of recognition, measured on this machine: voice, numbers, decisions and the peers, in one run, written
 # to models/REPORT.md with charts. Called by `make eval`; about half an hour on two cores.
-#   scripts/eval.sh [--no-peers] [--limit N] [--out DIR]
+#   scripts/eval.sh [--no-peers] [--limit N] [--peers-limit N] [--out DIR]     (samples: of each list; of what peers hear, 100 numbers and 200 voices)
 # DATA names a speech data folder (default ../shared/speechdata), SPLIT a split in it (default dev). The peers live in a Python environment
 # outside the repository; WHEELS may name a folder of wheels already downloaded.
 set -euo pipefail
@@ -14,9 +14,10 @@ data="${DATA:-../shared/speechdata}" split="${SPLIT:-dev}" with_peers=yes limit=
 while [ $# -gt 0 ]; do
     case "$1" in
     --no-peers) with_peers=no; shift ;;
-    --limit) limit=(--limit "$2"); number_sample="$2"; voice_sample="$2"; shift 2 ;;
+    --limit) limit=(--limit "$2"); shift 2 ;;
+    --peers-limit) number_sample="$2"; voice_sample="$2"; shift 2 ;;
     --out) out="$2"; shift 2 ;;
-    *) echo "eval: usage: scripts/eval.sh [--no-peers] [--limit N] [--out DIR]" >&2; exit 2 ;;
+    *) echo "eval: usage: scripts/eval.sh [--no-peers] [--limit N] [--peers-limit N] [--out DIR]" >&2; exit 2 ;;
     esac
 done
 [ -d "$data/$split/trials" ] || fail "there is no speech data in $data/$split: name a folder with DATA=…, SPLIT=…"

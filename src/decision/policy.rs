@@ -67,7 +67,7 @@ impl Default for DecisionConfig {
             calibration: None,
             voice_accept_far: 0.002,
             voice_unsure_far: 0.05,
-            number_accept_far: 0.0003,
+            number_accept_far: 0.0008,
             number_unsure_far: 0.05,
             phrase_accept_far: 0.002,
             challenge_when: ChallengeWhen::Inconclusive,
