@@ -25,11 +25,10 @@ use crate::prompts::{Bank, PromptError};
 use crate::sip::{self, Listener, SipError};
 use crate::speech::bilingual::Bilingual;
 use crate::speech::config::NumberModel;
-use crate::speech::ctc_engine::CtcNumberEngine;
 use crate::speech::silero::Silero;
 use crate::speech::vad::{VadConfig, VoiceActivity};
 use crate::speech::whisper::{WhisperNumbers, WhisperWords};
-use crate::speech::{AnswerEngine, NumberEngine, NumberEngineName, SpeechError};
+use crate::speech::{AnswerEngine, NumberEngine, NumberEngineName, SpeechError, load_number_engine};
 use crate::store::{self, SqliteStore, Store, StoreError, UnlockError};
 use crate::vault::Vault;
 use crate::voiceprint::fingerprint::Fingerprinter;
@@ -136,28 +135,19 @@ impl Voices {
         // "Yes" and "no" need no larger model, and it is the one that is waited for.
         let words = WhisperWords::load(Language::English, &Model::WhisperTinyEn.checked_path()?, at_once)?;
         let mut answers: Arc<dyn AnswerEngine> = Arc::new(words);
-        let mut numbers: Arc<dyn NumberEngine> = match config.number.engine {
-            NumberEngineName::Whisper => {
-                let model = match config.number.model {
-                    NumberModel::TinyEn => Model::WhisperTinyEn,
-                    NumberModel::Base => Model::WhisperBase,
-                };
-                let mut numbers = WhisperNumbers::load(Language::English, &model.checked_path()?, &config.number)?;
-                numbers.calibrate(&calibration).map_err(PolicyError::from)?;
-                Arc::new(numbers)
-            }
-            NumberEngineName::Ctc => {
-                // Each head checks its encoder's digest itself.
-                let mut numbers = CtcNumberEngine::load(&crate::models::cache_dir(), &config.number)?;
-                numbers.calibrate(&calibration).map_err(PolicyError::from)?;
-                Arc::new(numbers)
-            }
-        };
+        match (config.number.engine, config.number.model) {
+            (NumberEngineName::Whisper, NumberModel::TinyEn) => drop(Model::WhisperTinyEn.checked_path()?),
+            (NumberEngineName::Whisper, NumberModel::Base) => drop(Model::WhisperBase.checked_path()?),
+            (NumberEngineName::Ctc, _) => {} // each head checks its encoder's digest itself
+        }
+        let mut english = load_number_engine(&config.number, &crate::models::cache_dir())?;
+        english.calibrate(&calibration).map_err(PolicyError::from)?;
+        let mut numbers: Arc<dyn NumberEngine> = Arc::from(english);
         if config.speech.mandarin {
             let base = Model::WhisperBase.checked_path()?;
-            let mut mandarin_numbers = WhisperNumbers::load(Language::Mandarin, &base, &config.number)?;
-            mandarin_numbers.calibrate(&calibration).map_err(PolicyError::from)?;
             let mandarin_answers = Arc::new(WhisperWords::load(Language::Mandarin, &base, at_once)?);
+            let mut mandarin_numbers = WhisperNumbers::load_beside(&mandarin_answers, &base, &config.number)?;
+            mandarin_numbers.calibrate(&calibration).map_err(PolicyError::from)?;
             let both = Arc::new(Bilingual { numbers, answers, mandarin_numbers: Arc::new(mandarin_numbers), mandarin_answers });
             (numbers, answers) = (Arc::clone(&both) as Arc<dyn NumberEngine>, both);
         }

@@ -64,7 +64,6 @@ pub(super) struct Call {
     /// The voice that said fresh digits last, and for how long.
     pub(super) fresh: Option<(Embedding, u32)>,
     pub(super) enrolment: Enrolment,
-    pub(super) enrol_net_ms: u32,
     pub(super) invite: Option<zeroize::Zeroizing<String>>,
     pub(super) peer: String,
     leg: Leg,
@@ -104,7 +103,6 @@ impl Call {
             voice: None,
             fresh: None,
             enrolment: Enrolment::new(services.voice.clone()),
-            enrol_net_ms: 0,
             invite: None,
             peer: leg.info.peer.clone(),
             leg,
@@ -310,12 +308,8 @@ impl Call {
                 self.voice = Some((*embedding).clone());
                 self.fresh = Some((*embedding, net_speech_ms));
             }
-            Kept::Take { take, net_speech_ms } => {
-                // The job saw that it agrees with the earlier takes, and only one job runs at a time.
-                if self.enrolment.add(*take).is_ok() {
-                    self.enrol_net_ms = self.enrol_net_ms.saturating_add(net_speech_ms);
-                }
-            }
+            // The job saw that it agrees with the earlier takes, and only one job runs at a time.
+            Kept::Take(take) => drop(self.enrolment.add(*take)),
             Kept::Payees(clips) => self.payee_clips.extend(clips),
             Kept::Invite(code) => self.invite = Some(code),
             Kept::Ahead { moment: (turn, pause), question, ran } => {

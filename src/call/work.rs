@@ -59,10 +59,7 @@ pub(super) enum Kept {
         net_speech_ms: u32,
     },
     /// An utterance that belongs to the enrolment.
-    Take {
-        take: Box<Take>,
-        net_speech_ms: u32,
-    },
+    Take(Box<Take>),
     /// Recorded names.
     Payees(Vec<(PayeeId, Arc<Sound>)>),
     /// A code that is right, to be spent when the template is stored.
@@ -276,7 +273,7 @@ impl Call {
 
     pub(super) fn enrol_add(&mut self, digits: Vec<u8>) {
         let (services, findings, customer) = (Arc::clone(&self.services), self.findings.clone(), self.customer.clone());
-        let (earlier, total) = (self.enrolment.clone(), self.enrol_net_ms);
+        let (earlier, total) = (self.enrolment.clone(), self.enrolment.standing().net_speech_ms);
         self.jobs.spawn(async move {
             let answer = |outcome| Done::tell(Input::EnrolAdded(outcome));
             let Some(findings) = findings else { return answer(EnrolOutcome::Trouble(ScoreTrouble::Failed)) };
@@ -329,7 +326,7 @@ impl Call {
             let net_speech_total_ms = total.saturating_add(net_speech_ms);
             answer(EnrolOutcome::Added { net_speech_total_ms })
                 .line(format!("taken: {:.1} s of speech so far", f64::from(net_speech_total_ms) / 1000.0), Figures::new())
-                .keep(Kept::Take { take, net_speech_ms })
+                .keep(Kept::Take(take))
         });
     }
 

@@ -39,10 +39,10 @@ const THRESHOLD_DIGITS_MIN: usize = 8;
 const BABBLE_VOICES: usize = 8;
 const BABBLES: usize = 6;
 const BABBLE_MS: u32 = 20_000;
-/// Parts that speakers are dealt into: a trial is judged by a fit without the parts of both its speakers.
-const PARTS: usize = 5;
+/// Parts that speakers are dealt into: a trial is judged by a fit without the parts of its speakers.
+pub(super) const PARTS: usize = 5;
 /// Fewer speakers can't be parted.
-const SPEAKERS_MIN: usize = 10;
+pub(super) const SPEAKERS_MIN: usize = 10;
 
 /// What to calibrate.
 #[derive(Debug)]
@@ -218,6 +218,11 @@ fn text_of(calibration: &Calibration, rows: &[Value]) -> String {
     out.trim_end().to_owned()
 }
 
+/// Which part each speaker is in: in the order of their names, source by source, so that each part has some of each.
+pub(super) fn parts_of<Who: Ord>(speakers: BTreeSet<Who>) -> BTreeMap<Who, usize> {
+    speakers.into_iter().enumerate().map(|(i, who)| (who, i % PARTS)).collect()
+}
+
 /// Speakers in parts, and the fits without one or two of them, made when they are asked for.
 struct Dealt {
     part_of: BTreeMap<Who, usize>,
@@ -225,12 +230,10 @@ struct Dealt {
 }
 
 impl Dealt {
-    /// In the order of their names, source by source, so that each part has some of each.
     fn new(all: &[&Scored]) -> Self {
         let speakers: BTreeSet<Who> =
             all.iter().flat_map(|s| [s.enrolled.clone(), (s.enrolled.0.clone(), s.tested.clone())]).collect();
-        let part_of = speakers.into_iter().enumerate().map(|(i, who)| (who, i % PARTS)).collect();
-        Self { part_of, fits: BTreeMap::new() }
+        Self { part_of: parts_of(speakers), fits: BTreeMap::new() }
     }
 
     fn parts(&self, s: &Scored) -> (usize, usize) {

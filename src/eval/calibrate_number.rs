@@ -4,12 +4,12 @@
 //! Every figure is by a fit that knows nothing of its speaker. The noise is babble of the list's own enrolled voices, never a
 //! recording that figures are later reported on.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
 use super::EvalError;
-use super::calibrate::{babble, words};
+use super::calibrate::{PARTS, SPEAKERS_MIN, babble, parts_of, words};
 use super::degrade::Line;
 use super::metrics::{Calibration as Fit, Scores, cllr, share};
 use super::number::{Judge, Told, told};
@@ -25,10 +25,6 @@ const CONDITIONS: [Option<f64>; 3] = [None, Some(15.0), Some(10.0)];
 const RATES: [f64; 10] = [0.05, 0.02, 0.01, 0.005, 0.002, 0.001, 0.0005, 0.0002, 0.0001, 0.000_05];
 /// Ratios beyond this say nothing more and would pull the fit: strings that far behind are not even scored.
 const RATIO_LIMIT: f64 = 15.0;
-/// Parts that speakers are dealt into: an utterance is judged by a fit without the part of its speaker.
-const PARTS: usize = 5;
-/// Fewer speakers can't be parted.
-const SPEAKERS_MIN: usize = 10;
 /// Rates that the report shows acceptance at.
 const SHOWN: [f64; 3] = [0.001, 0.0005, 0.0002];
 
@@ -80,8 +76,8 @@ fn finish(
         );
         return Err(EvalError::Conditions(what));
     }
-    // In the order of their names, source by source, so that each part has some of each.
-    let part_of: BTreeMap<&str, usize> = speakers.iter().enumerate().map(|(i, who)| (*who, i % PARTS)).collect();
+    let heard_speakers = speakers.len();
+    let part_of = parts_of(speakers);
     let dealt: Vec<(&str, Vec<Heard>)> = conditions
         .iter()
         .map(|(name, all)| {
@@ -107,9 +103,7 @@ fn finish(
     let made_from = format!(
         "{}: {}, {utterances} utterances of {} speakers whom it has not heard, clean and in babble of the enrolled \
          voices at 15 and 10 dB; fits and thresholds without the speaker",
-        wanted.today,
-        wanted.list,
-        speakers.len(),
+        wanted.today, wanted.list, heard_speakers,
     );
     let made = NumberCalibration {
         engine: engine.to_owned(),

@@ -39,15 +39,14 @@ pub struct Fetched {
 pub fn fetch(dir: &Path, manifest: &Manifest, options: &FetchOptions, say: &dyn Fn(&str)) -> Result<Vec<Fetched>, ModelError> {
     let io = |source| ModelError::Io { path: dir.to_owned(), source };
     std::fs::create_dir_all(dir).map_err(io)?;
-    let wanted: Vec<&Entry> = manifest.models.iter().collect();
     // Without the lock first: a second run is quick and needs no right to write.
-    if let Some(there) = wanted.iter().map(|m| in_place(dir, m)).collect::<Option<Vec<_>>>() {
+    if let Some(there) = manifest.models.iter().map(|m| in_place(dir, m)).collect::<Option<Vec<_>>>() {
         return Ok(there);
     }
     let _held = lock(dir, say)?;
     let work = WorkDir::new(dir)?;
     let mut done = Vec::new();
-    for entry in wanted {
+    for entry in &manifest.models {
         // Perhaps the process that held the lock brought it.
         if let Some(there) = in_place(dir, entry) {
             say(&format!("{}: in place ({:.1} MB)", entry.name, megabytes(there.size_bytes)));

@@ -139,7 +139,7 @@ pub fn thresholds_for_all(long: &[Vec<Impostor>], short: &[Vec<Impostor>]) -> (f
         let one = |(llr, net): &Impostor| llr - narrow(off * shortness(*net));
         conditions.iter().map(|c| c.iter().map(one).collect()).collect()
     };
-    let mut made = (0.0, thresholds(&with(0.0, long), &RATES));
+    let mut made = (0.0, Vec::new());
     for step in 0..=SHORT_STEPS {
         let off = f64::from(step) * SHORT_STEP;
         made = (off, thresholds(&with(off, long), &RATES));

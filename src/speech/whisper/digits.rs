@@ -13,7 +13,7 @@ use super::super::decode::{CHOICES, END, NextDigit, Walk, log_softmax};
 use super::super::evidence::Witness;
 use super::super::model_file::ModelFile;
 use super::super::{FreeReading, Heard, NumberEngine, SpeechError, Utterance};
-use super::{AUDIO_MIN_SAMPLES, SAMPLES_A_FRAME, WINDOW_FRAMES, corrupt, failed, padded};
+use super::{AUDIO_MIN_SAMPLES, SAMPLES_A_FRAME, WINDOW_FRAMES, WhisperWords, corrupt, failed, padded};
 use crate::decision::calibration::CalibrationError;
 use crate::decision::{Calibration, NumberEvidence, PhraseEvidence, VoiceAccepted};
 use crate::ids::CardId;
@@ -49,16 +49,27 @@ impl WhisperNumbers {
     /// From a ggml file, to hear this language; refused if the model knows English alone and it is another.
     pub fn load(language: Language, path: &Path, config: &NumberConfig) -> Result<Self, SpeechError> {
         let file = ModelFile::open(path)?;
+        let words = super::context(path, file.bytes(), language)?;
+        Self::cut_from(&file, &words, language, path, config)
+    }
+
+    /// The same for whoever has the whole model already: its vocabulary names the tokens that are kept.
+    pub fn load_beside(words: &WhisperWords, path: &Path, config: &NumberConfig) -> Result<Self, SpeechError> {
+        Self::cut_from(&ModelFile::open(path)?, words.context(), words.language(), path, config)
+    }
+
+    fn cut_from(
+        file: &ModelFile,
+        words: &WhisperContext,
+        language: Language,
+        path: &Path,
+        config: &NumberConfig,
+    ) -> Result<Self, SpeechError> {
         let corrupt = |why: &str| corrupt(path, why);
-        // The whole vocabulary names the tokens to keep; it is dropped again before the cut one is loaded.
-        let (keep, prompt, multilingual) = {
-            let words = super::context(path, file.bytes(), language)?;
-            let kept = kept_tokens(&file, &words, language);
-            let (keep, prompt) = kept.ok_or_else(|| corrupt("its vocabulary lacks the digits"))?;
-            (keep, prompt, words.is_multilingual())
-        };
+        let kept = kept_tokens(file, words, language);
+        let (keep, prompt) = kept.ok_or_else(|| corrupt("its vocabulary lacks the digits"))?;
         let cut = file.cut(&keep).ok_or_else(|| corrupt("its vocabulary can't be cut"))?;
-        let name = if multilingual { "whisper-multilingual" } else { "whisper-english" };
+        let name = if words.is_multilingual() { "whisper-multilingual" } else { "whisper-english" };
         let shipped = Calibration::compiled_in().map_err(corrupt)?;
         let calibration = shipped.number_for(name).map_err(|e| corrupt(&e.to_string()))?.clone();
         Ok(Self {

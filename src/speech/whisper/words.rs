@@ -36,6 +36,14 @@ impl WhisperWords {
         Ok(Self { context, at_once: AtOnce::new(max_at_once), language })
     }
 
+    pub(super) fn context(&self) -> &WhisperContext {
+        &self.context
+    }
+
+    pub(super) fn language(&self) -> Language {
+        self.language
+    }
+
     /// What was said, as plain text. May hold a card number: don't log it.
     pub fn read_text(&self, utterance: &Utterance) -> Result<Zeroizing<String>, SpeechError> {
         let _turn = self.at_once.begin()?;
