@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 
 pub mod config; // the section `[sip]`
 pub mod dial; // calling somebody
+pub mod digest; // PURE: passwords asked for and answered
 pub mod headers; // header fields
 pub mod identity; // PURE: who calls
 pub mod sdp; // PURE: offer and answer
