@@ -24,7 +24,7 @@ use crate::dialogue::{
 use crate::e164::E164;
 use crate::ids::{CallId, CustomerId, PayeeId};
 use crate::language::Language;
-use crate::media::leg::{CallerClaim, Key, Leg, LegCommand, LegEvent, Sound};
+use crate::media::leg::{Attestation, CallerClaim, Key, Leg, LegCommand, LegEvent, Sound};
 use crate::speech::endpoint::Endpointer;
 use crate::speech::turn::{Spoken, TurnEvent};
 use crate::store;
@@ -142,6 +142,9 @@ impl Call {
             return;
         }
         self.timeline.add(Who::Caller, format!("calls {} {} ({})", self.leg.info.called, from(&caller), self.leg.info.codec));
+        if let Some(signed) = signed(self.leg.info.attestation) {
+            self.timeline.add(Who::Check, signed);
+        }
         self.step(Input::Started { caller }).await;
         while self.verdict.is_none() {
             let next_deadline = self.deadlines.iter().min_by_key(|(_, at)| **at).map(|(kind, at)| (*kind, *at));
@@ -171,6 +174,7 @@ impl Call {
             call: self.id.clone(),
             peer: self.peer.clone(),
             codec: self.leg.info.codec.to_owned(),
+            attestation: self.leg.info.attestation,
             started_at: self.started_at,
             duration_ms: u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX),
             verdict,
@@ -202,10 +206,19 @@ impl Call {
 
     fn who_calls(&self) -> Caller {
         let normal = |text: &str| E164::normalise(text, &self.services.default_country).ok();
-        match &self.leg.info.caller {
-            CallerClaim::Asserted(text) => normal(text).map_or(Caller::Withheld, Caller::Attested),
-            CallerClaim::Unverified(text) => normal(text).map_or(Caller::Withheld, Caller::Unattested),
-            CallerClaim::Withheld => Caller::Withheld,
+        let (text, asserted) = match &self.leg.info.caller {
+            CallerClaim::Asserted(text) => (text, true),
+            CallerClaim::Unverified(text) => (text, false),
+            CallerClaim::Withheld => return Caller::Withheld,
+        };
+        let Some(number) = normal(text) else { return Caller::Withheld };
+        match self.leg.info.attestation {
+            // A signature that does not hold weighs more than a peer's word: the peer passed the header on.
+            Attestation::Failed(_) => Caller::Disputed(number),
+            Attestation::Full => Caller::Attested(number),
+            // These signers do not vouch for the number.
+            Attestation::Partial | Attestation::Gateway | Attestation::Absent if asserted => Caller::Attested(number),
+            Attestation::Partial | Attestation::Gateway | Attestation::Absent => Caller::Unattested(number),
         }
     }
 
@@ -465,9 +478,21 @@ impl Call {
 /// Who calls, for a timeline: numbers in short, as in logs.
 fn from(caller: &Caller) -> String {
     match caller {
-        Caller::Attested(number) => format!("from {number:?}, which a trusted peer vouches for"),
+        Caller::Attested(number) => format!("from {number:?}, which is vouched for"),
+        Caller::Disputed(number) => format!("from {number:?}, whose signature does not hold"),
         Caller::Unattested(number) => format!("from {number:?}, which nobody vouches for"),
         Caller::Withheld => "from a withheld number".to_owned(),
+    }
+}
+
+/// What the signature on the caller's number came to, for a timeline.
+fn signed(attestation: Attestation) -> Option<String> {
+    match attestation {
+        Attestation::Absent => None,
+        Attestation::Failed(fault) => Some(format!("the caller's number: {} ({})", attestation.verstat(), fault.code())),
+        Attestation::Full | Attestation::Partial | Attestation::Gateway => {
+            Some(format!("the caller's number: {}", attestation.verstat()))
+        }
     }
 }
 

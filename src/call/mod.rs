@@ -21,6 +21,7 @@ use crate::clock::Timestamp;
 use crate::decision::replay::StoredEvidence;
 use crate::dialogue::CallVerdict;
 use crate::ids::CallId;
+use crate::media::leg::Attestation;
 
 pub use desk::Desk;
 pub use driver::run_call;
@@ -38,6 +39,9 @@ pub struct CallRecord {
     pub peer: String,
     /// What was spoken over.
     pub codec: String,
+    /// What the signature on the caller's number came to: `verstat`, and why it does not hold where it does not.
+    #[serde(serialize_with = "as_verstat")]
+    pub attestation: Attestation,
     /// When it was answered.
     pub started_at: Timestamp,
     /// How long it was up, in milliseconds.
@@ -55,6 +59,13 @@ pub struct CallRecord {
 
 fn as_debug<S: serde::Serializer>(verdict: &CallVerdict, s: S) -> Result<S::Ok, S::Error> {
     s.collect_str(&format_args!("{verdict:?}"))
+}
+
+fn as_verstat<S: serde::Serializer>(attestation: &Attestation, s: S) -> Result<S::Ok, S::Error> {
+    match attestation.fault() {
+        Some(fault) => s.collect_str(&format_args!("{} {}", attestation.verstat(), fault.code())),
+        None => s.serialize_str(attestation.verstat()),
+    }
 }
 
 /// Figures for a timeline's line.

@@ -83,6 +83,9 @@ pub struct Tightening {
     pub spoof_llr: Option<f32>,
     /// Nobody vouches for the caller's number.
     pub unattested: bool,
+    /// The caller's number is signed, and the signature does not hold. Policy asks for fresh digits then (`challenge_due`).
+    #[serde(default)]
+    pub failed_attestation: bool,
     /// Failed factors of the last 24 hours.
     pub recent_failures: u32,
     /// Policy wants fresh digits whatever the voice's score (a large amount, say).

@@ -184,6 +184,7 @@ mod tests {
             phrase: DigitThresholds { accept_llr: 3.0, reject_llr: -2.0 },
             challenge_when: ChallengeWhen::Inconclusive,
             challenge_from_minor: 0,
+            challenge_failed_attestation: true,
             challenge_voice_llr: 2.0,
             challenge_pooling: 0.7,
             tighten: TightenConfig { unattested_nats: 0.5, failure_nats: 1.0 },
@@ -273,10 +274,17 @@ mod tests {
         #[test]
         fn nothing_known_of_a_call_loosens(
             llr in -20f32..20.0, heard in any::<bool>(), spoof in proptest::option::of(-9f32..9.0),
-            unattested in any::<bool>(), failures in 0u32..9, due in any::<bool>(),
+            unattested in any::<bool>(), failed in any::<bool>(), failures in 0u32..9, due in any::<bool>(),
         ) {
             let p = policy();
-            let known = Tightening { heard_before: heard, spoof_llr: spoof, unattested, recent_failures: failures, challenge_due: due };
+            let known = Tightening {
+                heard_before: heard,
+                spoof_llr: spoof,
+                unattested,
+                failed_attestation: failed,
+                recent_failures: failures,
+                challenge_due: due,
+            };
             let with = holds(&judge_voice(&p, voice(llr), &known));
             let without = holds(&judge_voice(&p, voice(llr), &Tightening::default()));
             prop_assert!(!with || without);

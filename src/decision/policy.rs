@@ -25,6 +25,8 @@ pub struct DecisionConfig {
     pub challenge_when: ChallengeWhen,
     /// From this amount on fresh digits are always asked for, in minor units (cents); 0: from no amount.
     pub challenge_from_minor: i64,
+    /// Whether fresh digits are always asked for where the caller's number is signed (STIR/SHAKEN) and the signature does not hold.
+    pub challenge_failed_attestation: bool,
     /// Of impostors, this share may pass the voice of the fresh digits alone. It only counts together with the first utterance.
     pub challenge_voice_far: f64,
     /// What two utterances of one call say together, as a share of the sum of their ratios: they share channel and day.
@@ -37,7 +39,7 @@ pub struct DecisionConfig {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ChallengeWhen {
-    /// When the voice can't be told, and from `challenge_from_minor` on.
+    /// When the voice can't be told, from `challenge_from_minor` on, and with `challenge_failed_attestation`.
     Inconclusive,
     /// At every payment.
     Always,
@@ -72,6 +74,7 @@ impl Default for DecisionConfig {
             phrase_accept_far: 0.002,
             challenge_when: ChallengeWhen::Inconclusive,
             challenge_from_minor: 0,
+            challenge_failed_attestation: true,
             challenge_voice_far: 0.02,
             challenge_pooling: 0.7,
             tighten: TightenConfig::default(),
@@ -155,12 +158,20 @@ pub struct Policy {
     pub challenge_when: ChallengeWhen,
     /// From this amount on they always are, in minor units; 0: from no amount.
     pub challenge_from_minor: i64,
+    /// Whether a signed number whose signature does not hold is one more reason for them.
+    #[serde(default = "yes")]
+    pub challenge_failed_attestation: bool,
     /// The voice of the fresh digits alone must reach this, in nats.
     pub challenge_voice_llr: f32,
     /// See [`DecisionConfig::challenge_pooling`].
     pub challenge_pooling: f32,
     /// What else tightens.
     pub tighten: TightenConfig,
+}
+
+/// For policies that were stored before the key was there: they asked for nothing less.
+fn yes() -> bool {
+    true
 }
 
 /// Why there is no policy.
@@ -212,6 +223,7 @@ impl Policy {
             },
             challenge_when: config.challenge_when,
             challenge_from_minor: config.challenge_from_minor,
+            challenge_failed_attestation: config.challenge_failed_attestation,
             challenge_voice_llr: need("challenge_voice_far", voice.threshold_at(config.challenge_voice_far))?,
             challenge_pooling: single(config.challenge_pooling),
             tighten: config.tighten,
@@ -241,18 +253,22 @@ impl Policy {
             phrase: DigitThresholds { accept_llr: never, reject_llr: never },
             challenge_when: ChallengeWhen::Never,
             challenge_from_minor: 0,
+            challenge_failed_attestation: true,
             challenge_voice_llr: never,
             challenge_pooling: 0.5,
             tighten: TightenConfig::default(),
         }
     }
 
-    /// Whether this amount asks for fresh digits whatever the voice's score.
-    pub fn challenge_due(&self, amount_minor: i64) -> bool {
+    /// Whether this amount, or a signed number whose signature does not hold, asks for fresh digits whatever the voice's score.
+    pub fn challenge_due(&self, amount_minor: i64, failed_attestation: bool) -> bool {
         match self.challenge_when {
             ChallengeWhen::Always => true,
             ChallengeWhen::Never => false,
-            ChallengeWhen::Inconclusive => self.challenge_from_minor > 0 && amount_minor >= self.challenge_from_minor,
+            ChallengeWhen::Inconclusive => {
+                let large = self.challenge_from_minor > 0 && amount_minor >= self.challenge_from_minor;
+                large || (failed_attestation && self.challenge_failed_attestation)
+            }
         }
     }
 }
@@ -299,10 +315,22 @@ mod tests {
         let with = |challenge_when, challenge_from_minor| {
             resolved(&DecisionConfig { challenge_when, challenge_from_minor, ..DecisionConfig::default() })
         };
-        assert!(!with(ChallengeWhen::Inconclusive, 0).challenge_due(i64::MAX));
-        assert!(with(ChallengeWhen::Inconclusive, 5_000).challenge_due(5_000));
-        assert!(!with(ChallengeWhen::Inconclusive, 5_000).challenge_due(4_999));
-        assert!(with(ChallengeWhen::Always, 0).challenge_due(1));
-        assert!(!with(ChallengeWhen::Never, 1).challenge_due(5_000));
+        assert!(!with(ChallengeWhen::Inconclusive, 0).challenge_due(i64::MAX, false));
+        assert!(with(ChallengeWhen::Inconclusive, 5_000).challenge_due(5_000, false));
+        assert!(!with(ChallengeWhen::Inconclusive, 5_000).challenge_due(4_999, false));
+        assert!(with(ChallengeWhen::Always, 0).challenge_due(1, false));
+        assert!(!with(ChallengeWhen::Never, 1).challenge_due(5_000, false));
+    }
+
+    #[test]
+    fn fresh_digits_are_due_where_a_signed_number_does_not_hold() {
+        let with = |challenge_when, challenge_failed_attestation| {
+            resolved(&DecisionConfig { challenge_when, challenge_failed_attestation, ..DecisionConfig::default() })
+        };
+        assert!(DecisionConfig::default().challenge_failed_attestation, "by default");
+        assert!(with(ChallengeWhen::Inconclusive, true).challenge_due(1, true));
+        assert!(!with(ChallengeWhen::Inconclusive, true).challenge_due(1, false));
+        assert!(!with(ChallengeWhen::Inconclusive, false).challenge_due(1, true));
+        assert!(!with(ChallengeWhen::Never, true).challenge_due(1, true));
     }
 }

@@ -58,11 +58,15 @@ pub enum Input {
 /// Who calls, as far as it is known.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Caller {
-    /// A number that a trusted peer vouches for (P-Asserted-Identity, RFC 3325).
+    /// A number that a trusted peer vouches for (P-Asserted-Identity, RFC 3325), or that is signed with full attestation
+    /// (RFC 8588) by a certificate that leads to one of our roots.
     Attested(E164),
     /// A number that the caller's side wrote. It nominates a customer like an attested one, but failures made under it
     /// are counted against the number, never against the customer alone: else anyone could lock a customer out.
     Unattested(E164),
+    /// A number that is signed (STIR/SHAKEN, RFC 8224), and the signature does not hold. Like an unattested one, and the
+    /// policy may ask for more.
+    Disputed(E164),
     /// Withheld, or no telephone number.
     Withheld,
 }
@@ -71,16 +75,24 @@ impl Caller {
     /// The number, if there is one.
     pub fn number(&self) -> Option<&E164> {
         match self {
-            Self::Attested(number) | Self::Unattested(number) => Some(number),
+            Self::Attested(number) | Self::Unattested(number) | Self::Disputed(number) => Some(number),
             Self::Withheld => None,
         }
     }
 
-    /// Whether a trusted peer vouches for the number.
+    /// Whether somebody whom we trust vouches for the number.
     pub fn attested(&self) -> bool {
         match self {
             Self::Attested(_) => true,
-            Self::Unattested(_) | Self::Withheld => false,
+            Self::Unattested(_) | Self::Disputed(_) | Self::Withheld => false,
+        }
+    }
+
+    /// Whether the number is signed and the signature does not hold.
+    pub fn disputed(&self) -> bool {
+        match self {
+            Self::Disputed(_) => true,
+            Self::Attested(_) | Self::Unattested(_) | Self::Withheld => false,
         }
     }
 }

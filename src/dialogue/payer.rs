@@ -68,13 +68,16 @@ impl Payer {
 
     /// What is known of this call beside what was said; `heard`: of the utterance itself.
     pub(super) fn known(&self, desk: &Desk<'_>, heard: Option<&VoiceHeard>) -> Tightening {
+        let disputed = desk.line.caller().disputed();
+        let due = desk.cfg.policy.challenge_due(self.request.amount.minor.get(), disputed);
         Tightening {
             heard_before: heard.is_some_and(|h| h.heard_before),
             spoof_llr: heard.and_then(|h| h.spoof_llr),
             unattested: !self.attested,
+            failed_attestation: disputed,
             recent_failures: self.tally.earlier, // this call's own are counted by its limits
             // One that was answered well serves for the whole time that it is valid.
-            challenge_due: self.answered(desk.now).is_none() && desk.cfg.policy.challenge_due(self.request.amount.minor.get()),
+            challenge_due: self.answered(desk.now).is_none() && due,
         }
     }
 

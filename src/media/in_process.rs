@@ -215,12 +215,13 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::media::leg::{CallerClaim, Sound};
+    use crate::media::leg::{Attestation, CallerClaim, Sound};
 
     fn info() -> LegInfo {
         LegInfo {
             protocol_id: "line".into(),
             caller: CallerClaim::Unverified("+15550100".into()),
+            attestation: Attestation::Absent,
             called: "pay".into(),
             peer: "in process".into(),
             rate: SampleRate::HZ_8000,

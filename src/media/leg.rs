@@ -76,6 +76,127 @@ pub enum CallerClaim {
     Withheld,
 }
 
+/// What a signed caller number (STIR/SHAKEN: RFC 8224, RFC 8588) came to. A number that nobody signed is no fault of the
+/// caller's; one whose signature does not hold is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Attestation {
+    /// Nothing was checked: the call has no Identity header that we know, or checking is switched off.
+    #[default]
+    Absent,
+    /// `A`: the signer knows the caller and their right to the number.
+    Full,
+    /// `B`: the signer knows the caller, not their right to the number.
+    Partial,
+    /// `C`: the signer knows where the call entered its network, no more.
+    Gateway,
+    /// An Identity header was there and does not hold.
+    Failed(AttestationFault),
+}
+
+impl Attestation {
+    /// The summary that networks pass on with a call (`verstat`, 3GPP TS 24.229 section 7.2A.20), with the level where there is one.
+    pub fn verstat(self) -> &'static str {
+        match self {
+            Self::Absent => "No-TN-Validation",
+            Self::Full => "TN-Validation-Passed-A",
+            Self::Partial => "TN-Validation-Passed-B",
+            Self::Gateway => "TN-Validation-Passed-C",
+            Self::Failed(_) => "TN-Validation-Failed",
+        }
+    }
+
+    /// Why it does not hold, where it does not.
+    pub fn fault(self) -> Option<AttestationFault> {
+        match self {
+            Self::Failed(fault) => Some(fault),
+            Self::Absent | Self::Full | Self::Partial | Self::Gateway => None,
+        }
+    }
+}
+
+/// Why a signed caller number does not hold, by what is to blame. `sip_status` says which answer RFC 8224 section 6.2.2 has for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum AttestationFault {
+    /// Signed too long ago, or in the future: a copy of another call's, or a clock that is wrong.
+    Stale,
+    /// The header's `info` is missing, malformed, not HTTPS, or of a host that is not allowed.
+    InfoRefused,
+    /// The certificate could not be fetched.
+    InfoUnreachable,
+    /// What was fetched is no certificate chain, or one longer than allowed.
+    ChainMalformed,
+    /// The chain does not lead to a configured root, or a link of it does not hold.
+    ChainUntrusted,
+    /// A certificate of the chain is not valid now.
+    ChainExpired,
+    /// A certificate of the chain was revoked.
+    ChainRevoked,
+    /// The certificate may not sign for this number (RFC 8226: no TNAuthList, or the number lies outside it).
+    NumberNotCovered,
+    /// The header or its PASSporT breaks the grammar, or its parts contradict each other.
+    Malformed,
+    /// Another algorithm than ES256.
+    Algorithm,
+    /// The signature is not the certificate's.
+    Signature,
+    /// Another calling number was signed than the one that calls.
+    OrigMismatch,
+    /// Another called number was signed than the one that was called.
+    DestMismatch,
+}
+
+impl AttestationFault {
+    /// Every fault.
+    pub const ALL: [Self; 13] = [
+        Self::Stale,
+        Self::InfoRefused,
+        Self::InfoUnreachable,
+        Self::ChainMalformed,
+        Self::ChainUntrusted,
+        Self::ChainExpired,
+        Self::ChainRevoked,
+        Self::NumberNotCovered,
+        Self::Malformed,
+        Self::Algorithm,
+        Self::Signature,
+        Self::OrigMismatch,
+        Self::DestMismatch,
+    ];
+
+    /// How records and metrics name it.
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::Stale => "stale",
+            Self::InfoRefused => "info_refused",
+            Self::InfoUnreachable => "info_unreachable",
+            Self::ChainMalformed => "chain_malformed",
+            Self::ChainUntrusted => "chain_untrusted",
+            Self::ChainExpired => "chain_expired",
+            Self::ChainRevoked => "chain_revoked",
+            Self::NumberNotCovered => "number_not_covered",
+            Self::Malformed => "malformed",
+            Self::Algorithm => "algorithm",
+            Self::Signature => "signature",
+            Self::OrigMismatch => "orig_mismatch",
+            Self::DestMismatch => "dest_mismatch",
+        }
+    }
+
+    /// The SIP status and its phrase for a call that is refused for it.
+    pub fn sip_status(self) -> (u16, &'static str) {
+        match self {
+            Self::Stale => (403, "Stale Date"),
+            Self::InfoRefused | Self::InfoUnreachable => (436, "Bad Identity Info"),
+            Self::ChainMalformed | Self::ChainUntrusted | Self::ChainExpired | Self::ChainRevoked | Self::NumberNotCovered => {
+                (437, "Unsupported Credential")
+            }
+            Self::Malformed | Self::Algorithm | Self::Signature | Self::OrigMismatch | Self::DestMismatch => {
+                (438, "Invalid Identity Header")
+            }
+        }
+    }
+}
+
 /// What is known when a call arrives.
 #[derive(Clone, Debug)]
 pub struct LegInfo {
@@ -83,6 +204,8 @@ pub struct LegInfo {
     pub protocol_id: String,
     /// Who calls.
     pub caller: CallerClaim,
+    /// What the signature on the caller's number came to.
+    pub attestation: Attestation,
     /// What was dialled (the user part of the request URI).
     pub called: String,
     /// The peer's address, for limits and records.
@@ -172,4 +295,23 @@ pub fn pair(info: LegInfo) -> (Leg, FarEnd) {
     let (event_tx, event_rx) = mpsc::channel(LEG_EVENT_QUEUE_EVENTS);
     let (command_tx, command_rx) = mpsc::channel(LEG_COMMAND_QUEUE_COMMANDS);
     (Leg { info, events: event_rx, commands: command_tx }, FarEnd { events: event_tx, commands: command_rx })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+
+    #[test]
+    fn every_fault_of_an_attestation_has_its_own_code_and_an_answer_of_rfc_8224() {
+        let codes: HashSet<&str> = AttestationFault::ALL.iter().map(|f| f.code()).collect();
+        assert_eq!(codes.len(), AttestationFault::ALL.len());
+        for fault in AttestationFault::ALL {
+            assert!([403, 436, 437, 438].contains(&fault.sip_status().0), "{fault:?}");
+            assert_eq!(Attestation::Failed(fault).verstat(), "TN-Validation-Failed");
+            assert_eq!(Attestation::Failed(fault).fault(), Some(fault));
+        }
+        assert_eq!(Attestation::default().verstat(), "No-TN-Validation");
+        assert_eq!(Attestation::Full.fault(), None);
+    }
 }

@@ -369,13 +369,14 @@ mod tests {
     use super::*;
     use crate::media::frame::SampleRate;
     use crate::media::in_process::{LineOptions, connect};
-    use crate::media::leg::{CallerClaim, LegInfo};
+    use crate::media::leg::{Attestation, CallerClaim, LegInfo};
     use crate::media::wav::level_dbfs;
 
     fn line() -> (Leg, Leg) {
         let info = LegInfo {
             protocol_id: "test".into(),
             caller: CallerClaim::Withheld,
+            attestation: Attestation::Absent,
             called: String::new(),
             peer: String::new(),
             rate: SampleRate::HZ_48000,

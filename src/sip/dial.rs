@@ -16,7 +16,7 @@ use super::signalling::{Call, CallEvent, Outgoing, Over, Signalling, StackError}
 use crate::clock::{Entropy, SystemEntropy};
 use crate::media::config::MediaConfig;
 use crate::media::frame::SampleRate;
-use crate::media::leg::{self, CallerClaim, Leg, LegInfo};
+use crate::media::leg::{self, Attestation, CallerClaim, Leg, LegInfo};
 use crate::media::rtp_session::{self, SessionSetup};
 
 /// Where SIP is heard unless the URI says otherwise.
@@ -156,6 +156,7 @@ pub async fn dial(mut options: DialOptions) -> Result<Leg, DialError> {
     let info = LegInfo {
         protocol_id: call_id,
         caller: CallerClaim::Unverified(options.from.clone()),
+        attestation: Attestation::Absent,
         called: target.user.clone(),
         peer: destination.ip().to_string(),
         rate: SampleRate::HZ_8000,

@@ -20,7 +20,7 @@ use super::{SipError, gate};
 use crate::clock::{Entropy, SystemEntropy};
 use crate::media::config::MediaConfig;
 use crate::media::frame::SampleRate;
-use crate::media::leg::{self, Leg, LegInfo};
+use crate::media::leg::{self, Attestation, Leg, LegInfo};
 use crate::media::rtp_session::{self, RtpSession, SessionSetup};
 
 /// How long calls may take to say goodbye when the service stops.
@@ -237,6 +237,7 @@ impl Server {
         let info = LegInfo {
             protocol_id: invite.call_id.clone(),
             caller: caller_claim(&invite.headers, invite.peer.ip(), &self.config),
+            attestation: Attestation::Absent,
             called: user_of_uri(&invite.uri).unwrap_or_default(),
             peer: invite.peer.ip().to_canonical().to_string(),
             rate: SampleRate::HZ_8000,

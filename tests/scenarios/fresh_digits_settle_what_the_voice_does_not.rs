@@ -6,6 +6,7 @@ use voicepay::call::CallRecord;
 use voicepay::config::Config;
 use voicepay::decision::Calibration;
 use voicepay::dialogue::CallVerdict;
+use voicepay::media::leg::{Attestation, AttestationFault};
 use voicepay::phone::{Action, Step};
 
 use crate::support::{ALICE, World, card_numbers, hear, hung_up, repeat, said, say, script, story};
@@ -166,4 +167,16 @@ async fn an_answer_that_comes_too_late_gets_other_digits() {
     assert_eq!((record.verdict, world.charges()), (CallVerdict::Paid, 1), "\n{}", story(&record));
     assert!(said(&record).iter().any(|s| s.contains("too long")), "\n{}", story(&record));
     assert_eq!(asked_for_digits(&record), 2);
+}
+
+#[tokio::test]
+async fn a_caller_whose_signed_number_does_not_hold_has_to_say_them() {
+    let world = World::with_fresh_digits(&[FIRST], |_| ()).await;
+    let forged = Attestation::Failed(AttestationFault::Signature);
+    let (record, _) = world.call_signed(ALICE, forged, answering("alice/fresh_1")).await;
+    assert_eq!((record.verdict, world.charges()), (CallVerdict::Paid, 1), "\n{}", story(&record));
+    assert_eq!(asked_for_digits(&record), 1, "\n{}", story(&record));
+    let told = serde_json::to_value(&record).unwrap();
+    assert_eq!(told["attestation"], "TN-Validation-Failed signature");
+    assert!(told["evidence"].as_array().unwrap().iter().all(|e| e["known"]["failed_attestation"] == true), "{told}");
 }

@@ -19,7 +19,7 @@ use voicepay::ids::{AuditId, CallId, CardId, CustomerId, InviteId, PayeeId, Requ
 use voicepay::language::Language;
 use voicepay::media::frame::SampleRate;
 use voicepay::media::in_process::{LineOptions, connect};
-use voicepay::media::leg::{CallerClaim, LegInfo, Sound};
+use voicepay::media::leg::{Attestation, CallerClaim, LegInfo, Sound};
 use voicepay::media::wav::read_wav;
 use voicepay::models::Model;
 use voicepay::money::{Currency, Money};
@@ -314,7 +314,19 @@ impl World {
 
     /// A call from a number that a trusted peer vouches for.
     pub async fn call_vouched_for(&self, from: &str, steps: impl IntoIterator<Item = Step>) -> (CallRecord, PhoneReport) {
-        self.call_as(CallerClaim::Asserted(from.to_owned()), SampleRate::HZ_8000, LineOptions::default(), steps).await
+        let who = (CallerClaim::Asserted(from.to_owned()), Attestation::Absent);
+        self.call_as(who, SampleRate::HZ_8000, LineOptions::default(), steps).await
+    }
+
+    /// A call whose signed number came to this.
+    pub async fn call_signed(
+        &self,
+        from: &str,
+        signed: Attestation,
+        steps: impl IntoIterator<Item = Step>,
+    ) -> (CallRecord, PhoneReport) {
+        let who = (CallerClaim::Unverified(from.to_owned()), signed);
+        self.call_as(who, SampleRate::HZ_8000, LineOptions::default(), steps).await
     }
 
     /// A call over a line of this rate and quality.
@@ -326,18 +338,25 @@ impl World {
         steps: impl IntoIterator<Item = Step>,
     ) -> (CallRecord, PhoneReport) {
         let caller = if from.is_empty() { CallerClaim::Withheld } else { CallerClaim::Unverified(from.to_owned()) };
-        self.call_as(caller, rate, line, steps).await
+        self.call_as((caller, Attestation::Absent), rate, line, steps).await
     }
 
     async fn call_as(
         &self,
-        caller: CallerClaim,
+        (caller, attestation): (CallerClaim, Attestation),
         rate: SampleRate,
         line: LineOptions,
         steps: impl IntoIterator<Item = Step>,
     ) -> (CallRecord, PhoneReport) {
-        let info =
-            LegInfo { protocol_id: "test".into(), caller, called: "pay".into(), peer: "127.0.0.1".into(), rate, codec: "test" };
+        let info = LegInfo {
+            protocol_id: "test".into(),
+            caller,
+            attestation,
+            called: "pay".into(),
+            peer: "127.0.0.1".into(),
+            rate,
+            codec: "test",
+        };
         // Only the call itself is on virtual time: tokio would leap over the waits for the database before and after it.
         tokio::time::pause();
         let line = connect(info, rate, line);

@@ -319,3 +319,35 @@ fn hanging_up_at_any_point_of_a_challenge_charges_nothing() {
         assert_eq!((edge.state.verdict(), edge.charges()), (Some(CallVerdict::Abandoned), 0));
     }
 }
+
+#[test]
+fn a_signed_number_whose_signature_does_not_hold_asks_for_fresh_digits_and_vouches_for_nobody() {
+    let number = E164::normalise("+442079460958", "").unwrap();
+    let called = |when, caller: Caller| {
+        let mut edge = Edge::new(challenging(when));
+        edge.give(Input::Started { caller }).give(Input::Identity(IdentityOutcome::Known(Box::new(known()))));
+        edge.prompt_done().prompt_done().say(6_000).voice(0.9);
+        edge
+    };
+    let edge = called(ChallengeWhen::Inconclusive, Caller::Unattested(number.clone()));
+    assert_eq!((draws(&edge), edge.state.name()), (0, "reading number"), "a sure voice under a number that nobody signed");
+    let mut edge = called(ChallengeWhen::Inconclusive, Caller::Disputed(number.clone()));
+    edge.drawn(1).wait(3_000);
+    edge.answered(0.8, 5.0).number(&[5.0]);
+    assert!(
+        matches!(edge.prompt(), Prompt::ReadBack { .. }),
+        "the same voice under one that does not hold pays after fresh digits"
+    );
+    let known = edge.log.iter().find_map(|(_, e)| match e {
+        Effect::KeepEvidence(evidence) => Some(evidence.known),
+        _ => None,
+    });
+    assert!(known.is_some_and(|k| k.failed_attestation && k.unattested), "{known:?}");
+    let looked_up = edge.log.iter().find_map(|(_, e)| match e {
+        Effect::LookUp { attested, .. } => Some(*attested),
+        _ => None,
+    });
+    assert_eq!(looked_up, Some(false), "failures under it never lock a customer out");
+    let edge = called(ChallengeWhen::Never, Caller::Disputed(number));
+    assert_eq!((draws(&edge), edge.state.name()), (0, "reading number"), "a policy without fresh digits stays one");
+}

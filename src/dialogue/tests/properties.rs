@@ -124,7 +124,7 @@ impl Watch {
             (Input::VoiceScored(result), Proof::VoiceAsked) => match result {
                 Ok(heard) => {
                     self.first = Some(heard.score.clone());
-                    let challenge_due = cfg.policy.challenge_due(1_999) && self.passed.is_none();
+                    let challenge_due = cfg.policy.challenge_due(1_999, false) && self.passed.is_none();
                     match judge_voice(&cfg.policy, heard.score.clone(), &Tightening { challenge_due, ..Tightening::default() }) {
                         VoiceVerdict::Accepted(_) => Proof::VoiceHolds,
                         VoiceVerdict::StepUp(first) => match &self.passed {

@@ -7,7 +7,7 @@ use rtp_rs::{RtpPacketBuilder, RtpReader};
 use super::*;
 use crate::clock::SeededEntropy;
 use crate::media::frame::SampleRate;
-use crate::media::leg::{CallerClaim, Key, Leg, LegInfo, Sound, pair};
+use crate::media::leg::{Attestation, CallerClaim, Key, Leg, LegInfo, Sound, pair};
 
 const MEDIA: NegotiatedMedia = NegotiatedMedia { codec: Codec::Pcmu, payload_type: 0, telephone_event_pt: Some(101) };
 
@@ -24,6 +24,7 @@ fn begin(config: &MediaConfig, socket: UdpSocket, remote: SocketAddr, stop: Canc
     let info = LegInfo {
         protocol_id: "test".into(),
         caller: CallerClaim::Withheld,
+        attestation: Attestation::Absent,
         called: "pay".into(),
         peer: remote.to_string(),
         rate: SampleRate::HZ_8000,
