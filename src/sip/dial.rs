@@ -12,7 +12,7 @@ use super::gate;
 use super::headers::Headers;
 use super::rsip::{Rsip, StackOptions};
 use super::sdp::{self, LocalAudio};
-use super::signalling::{Call, CallEvent, Outgoing, Over, Signalling, StackError};
+use super::signalling::{Call, CallEvent, Outgoing, Over, Signalling, StackError, Transport};
 use crate::clock::{Entropy, SystemEntropy};
 use crate::media::config::MediaConfig;
 use crate::media::frame::SampleRate;
@@ -147,6 +147,7 @@ pub async fn dial(mut options: DialOptions) -> Result<Leg, DialError> {
         call_id: call_id.clone(),
         target: options.target.trim().to_owned(),
         destination,
+        transport: Transport::Udp,
         from: format!("sip:{}@{host}", escape(&options.from)),
         contact,
         headers,

@@ -25,7 +25,7 @@ use super::gate::Gate;
 use super::headers::Headers;
 use super::rsip_call::RsipCall;
 use super::signalling::{
-    ACCEPTED_BODY, ALLOWED_METHODS, Call, Invitation, Invite, InvitedCall, Outgoing, Refusal, Signalling, StackError,
+    ACCEPTED_BODY, ALLOWED_METHODS, Call, Invitation, Invite, InvitedCall, Outgoing, Refusal, Signalling, StackError, Transport,
 };
 
 /// Callers who wait to be looked at. One more is answered 503 at once.
@@ -226,6 +226,8 @@ async fn invite(mut transaction: Transaction, shared: Arc<Shared>, invitations: 
         call_id,
         uri: request.uri.to_string(),
         peer,
+        transport: Transport::Udp,
+        local: shared.local,
         headers: headers_of(request),
         offer: (!request.body.is_empty()).then(|| request.body.clone()),
     };

@@ -12,6 +12,40 @@ pub const ALLOWED_METHODS: &str = "INVITE, ACK, BYE, CANCEL, OPTIONS";
 /// Bodies that we read; what Accept says.
 pub const ACCEPTED_BODY: &str = "application/sdp";
 
+/// What carries a SIP message (RFC 3261 section 18).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
+pub enum Transport {
+    /// Datagrams; the stack repeats what isn't answered.
+    #[default]
+    Udp,
+    /// A connection in the clear.
+    Tcp,
+    /// A connection under TLS.
+    Tls,
+}
+
+impl Transport {
+    /// Is it sealed against whoever listens on the way? One hop only: what lies beyond the peer isn't known.
+    pub fn is_secure(self) -> bool {
+        self == Self::Tls
+    }
+
+    /// As in Via: `UDP`, `TCP`, `TLS`.
+    pub fn token(self) -> &'static str {
+        match self {
+            Self::Udp => "UDP",
+            Self::Tcp => "TCP",
+            Self::Tls => "TLS",
+        }
+    }
+}
+
+impl std::fmt::Display for Transport {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.token())
+    }
+}
+
 /// Somebody calls; nothing but 100 has been said yet.
 pub struct Invitation {
     /// What the INVITE says.
@@ -35,6 +69,10 @@ pub struct Invite {
     pub uri: String,
     /// Where it came from: the socket's word, not the message's.
     pub peer: SocketAddr,
+    /// What it came over.
+    pub transport: Transport,
+    /// Our end of it: the socket that heard it, which may be bound to every interface.
+    pub local: SocketAddr,
     /// Its header fields.
     pub headers: Headers,
     /// The session description, `None` if there was no body.
@@ -136,6 +174,8 @@ pub struct Outgoing {
     pub target: String,
     /// Its address.
     pub destination: SocketAddr,
+    /// What to send it over. Nothing else is tried: a call that is to be secure never falls back to the clear.
+    pub transport: Transport,
     /// Our From URI.
     pub from: String,
     /// The address that later requests should come to.
