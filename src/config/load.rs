@@ -63,7 +63,7 @@ pub enum ConfigError {
     #[error("key `{key}`: {what}")]
     Rule {
         /// Which key.
-        key: &'static str,
+        key: String,
         /// What is wrong and what to do.
         what: String,
     },
@@ -182,6 +182,24 @@ mod tests {
         let error = from("", &[("VOICEPAY__SIP__MAX_CALS", "1")]).unwrap_err();
         assert!(error.contains("sip.max_cals"), "{error}");
         assert!(from("", &[("VOICEPAY__SERVICE", "1")]).is_err());
+    }
+
+    #[test]
+    fn the_example_trunks_in_the_defaults_file_work_and_show_every_key() {
+        let example: String = DEFAULT_TOML
+            .lines()
+            .skip_while(|l| *l != "# [[sip.trunk]]")
+            .take_while(|l| l.starts_with('#'))
+            .map(|l| l.trim_start_matches('#').trim_start_matches(' ').to_owned() + "\n")
+            .collect();
+        let config = from(&example, &[]).unwrap();
+        assert_eq!(config.sip.trunks.len(), 2);
+        assert!(config.sip.trunks[0].password_file.as_ref().unwrap().starts_with(&config.service.data_dir));
+        let shown = toml::Table::try_from(&config.sip.trunks[0]).unwrap();
+        for key in shown.keys() {
+            assert!(example.contains(&format!("\n{key} =")), "the example lacks {key}");
+        }
+        assert!(from("[[sip.trunk]]\nname = \"a b\"\n", &[]).unwrap_err().contains("sip.trunk[0].name"));
     }
 
     #[test]

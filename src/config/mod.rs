@@ -90,6 +90,12 @@ impl Config {
     #[must_use]
     fn in_data_dir(mut self) -> Self {
         let dir = self.service.data_dir.clone();
+        for trunk in &mut self.sip.trunks {
+            let own = trunk.password_file.iter_mut();
+            for path in own.chain(trunk.inbound_auth.iter_mut().map(|a| &mut a.password_file)) {
+                *path = dir.join(&path);
+            }
+        }
         for path in [&mut self.store.path, &mut self.vault.master_key_file, &mut self.gateway.sandbox_journal] {
             *path = dir.join(&path); // joining an absolute path gives that path
         }

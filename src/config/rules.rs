@@ -3,9 +3,12 @@
 use super::{Config, ConfigError};
 
 pub(super) fn check(c: &Config) -> Result<(), ConfigError> {
-    let rule =
-        |ok: bool, key: &'static str, what: &str| if ok { Ok(()) } else { Err(ConfigError::Rule { key, what: what.to_owned() }) };
+    let rule = |ok: bool, key: &str, what: &str| {
+        if ok { Ok(()) } else { Err(ConfigError::Rule { key: key.to_owned(), what: what.to_owned() }) }
+    };
     rule(c.sip.max_calls >= 1, "sip.max_calls", "must be at least 1")?;
+    rule(c.sip.max_calls_per_s >= 1, "sip.max_calls_per_s", "must be at least 1")?;
+    crate::sip::trunk::config::check(&c.sip).map_err(|e| ConfigError::Rule { key: e.key, what: e.what })?;
     let country = &c.identity.default_country;
     rule(
         country.len() <= 3 && country.bytes().all(|b| b.is_ascii_digit()) && !country.starts_with('0'),

@@ -1,11 +1,13 @@
 //! The `[sip]` section of the configuration.
 
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+
+use super::trunk::config::{TrunkConfig, UnknownPeers};
 
 /// How calls reach us.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -21,8 +23,19 @@ pub struct SipConfig {
     /// Peers whose P-Asserted-Identity is believed (RFC 3325), as addresses or networks such as `192.0.2.0/24`.
     /// Everybody else's caller number is what they wrote in From, and counts as unverified.
     pub trusted_peers: Vec<Network>,
+    /// Networks whose way to us is ours alone: only there may SIP and RTP go in plain text, beside trunks with
+    /// `private = true`. Card numbers are spoken on these lines: everywhere else TLS and SRTP are needed.
+    pub private_networks: Vec<Network>,
+    /// Callers who are on no trunk: `allow_private` takes those within `private_networks`, `refuse` none (403).
+    pub unknown_peers: UnknownPeers,
     /// Calls at a time; the next caller gets 503 with Retry-After.
     pub max_calls: usize,
+    /// New calls a second, over a second's burst of as many; what is beyond gets 503 with Retry-After.
+    pub max_calls_per_s: u32,
+    /// Calls at a time from one caller number; the next gets 486. 0: no limit. Withheld numbers are not counted.
+    pub max_calls_per_caller: usize,
+    /// Calls at a time to one called number; the next gets 486. 0: no limit.
+    pub max_calls_per_called: usize,
     /// What the Retry-After of that 503 says, in seconds.
     pub busy_retry_after_s: u32,
     /// What we call ourselves in User-Agent and Server.
@@ -32,6 +45,13 @@ pub struct SipConfig {
     /// RFC 3261's T1, the round trip that retransmissions start from, in milliseconds. An answer that isn't
     /// acknowledged within 64 times this (32 s) ends its call.
     pub t1_ms: u64,
+    /// What callers are asked a password for (the realm of the digest).
+    pub realm: String,
+    /// DNS servers for trunks' targets, `ADDRESS:PORT`; empty: the system's.
+    pub dns_servers: Vec<SocketAddr>,
+    /// `[[sip.trunk]]`: who calls us and whom we call, on what terms.
+    #[serde(rename = "trunk", skip_serializing_if = "Vec::is_empty")]
+    pub trunks: Vec<TrunkConfig>,
 }
 
 impl Default for SipConfig {
@@ -40,13 +60,28 @@ impl Default for SipConfig {
             listen: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 5060),
             public_address: None,
             trusted_peers: Vec::new(),
+            private_networks: loopback(),
+            unknown_peers: UnknownPeers::AllowPrivate,
             max_calls: 32,
+            max_calls_per_s: 100,
+            max_calls_per_caller: 0,
+            max_calls_per_called: 0,
             busy_retry_after_s: 30,
             user_agent: concat!("voicepay/", env!("CARGO_PKG_VERSION")).to_owned(),
             ring_ms: 0,
             t1_ms: 500,
+            realm: "voicepay".to_owned(),
+            dns_servers: Vec::new(),
+            trunks: Vec::new(),
         }
     }
+}
+
+fn loopback() -> Vec<Network> {
+    vec![
+        Network { base: IpAddr::V4(Ipv4Addr::new(127, 0, 0, 0)), prefix_bits: 8 },
+        Network { base: IpAddr::V6(Ipv6Addr::LOCALHOST), prefix_bits: 128 },
+    ]
 }
 
 impl SipConfig {
@@ -59,17 +94,45 @@ impl SipConfig {
     pub fn trusts(&self, peer: IpAddr) -> bool {
         self.trusted_peers.iter().any(|n| n.contains(peer))
     }
+
+    /// Is the way to this address ours alone?
+    pub fn is_private(&self, peer: IpAddr) -> bool {
+        self.private_networks.iter().any(|n| n.contains(peer))
+    }
 }
 
 /// An address or a network: `192.0.2.7`, `192.0.2.0/24`, `2001:db8::/32`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Network {
     base: IpAddr,
     prefix_bits: u8,
 }
 
+impl PartialEq for Network {
+    /// The same addresses, however written: `10.0.0.5/8` is `10.0.0.0/8`.
+    fn eq(&self, other: &Self) -> bool {
+        self.prefix_bits == other.prefix_bits && self.contains(other.base)
+    }
+}
+
 impl Network {
+    /// One address.
+    pub fn single(address: IpAddr) -> Self {
+        let base = address.to_canonical();
+        Self { base, prefix_bits: if base.is_ipv4() { 32 } else { 128 } }
+    }
+
+    /// How narrow it is: bits that are fixed. Only to be compared within one family.
+    pub fn prefix_bits(&self) -> u8 {
+        self.prefix_bits
+    }
+
+    /// Does all of `other` lie in it?
+    pub fn covers(&self, other: &Self) -> bool {
+        self.prefix_bits <= other.prefix_bits && self.contains(other.base)
+    }
+
     /// Does `address` lie in it? An IPv4 address written as IPv6 (`::ffff:192.0.2.7`) counts as IPv4.
     pub fn contains(&self, address: IpAddr) -> bool {
         match (self.base, address.to_canonical()) {
@@ -145,6 +208,8 @@ mod tests {
         assert!(one.contains("192.0.2.7".parse().unwrap()) && !one.contains("192.0.2.6".parse().unwrap()));
         let all: Network = "0.0.0.0/0".parse().unwrap();
         assert!(all.contains("203.0.113.9".parse().unwrap()));
+        assert!(n.covers(&"192.0.2.64/26".parse().unwrap()) && !n.covers(&all) && all.covers(&n));
+        assert_eq!("192.0.2.9/24".parse::<Network>().unwrap(), n);
         let six: Network = "2001:db8::/32".parse().unwrap();
         assert!(six.contains("2001:db8:ffff::1".parse().unwrap()) && !six.contains("2001:db9::1".parse().unwrap()));
         for bad in ["192.0.2.0/33", "192.0.2", "", "example.org", "192.0.2.0/-1", "192.0.2.0/24/1"] {

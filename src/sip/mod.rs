@@ -13,6 +13,7 @@ pub mod identity; // PURE: who calls
 pub mod sdp; // PURE: offer and answer
 pub mod server; // taking calls
 pub mod signalling; // what we need of a SIP stack
+pub mod trunk; // who sends us calls, and whom we send them to
 
 mod conduct; // a call between its answer and its end
 mod gate; // the socket below the stack

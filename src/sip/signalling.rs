@@ -3,6 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
 use super::headers::Headers;
@@ -13,7 +14,8 @@ pub const ALLOWED_METHODS: &str = "INVITE, ACK, BYE, CANCEL, OPTIONS";
 pub const ACCEPTED_BODY: &str = "application/sdp";
 
 /// What carries a SIP message (RFC 3261 section 18).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Transport {
     /// Datagrams; the stack repeats what isn't answered.
     #[default]

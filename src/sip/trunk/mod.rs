@@ -1,0 +1,4 @@
+//! Trunks: who may send us calls and on what terms, where our own calls go, and whether those places are there.
+
+pub mod config; // PURE: `[[sip.trunk]]`
+pub mod target; // PURE: hosts and ports
