@@ -224,6 +224,10 @@ mod tests {
             attestation: Attestation::Absent,
             called: "pay".into(),
             peer: "in process".into(),
+            trunk: "line".into(),
+            transport: "none",
+            secure: false,
+            setup_ms: 0,
             rate: SampleRate::HZ_8000,
             codec: "L16",
         }

@@ -3,9 +3,10 @@
 use std::fmt;
 use std::sync::Arc;
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use super::frame::{Frame, SampleRate};
+use super::stats::MediaStats;
 
 /// Events waiting for the call's task: 2 s of 20 ms frames and some digits. A call that lags further loses audio, not memory.
 pub const LEG_EVENT_QUEUE_EVENTS: usize = 128;
@@ -210,6 +211,14 @@ pub struct LegInfo {
     pub called: String,
     /// The peer's address, for limits and records.
     pub peer: String,
+    /// The trunk's name in the configuration, or the peer's address where it has none.
+    pub trunk: String,
+    /// What carried the signalling, as in Via (`UDP`, `TCP`, `TLS`); `none` where there was no network.
+    pub transport: &'static str,
+    /// Whether nobody on the way could listen: TLS and SRTP.
+    pub secure: bool,
+    /// From the INVITE to our answer, in milliseconds.
+    pub setup_ms: u32,
     /// Rate of the frames that will come.
     pub rate: SampleRate,
     /// The negotiated codec's name, e.g. `PCMU`.
@@ -227,6 +236,15 @@ pub enum LegEnd {
     MediaTimeout,
     /// Signalling or sockets failed.
     Failed,
+}
+
+/// How the line was, told once when a leg's media is over.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LegReport {
+    /// Who or what ended it; `None`: our side hung up.
+    pub end: Option<LegEnd>,
+    /// What its packets went through.
+    pub stats: MediaStats,
 }
 
 /// From the media task to the call.
@@ -279,6 +297,8 @@ pub struct Leg {
     pub events: mpsc::Receiver<LegEvent>,
     /// What to do. When this is dropped the leg hangs up.
     pub commands: mpsc::Sender<LegCommand>,
+    /// How the line was, once it is over; legs without packets say nothing.
+    pub report: oneshot::Receiver<LegReport>,
 }
 
 /// The media task's end of a leg.
@@ -288,13 +308,17 @@ pub struct FarEnd {
     pub events: mpsc::Sender<LegEvent>,
     /// From the call.
     pub commands: mpsc::Receiver<LegCommand>,
+    /// To whoever keeps records.
+    pub report: oneshot::Sender<LegReport>,
 }
 
 /// Makes both ends.
 pub fn pair(info: LegInfo) -> (Leg, FarEnd) {
     let (event_tx, event_rx) = mpsc::channel(LEG_EVENT_QUEUE_EVENTS);
     let (command_tx, command_rx) = mpsc::channel(LEG_COMMAND_QUEUE_COMMANDS);
-    (Leg { info, events: event_rx, commands: command_tx }, FarEnd { events: event_tx, commands: command_rx })
+    let (report_tx, report_rx) = oneshot::channel();
+    let leg = Leg { info, events: event_rx, commands: command_tx, report: report_rx };
+    (leg, FarEnd { events: event_tx, commands: command_rx, report: report_tx })
 }
 
 #[cfg(test)]

@@ -16,8 +16,9 @@ pub use super::config::MediaConfig;
 pub use super::g711::Codec;
 pub use super::stats::MediaStats;
 use crate::clock::Entropy;
+use crate::telemetry::metrics::metrics;
 
-use super::leg::{FarEnd, LegCommand, LegEnd, LegEvent};
+use super::leg::{FarEnd, LegCommand, LegEnd, LegEvent, LegReport};
 use super::outbox::{Outbox, Undelivered};
 use super::peer::Peer;
 use super::playout::FRAME_MS;
@@ -85,6 +86,16 @@ impl SessionEnd {
             Self::Told(_) => false,
         }
     }
+
+    /// As the call is told it; `None`: the call itself hung up.
+    fn leg_end(self) -> Option<LegEnd> {
+        match self {
+            Self::HungUp => None,
+            Self::Told(end) => Some(end),
+            Self::MediaTimeout => Some(LegEnd::MediaTimeout),
+            Self::Failed | Self::Stopped => Some(LegEnd::Failed),
+        }
+    }
 }
 
 /// What remains of a session.
@@ -94,6 +105,29 @@ pub struct SessionReport {
     pub why: SessionEnd,
     /// Its counters.
     pub stats: MediaStats,
+}
+
+impl SessionReport {
+    /// Adds it to the process's metrics.
+    fn count(&self, codec: &str) {
+        let (all, s) = (metrics(), &self.stats);
+        all.media_sessions.inc([codec]);
+        for (fate, packets) in [
+            ("received", s.packets_received),
+            ("lost", s.packets_lost),
+            ("late", s.packets_late),
+            ("duplicate", s.packets_duplicate),
+            ("overflowed", s.packets_overflowed),
+            ("malformed", s.packets_malformed),
+            ("foreign", s.packets_foreign),
+            ("sent", s.packets_sent),
+            ("unsent", s.packets_unsent),
+        ] {
+            all.rtp_packets.add([fate], packets);
+        }
+        all.rtp_concealed.add([], Duration::from_millis(s.concealed_ms).as_secs_f64());
+        all.rtp_jitter.observe_time([], Duration::from_millis(s.max_jitter_ms));
+    }
 }
 
 /// A running session.
@@ -199,6 +233,8 @@ pub fn start(config: &MediaConfig, setup: SessionSetup, entropy: &dyn Entropy) -
     let keep = control.clone();
     let task = tokio::spawn(async move {
         let report = session.run(far.commands, told, stop).await;
+        report.count(media.codec.name());
+        let _nobody_keeps_records = far.report.send(LegReport { end: report.why.leg_end(), stats: report.stats });
         drop(keep);
         report
     });
@@ -361,12 +397,7 @@ impl Session {
             keys_unsendable,
             ..self.receiver.stats()
         };
-        let end = match why {
-            SessionEnd::HungUp => None,
-            SessionEnd::Told(end) => Some(end),
-            SessionEnd::MediaTimeout => Some(LegEnd::MediaTimeout),
-            SessionEnd::Failed | SessionEnd::Stopped => Some(LegEnd::Failed),
-        };
+        let end = why.leg_end();
         let unplayed = self.sender.stop_playing();
         self.outbox.finish(unplayed.into_iter().map(LegEvent::from), end).await;
         tracing::debug!(?why, ?stats, "media session ended");

@@ -379,6 +379,10 @@ mod tests {
             attestation: Attestation::Absent,
             called: String::new(),
             peer: String::new(),
+            trunk: String::new(),
+            transport: "none",
+            secure: false,
+            setup_ms: 0,
             rate: SampleRate::HZ_48000,
             codec: "none",
         };

@@ -130,8 +130,12 @@ pub async fn dial(mut options: DialOptions) -> Result<Leg, DialError> {
         version: 1,
     };
     let failed = |e: StackError| DialError::Failed(e.0);
-    let stack_options =
-        StackOptions { user_agent: USER_AGENT.to_owned(), t1: Duration::from_millis(T1_MS), public_address: None };
+    let stack_options = StackOptions {
+        user_agent: USER_AGENT.to_owned(),
+        t1: Duration::from_millis(T1_MS),
+        public_address: None,
+        draining: CancellationToken::new(),
+    };
     let mut stack = Rsip::start(gate, stack_options, CancellationToken::new()).await.map_err(failed)?;
     let contact = match stack.local_addr().ip() {
         any if any.is_unspecified() => address_towards(destination).await.map_err(bind)?,
@@ -160,6 +164,10 @@ pub async fn dial(mut options: DialOptions) -> Result<Leg, DialError> {
         attestation: Attestation::Absent,
         called: target.user.clone(),
         peer: destination.ip().to_string(),
+        trunk: destination.ip().to_string(),
+        transport: Transport::Udp.token(),
+        secure: false,
+        setup_ms: 0,
         rate: SampleRate::HZ_8000,
         codec: "PCMU",
     };

@@ -22,7 +22,7 @@ mod rsip_call; // a call on it
 
 pub use config::SipConfig;
 pub use dial::{DialError, DialOptions, dial};
-pub use server::{Listener, listen};
+pub use server::{Listener, Refused, listen};
 
 /// Why no calls can be taken.
 #[derive(Debug, thiserror::Error)]

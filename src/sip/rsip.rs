@@ -32,6 +32,8 @@ use super::signalling::{
 const INVITATION_QUEUE: usize = 64;
 /// Transactions under way at once; what comes on top is dropped, and comes again if it matters.
 const TRANSACTION_LIMIT: usize = 1_024;
+/// What the 503 to OPTIONS says while no more calls are taken, in seconds: a restart takes less.
+const DRAINING_RETRY_AFTER_S: &str = "30";
 /// How long a request for a dialog that is just being confirmed waits before it is called unknown.
 const CONFIRMING_WAIT_MS: u64 = 100;
 
@@ -44,6 +46,8 @@ pub struct StackOptions {
     pub t1: Duration,
     /// The address that peers are told, if not the socket's own.
     pub public_address: Option<IpAddr>,
+    /// Cancelled once no more calls are taken: who asks by OPTIONS is told to go elsewhere.
+    pub draining: CancellationToken,
 }
 
 /// rsipstack on one UDP socket.
@@ -60,6 +64,8 @@ pub(super) struct Shared {
     local: SocketAddr,
     /// 64 × T1: how long a transaction may wait for its counterpart.
     pub(super) t1x64: Duration,
+    /// Cancelled once no more calls are taken.
+    draining: CancellationToken,
     /// Cancelled when the stack is dropped or told to stop.
     pub(super) stop: CancellationToken,
 }
@@ -90,7 +96,7 @@ impl Rsip {
         let inner: EndpointInnerRef = endpoint.inner.clone();
         tokio::spawn(async move { endpoint.serve().await });
         let layer = Arc::new(DialogLayer::new(inner));
-        let shared = Arc::new(Shared { layer, local, t1x64: options.t1 * 64, stop: stop.clone() });
+        let shared = Arc::new(Shared { layer, local, t1x64: options.t1 * 64, draining: options.draining, stop: stop.clone() });
         let (sender, invitations) = mpsc::channel(INVITATION_QUEUE);
         tokio::spawn(route_all(incoming, shared.clone(), sender));
         Ok(Self { local, shared, invitations, _stops_the_endpoint: stop.drop_guard() })
@@ -155,6 +161,10 @@ async fn route(mut transaction: Transaction, shared: Arc<Shared>, invitations: m
     let in_dialog = matches!(transaction.original.to_header().map(|t| t.tag()), Ok(Ok(Some(_))));
     let method = transaction.original.method;
     let answered = match (method, in_dialog) {
+        // A dispatcher in front asks whether calls may come here; within a dialog it is the dialog that is asked about.
+        (Method::Options, false) if shared.draining.is_cancelled() => {
+            refuse(&mut transaction, Refusal::new(503).with("Retry-After", DRAINING_RETRY_AFTER_S)).await
+        }
         (Method::Options, false) => options(&mut transaction).await,
         (Method::Invite, false) => match screen(&transaction.original) {
             Ok(()) => return invite(transaction, shared, invitations).await,

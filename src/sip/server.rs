@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use tokio::net::UdpSocket;
 use tokio::sync::mpsc::OwnedPermit;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast, mpsc, watch};
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::conduct::{Agreement, address_towards, conduct, refusal};
@@ -20,11 +21,38 @@ use super::{SipError, gate};
 use crate::clock::{Entropy, SystemEntropy};
 use crate::media::config::MediaConfig;
 use crate::media::frame::SampleRate;
-use crate::media::leg::{self, Attestation, Leg, LegInfo};
+use crate::media::leg::{self, Attestation, CallerClaim, Leg, LegInfo};
 use crate::media::rtp_session::{self, RtpSession, SessionSetup};
+use crate::telemetry::metrics::metrics;
 
 /// How long calls may take to say goodbye when the service stops.
 const SHUTDOWN_GRACE_MS: u64 = 2_000;
+/// Refused callers that whoever keeps records may fall behind by before it misses some.
+const REFUSED_QUEUE_CALLS: usize = 256;
+
+/// A caller who was refused.
+#[derive(Clone, Debug)]
+pub struct Refused {
+    /// Call-ID.
+    pub call_id: String,
+    /// Who called.
+    pub caller: CallerClaim,
+    /// What was dialled.
+    pub called: String,
+    /// Where it came from.
+    pub peer: SocketAddr,
+    /// What carried it, as in Via.
+    pub transport: &'static str,
+    /// What it was answered.
+    pub status: u16,
+}
+
+/// What calls are taken by; a call goes on with what it started with.
+#[derive(Clone, Debug)]
+struct Settings {
+    sip: SipConfig,
+    media: MediaConfig,
+}
 
 /// What a running listener tells.
 #[derive(Debug)]
@@ -32,6 +60,8 @@ pub struct Listener {
     /// Where it hears, with the real port when the configured one was 0.
     pub local_addr: SocketAddr,
     closing: CancellationToken,
+    settings: watch::Sender<Settings>,
+    refused: broadcast::Sender<Refused>,
     served: tokio::task::JoinHandle<()>,
 }
 
@@ -39,6 +69,17 @@ impl Listener {
     /// From now on callers get 503; calls that are up go on.
     pub fn close(&self) {
         self.closing.cancel();
+    }
+
+    /// Calls from now on are taken by these; those that are up, or ring, go on with what they started with. Where we listen and how
+    /// many calls there may be stays.
+    pub fn reconfigure(&self, sip: SipConfig, media: MediaConfig) {
+        self.settings.send_replace(Settings { sip, media });
+    }
+
+    /// Callers who are refused, as it happens.
+    pub fn refused(&self) -> broadcast::Receiver<Refused> {
+        self.refused.subscribe()
     }
 
     /// Waits, after `shutdown` was cancelled, until every BYE was answered or given up.
@@ -58,11 +99,18 @@ pub async fn listen(
     shutdown: CancellationToken,
 ) -> Result<Listener, SipError> {
     let gate = gate::bind(config.listen).await.map_err(|source| SipError::Bind { address: config.listen, source })?;
-    let options = StackOptions { user_agent: config.user_agent.clone(), t1: config.t1(), public_address: config.public_address };
+    let closing = CancellationToken::new();
+    let options = StackOptions {
+        user_agent: config.user_agent.clone(),
+        t1: config.t1(),
+        public_address: config.public_address,
+        draining: closing.clone(),
+    };
     // The stack outlives `shutdown` by the goodbyes.
     let stack = Rsip::start(gate, options, CancellationToken::new()).await.map_err(|e| SipError::Stack(e.0))?;
     let local_addr = stack.local_addr();
-    let closing = CancellationToken::new();
+    let (settings, changes) = watch::channel(Settings { sip: config.clone(), media: media.clone() });
+    let refused = broadcast::channel(REFUSED_QUEUE_CALLS).0;
     let server = Arc::new(Server {
         places: Arc::new(Semaphore::new(config.max_calls.min(Semaphore::MAX_PERMITS))),
         config,
@@ -71,12 +119,14 @@ pub async fn listen(
         shutdown,
         closing: closing.clone(),
         local_addr,
-        entropy: Box::new(SystemEntropy),
+        entropy: Arc::new(SystemEntropy),
+        refused: refused.clone(),
     });
-    let served = tokio::spawn(serve(stack, server));
-    Ok(Listener { local_addr, closing, served })
+    let served = tokio::spawn(serve(stack, server, changes));
+    Ok(Listener { local_addr, closing, settings, refused, served })
 }
 
+#[derive(Clone)]
 struct Server {
     config: SipConfig,
     media: MediaConfig,
@@ -85,15 +135,20 @@ struct Server {
     closing: CancellationToken,
     local_addr: SocketAddr,
     places: Arc<Semaphore>,
-    entropy: Box<dyn Entropy>,
+    entropy: Arc<dyn Entropy>,
+    refused: broadcast::Sender<Refused>,
 }
 
-async fn serve(mut stack: impl Signalling, server: Arc<Server>) {
+async fn serve(mut stack: impl Signalling, mut server: Arc<Server>, mut changes: watch::Receiver<Settings>) {
     let mut calls = JoinSet::new();
     loop {
         tokio::select! {
             () = server.shutdown.cancelled() => break,
             Some(_ended) = calls.join_next() => {}
+            Ok(()) = changes.changed() => {
+                let Settings { sip, media } = changes.borrow_and_update().clone();
+                server = Arc::new(Server { config: sip, media, ..Server::clone(&server) });
+            }
             invitation = stack.invitation() => match invitation {
                 Some(invitation) => drop(calls.spawn(take(server.clone(), invitation))),
                 None => break,
@@ -107,17 +162,18 @@ async fn serve(mut stack: impl Signalling, server: Arc<Server>) {
 }
 
 async fn take(server: Arc<Server>, Invitation { invite, call }: Invitation) {
-    let call_id = invite.call_id.clone();
+    let (call_id, begun) = (invite.call_id.clone(), Instant::now());
     let prepared = match server.prepare(&invite).await {
         Ok(prepared) => prepared,
         Err(refusal) => {
             tracing::info!(%call_id, peer = %invite.peer, status = refusal.status, "a call was refused");
+            server.tell_refused(&invite, refusal.status);
             return call.refuse(refusal).await;
         }
     };
     match call.ring(prepared.contact).await {
         Ok(mut call) => {
-            if let Err(error) = server.answer(&mut call, prepared, &invite).await {
+            if let Err(error) = server.answer(&mut call, prepared, &invite, begun).await {
                 tracing::warn!(%call_id, %error, "a call could not be answered");
             }
         }
@@ -178,7 +234,13 @@ impl Server {
         }
     }
 
-    async fn answer(&self, call: &mut Box<dyn Call>, prepared: Prepared, invite: &Invite) -> Result<(), StackError> {
+    async fn answer(
+        &self,
+        call: &mut Box<dyn Call>,
+        prepared: Prepared,
+        invite: &Invite,
+        begun: Instant,
+    ) -> Result<(), StackError> {
         let Prepared { _place, door, socket, local, contact: _, offer } = prepared;
         if !self.let_it_ring(call).await {
             return Ok(());
@@ -209,7 +271,7 @@ impl Server {
                 }
             }
         };
-        let session = self.start(agreement, socket, door, invite);
+        let session = self.start(agreement, socket, door, invite, begun.elapsed());
         conduct(call, session, agreement, acknowledged).await;
         Ok(())
     }
@@ -233,13 +295,38 @@ impl Server {
         }
     }
 
-    fn start(&self, agreement: Agreement, socket: UdpSocket, door: OwnedPermit<Leg>, invite: &Invite) -> RtpSession {
+    fn tell_refused(&self, invite: &Invite, status: u16) {
+        metrics().calls_refused.inc([&status.to_string()]);
+        let _nobody_keeps_records = self.refused.send(Refused {
+            call_id: invite.call_id.clone(),
+            caller: caller_claim(&invite.headers, invite.peer.ip(), &self.config),
+            called: user_of_uri(&invite.uri).unwrap_or_default(),
+            peer: invite.peer,
+            transport: invite.transport.token(),
+            status,
+        });
+    }
+
+    fn start(
+        &self,
+        agreement: Agreement,
+        socket: UdpSocket,
+        door: OwnedPermit<Leg>,
+        invite: &Invite,
+        setup: Duration,
+    ) -> RtpSession {
+        let peer = invite.peer.ip().to_canonical().to_string();
+        metrics().call_setup.observe_time([], setup);
         let info = LegInfo {
             protocol_id: invite.call_id.clone(),
             caller: caller_claim(&invite.headers, invite.peer.ip(), &self.config),
             attestation: Attestation::Absent,
             called: user_of_uri(&invite.uri).unwrap_or_default(),
-            peer: invite.peer.ip().to_canonical().to_string(),
+            trunk: peer.clone(),
+            peer,
+            transport: invite.transport.token(),
+            secure: false,
+            setup_ms: u32::try_from(setup.as_millis()).unwrap_or(u32::MAX),
             rate: SampleRate::HZ_8000,
             codec: "PCMU",
         };

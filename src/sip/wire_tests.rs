@@ -319,6 +319,46 @@ async fn one_caller_too_many_hears_busy_and_when_to_try_again() {
 }
 
 #[tokio::test]
+async fn draining_tells_dispatchers_to_go_elsewhere_and_leaves_calls_alone() {
+    let mut service = service(SipConfig::default()).await;
+    let mut told = service.listener.refused();
+    let up = Peer::new(&service, "up").await;
+    let tag = up.call().await;
+    let mut leg = service.leg().await;
+    service.listener.close();
+    let other = Peer::new(&service, "other").await;
+    other.send(&other.request("OPTIONS", 1, "ping", None, "", "")).await;
+    let pong = other.final_response().await;
+    assert!(pong.starts_with("SIP/2.0 503") && header(&pong, "Retry-After").is_some(), "{pong}");
+    other.send(&other.request("INVITE", 2, "late", None, "", OFFER)).await;
+    assert!(other.final_response().await.starts_with("SIP/2.0 503"));
+    let refused = told.recv().await.unwrap();
+    assert_eq!((refused.call_id.as_str(), refused.status, refused.called.as_str()), ("other", 503, "+448081570000"));
+    up.send(&up.request("BYE", 2, "bye", Some(&tag), "", "")).await;
+    assert!(up.final_response().await.starts_with("SIP/2.0 200"));
+    assert_eq!(end_of(&mut leg).await, Some(LegEnd::Caller));
+    assert_eq!((&mut leg.report).await.unwrap().end, Some(LegEnd::Caller), "who keeps records hears it too");
+}
+
+#[tokio::test]
+async fn new_settings_hold_for_new_calls_only() {
+    let mut service = service(SipConfig::default()).await;
+    let first = Peer::new(&service, "first").await;
+    first.call().await;
+    let first_leg = service.leg().await;
+    let trusting = SipConfig { trusted_peers: vec!["127.0.0.1".parse().unwrap()], t1_ms: 50, ..SipConfig::default() };
+    let media = MediaConfig { port_min: 43_000, port_max: 44_999, ..MediaConfig::default() };
+    service.listener.reconfigure(trusting, media);
+    let second = Peer::new(&service, "second").await;
+    let asserted = "P-Asserted-Identity: <sip:+447700900555@127.0.0.1>\r\n";
+    second.send(&second.request("INVITE", 1, "inv", None, asserted, OFFER)).await;
+    second.expect("SIP/2.0 200").await;
+    assert_eq!(service.leg().await.info.caller, CallerClaim::Asserted("+447700900555".into()));
+    assert!(matches!(first_leg.info.caller, CallerClaim::Unverified(_)));
+    assert!(!first_leg.events.is_closed(), "the call that was up goes on");
+}
+
+#[tokio::test]
 async fn when_nobody_fetches_legs_callers_hear_busy() {
     let service = service(SipConfig::default()).await;
     for i in 0..4 {

@@ -354,6 +354,10 @@ impl World {
             attestation,
             called: "pay".into(),
             peer: "127.0.0.1".into(),
+            trunk: "test".into(),
+            transport: "none",
+            secure: false,
+            setup_ms: 0,
             rate,
             codec: "test",
         };

@@ -27,6 +27,10 @@ fn begin(config: &MediaConfig, socket: UdpSocket, remote: SocketAddr, stop: Canc
         attestation: Attestation::Absent,
         called: "pay".into(),
         peer: remote.to_string(),
+        trunk: "test".into(),
+        transport: "none",
+        secure: false,
+        setup_ms: 0,
         rate: SampleRate::HZ_8000,
         codec: "PCMU",
     };
