@@ -61,7 +61,7 @@ pub fn user_of_uri(uri: &str) -> Option<String> {
 }
 
 /// The URI of a name-addr or addr-spec.
-fn address_of(value: &str) -> Option<&str> {
+pub(super) fn address_of(value: &str) -> Option<&str> {
     let after_name = skip_quoted(value.trim());
     match after_name.find('<') {
         Some(open) => {
@@ -89,7 +89,7 @@ fn skip_quoted(text: &str) -> &str {
 }
 
 /// Splits at commas that stand outside quotes and brackets.
-fn split_addresses(value: &str) -> Vec<&str> {
+pub(super) fn split_addresses(value: &str) -> Vec<&str> {
     let (mut parts, mut start, mut quoted, mut escaped, mut bracketed) = (Vec::new(), 0, false, false, false);
     for (i, c) in value.char_indices() {
         match c {

@@ -7,11 +7,17 @@ use std::net::SocketAddr;
 
 pub mod config; // the section `[sip]`
 pub mod dial; // calling somebody
+pub mod dialog; // PURE: tags, numbers, routes of a call
 pub mod digest; // PURE: passwords asked for and answered
 pub mod headers; // header fields
 pub mod identity; // PURE: who calls
+pub mod info; // PURE: keys in INFO
+pub mod offering; // PURE: whose offer is on the table
+pub mod refer; // PURE: transfers
+pub mod reliable; // PURE: provisional responses that must arrive
 pub mod sdp; // PURE: offer and answer
 pub mod server; // taking calls
+pub mod session_timer; // PURE: is the other side still there?
 pub mod signalling; // what we need of a SIP stack
 pub mod trunk; // who sends us calls, and whom we send them to
 
