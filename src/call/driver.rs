@@ -396,6 +396,7 @@ impl Call {
                 self.deadlines.remove(&kind);
             }
             Effect::HangUp(verdict) => self.verdict = Some(verdict),
+            Effect::Transfer => return Some(Input::Transferred(false)),
             Effect::LookUp { caller, attested, customer_number } => {
                 self.looked_up = (caller.clone(), attested);
                 self.look_up(caller, attested, customer_number);

@@ -1,5 +1,6 @@
 //! The last words of a call: one prompt that says how it ended, "goodbye", and the line is closed.
 
+use super::connecting;
 use super::effect::CallVerdict;
 use super::input::{DeadlineKind, ScoreTrouble};
 use super::line::Desk;
@@ -53,6 +54,11 @@ pub(super) fn cancelled(desk: &mut Desk<'_>) -> Stage {
 
 /// The caller wants a person.
 pub(super) fn person(desk: &mut Desk<'_>) -> Stage {
+    if desk.cfg.person.is_empty() { nobody(desk) } else { connecting::begin(desk) }
+}
+
+/// No person can be reached.
+pub(super) fn nobody(desk: &mut Desk<'_>) -> Stage {
     close(desk, CallVerdict::Person, Prompt::Person)
 }
 

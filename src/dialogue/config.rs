@@ -66,6 +66,11 @@ pub struct DialogueConfig {
     /// A reply that is no acceptance comes this long after the end of the utterance, or at the next multiple if the answer
     /// took longer, in milliseconds: its time does not tell how far the checks went. Larger than the checks usually take.
     pub refusal_delay_ms: u32,
+    /// Where a caller who asks for a person (`0`) is transferred: a SIP URI such as `sip:desk@192.0.2.10`. Empty: nobody; the caller
+    /// hears how to reach somebody.
+    pub person: String,
+    /// How long a person may take to answer, in milliseconds; after it the caller hears that nobody can be reached.
+    pub transfer_wait_ms: u32,
     /// The last words of a call at most, in milliseconds.
     pub closing_limit_ms: u32,
 
@@ -149,6 +154,8 @@ impl Default for DialogueConfig {
             payment_wait_ms: 20_000,
             patience_ms: 1_200,
             refusal_delay_ms: 3_000,
+            person: String::new(),
+            transfer_wait_ms: 40_000,
             closing_limit_ms: 30_000,
             challenge: ChallengeConfig::default(),
             policy: Policy::nobody(),
@@ -203,6 +210,7 @@ impl DialogueConfig {
             ("next_key_ms", self.next_key_ms),
             ("lookup_wait_ms", self.lookup_wait_ms),
             ("payment_wait_ms", self.payment_wait_ms),
+            ("transfer_wait_ms", self.transfer_wait_ms),
             ("closing_limit_ms", self.closing_limit_ms),
         ] {
             rule(ms >= 1_000, key, "must be at least 1000")?;
@@ -211,6 +219,11 @@ impl DialogueConfig {
         rule(self.score_wait_ms >= self.refusal_delay_ms, "score_wait_ms", "must be at least refusal_delay_ms")?;
         rule(self.refusal_delay_ms >= 100, "refusal_delay_ms", "must be at least 100")?;
         rule(self.call_limit_ms >= 10_000, "call_limit_ms", "must be at least 10000")?;
+        rule(
+            self.person.is_empty() || self.person.starts_with("sip:") || self.person.starts_with("sips:"),
+            "person",
+            "must be a SIP URI such as sip:desk@192.0.2.10, or empty",
+        )?;
         rule(!self.policy_version.is_empty(), "policy_version", "must not be empty")
     }
 }

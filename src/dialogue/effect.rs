@@ -72,6 +72,8 @@ pub enum Effect {
     ClearDeadline(DeadlineKind),
     /// Tell the customer by other means, through the outbox.
     Notify { customer: CustomerId, notice: Notice },
+    /// Hand the line to the person that the configuration names (`dialogue.person`). Answered by `Input::Transferred`.
+    Transfer,
     /// The last effect of every call, exactly once: hang up if the line is still up, and record the verdict.
     HangUp(CallVerdict),
 }

@@ -47,6 +47,8 @@ pub enum Input {
     PromptDone(PlayId),
     /// What became of the payment that [`Effect::Charge`](super::Effect::Charge) handed over.
     Payment(PaymentOutcome),
+    /// Answer to [`Effect::Transfer`](super::Effect::Transfer): whether a person has the line now.
+    Transferred(bool),
     /// A deadline that was set and neither replaced nor cleared has come.
     Deadline(DeadlineKind),
     /// The caller is gone, however that came.

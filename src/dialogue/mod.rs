@@ -14,6 +14,7 @@
 //!                            │ └───────────── Holding (padded reply) ◄────┴─────┴────────────┘                   │
 //!                            ▼ limits                                                                           ▼
 //!                          Closing ◄──────────────────────── outcome, or none in time ───────────────────── Charging
+//! anywhere before ─0→ Connecting ─to a person→ Ended, or nobody → Closing
 //! Closing → Ended(verdict)
 //! ```
 //!
@@ -43,6 +44,7 @@ mod challenge; // 5: fresh digits, where the voice alone does not settle it
 mod charging; // 7: once
 mod closing;
 mod confirm; // 7: read-back and yes
+mod connecting; // to a person
 mod consent; // enrolment: the yes
 mod customer_number; // 2: another identification
 mod enrol; // enrolment: the strings
@@ -175,6 +177,7 @@ fn before_the_call(input: Input) -> Before {
         | Input::EnrolStored(_)
         | Input::PromptDone(_)
         | Input::Payment(_)
+        | Input::Transferred(_)
         | Input::Deadline(_) => Before::Wait,
     }
 }

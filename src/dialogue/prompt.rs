@@ -91,6 +91,8 @@ pub enum Prompt {
     Cancelled,
     /// We could not finish this by phone just now (nothing heard, nothing understood, too long); nothing was paid.
     NotCompleted,
+    /// The caller is being connected to a person.
+    Connecting,
     /// No person can be reached by this line for now; how to reach one.
     Person,
     /// All lines that can listen are busy: please call again; nothing was charged.

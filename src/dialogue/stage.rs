@@ -6,6 +6,7 @@ use super::challenge::{AskingDigits, Drawing, ScoringDigits};
 use super::charging::Charging;
 use super::closing::{self, Closing};
 use super::confirm::{Confirming, HearingAnswer};
+use super::connecting::Connecting;
 use super::consent::{AskingConsent, HearingConsent};
 use super::customer_number::{KeyingCustomerNumber, LookingUp};
 use super::effect::CallVerdict;
@@ -57,6 +58,7 @@ pub(super) enum Told {
     EnrolAdded(EnrolOutcome),
     EnrolStored(StoreOutcome),
     Payment(PaymentOutcome),
+    Transferred(bool),
 }
 
 macro_rules! stages {
@@ -118,6 +120,7 @@ stages! {
     Saying => "enrolling: asking",
     Adding => "enrolling: adding",
     Storing => "enrolling: storing",
+    Connecting => "connecting",
     Closing => "closing",
 }
 
@@ -153,7 +156,7 @@ impl Stage {
             | Self::HearingConsent(_)
             | Self::Saying(_)
             | Self::Adding(_) => Reach::Free { collecting: false },
-            Self::Charging(_) | Self::Storing(_) => Reach::Committed,
+            Self::Charging(_) | Self::Storing(_) | Self::Connecting(_) => Reach::Committed,
             Self::Closing(_) | Self::Over(_) => Reach::Closing,
         }
     }
@@ -193,6 +196,7 @@ impl Stage {
             Input::EnrolAdded(outcome) => self.on(desk, Event::Told(Told::EnrolAdded(outcome))),
             Input::EnrolStored(outcome) => self.on(desk, Event::Told(Told::EnrolStored(outcome))),
             Input::Payment(outcome) => self.on(desk, Event::Told(Told::Payment(outcome))),
+            Input::Transferred(done) => self.on(desk, Event::Told(Told::Transferred(done))),
         }
     }
 
@@ -234,6 +238,7 @@ impl Stage {
         match self {
             Self::Charging(charging) => charging.gone(desk),
             Self::Closing(closing) => Self::Over(closing.verdict()),
+            Self::Connecting(_) => Self::Over(CallVerdict::Person),
             Self::Over(verdict) => Self::Over(verdict),
             Self::Welcoming(_)
             | Self::KeyingCustomerNumber(_)

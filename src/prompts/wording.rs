@@ -19,7 +19,7 @@ pub enum Fill<'a> {
 }
 
 /// Every phrase that [`phrases_of`] can name; [`Bank::load`](super::Bank::load) holds the catalogue to it.
-pub const PHRASES: [&str; 61] = [
+pub const PHRASES: [&str; 62] = [
     "greeting",
     "unknown_caller",
     "no_open_request",
@@ -33,6 +33,7 @@ pub const PHRASES: [&str; 61] = [
     "locked_out",
     "cancelled",
     "not_completed",
+    "connecting",
     "person",
     "busy",
     "service_problem",
@@ -149,6 +150,7 @@ pub fn phrases_of(prompt: &Prompt) -> Vec<&'static str> {
         Prompt::LockedOut => vec!["locked_out"],
         Prompt::Cancelled => vec!["cancelled"],
         Prompt::NotCompleted => vec!["not_completed"],
+        Prompt::Connecting => vec!["connecting"],
         Prompt::Person => vec!["person"],
         Prompt::Busy => vec!["busy"],
         Prompt::ServiceProblem => vec!["service_problem"],
@@ -200,6 +202,7 @@ pub fn fills_of(prompt: &Prompt) -> Vec<Fill<'_>> {
         | Prompt::LockedOut
         | Prompt::Cancelled
         | Prompt::NotCompleted
+        | Prompt::Connecting
         | Prompt::Person
         | Prompt::Busy
         | Prompt::ServiceProblem
@@ -263,6 +266,7 @@ pub mod every {
             Prompt::LockedOut,
             Prompt::Cancelled,
             Prompt::NotCompleted,
+            Prompt::Connecting,
             Prompt::Person,
             Prompt::Busy,
             Prompt::ServiceProblem,

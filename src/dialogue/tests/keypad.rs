@@ -159,6 +159,50 @@ fn zero_asks_for_a_person_wherever_it_is_no_part_of_a_number() {
 }
 
 #[test]
+fn zero_connects_to_the_person_that_is_configured() {
+    for mut edge in free_states() {
+        edge.cfg.person = "sip:desk@192.0.2.1".to_owned();
+        let state = edge.state.name();
+        edge.key("0");
+        match state {
+            "keying card" => continue,
+            "keying customer number" => drop(edge.wait(5_000)),
+            _ => {}
+        }
+        assert_eq!(edge.prompt(), &Prompt::Connecting, "in state {state}");
+        edge.key("*1").prompt_done();
+        assert_eq!(edge.count(|e| matches!(e, Effect::Transfer)), 1);
+        edge.wait(20_000).give(Input::Transferred(true)).give(Input::Transferred(false));
+        assert_eq!(edge.verdict(), CallVerdict::Person);
+        assert_eq!((edge.charges(), edge.prompts().last()), (0, Some(&Prompt::Connecting)));
+    }
+}
+
+#[test]
+fn a_person_who_cannot_be_reached_is_told_of_and_nobody_waits_for_ever() {
+    let connecting = || {
+        let mut edge = Edge::asked_for_card(known());
+        edge.cfg.person = "sip:desk@192.0.2.1".to_owned();
+        edge.key("0");
+        edge
+    };
+    let mut refused = connecting();
+    refused.give(Input::Transferred(true)); // of nothing that was asked
+    refused.prompt_done().give(Input::Transferred(false));
+    let mut silent = connecting();
+    silent.prompt_done().wait(u64::from(cfg().transfer_wait_ms));
+    let mut stuck = connecting();
+    stuck.wait(u64::from(cfg().closing_limit_ms));
+    for edge in [&mut refused, &mut silent, &mut stuck] {
+        assert_eq!(edge.prompt(), &Prompt::Person);
+        assert_eq!(edge.verdict(), CallVerdict::Person);
+    }
+    let mut gone = connecting();
+    gone.prompt_done().give(Input::HungUp);
+    assert_eq!(gone.state.verdict(), Some(CallVerdict::Person));
+}
+
+#[test]
 fn hanging_up_before_the_charge_ends_the_call_with_nothing_charged() {
     for mut edge in free_states() {
         edge.give(Input::HungUp);

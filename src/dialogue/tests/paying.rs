@@ -30,6 +30,7 @@ fn names(edge: &Edge) -> Vec<&'static str> {
             | Effect::SetDeadline { .. }
             | Effect::ClearDeadline(_)
             | Effect::KeepEvidence(_)
+            | Effect::Transfer
             | Effect::Notify { .. } => None,
         })
         .collect()

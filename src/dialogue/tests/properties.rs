@@ -36,6 +36,7 @@ enum Act {
     EnrolStored(bool),
     PromptDone(u32),
     Payment(u8),
+    Transferred(bool),
     Deadline(usize),
     Trouble(u8),
     HungUp,
@@ -66,6 +67,7 @@ fn act() -> impl Strategy<Value = Act> {
         1 => any::<bool>().prop_map(Act::EnrolStored),
         1 => (0u32..12).prop_map(Act::PromptDone),
         1 => (0u8..5).prop_map(Act::Payment),
+        1 => any::<bool>().prop_map(Act::Transferred),
         2 => (0usize..DeadlineKind::ALL.len()).prop_map(Act::Deadline),
         1 => (0u8..16).prop_map(Act::Trouble),
     ]
@@ -111,7 +113,9 @@ fn holds(cfg: &DialogueConfig, first: &VoiceScore, voice: &VoiceHeard, content: 
 
 impl Watch {
     fn new(when: ChallengeWhen, invited: bool, cosine: f32) -> Self {
-        let mut edge = Edge::new(challenging(when));
+        // A person to ask for in one kind of run: "0" then leads away, else to the last words.
+        let person = if when == ChallengeWhen::Inconclusive { "sip:desk@192.0.2.1" } else { "" };
+        let mut edge = Edge::new(DialogueConfig { person: person.to_owned(), ..challenging(when) });
         edge.give(Input::Started { caller: caller() });
         let voice = if invited { VoiceOnFile::None } else { VoiceOnFile::Enrolled };
         edge.give(Input::Identity(IdentityOutcome::Known(Box::new(Known { has_open_invite: invited, voice, ..known() }))));
@@ -184,6 +188,8 @@ impl Watch {
                     assert_eq!(proof, Proof::VoiceHolds, "compared before the voice was accepted");
                     Proof::NumberAsked
                 }
+                // Whoever is handed to a person is charged nothing by this call.
+                (Effect::Transfer, _) => Proof::Nothing,
                 (Effect::ReadAnswer { check_voice: true }, Proof::NumberHolds(card)) => Proof::YesAsked(card),
                 (Effect::ReadAnswer { check_voice: true }, proof) => panic!("asked for a yes with {proof:?}"),
                 (Effect::Charge(charge), proof) => {
@@ -284,6 +290,7 @@ impl Watch {
                 ][usize::from(*n)]
                 .clone(),
             )),
+            Act::Transferred(done) => self.give(Input::Transferred(*done)),
             Act::Deadline(n) => self.give(Input::Deadline(DeadlineKind::ALL[*n])),
             Act::Trouble(n) => {
                 let trouble = [ScoreTrouble::Overloaded, ScoreTrouble::TimedOut, ScoreTrouble::Failed, ScoreTrouble::Unusable]
@@ -323,6 +330,7 @@ impl Watch {
             "enrolling: adding" => self.act(&Act::EnrolAdded(1)),
             "enrolling: storing" => self.act(&Act::EnrolStored(true)),
             "charging" => self.act(&Act::Payment(0)),
+            "connecting" => self.act(&Act::Transferred(true)),
             _listening_or_holding => {
                 if self.edge.listening.is_some() {
                     self.act(&Act::Utterance(6_000));
