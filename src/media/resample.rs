@@ -18,7 +18,7 @@ pub fn resample_whole(samples: &[f32], from: SampleRate, to: SampleRate) -> Vec<
     if filter.up == filter.down {
         return samples.to_vec();
     }
-    (0..filter.output_len(samples.len())).map(|m| filter.at(m, samples, 0) as f32).collect()
+    filter.outputs(0, filter.output_len(samples.len()), samples, 0).map(|y| y as f32).collect()
 }
 
 /// Resamples a stream of 16-bit samples piece by piece; state is bounded by the filter's length. What comes out in all
@@ -53,9 +53,8 @@ impl Resampler {
         self.held.extend_from_slice(input);
         let known = self.start + self.held.len();
         // Output m reaches input up to (m * down + half) / up.
-        while (self.produced * self.filter.down + self.filter.half) / self.filter.up < known {
-            self.emit(out);
-        }
+        let ready = (known * self.filter.up).saturating_sub(self.filter.half).div_ceil(self.filter.down);
+        self.emit(ready, out);
         let first_needed = (self.produced * self.filter.down).saturating_sub(self.filter.half) / self.filter.up;
         let spent = first_needed.saturating_sub(self.start).min(self.held.len());
         self.held.drain(..spent);
@@ -65,19 +64,17 @@ impl Resampler {
     /// The stream has ended: appends the rest and starts anew.
     pub fn finish(&mut self, out: &mut Vec<i16>) {
         if self.filter.up != self.filter.down {
-            let total = self.filter.output_len(self.start + self.held.len());
-            while self.produced < total {
-                self.emit(out);
-            }
+            self.emit(self.filter.output_len(self.start + self.held.len()), out);
         }
         self.held.clear();
         self.start = 0;
         self.produced = 0;
     }
 
-    fn emit(&mut self, out: &mut Vec<i16>) {
-        out.push(round(self.filter.at(self.produced, &self.held, self.start)));
-        self.produced += 1;
+    /// All outputs before the `until`th.
+    fn emit(&mut self, until: usize, out: &mut Vec<i16>) {
+        out.extend(self.filter.outputs(self.produced, until, &self.held, self.start).map(round));
+        self.produced = self.produced.max(until);
     }
 }
 
@@ -92,7 +89,7 @@ struct Filter {
     up: usize,
     down: usize,
     half: usize,
-    // The taps that meet input, for each of `up` positions of the output between two inputs; newest input first.
+    // The taps that meet input, for each of `up` positions of the output between two inputs; oldest input first.
     phases: Vec<Vec<f64>>,
 }
 
@@ -120,7 +117,12 @@ impl Filter {
             .collect();
         // firwin scales to unity at DC; zero-stuffing by `up` takes as much away.
         let scale = up as f64 / taps.iter().sum::<f64>();
-        let phases = (0..up).map(|phase| taps.iter().skip(phase).step_by(up).map(|h| h * scale).collect()).collect();
+        let phases = (0..up)
+            .map(|phase| {
+                let newest_first: Vec<f64> = taps.iter().skip(phase).step_by(up).map(|h| h * scale).collect();
+                newest_first.into_iter().rev().collect()
+            })
+            .collect();
         Self { up, down, half, phases }
     }
 
@@ -128,18 +130,60 @@ impl Filter {
         (input_len * self.up).div_ceil(self.down)
     }
 
-    /// Output sample `m`: Σ h[half + m·down − k·up] · x[k]. `samples` begin at input `start`; beyond them is silence.
-    fn at<T: Copy>(&self, m: usize, samples: &[T], start: usize) -> f64
+    /// Output samples `from` to `until`; number `m` is Σ h[half + m·down − k·up] · x[k]. `samples` begin at input `start`; beyond
+    /// them is silence.
+    fn outputs<T: Copy>(&self, from: usize, until: usize, samples: &[T], start: usize) -> impl Iterator<Item = f64>
     where
         f64: From<T>,
     {
-        let centre = m * self.down + self.half;
-        // Up to here the filter reaches.
-        let end = (centre / self.up + 1).saturating_sub(start);
-        let known = samples.get(..end).unwrap_or(samples);
-        let taps = self.phases.get(centre % self.up).map_or(&[][..], Vec::as_slice).iter().skip(end - known.len());
-        known.iter().rev().zip(taps).map(|(&x, tap)| f64::from(x) * tap).sum()
+        // Steps instead of a division for each output: that took longer than the filter.
+        let centre = from * self.down + self.half;
+        let (mut newest, mut phase) = (centre / self.up, centre % self.up);
+        let (whole, part) = (self.down / self.up, self.down % self.up);
+        (from..until).map(move |_| {
+            let y = self.at(newest, phase, samples, start);
+            newest += whole;
+            phase += part;
+            if phase >= self.up {
+                phase -= self.up;
+                newest += 1;
+            }
+            y
+        })
     }
+
+    /// Where the newest input reached has index `newest`.
+    fn at<T: Copy>(&self, newest: usize, phase: usize, samples: &[T], start: usize) -> f64
+    where
+        f64: From<T>,
+    {
+        let end = (newest + 1).saturating_sub(start);
+        let known = samples.get(..end).unwrap_or(samples);
+        let taps = self.phases.get(phase).map_or(&[][..], Vec::as_slice);
+        // Before the first sample and behind the last there is silence.
+        let taps = taps.get(..taps.len().saturating_sub(end - known.len())).unwrap_or_default();
+        let reach = taps.len().min(known.len());
+        let (taps, heard) =
+            (taps.get(taps.len() - reach..).unwrap_or_default(), known.get(known.len() - reach..).unwrap_or_default());
+        dot(heard, taps)
+    }
+}
+
+/// Four sums at once: one would wait for itself at every tap.
+fn dot<T: Copy>(samples: &[T], taps: &[f64]) -> f64
+where
+    f64: From<T>,
+{
+    let mut sums = [0.0; 4];
+    let (samples, taps) = (samples.chunks_exact(4), taps.chunks_exact(4));
+    let rest: f64 = samples.remainder().iter().zip(taps.remainder()).map(|(&x, tap)| f64::from(x) * tap).sum();
+    for (x, tap) in samples.zip(taps) {
+        for ((sum, &x), tap) in sums.iter_mut().zip(x).zip(tap) {
+            *sum += f64::from(x) * tap;
+        }
+    }
+    let [a, b, c, d] = sums;
+    (a + b) + (c + d) + rest
 }
 
 fn gcd(a: u32, b: u32) -> u32 {
