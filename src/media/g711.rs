@@ -6,70 +6,60 @@ use audio_codec::pcma::PcmaDecoder;
 use audio_codec::pcmu::{PcmuDecoder, PcmuEncoder};
 use audio_codec::{Decoder, Encoder};
 
-use super::frame::SampleRate;
-
-/// A codec that we negotiate. Both are 8 kHz, a byte a sample.
+/// How amplitudes are companded; a byte a sample, both ways without memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Codec {
-    /// G.711 μ-law, static payload type 0 (RFC 3551 section 6).
-    Pcmu,
-    /// G.711 A-law, static payload type 8.
-    Pcma,
+pub enum Law {
+    /// North America and Japan.
+    Mu,
+    /// The rest of the world.
+    A,
 }
 
-impl Codec {
-    /// As SDP names it.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Pcmu => "PCMU",
-            Self::Pcma => "PCMA",
-        }
-    }
-
-    /// RFC 3551's payload type.
-    pub fn static_payload_type(self) -> u8 {
-        match self {
-            Self::Pcmu => 0,
-            Self::Pcma => 8,
-        }
-    }
-
-    /// Of the samples and of the RTP clock.
-    pub fn rate(self) -> SampleRate {
-        match self {
-            Self::Pcmu | Self::Pcma => SampleRate::HZ_8000,
-        }
-    }
-
+impl Law {
     /// The code of a zero sample.
     pub fn silence(self) -> u8 {
         match self {
-            Self::Pcmu => 0xff,
-            Self::Pcma => 0xd5,
+            Self::Mu => 0xff,
+            Self::A => 0xd5,
         }
     }
 
     /// A byte a sample.
     pub fn encode(self, samples: &[i16]) -> Vec<u8> {
+        let mut out = Vec::new();
+        self.encode_onto(samples, &mut out);
+        out
+    }
+
+    /// Appends a byte a sample.
+    pub fn encode_onto(self, samples: &[i16], out: &mut Vec<u8>) {
         match self {
-            Self::Pcmu => {
-                let mut out = vec![self.silence(); samples.len()];
-                // Only an `out` shorter than `samples` is an error.
-                let _ = PcmuEncoder::new().encode_into(samples, &mut out);
-                out
+            Self::Mu => {
+                let start = out.len();
+                out.resize(start + samples.len(), self.silence());
+                // Only room for less than `samples` is an error.
+                let _ = PcmuEncoder::new().encode_into(samples, out.get_mut(start..).unwrap_or_default());
             }
-            Self::Pcma => samples.iter().map(|&sample| a_law(sample)).collect(),
+            Self::A => out.extend(samples.iter().map(|&sample| a_law(sample))),
         }
     }
 
     /// A sample a byte; every byte is a valid code.
     pub fn decode(self, payload: &[u8]) -> Vec<i16> {
-        let mut out = vec![0i16; payload.len()];
-        let _ = match self {
-            Self::Pcmu => PcmuDecoder::new().decode_into(payload, &mut out),
-            Self::Pcma => PcmaDecoder::new().decode_into(payload, &mut out),
-        };
+        let mut out = Vec::new();
+        self.decode_onto(payload, &mut out);
         out
+    }
+
+    /// Appends a sample a byte.
+    pub fn decode_onto(self, payload: &[u8], out: &mut Vec<i16>) {
+        let start = out.len();
+        out.resize(start + payload.len(), 0);
+        let room = out.get_mut(start..).unwrap_or_default();
+        let _ = match self {
+            Self::Mu => PcmuDecoder::new().decode_into(payload, room),
+            Self::A => PcmaDecoder::new().decode_into(payload, room),
+        };
     }
 }
 
@@ -109,8 +99,8 @@ mod tests {
     #[test]
     fn all_256_codes_decode_to_the_values_of_the_standard() {
         for code in 0..=u8::MAX {
-            assert_eq!(i32::from(Codec::Pcmu.decode(&[code])[0]), mu_law_value(code), "μ-law {code:#04x}");
-            assert_eq!(i32::from(Codec::Pcma.decode(&[code])[0]), a_law_value(code), "A-law {code:#04x}");
+            assert_eq!(i32::from(Law::Mu.decode(&[code])[0]), mu_law_value(code), "μ-law {code:#04x}");
+            assert_eq!(i32::from(Law::A.decode(&[code])[0]), a_law_value(code), "A-law {code:#04x}");
         }
     }
 
@@ -118,7 +108,7 @@ mod tests {
     fn all_65536_samples_encode_between_the_decision_values_of_the_standard() {
         for sample in i16::MIN..=i16::MAX {
             let x = i32::from(sample);
-            let (mu, a) = (Codec::Pcmu.encode(&[sample])[0], Codec::Pcma.encode(&[sample])[0]);
+            let (mu, a) = (Law::Mu.encode(&[sample])[0], Law::A.encode(&[sample])[0]);
             // Below zero the codes mirror those above. An edge belongs to either side.
             let (value, distance) = (mu_law_value(mu), (x - mu_law_value(mu)).abs());
             let half_step = 4 << (!mu >> 4 & 7);
@@ -135,13 +125,13 @@ mod tests {
 
     #[test]
     fn every_code_survives_a_round_trip_and_silence_is_silent() {
-        for codec in [Codec::Pcmu, Codec::Pcma] {
+        for law in [Law::Mu, Law::A] {
             for code in 0..=u8::MAX {
-                let back = codec.encode(&codec.decode(&[code]))[0];
+                let back = law.encode(&law.decode(&[code]))[0];
                 // μ-law has two zeros.
-                assert!(back == code || (codec == Codec::Pcmu && code == 0x7f && back == 0xff), "{} {code:#04x}", codec.name());
+                assert!(back == code || (law == Law::Mu && code == 0x7f && back == 0xff), "{law:?} {code:#04x}");
             }
-            assert!(codec.decode(&[codec.silence()])[0].abs() <= 8);
+            assert!(law.decode(&[law.silence()])[0].abs() <= 8);
         }
     }
 }

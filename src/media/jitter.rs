@@ -1,4 +1,7 @@
-//! The jitter buffer: packets in any order into samples in the sender's order. Pure: time is an argument.
+//! The jitter buffer: packets in any order into the sender's order. Pure: time is an argument.
+//!
+//! It holds payloads as they came: codecs with a memory (G.722, Opus) must meet them in order, and a decoder that knows of a loss
+//! can make up for it. A payload is therefore never cut in two; who plays frames keeps what is left of the last one.
 //!
 //! The listener is a machine, so the buffer trades differently from a telephone's: after a stall on the network it keeps the
 //! audio that comes in a burst (a dropped digit costs a whole attempt) and tells by [`JitterBuffer::surplus`] that more than
@@ -7,8 +10,6 @@
 
 use std::collections::BTreeMap;
 use std::time::Duration;
-
-use super::frame::SampleRate;
 
 /// Beyond the configured delay (and two packets) the buffer counts as ahead from here, in milliseconds.
 pub const SURPLUS_MS: u64 = 20;
@@ -26,20 +27,21 @@ pub enum Put {
     Late,
 }
 
-/// A run of samples in order.
+/// What comes next, in order.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Piece {
-    /// From packets.
-    Heard(Vec<i16>),
-    /// No packet covers so many samples.
-    Missing(usize),
+    /// A payload; its first `skip` timestamp units have been played already (overlapping packets, or part of its time was given up).
+    Heard { payload: Vec<u8>, skip: u32 },
+    /// No packet covers so many timestamp units.
+    Missing(u32),
 }
 
 impl std::fmt::Debug for Piece {
+    /// Never the payload.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Heard(samples) => write!(f, "Heard({} samples)", samples.len()),
-            Self::Missing(samples) => write!(f, "Missing({samples} samples)"),
+            Self::Heard { payload, skip } => write!(f, "Heard({} bytes but for {skip} units)", payload.len()),
+            Self::Missing(units) => write!(f, "Missing({units} units)"),
         }
     }
 }
@@ -55,22 +57,27 @@ pub struct PacketNumbers {
     pub timestamp: u32,
 }
 
-/// See the module. All positions are timestamps extended to 64 bits, in samples.
+/// See the module. All positions are timestamps extended to 64 bits; lengths are in timestamp units of the RTP clock.
 pub struct JitterBuffer {
     delay: Duration,
-    max_samples: i64,
-    surplus_samples: i64,
-    rate: SampleRate,
+    max_units: i64,
+    surplus_units: i64,
+    clock_hz: u32,
     ssrc: Option<u32>,
     newest_sequence: u16,
     newest_timestamp: i64,
-    packet_samples: i64,
-    packets: BTreeMap<i64, Vec<i16>>,
+    packet_units: i64,
+    packets: BTreeMap<i64, Held>,
     phase: Phase,
-    // The next sample to play.
+    // The next unit to play.
     position: i64,
     // All before it has been played or given up.
     floor: i64,
+}
+
+struct Held {
+    payload: Vec<u8>,
+    units: i64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,17 +97,17 @@ impl std::fmt::Debug for JitterBuffer {
 }
 
 impl JitterBuffer {
-    /// `delay`: how long a first packet waits. `max`: most audio that is held.
-    pub fn new(rate: SampleRate, delay: Duration, max: Duration) -> Self {
+    /// `clock_hz`: the RTP clock's. `delay`: how long a first packet waits. `max`: most audio that is held.
+    pub fn new(clock_hz: u32, delay: Duration, max: Duration) -> Self {
         Self {
             delay,
-            max_samples: signed(rate.samples_in(max)),
-            surplus_samples: signed(rate.samples_in(delay + Duration::from_millis(SURPLUS_MS))),
-            rate,
+            max_units: units_in(clock_hz, max),
+            surplus_units: units_in(clock_hz, delay + Duration::from_millis(SURPLUS_MS)),
+            clock_hz,
             ssrc: None,
             newest_sequence: 0,
             newest_timestamp: 0,
-            packet_samples: 0,
+            packet_units: 0,
             packets: BTreeMap::new(),
             phase: Phase::Empty,
             position: 0,
@@ -108,22 +115,21 @@ impl JitterBuffer {
         }
     }
 
-    /// Takes a packet that arrived at `now` (any monotone clock).
     /// The next packet begins a stream anew, as another SSRC would.
     pub fn forget(&mut self) {
         self.ssrc = None;
     }
 
-    /// Takes a packet.
-    pub fn put(&mut self, now: Duration, numbers: PacketNumbers, samples: Vec<i16>) -> Put {
+    /// Takes a packet of `units` timestamp units that arrived at `now` (any monotone clock).
+    pub fn put(&mut self, now: Duration, numbers: PacketNumbers, payload: Vec<u8>, units: u32) -> Put {
         let PacketNumbers { ssrc, sequence, timestamp } = numbers;
-        let length = signed(samples.len());
+        let length = i64::from(units);
         if self.ssrc != Some(ssrc) {
             // Another sender: its numbers have nothing to do with the old ones.
             self.ssrc = Some(ssrc);
             self.newest_sequence = sequence;
             self.newest_timestamp = i64::from(timestamp);
-            self.packet_samples = length;
+            self.packet_units = length;
             self.reset(now, self.newest_timestamp);
         }
         let start = extend(self.newest_timestamp, timestamp);
@@ -131,7 +137,7 @@ impl JitterBuffer {
         if is_newest {
             self.newest_sequence = sequence;
             self.newest_timestamp = start;
-            self.packet_samples = length;
+            self.packet_units = length;
         }
         if self.packets.contains_key(&start) {
             return Put::Duplicate;
@@ -151,15 +157,15 @@ impl JitterBuffer {
                 return Put::Late;
             }
         }
-        self.packets.insert(start, samples);
+        self.packets.insert(start, Held { payload, units: length });
         match self.bound() {
             0 => Put::Queued,
             dropped => Put::Overflowed(dropped),
         }
     }
 
-    /// The next `samples` samples at `now`: call it once a frame time.
-    pub fn pull(&mut self, now: Duration, samples: usize) -> Vec<Piece> {
+    /// What is due at `now`, `units` or more: the last payload may reach beyond, and then the next call asks for less.
+    pub fn pull(&mut self, now: Duration, units: u32) -> Vec<Piece> {
         if let Phase::Filling { since } = self.phase {
             let first = self.packets.first_key_value().map(|(start, _)| *start);
             if now.saturating_sub(since) >= self.delay {
@@ -168,62 +174,52 @@ impl JitterBuffer {
             }
         }
         if self.phase != Phase::Playing {
-            return vec![Piece::Missing(samples)];
+            return vec![Piece::Missing(units)];
         }
-        if self.packets.first_key_value().is_some_and(|(start, _)| start - self.position > self.max_samples) {
+        if self.packets.first_key_value().is_some_and(|(start, _)| start - self.position > self.max_units) {
             // Nothing for longer than the buffer's whole depth: the sender's clock jumped.
             self.position = self.packets.first_key_value().map_or(self.position, |(start, _)| *start);
         }
         let mut pieces = Vec::new();
-        let mut left = signed(samples);
-        while left > 0 {
-            match self.packets.pop_first() {
-                Some((start, held)) if start <= self.position => {
-                    let end = start + signed(held.len());
-                    if end <= self.position {
-                        continue;
-                    }
-                    let take = left.min(end - self.position);
-                    let skip = unsigned(self.position - start);
-                    let heard: Vec<i16> = held.iter().skip(skip).take(unsigned(take)).copied().collect();
-                    pieces.push(Piece::Heard(heard));
-                    self.position += take;
-                    self.floor = self.floor.max(self.position);
+        let until = self.position + i64::from(units);
+        while self.position < until {
+            match self.packets.first_key_value().map(|(start, held)| (*start, start + held.units)) {
+                Some((start, end)) if start <= self.position => {
+                    let Some((_, held)) = self.packets.pop_first() else { break };
                     if end > self.position {
-                        let rest = held.into_iter().skip(skip + unsigned(take)).collect();
-                        self.packets.entry(self.position).or_insert(rest);
+                        pieces.push(Piece::Heard { payload: held.payload, skip: unsigned(self.position - start) });
+                        self.position = end;
+                        self.floor = self.floor.max(end);
                     }
-                    left -= take;
                 }
-                Some((start, held)) => {
-                    self.packets.insert(start, held);
-                    let gap = left.min(start - self.position);
-                    pieces.push(Piece::Missing(unsigned(gap)));
-                    self.position += gap;
-                    left -= gap;
-                }
-                None => {
-                    pieces.push(Piece::Missing(unsigned(left)));
-                    self.position += left;
-                    left = 0;
+                next => {
+                    let end = next.map_or(until, |(start, _)| start.min(until));
+                    pieces.push(Piece::Missing(unsigned(end - self.position)));
+                    self.position = end;
                 }
             }
         }
         pieces
     }
 
+    /// The payload that comes right after what was pulled, if it is here: codecs find the gap before it described in it.
+    pub fn next_payload(&self) -> Option<&[u8]> {
+        self.packets.first_key_value().filter(|(start, _)| **start == self.position).map(|(_, held)| held.payload.as_slice())
+    }
+
     /// So much waits that a second frame should be pulled now.
     pub fn surplus(&self) -> bool {
-        self.phase == Phase::Playing && self.depth_samples() > self.surplus_samples + 2 * self.packet_samples
+        self.phase == Phase::Playing && self.depth_units() > self.surplus_units + 2 * self.packet_units
     }
 
-    /// From the next sample to play to the newest that waits.
+    /// From the next unit to play to the newest that waits.
     pub fn depth(&self) -> Duration {
-        self.rate.duration_of(unsigned(self.depth_samples()))
+        let micros = u128::from(unsigned(self.depth_units())) * 1_000_000 / u128::from(self.clock_hz.max(1));
+        Duration::from_micros(u64::try_from(micros).unwrap_or(u64::MAX))
     }
 
-    fn depth_samples(&self) -> i64 {
-        self.packets.last_key_value().map_or(0, |(start, held)| (start + signed(held.len()) - self.position).max(0))
+    fn depth_units(&self) -> i64 {
+        self.packets.last_key_value().map_or(0, |(start, held)| (start + held.units - self.position).max(0))
     }
 
     /// Begins a stream: nothing of it has been heard.
@@ -241,11 +237,11 @@ impl JitterBuffer {
 
     /// Drops the oldest while more than `max` waits; tells how many.
     fn bound(&mut self) -> u64 {
-        let mut held: i64 = self.packets.values().map(|p| signed(p.len())).sum();
+        let mut held: i64 = self.packets.values().map(|p| p.units).sum();
         let mut dropped = 0;
-        while held > self.max_samples {
+        while held > self.max_units {
             let Some((_, oldest)) = self.packets.pop_first() else { break };
-            held -= signed(oldest.len());
+            held -= oldest.units;
             dropped += 1;
         }
         if let Some((start, _)) = self.packets.first_key_value().filter(|_| dropped > 0) {
@@ -262,12 +258,12 @@ fn extend(near: i64, timestamp: u32) -> i64 {
     near + if difference >= 1 << 31 { difference - (1 << 32) } else { difference }
 }
 
-fn signed(count: usize) -> i64 {
-    i64::try_from(count).unwrap_or(i64::MAX)
+fn units_in(clock_hz: u32, d: Duration) -> i64 {
+    i64::try_from(d.as_micros() * u128::from(clock_hz) / 1_000_000).unwrap_or(i64::MAX)
 }
 
-fn unsigned(count: i64) -> usize {
-    usize::try_from(count).unwrap_or(0)
+fn unsigned(count: i64) -> u32 {
+    u32::try_from(count).unwrap_or(0)
 }
 
 #[cfg(test)]
@@ -283,42 +279,39 @@ mod tests {
     }
 
     fn buffer() -> JitterBuffer {
-        JitterBuffer::new(SampleRate::HZ_8000, ms(40), ms(500))
+        JitterBuffer::new(8_000, ms(40), ms(500))
     }
 
-    // Packet n of a stream: each sample carries its own place, so order can be read off.
+    // Packet n of a stream, a byte a unit: each carries its own place, so order can be read off.
     fn put(buffer: &mut JitterBuffer, now: u64, n: u32, base: (u16, u32)) -> Put {
         let numbers =
             PacketNumbers { ssrc: 9, sequence: base.0.wrapping_add(n as u16), timestamp: base.1.wrapping_add(n * FRAME as u32) };
-        let samples = (0..FRAME).map(|i| ((n as usize * FRAME + i) % 30_000) as i16).collect();
-        buffer.put(ms(now), numbers, samples)
+        buffer.put(ms(now), numbers, whole(n as usize..n as usize + 1), FRAME as u32)
     }
 
-    fn heard(pieces: Vec<Piece>) -> Vec<i16> {
-        pieces
-            .into_iter()
-            .flat_map(|p| match p {
-                Piece::Heard(samples) => samples,
-                Piece::Missing(_) => Vec::new(),
-            })
-            .collect()
+    // What was heard, and how many units were pulled in all.
+    fn heard(pieces: Vec<Piece>) -> (Vec<u8>, usize) {
+        let (mut out, mut units) = (Vec::new(), 0);
+        for piece in pieces {
+            match piece {
+                Piece::Heard { payload, skip } => {
+                    out.extend(&payload[skip as usize..]);
+                    units += payload.len() - skip as usize;
+                }
+                Piece::Missing(count) => units += count as usize,
+            }
+        }
+        (out, units)
     }
 
-    fn pull(buffer: &mut JitterBuffer, now: u64) -> Vec<i16> {
-        let pieces = buffer.pull(ms(now), FRAME);
-        let total: usize = pieces
-            .iter()
-            .map(|p| match p {
-                Piece::Heard(samples) => samples.len(),
-                Piece::Missing(n) => *n,
-            })
-            .sum();
-        assert_eq!(total, FRAME, "a pull always covers its time");
-        heard(pieces)
+    fn pull(buffer: &mut JitterBuffer, now: u64) -> Vec<u8> {
+        let (out, units) = heard(buffer.pull(ms(now), FRAME as u32));
+        assert!(units >= FRAME, "a pull always covers its time");
+        out
     }
 
-    fn whole(packets: std::ops::Range<usize>) -> Vec<i16> {
-        (packets.start * FRAME..packets.end * FRAME).map(|n| (n % 30_000) as i16).collect()
+    fn whole(packets: std::ops::Range<usize>) -> Vec<u8> {
+        (packets.start * FRAME..packets.end * FRAME).map(|n| (n % 251) as u8).collect()
     }
 
     #[test]
@@ -347,7 +340,7 @@ mod tests {
         put(&mut buffer, 41, 3, (5, 5));
         assert_eq!(pull(&mut buffer, 41), whole(0..1));
         assert_eq!(pull(&mut buffer, 61), whole(1..2));
-        assert_eq!(pull(&mut buffer, 81), Vec::<i16>::new());
+        assert_eq!(pull(&mut buffer, 81), Vec::<u8>::new());
         assert_eq!(put(&mut buffer, 82, 2, (5, 5)), Put::Late);
         assert_eq!(put(&mut buffer, 82, 0, (5, 5)), Put::Late);
         assert_eq!(pull(&mut buffer, 101), whole(3..4));
@@ -411,8 +404,8 @@ mod tests {
         assert_eq!(put(&mut buffer, 200, 0, (110, 0)), Put::Queued);
         assert_eq!(pull(&mut buffer, 245), whole(0..1));
         let numbers = PacketNumbers { ssrc: 10, sequence: 3, timestamp: 77 };
-        assert_eq!(buffer.put(ms(250), numbers, vec![5; FRAME]), Put::Queued);
-        assert_eq!(pull(&mut buffer, 270), Vec::<i16>::new());
+        assert_eq!(buffer.put(ms(250), numbers, vec![5; FRAME], FRAME as u32), Put::Queued);
+        assert_eq!(pull(&mut buffer, 270), Vec::<u8>::new());
         assert_eq!(pull(&mut buffer, 290), vec![5; FRAME]);
     }
 
@@ -424,7 +417,7 @@ mod tests {
             pull(&mut buffer, 20 * n + 1);
         }
         put(&mut buffer, 100, 0, (5, 900_000));
-        let out: Vec<i16> = (0..4).flat_map(|tick| pull(&mut buffer, 101 + 20 * tick)).collect();
+        let out: Vec<u8> = (0..4).flat_map(|tick| pull(&mut buffer, 101 + 20 * tick)).collect();
         assert_eq!(out[out.len() - FRAME..], whole(0..1));
     }
 
@@ -460,20 +453,25 @@ mod tests {
             }
             arrivals.sort_unstable();
             let mut out = Vec::new();
-            let mut next = 0;
+            let (mut next, mut owed) = (0, 0i64);
             for now in 0..(20 * delays.len() as u64 + 200) {
                 while arrivals.get(next).is_some_and(|(at, _)| *at == now) {
                     put(&mut buffer, now, arrivals[next].1, (sequence, timestamp));
                     next += 1;
                 }
                 if now % step == 0 {
-                    out.extend(heard(buffer.pull(ms(now), 8 * step as usize)));
+                    owed += 8 * step as i64;
+                    if owed > 0 {
+                        let (bytes, units) = heard(buffer.pull(ms(now), owed as u32));
+                        out.extend(bytes);
+                        owed -= units as i64;
+                    }
                 }
             }
             let mut expected: Vec<u32> = arrivals.iter().map(|(_, n)| *n).collect();
             expected.sort_unstable();
             expected.dedup();
-            let all: Vec<i16> = expected.iter().flat_map(|n| whole(*n as usize..*n as usize + 1)).collect();
+            let all: Vec<u8> = expected.iter().flat_map(|n| whole(*n as usize..*n as usize + 1)).collect();
             prop_assert_eq!(out, all);
         }
 
@@ -485,9 +483,9 @@ mod tests {
             let mut now = 0;
             for (sequence, timestamp, ssrc, length, wait) in packets {
                 now += wait;
-                buffer.put(ms(now), PacketNumbers { ssrc, sequence, timestamp }, vec![1; length]);
+                buffer.put(ms(now), PacketNumbers { ssrc, sequence, timestamp }, vec![1; length], length as u32);
                 pull(&mut buffer, now);
-                prop_assert!(buffer.packets.values().map(Vec::len).sum::<usize>() <= 4_000);
+                prop_assert!(buffer.packets.values().map(|held| held.units).sum::<i64>() <= 4_000);
             }
         }
     }

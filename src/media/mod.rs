@@ -1,8 +1,8 @@
 //! Media: everything between the wire and 16-bit samples. Every kind of call (SIP today, a browser later) hands the
 //! rest of the house a [`Leg`](leg::Leg); nobody beyond this room knows codecs, sockets or packet rates.
 //!
-//! What a packet meets: `rtp_session` (sockets, pacing) → `peer` (whose packet is it) → `receive` → `g711` → `jitter` (order) →
-//! `conceal` (gaps) → `leg`. What a prompt meets: `leg` → `playout` → `resample` → `send` → `g711` → `rtp_session`.
+//! What a packet meets: `rtp_session` (sockets, pacing) → `peer` (whose packet is it) → `receive` → `jitter` (order) → `decode`
+//! (`codec`, and `conceal` for gaps) → `leg`. What a prompt meets: `leg` → `playout` → `resample` → `send` → `codec` → `rtp_session`.
 //! `in_process` is a second kind of call, without packets, at any rate.
 
 pub mod frame;
@@ -10,10 +10,12 @@ pub mod leg;
 
 pub mod config; // the section `[media]`
 pub mod in_process; // legs without sockets: the simulated phone
+pub mod negotiated; // what signalling settled
 pub mod rtp_session; // legs over UDP
 
+pub mod codec; // PURE: PCMU, PCMA, G.722, Opus
 pub mod conceal; // PURE: lost audio
-pub mod g711; // PURE: PCMU and PCMA
+pub mod g711; // PURE: PCMU and PCMA, table by table
 pub mod jitter; // PURE: packets into order
 pub mod playout; // PURE: prompts into frames
 pub mod resample; // PURE: sample rates
@@ -22,6 +24,8 @@ pub mod telephone_event; // PURE: keys as packets, RFC 4733
 
 pub mod wav; // files
 
+mod decode; // PURE: payloads in order into frames
+mod opus; // PURE: Opus at 16 kHz
 mod outbox; // events to a call that may lag
 mod peer; // PURE: whose packets are ours
 mod receive; // PURE: datagrams into frames and keys

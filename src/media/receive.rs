@@ -5,19 +5,22 @@ use std::time::Duration;
 
 use rtp_rs::RtpReader;
 
-use super::conceal::Concealer;
+use super::config::MediaConfig;
+use super::decode::Stream;
 use super::frame::{Frame, SampleRate};
 use super::jitter::{JitterBuffer, PacketNumbers, Piece, Put};
 use super::leg::Key;
+use super::negotiated::NegotiatedMedia;
 use super::playout::FRAME_MS;
-use super::rtp_session::{MediaConfig, NegotiatedMedia};
 use super::stats::{Arrival, MediaStats, SequenceTracker};
 use super::telephone_event::KeyReceiver;
 
 /// Longest audio in one packet, in milliseconds; RFC 3551 asks receivers to take 200.
-pub const PACKET_MAX_MS: u64 = 240;
+pub const PACKET_MAX_MS: u32 = 240;
 /// RFC 3389 comfort noise: shows that the peer lives; we put silence in its place anyway.
 const COMFORT_NOISE_PAYLOAD_TYPE: u8 = 13;
+/// Pulls of the jitter buffer that one frame may take: a few short packets, or a resampler that starts.
+const PULLS_PER_FRAME: usize = 8;
 
 /// What a datagram was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,50 +36,70 @@ pub enum Taken {
 pub struct Receiver {
     media: NegotiatedMedia,
     rate: SampleRate,
-    frame_samples: usize,
+    delay: Duration,
+    max: Duration,
     tracker: SequenceTracker,
     jitter: JitterBuffer,
-    concealer: Concealer,
+    stream: Stream,
     keys: KeyReceiver,
     // Whom we listen to; some senders press keys under an SSRC of their own.
     ssrc: Option<u32>,
     key_ssrc: Option<u32>,
     unproven: Option<(u32, u16)>,
     stats: MediaStats,
-    concealed_samples: usize,
+    // Of streams before the codec changed.
+    concealed_before: Duration,
+    undecodable_before: u64,
 }
 
 impl Receiver {
-    /// For one session.
+    /// For one session. Its frames stay at the rate of the first codec, whatever is agreed later.
     pub fn new(config: &MediaConfig, media: NegotiatedMedia) -> Self {
-        let rate = media.codec.rate();
+        let (codec, rate, delay, max) = (media.codec, media.codec.rate(), config.jitter_delay(), config.jitter_max());
         Self {
             media,
             rate,
-            frame_samples: rate.samples_in(Duration::from_millis(FRAME_MS)),
-            tracker: SequenceTracker::new(rate.hz()),
-            jitter: JitterBuffer::new(rate, config.jitter_delay(), config.jitter_max()),
-            concealer: Concealer::new(rate),
+            delay,
+            max,
+            tracker: SequenceTracker::new(codec.rtp_clock_hz()),
+            jitter: JitterBuffer::new(codec.rtp_clock_hz(), delay, max),
+            stream: Stream::new(codec, rate),
             keys: KeyReceiver::new(),
             ssrc: None,
             key_ssrc: None,
             unproven: None,
             stats: MediaStats::default(),
-            concealed_samples: 0,
+            concealed_before: Duration::ZERO,
+            undecodable_before: 0,
         }
+    }
+
+    /// Another agreement (re-INVITE). Where only numbers changed, the stream goes on without a gap.
+    pub fn renegotiate(&mut self, media: NegotiatedMedia) {
+        let codec = media.codec;
+        if codec != self.media.codec {
+            self.concealed_before += self.stream.concealed();
+            self.undecodable_before += self.stream.undecodable();
+            self.tracker.set_clock(codec.rtp_clock_hz());
+            self.jitter = JitterBuffer::new(codec.rtp_clock_hz(), self.delay, self.max);
+            self.stream = Stream::new(codec, self.rate);
+        }
+        self.media = media;
     }
 
     /// Takes a datagram that arrived at `now`.
     pub fn take(&mut self, now: Duration, datagram: &[u8]) -> Taken {
         let Ok(packet) = RtpReader::new(datagram) else { return self.malformed() };
         let (payload_type, payload) = (packet.payload_type(), packet.payload());
-        let is_audio = payload_type == self.media.payload_type;
-        let is_event = self.media.telephone_event_pt == Some(payload_type);
-        let longest = self.rate.samples_in(Duration::from_millis(PACKET_MAX_MS));
+        let is_audio = payload_type == self.media.payload_type || payload_type == self.media.payload_type_heard;
+        let is_event = self.media.telephone_event.is_some_and(|events| events.payload_type == payload_type);
+        let is_noise = payload_type == COMFORT_NOISE_PAYLOAD_TYPE || self.media.comfort_noise == Some(payload_type);
+        let longest = self.media.codec.rtp_clock_hz() / 1_000 * PACKET_MAX_MS;
+        let units = if is_audio { self.media.codec.payload_units(payload).filter(|units| *units <= longest) } else { None };
         let fits = match (is_audio, is_event) {
-            (true, _) => (1..=longest).contains(&payload.len()),
+            (true, _) => units.is_some(),
             (false, true) => payload.len() >= 4,
-            (false, false) => payload_type == COMFORT_NOISE_PAYLOAD_TYPE,
+            (false, false) => is_noise,
         };
         if !fits {
             return self.malformed();
@@ -98,9 +121,8 @@ impl Receiver {
                 return Taken::Valid(None);
             }
         }
-        if is_audio {
-            let samples = self.media.codec.decode(payload);
-            match self.jitter.put(now, PacketNumbers { ssrc, sequence, timestamp }, samples) {
+        if let Some(units) = units {
+            match self.jitter.put(now, PacketNumbers { ssrc, sequence, timestamp }, payload.to_vec(), units) {
                 Put::Queued => {}
                 Put::Overflowed(dropped) => self.stats.packets_overflowed += dropped,
                 Put::Duplicate => self.stats.packets_duplicate += 1,
@@ -117,18 +139,23 @@ impl Receiver {
 
     /// The next 20 ms at `now`: call it every 20 ms, and once more while [`Receiver::surplus`].
     pub fn frame(&mut self, now: Duration) -> Frame {
-        let mut samples = Vec::with_capacity(self.frame_samples);
-        for piece in self.jitter.pull(now, self.frame_samples) {
-            match piece {
-                Piece::Heard(heard) => samples.extend(self.concealer.heard(heard)),
-                Piece::Missing(count) => {
-                    let (made, audible) = self.concealer.missing(count);
-                    self.concealed_samples += audible;
-                    samples.extend(made);
+        let wanted = self.rate.samples_in(Duration::from_millis(FRAME_MS));
+        for _ in 0..PULLS_PER_FRAME {
+            let units = self.stream.wanted_units(wanted);
+            if units == 0 {
+                break;
+            }
+            let pieces = self.jitter.pull(now, units);
+            let mut pieces = pieces.into_iter().peekable();
+            while let Some(piece) = pieces.next() {
+                match (piece, pieces.peek()) {
+                    (Piece::Heard { payload, skip }, _) => self.stream.heard(&payload, skip),
+                    (Piece::Missing(units), Some(Piece::Heard { payload, .. })) => self.stream.missing(units, Some(payload)),
+                    (Piece::Missing(units), _) => self.stream.missing(units, self.jitter.next_payload()),
                 }
             }
         }
-        Frame { rate: self.rate, samples }
+        Frame { rate: self.rate, samples: self.stream.take(wanted) }
     }
 
     /// More audio waits than the delay asks for.
@@ -138,10 +165,11 @@ impl Receiver {
 
     /// The receiving half of the counters.
     pub fn stats(&self) -> MediaStats {
-        let concealed = self.rate.duration_of(self.concealed_samples);
+        let concealed = self.concealed_before + self.stream.concealed();
         MediaStats {
             packets_lost: self.tracker.lost(),
             max_jitter_ms: self.tracker.max_jitter_ms(),
+            packets_malformed: self.stats.packets_malformed + self.undecodable_before + self.stream.undecodable(),
             concealed_ms: u64::try_from(concealed.as_millis()).unwrap_or(u64::MAX),
             ..self.stats
         }
@@ -177,12 +205,13 @@ impl Receiver {
 #[allow(clippy::indexing_slicing, clippy::as_conversions)]
 mod tests {
     use super::*;
-    use crate::media::g711::Codec;
+    use crate::media::codec::Codec;
+    use crate::media::g711::Law;
     use proptest::prelude::*;
     use rtp_rs::RtpPacketBuilder;
 
     fn receiver() -> Receiver {
-        let media = NegotiatedMedia { codec: Codec::Pcmu, payload_type: 0, telephone_event_pt: Some(101) };
+        let media = NegotiatedMedia::new(Codec::Pcmu, 0).with_telephone_event(101, 8_000);
         Receiver::new(&MediaConfig::default(), media)
     }
 
@@ -212,7 +241,7 @@ mod tests {
         for n in 0..13u16 {
             let now = Duration::from_millis(20 * u64::from(n));
             if n != 6 && n < 10 {
-                let payload = Codec::Pcmu.encode(&tone[160 * usize::from(n)..][..160]);
+                let payload = Law::Mu.encode(&tone[160 * usize::from(n)..][..160]);
                 receiver.take(now, &packet(0, n, &payload));
                 receiver.take(now, &packet(0, n, &payload));
             }

@@ -12,8 +12,9 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
+pub use super::codec::Codec;
 pub use super::config::MediaConfig;
-pub use super::g711::Codec;
+pub use super::negotiated::{NegotiatedMedia, TelephoneEvent};
 pub use super::stats::MediaStats;
 use crate::clock::Entropy;
 use crate::telemetry::metrics::metrics;
@@ -33,17 +34,6 @@ pub const RECEIVE_PER_TICK_PACKETS: usize = 64;
 pub const CATCH_UP_FRAMES: u32 = 5;
 /// Errors of the socket in a row that end the session.
 pub const RECEIVE_ERRORS_MAX: u32 = 50;
-
-/// What offer and answer settled.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct NegotiatedMedia {
-    /// The audio codec.
-    pub codec: Codec,
-    /// Its payload type, in both directions.
-    pub payload_type: u8,
-    /// The payload type of `telephone-event/8000`, if the peer takes it.
-    pub telephone_event_pt: Option<u8>,
-}
 
 /// What a session owns.
 #[derive(Debug)]
@@ -143,10 +133,11 @@ pub struct SessionControl {
     orders: Arc<watch::Sender<Orders>>,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Orders {
     end: Option<LegEnd>,
     remote: SocketAddr,
+    media: NegotiatedMedia,
 }
 
 impl SessionControl {
@@ -159,9 +150,13 @@ impl SessionControl {
         });
     }
 
-    /// The peer's SDP named another address (re-INVITE).
-    pub fn renegotiate(&self, remote: SocketAddr) {
-        self.orders.send_if_modified(|orders| std::mem::replace(&mut orders.remote, remote) != remote);
+    /// Another offer and answer (re-INVITE): address, codec, payload types. SSRC, sequence numbers and timestamps go on.
+    pub fn renegotiate(&self, remote: SocketAddr, media: NegotiatedMedia) {
+        self.orders.send_if_modified(|orders| {
+            let changed = orders.remote != remote || orders.media != media;
+            (orders.remote, orders.media) = (remote, media);
+            changed
+        });
     }
 }
 
@@ -212,13 +207,15 @@ pub async fn bind_port(config: &MediaConfig, entropy: &dyn Entropy) -> Result<Ud
 /// packet and in pauses of the peer, made-up sound in gaps), so that counting frames is measuring time. `entropy` gives SSRC, first sequence number and first timestamp.
 pub fn start(config: &MediaConfig, setup: SessionSetup, entropy: &dyn Entropy) -> RtpSession {
     let SessionSetup { socket, remote, signalled, media, far, stop } = setup;
-    let (orders, told) = watch::channel(Orders { end: None, remote });
+    let (orders, told) = watch::channel(Orders { end: None, remote, media: media.clone() });
     let control = SessionControl { orders: Arc::new(orders) };
+    let codec = media.codec;
     let session = Session {
         socket,
         peer: Peer::new(remote).signalled_from(signalled),
-        receiver: Receiver::new(config, media),
-        sender: Sender::new(media, entropy),
+        receiver: Receiver::new(config, media.clone()),
+        sender: Sender::new(media.clone(), entropy),
+        media,
         outbox: Outbox::new(far.events),
         timeout: config.media_timeout(),
         epoch: Instant::now(),
@@ -233,7 +230,7 @@ pub fn start(config: &MediaConfig, setup: SessionSetup, entropy: &dyn Entropy) -
     let keep = control.clone();
     let task = tokio::spawn(async move {
         let report = session.run(far.commands, told, stop).await;
-        report.count(media.codec.name());
+        report.count(codec.encoding_name());
         let _nobody_keeps_records = far.report.send(LegReport { end: report.why.leg_end(), stats: report.stats });
         drop(keep);
         report
@@ -246,6 +243,7 @@ struct Session {
     peer: Peer,
     receiver: Receiver,
     sender: Sender,
+    media: NegotiatedMedia,
     outbox: Outbox,
     timeout: Duration,
     epoch: Instant,
@@ -275,7 +273,7 @@ impl Session {
             let done = tokio::select! {
                 biased;
                 () = stop.cancelled() => Err(SessionEnd::Stopped),
-                changed = told.changed() => self.ordered(changed.is_ok().then(|| *told.borrow_and_update())),
+                changed = told.changed() => self.ordered(changed.is_ok().then(|| told.borrow_and_update().clone())),
                 _ = ticks.tick() => {
                     // By the clock, not by the tick: a late tick stands for all the time that has passed.
                     let passed = self.epoch.elapsed().as_millis() / u128::from(FRAME_MS);
@@ -299,8 +297,13 @@ impl Session {
     }
 
     fn ordered(&mut self, orders: Option<Orders>) -> Result<(), SessionEnd> {
-        let Some(Orders { end, remote }) = orders else { return Err(SessionEnd::Failed) };
+        let Some(Orders { end, remote, media }) = orders else { return Err(SessionEnd::Failed) };
         self.peer.renegotiate(remote);
+        if media != self.media {
+            self.receiver.renegotiate(media.clone());
+            self.sender.renegotiate(media.clone());
+            self.media = media;
+        }
         end.map_or(Ok(()), |end| Err(SessionEnd::Told(end)))
     }
 

@@ -6,14 +6,21 @@ use std::time::Duration;
 
 use rtp_rs::RtpPacketBuilder;
 
+use super::codec::Encoder;
+use super::frame::SampleRate;
 use super::leg::{Key, Sound};
+use super::negotiated::NegotiatedMedia;
 use super::playout::{Ended, FRAME_MS, Playout};
-use super::rtp_session::NegotiatedMedia;
+use super::resample::Resampler;
 use super::telephone_event::KeySender;
 use crate::clock::Entropy;
 
 /// Keys that may wait to be sent: a card number, its `#` and the next answers.
 pub const KEY_QUEUE_KEYS: usize = 64;
+/// After so much encoded silence the codec has settled, in packets: from then on the last one is sent again.
+pub const SILENCE_SETTLES_PACKETS: u32 = 25;
+/// Packets a second.
+const PACKETS_PER_S: u32 = 50;
 
 /// See the module.
 #[derive(Debug)]
@@ -22,7 +29,12 @@ pub struct Sender {
     ssrc: u32,
     sequence: u16,
     timestamp: u32,
-    frame_units: u32,
+    encoder: Encoder,
+    // Prompts come at the rate of the first codec; `bridge` takes them to another one that was agreed later.
+    rate: SampleRate,
+    bridge: Option<Resampler>,
+    bridged: Vec<i16>,
+    silence: Silence,
     playout: Playout,
     waiting: VecDeque<Key>,
     pressing: Option<KeySender>,
@@ -32,16 +44,27 @@ pub struct Sender {
     keys_unsendable: u64,
 }
 
+/// Silence encoded so far in this pause.
+#[derive(Debug, Default)]
+struct Silence {
+    packets: u32,
+    payload: Vec<u8>,
+}
+
 impl Sender {
     /// SSRC, first sequence number and first timestamp are random (RFC 3550 section 5.1).
     pub fn new(media: NegotiatedMedia, entropy: &dyn Entropy) -> Self {
         let rate = media.codec.rate();
         Self {
+            encoder: media.codec.encoder(),
+            rate,
+            bridge: None,
+            bridged: Vec::new(),
+            silence: Silence::default(),
             media,
             ssrc: u32::from_be_bytes(entropy.bytes()),
             sequence: u16::from_be_bytes(entropy.bytes()),
             timestamp: u32::from_be_bytes(entropy.bytes()),
-            frame_units: u32::try_from(rate.samples_in(Duration::from_millis(FRAME_MS))).unwrap_or(160),
             playout: Playout::new(rate),
             waiting: VecDeque::new(),
             pressing: None,
@@ -49,6 +72,17 @@ impl Sender {
             keys_sent: 0,
             keys_unsendable: 0,
         }
+    }
+
+    /// Another agreement (re-INVITE): SSRC, sequence numbers and timestamps go on.
+    pub fn renegotiate(&mut self, media: NegotiatedMedia) {
+        if media.codec != self.media.codec {
+            self.encoder = media.codec.encoder();
+            self.bridge = (media.codec.rate() != self.rate).then(|| Resampler::new(self.rate, media.codec.rate()));
+            self.bridged.clear();
+            self.silence = Silence::default();
+        }
+        self.media = media;
     }
 
     /// Queues a prompt.
@@ -63,7 +97,7 @@ impl Sender {
 
     /// Queues a key; false if it cannot be sent: the peer takes no telephone-event, or too many wait.
     pub fn press(&mut self, key: Key) -> bool {
-        let possible = self.media.telephone_event_pt.is_some() && self.waiting.len() < KEY_QUEUE_KEYS;
+        let possible = self.media.telephone_event.is_some() && self.waiting.len() < KEY_QUEUE_KEYS;
         if possible {
             self.waiting.push_back(key);
         } else {
@@ -80,22 +114,25 @@ impl Sender {
     /// The datagram of this packet time and the prompts that end with it. `elapsed` is 1, or more if packet times were missed:
     /// the timestamp follows time, the audio goes on where it was. `None` could only come of a packet that cannot be built.
     pub fn packet(&mut self, elapsed: u32) -> (Option<Vec<u8>>, Vec<Ended>) {
-        self.timestamp = self.timestamp.wrapping_add(self.frame_units.wrapping_mul(elapsed));
+        let frame_units = self.media.codec.rtp_clock_hz() / PACKETS_PER_S;
+        self.timestamp = self.timestamp.wrapping_add(frame_units.wrapping_mul(elapsed));
         let frame_ms = u32::try_from(FRAME_MS).unwrap_or(20);
-        if self.pressing.is_none() {
+        if let (None, Some(events)) = (&self.pressing, self.media.telephone_event) {
             let next = self.waiting.pop_front();
-            self.pressing = next.map(|key| KeySender::new(key, self.timestamp, self.frame_units, frame_ms));
+            // The timestamp is the audio's; durations are counted at the events' own clock.
+            let event_units = events.clock_hz / PACKETS_PER_S;
+            self.pressing = next.map(|key| KeySender::new(key, self.timestamp, event_units, frame_ms));
             self.keys_sent += u64::from(self.pressing.is_some());
         }
         // While a key is down its packets take the place of audio (RFC 4733 section 2.6): prompts wait.
-        if let (Some(pressing), Some(payload_type)) = (self.pressing.as_mut(), self.media.telephone_event_pt) {
+        if let (Some(pressing), Some(events)) = (self.pressing.as_mut(), self.media.telephone_event) {
             let event = pressing.next_packet();
             if pressing.is_done() {
                 self.pressing = None;
             }
             self.talking = false;
             let datagram = match event {
-                Some(event) => self.datagram(payload_type, event.marker, event.timestamp, &event.payload),
+                Some(event) => self.datagram(events.payload_type, event.marker, event.timestamp, &event.payload),
                 None => self.silence(),
             };
             return (datagram, Vec::new());
@@ -104,8 +141,9 @@ impl Sender {
         let datagram = match frame {
             Some(frame) => {
                 let starts = !std::mem::replace(&mut self.talking, true);
-                let payload = self.media.codec.encode(&frame.samples);
-                self.datagram(self.media.payload_type, starts, self.timestamp, &payload)
+                self.silence = Silence::default();
+                let payload = self.encode(&frame.samples);
+                payload.and_then(|payload| self.datagram(self.media.payload_type, starts, self.timestamp, &payload))
             }
             None => {
                 self.talking = false;
@@ -117,9 +155,33 @@ impl Sender {
 
     /// Packets of silence keep NATs open and tell the peer that we live.
     fn silence(&mut self) -> Option<Vec<u8>> {
-        let length = usize::try_from(self.frame_units).unwrap_or(160);
-        let payload = vec![self.media.codec.silence(); length];
-        self.datagram(self.media.payload_type, false, self.timestamp, &payload)
+        if self.silence.packets < SILENCE_SETTLES_PACKETS {
+            self.silence.packets += 1;
+            let zeros = vec![0; self.rate.samples_in(Duration::from_millis(FRAME_MS))];
+            self.silence.payload = self.encode(&zeros)?;
+        }
+        let payload = std::mem::take(&mut self.silence.payload);
+        let datagram = self.datagram(self.media.payload_type, false, self.timestamp, &payload);
+        self.silence.payload = payload;
+        datagram
+    }
+
+    /// The payload of 20 ms at the leg's rate.
+    fn encode(&mut self, samples: &[i16]) -> Option<Vec<u8>> {
+        let mut payload = Vec::new();
+        let encoded = match &mut self.bridge {
+            None => self.encoder.encode(samples, &mut payload),
+            Some(bridge) => {
+                bridge.push(samples, &mut self.bridged);
+                let wanted = self.media.codec.rate().samples_in(Duration::from_millis(FRAME_MS));
+                // The filter holds some back at its start: silence takes their place, once.
+                let short = wanted.saturating_sub(self.bridged.len());
+                self.bridged.splice(..0, std::iter::repeat_n(0, short));
+                let frame: Vec<i16> = self.bridged.drain(..wanted).collect();
+                self.encoder.encode(&frame, &mut payload)
+            }
+        };
+        encoded.then_some(payload)
     }
 
     fn datagram(&mut self, payload_type: u8, marker: bool, timestamp: u32, payload: &[u8]) -> Option<Vec<u8>> {
@@ -140,12 +202,13 @@ impl Sender {
 mod tests {
     use super::*;
     use crate::clock::SeededEntropy;
-    use crate::media::frame::SampleRate;
-    use crate::media::g711::Codec;
+    use crate::media::codec::Codec;
     use rtp_rs::RtpReader;
 
-    fn sender(telephone_event_pt: Option<u8>) -> Sender {
-        Sender::new(NegotiatedMedia { codec: Codec::Pcmu, payload_type: 0, telephone_event_pt }, &SeededEntropy::new(3))
+    fn sender(events: bool) -> Sender {
+        let media = NegotiatedMedia::new(Codec::Pcmu, 0);
+        let media = if events { media.with_telephone_event(101, 8_000) } else { media };
+        Sender::new(media, &SeededEntropy::new(3))
     }
 
     fn sound(frames: usize) -> Arc<Sound> {
@@ -167,7 +230,7 @@ mod tests {
 
     #[test]
     fn silence_flows_with_steady_numbers_and_a_talkspurt_is_marked() {
-        let mut sender = sender(None);
+        let mut sender = sender(false);
         assert_eq!(headers(&mut sender, 2), [(0, false, 1, 1), (0, false, 2, 2)]);
         sender.play(1, sound(2));
         assert_eq!(headers(&mut sender, 3), [(0, true, 1, 1), (0, false, 2, 2), (0, false, 3, 3)]);
@@ -177,7 +240,7 @@ mod tests {
 
     #[test]
     fn missed_packet_times_move_the_timestamp_and_cut_no_audio() {
-        let mut sender = sender(None);
+        let mut sender = sender(false);
         sender.play(1, sound(2));
         let before = sender.timestamp;
         assert_eq!(sender.packet(4).1, []);
@@ -187,7 +250,7 @@ mod tests {
 
     #[test]
     fn keys_go_out_one_after_another_while_audio_waits() {
-        let mut sender = sender(Some(101));
+        let mut sender = sender(true);
         sender.play(1, sound(1));
         assert!(sender.press(Key::Digit(4)) && sender.press(Key::Pound));
         let sent = headers(&mut sender, 27);
@@ -203,7 +266,7 @@ mod tests {
 
     #[test]
     fn a_key_for_a_peer_that_takes_none_is_refused() {
-        let mut sender = sender(None);
+        let mut sender = sender(false);
         assert!(!sender.press(Key::Star));
         assert_eq!(sender.keys(), (0, 1));
     }

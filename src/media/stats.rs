@@ -79,6 +79,16 @@ impl SequenceTracker {
         Self { rate_hz, stream: None, lost_before: 0, max_jitter_samples: 0.0 }
     }
 
+    /// The RTP clock became another (a codec agreed during the call): timing is measured anew, counts go on.
+    pub fn set_clock(&mut self, rate_hz: u32) {
+        self.max_jitter_samples *= f64::from(rate_hz) / f64::from(self.rate_hz);
+        self.rate_hz = rate_hz;
+        if let Some(stream) = &mut self.stream {
+            stream.last_transit = None;
+            stream.jitter_samples = 0.0;
+        }
+    }
+
     /// Takes a packet's numbers; `arrival` is any monotone clock. `timed` is false where the RTP timestamp is not the
     /// sampling instant of this packet (telephone-event updates), which would spoil the jitter.
     pub fn take(&mut self, arrival: Duration, ssrc: u32, sequence: u16, timestamp: u32, timed: bool) -> Arrival {

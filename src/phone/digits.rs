@@ -301,12 +301,12 @@ fn bent(samples: &[i16], from: f32, to: f32) -> Vec<i16> {
 mod tests {
     use super::*;
     use crate::dialogue::{Again, Prompt};
-    use crate::media::g711::Codec;
+    use crate::media::g711::Law;
 
     /// Over a telephone line: 8 kHz, µ-law, then silence.
     fn over_the_line(sound: &Sound) -> Sound {
         let samples: Vec<i16> = at_rate(sound).into_iter().map(to_i16).collect();
-        let mut samples = Codec::Pcmu.decode(&Codec::Pcmu.encode(&samples));
+        let mut samples = Law::Mu.decode(&Law::Mu.encode(&samples));
         samples.extend(std::iter::repeat_n(0, 8_000));
         Sound { rate: RATE, samples }
     }

@@ -22,7 +22,11 @@ pub struct Agreement {
 impl Agreement {
     /// For the media session.
     pub fn media(&self) -> NegotiatedMedia {
-        NegotiatedMedia { codec: Codec::Pcmu, payload_type: self.remote.pcmu, telephone_event_pt: self.remote.telephone_event }
+        let media = NegotiatedMedia::new(Codec::Pcmu, self.remote.pcmu);
+        match self.remote.telephone_event {
+            Some(payload_type) => media.with_telephone_event(payload_type, Codec::Pcmu.rtp_clock_hz()),
+            None => media,
+        }
     }
 
     /// Where their RTP is received.
@@ -58,7 +62,7 @@ pub async fn conduct(call: &mut Box<dyn Call>, session: RtpSession, mut agreemen
                 }
                 CallEvent::Reoffer { offer, reply } => {
                     let answer = renegotiate(&mut agreement, offer.as_deref());
-                    control.renegotiate(agreement.destination());
+                    control.renegotiate(agreement.destination(), agreement.media());
                     let _gone = reply.send(answer);
                 }
                 CallEvent::Progress(_) | CallEvent::Answered(_) => {}

@@ -185,7 +185,10 @@ mod tests {
     fn replaces_names_one_dialog() {
         let of = |v: &str| Replaces::of(&Headers::new().with("Replaces", v));
         let read = of("a@b ;from-tag=f;to-tag=t; early-only").unwrap().unwrap();
-        assert_eq!((read.call_id.as_str(), read.to_tag.as_str(), read.from_tag.as_str(), read.early_only), ("a@b", "t", "f", true));
+        assert_eq!(
+            (read.call_id.as_str(), read.to_tag.as_str(), read.from_tag.as_str(), read.early_only),
+            ("a@b", "t", "f", true)
+        );
         assert_eq!(of("a@b;to-tag=t"), Some(Err(())));
         assert_eq!(Replaces::of(&Headers::new()), None);
         assert_eq!(Replaces::of(&Headers::new().with("Replaces", "a;to-tag=1;from-tag=2").with("Replaces", "b")), Some(Err(())));

@@ -7,9 +7,12 @@ use rtp_rs::{RtpPacketBuilder, RtpReader};
 use super::*;
 use crate::clock::SeededEntropy;
 use crate::media::frame::SampleRate;
+use crate::media::g711::Law;
 use crate::media::leg::{Attestation, CallerClaim, Key, Leg, LegInfo, Sound, pair};
 
-const MEDIA: NegotiatedMedia = NegotiatedMedia { codec: Codec::Pcmu, payload_type: 0, telephone_event_pt: Some(101) };
+fn media() -> NegotiatedMedia {
+    NegotiatedMedia::new(Codec::Pcmu, 0).with_telephone_event(101, 8_000)
+}
 
 // Machines that run tests stall: what is tested here is not how little delay would do.
 fn config() -> MediaConfig {
@@ -37,14 +40,14 @@ fn begin(config: &MediaConfig, socket: UdpSocket, remote: SocketAddr, stop: Canc
     let (leg, far) = pair(info);
     let seed = u64::from(remote.port());
     let session =
-        start(config, SessionSetup { socket, remote, signalled: None, media: MEDIA, far, stop }, &SeededEntropy::new(seed));
+        start(config, SessionSetup { socket, remote, signalled: None, media: media(), far, stop }, &SeededEntropy::new(seed));
     (session, leg)
 }
 
 // A second of a tone that PCMU carries exactly, never silent.
 fn tone(seconds: usize) -> Sound {
     let wave = (0..8_000 * seconds).map(|n| (9_000.0 * (n as f64 * 0.21).sin() + 4_000.0 * (n as f64 * 0.013).sin()) as i16);
-    Sound { rate: SampleRate::HZ_8000, samples: Codec::Pcmu.decode(&Codec::Pcmu.encode(&wave.collect::<Vec<_>>())) }
+    Sound { rate: SampleRate::HZ_8000, samples: Law::Mu.decode(&Law::Mu.encode(&wave.collect::<Vec<_>>())) }
 }
 
 /// How many 20 ms blocks of `sent` turn up in `heard`, in order and unchanged (but for the cross-fade at their start).

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::media::frame::SampleRate;
-use crate::media::g711::Codec;
+use crate::media::g711::Law;
 use crate::media::resample::resample_whole;
 use crate::media::wav::read_wav;
 
@@ -40,7 +40,7 @@ fn the_same_audio_is_known_again_however_the_line_changed_it() {
         // Speech at −20 dBFS, so noise at −40.
         let noisy: Vec<f32> = first.iter().zip(noise(first.len(), 0.01)).map(|(s, n)| s + n).collect();
         let narrow: Vec<i16> = first.iter().step_by(2).map(|s| (s * 32_767.0) as i16).collect();
-        let coded: Vec<f32> = Codec::Pcma.decode(&Codec::Pcma.encode(&narrow)).iter().map(|s| f32::from(*s) / 32_768.0).collect();
+        let coded: Vec<f32> = Law::A.decode(&Law::A.encode(&narrow)).iter().map(|s| f32::from(*s) / 32_768.0).collect();
         let coded = resample_whole(&coded, SampleRate::HZ_8000, SampleRate::HZ_16000);
         let cut = first[first.len() / 4..].to_vec();
         let all =
