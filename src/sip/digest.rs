@@ -204,6 +204,11 @@ impl fmt::Debug for Answer {
 }
 
 impl Answer {
+    /// Is it for this realm? A request may carry answers for other servers on its way.
+    pub fn is_for(&self, realm: &str) -> bool {
+        self.realm == realm
+    }
+
     /// From a header's value; `None` if it is no digest answer.
     pub fn parse(value: &str) -> Option<Self> {
         let of = parameters(value)?;
@@ -288,6 +293,11 @@ impl Verifier {
             stale,
         };
         self.algorithms.iter().map(of).collect()
+    }
+
+    /// Is the nonce one of ours? Then whoever answers was sent it.
+    pub fn made(&self, answer: &Answer) -> bool {
+        self.made_at(&answer.nonce).is_some()
     }
 
     /// Judges an answer to a request with this method and Request-URI, by the credentials on file for its `username`.

@@ -5,6 +5,7 @@
 
 use std::net::SocketAddr;
 
+pub mod admission; // PURE: is there room for one more call?
 pub mod config; // the section `[sip]`
 pub mod dial; // calling somebody
 pub mod dialog; // PURE: tags, numbers, routes of a call

@@ -29,7 +29,7 @@ pub struct TrunkConfig {
     /// Where its calls come from: addresses and networks. Several trunks may lie within each other: the narrowest network
     /// that takes the call's transport decides. A registering trunk's calls may also come from its registrar.
     pub hosts: Vec<Network>,
-    /// `tls`: it calls us and is called over TLS only. `udp`, `tcp`: it is called over that one, and may call over either
+    /// `tls`: it calls us and is called over TLS only. `udp`, `tcp`: it is called over that one, and may call over any
     /// (a message too long for a datagram goes over TCP, RFC 3261 section 18.1.1); only for private lines.
     pub transport: Transport,
     /// The way to these hosts is ours alone (own cable, VPN, same machine): SIP and RTP may go in plain text. Hosts within
@@ -177,8 +177,13 @@ impl TrunkConfig {
     pub fn takes(&self, transport: Transport) -> bool {
         match self.transport {
             Transport::Tls => transport == Transport::Tls,
-            Transport::Udp | Transport::Tcp => transport != Transport::Tls,
+            Transport::Udp | Transport::Tcp => true,
         }
+    }
+
+    /// Is it one of those that mean TLS when it is used, or one of those that don't?
+    pub fn is_meant_for(&self, transport: Transport) -> bool {
+        self.transport.is_secure() == transport.is_secure()
     }
 }
 
@@ -220,7 +225,7 @@ fn check_one(sip: &SipConfig, t: &TrunkConfig, earlier: &[TrunkConfig]) -> Rule 
         "nobody could call through this trunk or be called: set `hosts`, `target` or `register`".to_owned()
     })?;
     for host in &t.hosts {
-        let taken = earlier.iter().find(|e| e.hosts.contains(host) && e.takes(t.transport));
+        let taken = earlier.iter().find(|e| e.hosts.contains(host) && e.is_meant_for(t.transport));
         rule(taken.is_none(), "hosts", || {
             format!("{host} is already on trunk `{}`: one network, one trunk", taken.map_or("", |e| &e.name))
         })?;
@@ -305,7 +310,7 @@ mod tests {
         assert_eq!(carrier.transport, Transport::Tls);
         assert_eq!(carrier.address_of_record(), Some(("441610000000", "sip.carrier.example".to_owned())));
         assert!(carrier.takes(Transport::Tls) && !carrier.takes(Transport::Udp));
-        assert!(config.trunks[1].takes(Transport::Tcp) && !config.trunks[1].takes(Transport::Tls));
+        assert!(config.trunks[1].takes(Transport::Tcp) && config.trunks[1].takes(Transport::Tls));
         let again: SipConfig = toml::from_str(&toml::to_string_pretty(&config).unwrap()).unwrap();
         assert_eq!(again, config);
     }
