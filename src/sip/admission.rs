@@ -269,7 +269,7 @@ impl Bucket {
         let gained = passed.saturating_mul(u64::from(per_s));
         let level = self.level.map_or(full, |l| l.saturating_add(gained).min(full));
         self.level = Some(level);
-        self.filled = self.filled.max(now);
+        self.filled = now; // a clock that was put back gives nothing once, not for ever
         level >= TOKEN
     }
 

@@ -42,6 +42,9 @@ pub enum SipError {
         /// What the system says.
         source: std::io::Error,
     },
+    /// A trunk can't be used as it is configured.
+    #[error(transparent)]
+    Trunk(#[from] trunk::config::TrunkConfigError),
     /// The stack would not start.
     #[error("the SIP stack did not start: {0}")]
     Stack(String),

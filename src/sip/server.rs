@@ -6,19 +6,23 @@ use std::time::Duration;
 
 use tokio::net::UdpSocket;
 use tokio::sync::mpsc::OwnedPermit;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast, mpsc, watch};
+use tokio::sync::{broadcast, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::admission::Reason;
 use super::conduct::{Agreement, address_towards, conduct, refusal};
 use super::config::SipConfig;
-use super::identity::{caller_claim, user_of_uri};
+use super::identity::user_of_uri;
 use super::rsip::{Rsip, StackOptions};
 use super::sdp::{self, LocalAudio, Session};
 use super::signalling::{Call, CallEvent, Invitation, Invite, Refusal, Signalling, StackError};
+use super::trunk::config::SrtpPolicy;
+use super::trunk::live::Admitted;
+use super::trunk::{Set, Trunks};
 use super::{SipError, gate};
-use crate::clock::{Entropy, SystemEntropy};
+use crate::clock::{Clock, Entropy, SystemClock, SystemEntropy};
 use crate::media::config::MediaConfig;
 use crate::media::frame::SampleRate;
 use crate::media::leg::{self, Attestation, CallerClaim, Leg, LegInfo};
@@ -62,6 +66,7 @@ pub struct Listener {
     closing: CancellationToken,
     settings: watch::Sender<Settings>,
     refused: broadcast::Sender<Refused>,
+    trunks: Trunks,
     served: tokio::task::JoinHandle<()>,
 }
 
@@ -71,10 +76,17 @@ impl Listener {
         self.closing.cancel();
     }
 
-    /// Calls from now on are taken by these; those that are up, or ring, go on with what they started with. Where we listen and how
-    /// many calls there may be stays.
-    pub fn reconfigure(&self, sip: SipConfig, media: MediaConfig) {
+    /// Calls from now on are taken by these; those that are up, or ring, go on with what they started with. Where we listen stays.
+    /// A trunk's password that can't be read leaves everything as it was.
+    pub fn reconfigure(&self, sip: SipConfig, media: MediaConfig) -> Result<(), SipError> {
+        self.trunks.replace(Set::load(sip.clone())?);
         self.settings.send_replace(Settings { sip, media });
+        Ok(())
+    }
+
+    /// Trunks: their state, their calls, what was refused and why.
+    pub fn trunks(&self) -> &Trunks {
+        &self.trunks
     }
 
     /// Callers who are refused, as it happens.
@@ -98,6 +110,7 @@ pub async fn listen(
     legs: mpsc::Sender<Leg>,
     shutdown: CancellationToken,
 ) -> Result<Listener, SipError> {
+    let trunks = Trunks::new(Set::load(config.clone())?, &SystemEntropy);
     let gate = gate::bind(config.listen).await.map_err(|source| SipError::Bind { address: config.listen, source })?;
     let closing = CancellationToken::new();
     let options = StackOptions {
@@ -112,7 +125,7 @@ pub async fn listen(
     let (settings, changes) = watch::channel(Settings { sip: config.clone(), media: media.clone() });
     let refused = broadcast::channel(REFUSED_QUEUE_CALLS).0;
     let server = Arc::new(Server {
-        places: Arc::new(Semaphore::new(config.max_calls.min(Semaphore::MAX_PERMITS))),
+        trunks: trunks.clone(),
         config,
         media,
         legs,
@@ -123,7 +136,7 @@ pub async fn listen(
         refused: refused.clone(),
     });
     let served = tokio::spawn(serve(stack, server, changes));
-    Ok(Listener { local_addr, closing, settings, refused, served })
+    Ok(Listener { local_addr, closing, settings, refused, trunks, served })
 }
 
 #[derive(Clone)]
@@ -134,7 +147,7 @@ struct Server {
     shutdown: CancellationToken,
     closing: CancellationToken,
     local_addr: SocketAddr,
-    places: Arc<Semaphore>,
+    trunks: Trunks,
     entropy: Arc<dyn Entropy>,
     refused: broadcast::Sender<Refused>,
 }
@@ -167,7 +180,9 @@ async fn take(server: Arc<Server>, Invitation { invite, call }: Invitation) {
         Ok(prepared) => prepared,
         Err(refusal) => {
             tracing::info!(%call_id, peer = %invite.peer, status = refusal.status, "a call was refused");
-            server.tell_refused(&invite, refusal.status);
+            if refusal.status != 401 {
+                server.tell_refused(&invite, refusal.status); // a caller who is asked for a password comes again
+            }
             return call.refuse(refusal).await;
         }
     };
@@ -183,7 +198,7 @@ async fn take(server: Arc<Server>, Invitation { invite, call }: Invitation) {
 
 /// All that a call needs, before the caller is told anything but "trying".
 struct Prepared {
-    _place: OwnedSemaphorePermit,
+    admitted: Admitted,
     door: OwnedPermit<Leg>,
     socket: UdpSocket,
     local: LocalAudio,
@@ -194,18 +209,23 @@ struct Prepared {
 impl Server {
     async fn prepare(&self, invite: &Invite) -> Result<Prepared, Refusal> {
         let busy = || Refusal::new(503).with("Retry-After", self.config.busy_retry_after_s.to_string());
+        let no = |reason, refusal| self.trunks.refuse(reason, refusal);
         if self.closing.is_cancelled() {
-            return Err(busy());
+            return Err(no(Reason::Draining, busy()));
         }
-        let place = self.places.clone().try_acquire_owned().map_err(|_| busy())?;
-        let door = self.legs.clone().try_reserve_owned().map_err(|_| busy())?;
-        let offer = invite.offer.as_deref().map(sdp::parse).transpose().map_err(|e| refusal(&e))?;
+        let admitted = self.trunks.admit(invite, SystemClock.now(), self.entropy.as_ref()).map_err(|r| r.refusal)?;
+        let door = self.legs.clone().try_reserve_owned().map_err(|_| no(Reason::Resources, busy()))?;
+        let unusable = |e: sdp::SdpError| no(Reason::Offer, refusal(&e));
+        let offer = invite.offer.as_deref().map(sdp::parse).transpose().map_err(unusable)?;
+        if admitted.srtp == Some(SrtpPolicy::Required) {
+            return Err(no(Reason::NoSrtp, Refusal::new(488).warning(399, "SRTP is needed here")));
+        }
         // What can't be answered is refused before it costs a port.
         let nothing = LocalAudio { address: invite.peer.ip(), port: 0, session_id: 0, version: 0 };
-        offer.as_ref().map(|o| sdp::answer(o, &nothing)).transpose().map_err(|e| refusal(&e))?;
+        offer.as_ref().map(|o| sdp::answer(o, &nothing)).transpose().map_err(unusable)?;
         let socket = rtp_session::bind_port(&self.media, self.entropy.as_ref()).await.map_err(|error| {
             tracing::warn!(%error, "a call was turned away");
-            busy()
+            no(Reason::Resources, busy())
         })?;
         let failed = |error: std::io::Error| {
             tracing::warn!(%error, "no local address for a call");
@@ -213,21 +233,21 @@ impl Server {
         };
         let port = socket.local_addr().map_err(failed)?.port();
         let local = LocalAudio {
-            address: self.media_address(invite.peer).await.map_err(failed)?,
+            address: self.media_address(admitted.public_address, invite.peer).await.map_err(failed)?,
             port,
             session_id: u32::from_le_bytes(self.entropy.bytes()),
             version: 1,
         };
-        let contact = match self.config.public_address {
+        let contact = match admitted.public_address {
             Some(public) => public,
             None if self.local_addr.ip().is_unspecified() => address_towards(invite.peer).await.map_err(failed)?,
             None => self.local_addr.ip(),
         };
-        Ok(Prepared { _place: place, door, socket, local, contact, offer })
+        Ok(Prepared { admitted, door, socket, local, contact, offer })
     }
 
-    async fn media_address(&self, peer: SocketAddr) -> std::io::Result<IpAddr> {
-        match self.media.advertised_address.or(self.config.public_address) {
+    async fn media_address(&self, public: Option<IpAddr>, peer: SocketAddr) -> std::io::Result<IpAddr> {
+        match self.media.advertised_address.or(public) {
             Some(address) => Ok(address),
             None if self.media.bind_address.is_unspecified() => address_towards(peer).await,
             None => Ok(self.media.bind_address),
@@ -241,7 +261,7 @@ impl Server {
         invite: &Invite,
         begun: Instant,
     ) -> Result<(), StackError> {
-        let Prepared { _place, door, socket, local, contact: _, offer } = prepared;
+        let Prepared { admitted, door, socket, local, contact: _, offer } = prepared;
         if !self.let_it_ring(call).await {
             return Ok(());
         }
@@ -271,7 +291,7 @@ impl Server {
                 }
             }
         };
-        let session = self.start(agreement, socket, door, invite, begun.elapsed());
+        let session = self.start(agreement, socket, door, invite, &admitted, begun.elapsed());
         conduct(call, session, agreement, acknowledged).await;
         Ok(())
     }
@@ -299,7 +319,7 @@ impl Server {
         metrics().calls_refused.inc([&status.to_string()]);
         let _nobody_keeps_records = self.refused.send(Refused {
             call_id: invite.call_id.clone(),
-            caller: caller_claim(&invite.headers, invite.peer.ip(), &self.config),
+            caller: self.trunks.caller(invite),
             called: user_of_uri(&invite.uri).unwrap_or_default(),
             peer: invite.peer,
             transport: invite.transport.token(),
@@ -313,16 +333,17 @@ impl Server {
         socket: UdpSocket,
         door: OwnedPermit<Leg>,
         invite: &Invite,
+        admitted: &Admitted,
         setup: Duration,
     ) -> RtpSession {
         let peer = invite.peer.ip().to_canonical().to_string();
         metrics().call_setup.observe_time([], setup);
         let info = LegInfo {
             protocol_id: invite.call_id.clone(),
-            caller: caller_claim(&invite.headers, invite.peer.ip(), &self.config),
+            caller: admitted.caller.clone(),
             attestation: Attestation::Absent,
             called: user_of_uri(&invite.uri).unwrap_or_default(),
-            trunk: peer.clone(),
+            trunk: if admitted.trunk.is_empty() { peer.clone() } else { admitted.trunk.clone() },
             peer,
             transport: invite.transport.token(),
             secure: false,

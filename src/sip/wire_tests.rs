@@ -348,7 +348,7 @@ async fn new_settings_hold_for_new_calls_only() {
     let first_leg = service.leg().await;
     let trusting = SipConfig { trusted_peers: vec!["127.0.0.1".parse().unwrap()], t1_ms: 50, ..SipConfig::default() };
     let media = MediaConfig { port_min: 43_000, port_max: 44_999, ..MediaConfig::default() };
-    service.listener.reconfigure(trusting, media);
+    service.listener.reconfigure(trusting, media).unwrap();
     let second = Peer::new(&service, "second").await;
     let asserted = "P-Asserted-Identity: <sip:+447700900555@127.0.0.1>\r\n";
     second.send(&second.request("INVITE", 1, "inv", None, asserted, OFFER)).await;

@@ -2,5 +2,12 @@
 
 pub mod config; // PURE: `[[sip.trunk]]`
 pub mod door; // PURE: passwords of callers
+pub mod live; // the trunks of a running service
+pub mod resolve; // from a target to places, by DNS
+pub mod secrets; // passwords from files
+pub mod status; // PURE: what is known of a trunk
 pub mod target; // PURE: hosts and ports
 pub mod terms; // PURE: whose call it is, and on what terms
+
+pub use live::{Set, Trunks};
+pub use status::TrunkStatus;
