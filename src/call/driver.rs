@@ -375,7 +375,7 @@ impl Call {
                 let book = self.services.prompts.book(self.language);
                 self.timeline.add(Who::Service, book.text(&prompt));
                 let clip = prompt_payee(&prompt).and_then(|p| self.payee_clips.get(p));
-                let audio = Arc::new(book.render(&prompt, clip.map(AsRef::as_ref)));
+                let audio = book.sound(&prompt, clip.map(AsRef::as_ref));
                 return self.command(LegCommand::Play { id: u64::from(id.0), audio }).await;
             }
             Effect::StopPlaying => return self.command(LegCommand::StopPlaying).await,

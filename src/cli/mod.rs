@@ -1,5 +1,6 @@
 //! The command line: a file a subcommand, one table of exit codes, one way to print an error.
 
+pub mod answer;
 pub mod calibrate;
 pub mod call;
 pub mod card;
@@ -68,6 +69,8 @@ pub struct Cli {
 enum Command {
     /// Take calls.
     Serve(serve::ServeArgs),
+    /// Answer calls with a prompt, for load tests.
+    Answer(answer::AnswerArgs),
     /// Show it all on this machine: four real calls.
     Demo(demo::DemoArgs),
     /// Place a call with the built-in softphone.
@@ -104,6 +107,7 @@ pub fn main() -> u8 {
     let ctx = Context { json: cli.json, config_path: cli.config };
     let result = match cli.command {
         Command::Serve(a) => serve::run(a, &ctx),
+        Command::Answer(a) => answer::run(a, &ctx),
         Command::Demo(a) => demo::run(a, &ctx),
         Command::Call(a) => call::run(a, &ctx),
         Command::Customer(a) => customer::run(a, &ctx),

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::Cursor;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use claxon::FlacReader;
@@ -49,6 +49,8 @@ pub struct Book {
     language: Language,
     catalogue: Catalogue,
     clips: BTreeMap<String, Clip>,
+    /// Prompts that nothing is filled into: the same sound in every call that plays them. Bounded by the wordings.
+    fixed: RwLock<BTreeMap<Vec<&'static str>, Arc<Sound>>>,
 }
 
 impl std::fmt::Debug for Book {
@@ -110,7 +112,20 @@ impl Book {
             let samples = decode(file.contents()).map_err(|why| PromptError::Recording { clip: id.to_owned(), why })?;
             clips.insert(id.to_owned(), samples.into());
         }
-        Ok(Self { language, catalogue, clips })
+        Ok(Self { language, catalogue, clips, fixed: RwLock::default() })
+    }
+
+    /// A prompt to play: [`render`](Self::render), shared by all calls where nothing is filled in.
+    pub fn sound(&self, prompt: &Prompt, payee_clip: Option<&Sound>) -> Arc<Sound> {
+        if !fills_of(prompt).is_empty() {
+            return Arc::new(self.render(prompt, payee_clip));
+        }
+        let phrases = phrases_of(prompt);
+        let kept = self.fixed.read().unwrap_or_else(PoisonError::into_inner).get(&phrases).cloned();
+        kept.unwrap_or_else(|| {
+            let sound = Arc::new(self.render(prompt, payee_clip));
+            Arc::clone(self.fixed.write().unwrap_or_else(PoisonError::into_inner).entry(phrases).or_insert(sound))
+        })
     }
 
     /// A prompt as sound at [`MASTER_RATE`]. `payee_clip`: a recording of the payee's name, at any rate; without one the
@@ -324,6 +339,17 @@ mod tests {
     use crate::ids::PayeeId;
     use crate::money::{Currency, Money};
     use crate::prompts::wording::every;
+
+    #[test]
+    fn what_is_the_same_in_every_call_is_kept_once() {
+        let bank = Bank::load().unwrap();
+        let book = bank.book(Language::English);
+        let asked = |attempt| book.sound(&Prompt::AskCard { attempt, why: Again::Silence }, None);
+        assert!(Arc::ptr_eq(&asked(2), &asked(2)));
+        assert_ne!(asked(2), asked(3));
+        assert_eq!(*asked(2), book.render(&Prompt::AskCard { attempt: 2, why: Again::Silence }, None));
+        assert!(!Arc::ptr_eq(&book.sound(&paid(), None), &book.sound(&paid(), None)), "somebody's payment stays nobody's");
+    }
 
     fn paid() -> Prompt {
         let payee = SpokenPayee { id: PayeeId::parse("pay_1").unwrap(), name: "Riverside Electric".into() };
