@@ -8,11 +8,11 @@ use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 use super::conduct::{Agreement, address_towards, conduct};
-use super::gate;
 use super::headers::Headers;
 use super::rsip::{Rsip, StackOptions};
 use super::sdp::{self, LocalAudio};
 use super::signalling::{Call, CallEvent, Outgoing, Over, Signalling, StackError, Transport};
+use super::wire::{self, WireOptions};
 use crate::clock::{Entropy, SystemEntropy};
 use crate::media::config::MediaConfig;
 use crate::media::frame::SampleRate;
@@ -115,8 +115,9 @@ pub async fn dial(mut options: DialOptions) -> Result<Leg, DialError> {
         Some(local) => local,
         None => SocketAddr::new(address_towards(destination).await.map_err(bind)?, 0),
     };
-    let gate = gate::bind(local).await.map_err(|e| DialError::Bind(format!("UDP {local}: {e}")))?;
     let entropy: &dyn Entropy = &SystemEntropy;
+    let wire = WireOptions::plain(local, Duration::from_millis(T1_MS));
+    let wire = wire::bind(&wire, entropy).await.map_err(|e| DialError::Bind(format!("UDP {local}: {e}")))?;
     let socket = rtp_session::bind_port(&options.media, entropy).await.map_err(|e| DialError::Bind(e.to_string()))?;
     let media_address = match options.media.advertised_address {
         Some(address) => address,
@@ -136,7 +137,7 @@ pub async fn dial(mut options: DialOptions) -> Result<Leg, DialError> {
         public_address: None,
         draining: CancellationToken::new(),
     };
-    let mut stack = Rsip::start(gate, stack_options, CancellationToken::new()).await.map_err(failed)?;
+    let mut stack = Rsip::start(wire, stack_options, CancellationToken::new()).await.map_err(failed)?;
     let contact = match stack.local_addr().ip() {
         any if any.is_unspecified() => address_towards(destination).await.map_err(bind)?,
         address => address,

@@ -1,7 +1,7 @@
 //! Signalling: INVITE to BYE over UDP. `listen` turns callers into legs, `dial` makes a leg by calling somebody; both give
 //! the media session its addresses and codecs, and carry hang-ups both ways.
 //!
-//! The stack below (rsipstack) stands behind the traits of `signalling`; only `rsip` and `gate` name it.
+//! The stack below (rsipstack) stands behind the traits of `signalling`; only `rsip*` and `wire` name it.
 
 use std::net::SocketAddr;
 
@@ -21,9 +21,9 @@ pub mod server; // taking calls
 pub mod session_timer; // PURE: is the other side still there?
 pub mod signalling; // what we need of a SIP stack
 pub mod trunk; // who sends us calls, and whom we send them to
+pub mod wire; // sockets, screening and bounds below the stack
 
 mod conduct; // a call between its answer and its end
-mod gate; // the socket below the stack
 mod rsip; // the stack
 mod rsip_call; // a call on it
 

@@ -21,12 +21,12 @@ use rsipstack::transport::{SipAddr, TransportLayer};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::gate::Gate;
 use super::headers::Headers;
 use super::rsip_call::RsipCall;
 use super::signalling::{
     ACCEPTED_BODY, ALLOWED_METHODS, Call, Invitation, Invite, InvitedCall, Outgoing, Refusal, Signalling, StackError, Transport,
 };
+use super::wire::{Gate, Uptake, Wire};
 
 /// Callers who wait to be looked at. One more is answered 503 at once.
 const INVITATION_QUEUE: usize = 64;
@@ -72,7 +72,11 @@ pub(super) struct Shared {
 
 impl Rsip {
     /// Starts the stack; it runs until it is dropped or `stop` is cancelled.
-    pub async fn start(gate: Gate, options: StackOptions, stop: CancellationToken) -> Result<Self, StackError> {
+    pub async fn start(
+        (gate, wire): (Gate, Arc<Wire>),
+        options: StackOptions,
+        stop: CancellationToken,
+    ) -> Result<Self, StackError> {
         let transport = TransportLayer::new(stop.clone());
         let socket: Arc<dyn rsipstack::platform::net::UdpSocket> = Arc::new(gate);
         let local = socket.local_addr().map_err(failed)?;
@@ -91,6 +95,7 @@ impl Rsip {
             .with_transport_layer(transport)
             .with_cancel_token(stop.clone())
             .with_option(timers)
+            .with_transport_inspector(Box::new(Uptake(wire)))
             .build();
         let incoming = endpoint.incoming_transactions().map_err(failed)?;
         let inner: EndpointInnerRef = endpoint.inner.clone();
@@ -165,7 +170,10 @@ async fn route(mut transaction: Transaction, shared: Arc<Shared>, invitations: m
         (Method::Options, false) if shared.draining.is_cancelled() => {
             refuse(&mut transaction, Refusal::new(503).with("Retry-After", DRAINING_RETRY_AFTER_S)).await
         }
-        (Method::Options, false) => options(&mut transaction).await,
+        (Method::Options, false) => match required(&headers_of(&transaction.original)) {
+            Ok(()) => options(&mut transaction).await,
+            Err(refusal) => refuse(&mut transaction, refusal).await,
+        },
         (Method::Invite, false) => match screen(&transaction.original) {
             Ok(()) => return invite(transaction, shared, invitations).await,
             Err(refusal) => refuse(&mut transaction, refusal).await,
@@ -207,21 +215,32 @@ async fn refuse(transaction: &mut Transaction, refusal: Refusal) -> rsipstack::R
 /// What RFC 3261 section 8.2 wants looked at before anything else.
 fn screen(request: &Request) -> Result<(), Refusal> {
     let headers = headers_of(request);
-    // Section 8.2.2.3: we support no extension that anybody could require.
-    let required: Vec<&str> = headers.tokens("Require").collect();
-    if !required.is_empty() {
-        return Err(Refusal::new(420).with("Unsupported", required.join(", ")));
-    }
+    required(&headers)?;
     let media_type = headers.get("Content-Type").map(|t| t.split(';').next().unwrap_or(t).trim().to_ascii_lowercase());
     let encoded = headers.tokens("Content-Encoding").any(|e| !e.eq_ignore_ascii_case("identity"));
     if !request.body.is_empty() && (media_type.as_deref() != Some(ACCEPTED_BODY) || encoded) {
         return Err(Refusal::new(415).with("Accept", ACCEPTED_BODY).with("Accept-Encoding", "identity"));
+    }
+    if !accepts_descriptions(&headers) {
+        return Err(Refusal::new(406).warning(399, "the answer would be application/sdp"));
     }
     // rsipstack's dialog can't be made without one, and RFC 3261 section 8.1.1.8 wants it.
     if !matches!(request.typed_contact_headers().map(|c| c.is_empty()), Ok(false)) {
         return Err(Refusal::new(400).warning(399, "an INVITE needs a Contact"));
     }
     Ok(())
+}
+
+/// Section 8.2.2.3: we support no extension that anybody could require.
+fn required(headers: &Headers) -> Result<(), Refusal> {
+    let required: Vec<&str> = headers.tokens("Require").collect();
+    if required.is_empty() { Ok(()) } else { Err(Refusal::new(420).with("Unsupported", required.join(", "))) }
+}
+
+/// Section 20.1: would the caller take a session description at all? Without the field, yes.
+fn accepts_descriptions(headers: &Headers) -> bool {
+    let mut ranges = headers.tokens("Accept").map(|a| a.split(';').next().unwrap_or(a).trim().to_ascii_lowercase());
+    headers.get("Accept").is_none() || ranges.any(|r| [ACCEPTED_BODY, "application/*", "*/*"].contains(&r.as_str()))
 }
 
 async fn invite(mut transaction: Transaction, shared: Arc<Shared>, invitations: mpsc::Sender<Invitation>) {

@@ -11,6 +11,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::SipError;
 use super::admission::Reason;
 use super::conduct::{Agreement, address_towards, conduct, refusal};
 use super::config::SipConfig;
@@ -21,7 +22,7 @@ use super::signalling::{Call, CallEvent, Invitation, Invite, Refusal, Signalling
 use super::trunk::config::SrtpPolicy;
 use super::trunk::live::Admitted;
 use super::trunk::{Set, Trunks};
-use super::{SipError, gate};
+use super::wire::{self, WireOptions};
 use crate::clock::{Clock, Entropy, SystemClock, SystemEntropy};
 use crate::media::config::MediaConfig;
 use crate::media::frame::SampleRate;
@@ -111,7 +112,8 @@ pub async fn listen(
     shutdown: CancellationToken,
 ) -> Result<Listener, SipError> {
     let trunks = Trunks::new(Set::load(config.clone())?, &SystemEntropy);
-    let gate = gate::bind(config.listen).await.map_err(|source| SipError::Bind { address: config.listen, source })?;
+    let wire = WireOptions::plain(config.listen, config.t1());
+    let wire = wire::bind(&wire, &SystemEntropy).await.map_err(|source| SipError::Bind { address: config.listen, source })?;
     let closing = CancellationToken::new();
     let options = StackOptions {
         user_agent: config.user_agent.clone(),
@@ -120,7 +122,7 @@ pub async fn listen(
         draining: closing.clone(),
     };
     // The stack outlives `shutdown` by the goodbyes.
-    let stack = Rsip::start(gate, options, CancellationToken::new()).await.map_err(|e| SipError::Stack(e.0))?;
+    let stack = Rsip::start(wire, options, CancellationToken::new()).await.map_err(|e| SipError::Stack(e.0))?;
     let local_addr = stack.local_addr();
     let (settings, changes) = watch::channel(Settings { sip: config.clone(), media: media.clone() });
     let refused = broadcast::channel(REFUSED_QUEUE_CALLS).0;
