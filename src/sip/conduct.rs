@@ -65,7 +65,12 @@ pub async fn conduct(call: &mut Box<dyn Call>, session: RtpSession, mut agreemen
                     control.renegotiate(agreement.destination(), agreement.media());
                     let _gone = reply.send(answer);
                 }
-                CallEvent::Progress(_) | CallEvent::Answered(_) => {}
+                CallEvent::Progress { .. }
+                | CallEvent::Answered(_)
+                | CallEvent::Settled(_)
+                | CallEvent::Reoffered(_)
+                | CallEvent::Keys(_)
+                | CallEvent::Refer(_) => {}
                 CallEvent::Over(over) => {
                     control.end(leg_end(&over));
                     if !media_over {
@@ -105,7 +110,7 @@ fn leg_end(over: &Over) -> LegEnd {
     match over {
         Over::Bye => LegEnd::Caller,
         Over::Cancelled | Over::NotAcknowledged => LegEnd::Abandoned,
-        Over::Refused { .. } | Over::Ours | Over::Failed(_) => LegEnd::Failed,
+        Over::Refused { .. } | Over::Ours | Over::Expired | Over::Failed(_) => LegEnd::Failed,
     }
 }
 

@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::session_timer::{LEAST_SESSION_INTERVAL_S, Limits};
+
 use super::trunk::config::{TrunkConfig, UnknownPeers};
 
 /// How calls reach us.
@@ -45,6 +47,11 @@ pub struct SipConfig {
     /// RFC 3261's T1, the round trip that retransmissions start from, in milliseconds. An answer that isn't
     /// acknowledged within 64 times this (32 s) ends its call.
     pub t1_ms: u64,
+    /// How long a call may go without a sign that the other side still knows it, in seconds (RFC 4028). Half-way it is
+    /// confirmed by UPDATE or re-INVITE, by whichever side was agreed; a call that nobody confirms ends.
+    pub session_expires_s: u32,
+    /// The shortest such time that a peer may ask for, in seconds; less is answered 422. At least 90.
+    pub min_session_expires_s: u32,
     /// What callers are asked a password for (the realm of the digest).
     pub realm: String,
     /// DNS servers for trunks' targets, `ADDRESS:PORT`; empty: the system's.
@@ -70,6 +77,8 @@ impl Default for SipConfig {
             user_agent: concat!("voicepay/", env!("CARGO_PKG_VERSION")).to_owned(),
             ring_ms: 0,
             t1_ms: 500,
+            session_expires_s: 1_800,
+            min_session_expires_s: LEAST_SESSION_INTERVAL_S,
             realm: "voicepay".to_owned(),
             dns_servers: Vec::new(),
             trunks: Vec::new(),
@@ -88,6 +97,12 @@ impl SipConfig {
     /// RFC 3261's T1.
     pub fn t1(&self) -> Duration {
         Duration::from_millis(self.t1_ms.max(1))
+    }
+
+    /// What is asked of session timers; what lies below RFC 4028's least is raised to it.
+    pub fn session(&self) -> Limits {
+        let least_s = self.min_session_expires_s.max(LEAST_SESSION_INTERVAL_S);
+        Limits { expires_s: self.session_expires_s.max(least_s), least_s }
     }
 
     /// Is this peer's P-Asserted-Identity believed?

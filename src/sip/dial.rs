@@ -11,6 +11,7 @@ use super::conduct::{Agreement, address_towards, conduct};
 use super::headers::Headers;
 use super::rsip::{Rsip, StackOptions};
 use super::sdp::{self, LocalAudio};
+use super::session_timer::{LEAST_SESSION_INTERVAL_S, Limits};
 use super::signalling::{Call, CallEvent, Outgoing, Over, Signalling, StackError, Transport};
 use super::wire::{self, WireOptions};
 use crate::clock::{Entropy, SystemEntropy};
@@ -27,6 +28,8 @@ const T1_MS: u64 = 500;
 const LINGER_MS: u64 = 2_000;
 /// How long a call that was given up may take to end properly.
 const GIVE_UP_MS: u64 = 5_000;
+/// How long our softphone's calls may go unconfirmed.
+const SESSION_EXPIRES_S: u32 = 1_800;
 /// What our softphone calls itself.
 const USER_AGENT: &str = concat!("voicepay-phone/", env!("CARGO_PKG_VERSION"));
 
@@ -135,9 +138,10 @@ pub async fn dial(mut options: DialOptions) -> Result<Leg, DialError> {
         user_agent: USER_AGENT.to_owned(),
         t1: Duration::from_millis(T1_MS),
         public_address: None,
+        session: Limits { expires_s: SESSION_EXPIRES_S, least_s: LEAST_SESSION_INTERVAL_S },
         draining: CancellationToken::new(),
     };
-    let mut stack = Rsip::start(wire, stack_options, CancellationToken::new()).await.map_err(failed)?;
+    let stack = Rsip::start(wire, stack_options, CancellationToken::new()).await.map_err(failed)?;
     let contact = match stack.local_addr().ip() {
         any if any.is_unspecified() => address_towards(destination).await.map_err(bind)?,
         address => address,
@@ -157,8 +161,9 @@ pub async fn dial(mut options: DialOptions) -> Result<Leg, DialError> {
         contact,
         headers,
         offer: sdp::offer(&audio),
+        credentials: None,
     };
-    let call = stack.invite(outgoing).await.map_err(failed)?;
+    let call = stack.caller().invite(outgoing).await.map_err(failed)?;
     let info = LegInfo {
         protocol_id: call_id,
         caller: CallerClaim::Unverified(options.from.clone()),
@@ -233,12 +238,17 @@ impl Dialled {
 async fn answered(call: &mut Box<dyn Call>) -> Result<Vec<u8>, DialError> {
     loop {
         match call.next().await {
-            CallEvent::Progress(status) => tracing::debug!(status, "the call proceeds"),
+            CallEvent::Progress { status, .. } => tracing::debug!(status, "the call proceeds"),
             CallEvent::Answered(body) => return Ok(body),
-            CallEvent::Acknowledged(_) | CallEvent::Reoffer { .. } => {}
+            CallEvent::Acknowledged(_)
+            | CallEvent::Reoffer { .. }
+            | CallEvent::Settled(_)
+            | CallEvent::Reoffered(_)
+            | CallEvent::Keys(_)
+            | CallEvent::Refer(_) => {}
             CallEvent::Over(Over::Refused { status, reason }) => return Err(DialError::Refused { status, reason }),
             CallEvent::Over(Over::Failed(why)) => return Err(DialError::Failed(why)),
-            CallEvent::Over(Over::Bye | Over::Cancelled | Over::NotAcknowledged | Over::Ours) => {
+            CallEvent::Over(Over::Bye | Over::Cancelled | Over::NotAcknowledged | Over::Ours | Over::Expired) => {
                 return Err(DialError::Failed("it ended before it was answered".to_owned()));
             }
         }

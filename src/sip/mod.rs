@@ -25,7 +25,8 @@ pub mod wire; // sockets, screening and bounds below the stack
 
 mod conduct; // a call between its answer and its end
 mod rsip; // the stack
-mod rsip_call; // a call on it
+mod rsip_call; // the house's hand on a call
+mod rsip_task; // a call on it
 
 pub use config::SipConfig;
 pub use dial::{DialError, DialOptions, dial};

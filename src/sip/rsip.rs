@@ -1,41 +1,41 @@
-//! `signalling` on rsipstack 0.7.14: its endpoint, its transactions, its dialogs. What it leaves out is done here: Allow on
-//! 405, 420, 415, 481, 500 for stale CSeq numbers, and an end to everything that it would keep for ever.
+//! `signalling` on rsipstack 0.7.14: its endpoint and its transactions; dialogs are ours (`rsip_task`). Every new transaction
+//! comes by here: to its call, to whoever takes calls, or to an answer at once.
 
+use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use rsipstack::EndpointBuilder;
-use rsipstack::dialog::dialog::Dialog;
-use rsipstack::dialog::dialog_layer::DialogLayer;
-use rsipstack::dialog::invitation::InviteOption;
-use rsipstack::dialog::invite_dialog::InviteDialog;
-use rsipstack::sip::prelude::{HasHeaders, HeadersExt};
-use rsipstack::sip::{Header, Method, Request, StatusCode, Uri};
+use rsipstack::sip::Method;
+use rsipstack::sip::prelude::HasHeaders;
 use rsipstack::transaction::TransactionReceiver;
 use rsipstack::transaction::endpoint::{EndpointInnerRef, EndpointOption};
 use rsipstack::transaction::transaction::Transaction;
+use rsipstack::transport::TransportLayer;
 use rsipstack::transport::udp::UdpConnection;
-use rsipstack::transport::{SipAddr, TransportLayer};
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+use super::dialog::tag_of;
 use super::headers::Headers;
-use super::rsip_call::RsipCall;
+use super::refer::{Replaces, has_one_target};
+use super::rsip_task::{DialogKey, Happening, Invited, answer, failed, headers_of, place, refuse_invite};
+use super::session_timer::{self, Limits, TooSmall};
 use super::signalling::{
-    ACCEPTED_BODY, ALLOWED_METHODS, Call, Invitation, Invite, InvitedCall, Outgoing, Refusal, Signalling, StackError, Transport,
+    ACCEPTED_BODY, ALLOWED_METHODS, Call, Caller, Invitation, Invite, Outgoing, Refusal, SUPPORTED_EXTENSIONS, Signalling,
+    StackError, Transport, UNDERSTOOD_EXTENSIONS,
 };
 use super::wire::{Gate, Uptake, Wire};
+use crate::clock::{Entropy, SystemEntropy};
 
 /// Callers who wait to be looked at. One more is answered 503 at once.
 const INVITATION_QUEUE: usize = 64;
-/// Transactions under way at once; what comes on top is dropped, and comes again if it matters.
-const TRANSACTION_LIMIT: usize = 1_024;
+/// INVITEs without a final answer, or whose refusal waits for its ACK; what comes on top is dropped, and comes again.
+const INVITE_LIMIT_TRANSACTIONS: usize = 1_024;
 /// What the 503 to OPTIONS says while no more calls are taken, in seconds: a restart takes less.
 const DRAINING_RETRY_AFTER_S: &str = "30";
-/// How long a request for a dialog that is just being confirmed waits before it is called unknown.
-const CONFIRMING_WAIT_MS: u64 = 100;
 
 /// How the stack behaves.
 #[derive(Clone, Debug)]
@@ -46,13 +46,14 @@ pub struct StackOptions {
     pub t1: Duration,
     /// The address that peers are told, if not the socket's own.
     pub public_address: Option<IpAddr>,
+    /// What is asked of every call's session timer.
+    pub session: Limits,
     /// Cancelled once no more calls are taken: who asks by OPTIONS is told to go elsewhere.
     pub draining: CancellationToken,
 }
 
 /// rsipstack on one UDP socket.
 pub struct Rsip {
-    local: SocketAddr,
     shared: Arc<Shared>,
     invitations: mpsc::Receiver<Invitation>,
     _stops_the_endpoint: DropGuard,
@@ -60,14 +61,60 @@ pub struct Rsip {
 
 /// What every call of the stack needs.
 pub(super) struct Shared {
-    pub(super) layer: Arc<DialogLayer>,
+    pub(super) endpoint: EndpointInnerRef,
     local: SocketAddr,
-    /// 64 × T1: how long a transaction may wait for its counterpart.
-    pub(super) t1x64: Duration,
+    pub(super) t1: Duration,
+    pub(super) session: Limits,
+    pub(super) dialogs: Dialogs,
+    pub(super) entropy: Arc<dyn Entropy>,
     /// Cancelled once no more calls are taken.
     draining: CancellationToken,
     /// Cancelled when the stack is dropped or told to stop.
     pub(super) stop: CancellationToken,
+}
+
+impl Shared {
+    /// How long a transaction may wait for its counterpart (RFC 3261's 64·T1).
+    pub(super) fn t1x64(&self) -> Duration {
+        self.t1 * 64
+    }
+
+    /// A tag that nobody guesses (RFC 3261 section 19.3).
+    pub(super) fn tag(&self) -> String {
+        hex::encode(self.entropy.bytes::<8>())
+    }
+
+    /// Our Contact: where later requests of the call should come to, and over what.
+    pub(super) fn contact(&self, address: IpAddr, transport: Transport) -> String {
+        let at = SocketAddr::new(address, self.local.port());
+        match transport {
+            Transport::Udp => format!("<sip:voicepay@{at}>"),
+            Transport::Tcp => format!("<sip:voicepay@{at};transport=tcp>"),
+            Transport::Tls => format!("<sip:voicepay@{at};transport=tls>"),
+        }
+    }
+}
+
+/// Calls by what names their dialogs.
+#[derive(Default)]
+pub(super) struct Dialogs(Mutex<HashMap<DialogKey, mpsc::Sender<Happening>>>);
+
+impl Dialogs {
+    fn lock(&self) -> MutexGuard<'_, HashMap<DialogKey, mpsc::Sender<Happening>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn insert(&self, key: DialogKey, call: mpsc::Sender<Happening>) {
+        self.lock().insert(key, call);
+    }
+
+    pub(super) fn remove(&self, key: &DialogKey) {
+        self.lock().remove(key);
+    }
+
+    fn get(&self, key: &DialogKey) -> Option<mpsc::Sender<Happening>> {
+        self.lock().get(key).cloned()
+    }
 }
 
 impl Rsip {
@@ -100,46 +147,54 @@ impl Rsip {
         let incoming = endpoint.incoming_transactions().map_err(failed)?;
         let inner: EndpointInnerRef = endpoint.inner.clone();
         tokio::spawn(async move { endpoint.serve().await });
-        let layer = Arc::new(DialogLayer::new(inner));
-        let shared = Arc::new(Shared { layer, local, t1x64: options.t1 * 64, draining: options.draining, stop: stop.clone() });
+        let shared = Arc::new(Shared {
+            endpoint: inner,
+            local,
+            t1: options.t1,
+            session: options.session,
+            dialogs: Dialogs::default(),
+            entropy: Arc::new(SystemEntropy),
+            draining: options.draining,
+            stop: stop.clone(),
+        });
         let (sender, invitations) = mpsc::channel(INVITATION_QUEUE);
         tokio::spawn(route_all(incoming, shared.clone(), sender));
-        Ok(Self { local, shared, invitations, _stops_the_endpoint: stop.drop_guard() })
+        Ok(Self { shared, invitations, _stops_the_endpoint: stop.drop_guard() })
     }
 }
 
 #[async_trait]
 impl Signalling for Rsip {
     fn local_addr(&self) -> SocketAddr {
-        self.local
+        self.shared.local
     }
 
     async fn invitation(&mut self) -> Option<Invitation> {
         self.invitations.recv().await
     }
 
-    async fn invite(&mut self, outgoing: Outgoing) -> Result<Box<dyn Call>, StackError> {
-        let contact = contact_uri(outgoing.contact, self.local.port());
-        let option = InviteOption {
-            caller: uri(&outgoing.from)?,
-            callee: uri(&outgoing.target)?,
-            destination: Some(SipAddr::from(outgoing.destination)),
-            content_type: Some(ACCEPTED_BODY.to_owned()),
-            offer: Some(outgoing.offer.into_bytes()),
-            call_id: Some(outgoing.call_id),
-            contact,
-            headers: Some(other_headers(&outgoing.headers).chain([Header::Allow(ALLOWED_METHODS.into())]).collect()),
-            ..InviteOption::default()
-        };
-        let (states_sender, states) = self.shared.layer.new_dialog_state_channel();
-        let (dialog, invite) = self.shared.layer.do_invite_async(option, states_sender).map_err(failed)?;
-        Ok(Box::new(RsipCall::ours(dialog, states, self.shared.clone(), invite)))
+    fn caller(&self) -> Arc<dyn Caller> {
+        Arc::new(Placer(self.shared.clone()))
+    }
+}
+
+/// Places calls from the stack's socket.
+struct Placer(Arc<Shared>);
+
+#[async_trait]
+impl Caller for Placer {
+    fn local_addr(&self) -> SocketAddr {
+        self.0.local
+    }
+
+    async fn invite(&self, outgoing: Outgoing) -> Result<Box<dyn Call>, StackError> {
+        Ok(Box::new(place(self.0.clone(), outgoing)?))
     }
 }
 
 /// Hands every new transaction to where it belongs.
 async fn route_all(mut incoming: TransactionReceiver, shared: Arc<Shared>, invitations: mpsc::Sender<Invitation>) {
-    let places = Arc::new(Semaphore::new(TRANSACTION_LIMIT));
+    let places = Arc::new(Semaphore::new(INVITE_LIMIT_TRANSACTIONS));
     loop {
         let transaction = tokio::select! {
             () = shared.stop.cancelled() => return,
@@ -148,252 +203,164 @@ async fn route_all(mut incoming: TransactionReceiver, shared: Arc<Shared>, invit
                 None => return,
             },
         };
-        let Ok(place) = places.clone().try_acquire_owned() else {
-            tracing::warn!(limit = TRANSACTION_LIMIT, "too many SIP transactions at once: one was dropped");
-            continue;
-        };
-        let (shared, invitations) = (shared.clone(), invitations.clone());
-        tokio::spawn(async move {
-            let _place = place;
-            let limit = shared.t1x64 * 2;
-            // A server transaction that nobody answers would stay in rsipstack's tables for ever.
-            let _over_time = tokio::time::timeout(limit, route(transaction, shared, invitations)).await;
-        });
+        route(transaction, &shared, &invitations, &places);
     }
 }
 
-async fn route(mut transaction: Transaction, shared: Arc<Shared>, invitations: mpsc::Sender<Invitation>) {
-    let in_dialog = matches!(transaction.original.to_header().map(|t| t.tag()), Ok(Ok(Some(_))));
+fn route(transaction: Transaction, shared: &Arc<Shared>, invitations: &mpsc::Sender<Invitation>, places: &Arc<Semaphore>) {
+    let headers = headers_of(transaction.original.headers());
     let method = transaction.original.method;
-    let answered = match (method, in_dialog) {
+    let our_tag = headers.get("To").and_then(tag_of);
+    if let Some(tag) = our_tag {
+        let key = (headers.get("Call-ID").unwrap_or_default().to_owned(), tag.to_owned());
+        return match shared.dialogs.get(&key) {
+            Some(call) => within(transaction, &call, shared, places),
+            None => say_no(transaction, &Refusal::new(481), shared, places),
+        };
+    }
+    match method {
         // A dispatcher in front asks whether calls may come here; within a dialog it is the dialog that is asked about.
-        (Method::Options, false) if shared.draining.is_cancelled() => {
-            refuse(&mut transaction, Refusal::new(503).with("Retry-After", DRAINING_RETRY_AFTER_S)).await
+        Method::Options if shared.draining.is_cancelled() => {
+            say_no(transaction, &Refusal::new(503).with("Retry-After", DRAINING_RETRY_AFTER_S), shared, places);
         }
-        (Method::Options, false) => match required(&headers_of(&transaction.original)) {
-            Ok(()) => options(&mut transaction).await,
-            Err(refusal) => refuse(&mut transaction, refusal).await,
+        Method::Options => match required(&headers) {
+            Ok(()) => answer(transaction, 200, &abilities(), None),
+            Err(refusal) => say_no(transaction, &refusal, shared, places),
         },
-        (Method::Invite, false) => match screen(&transaction.original) {
-            Ok(()) => return invite(transaction, shared, invitations).await,
-            Err(refusal) => refuse(&mut transaction, refusal).await,
+        Method::Invite => match first_invite(&transaction, &headers, shared) {
+            Ok(()) => invited(transaction, headers, shared, invitations, places),
+            Err(refusal) => say_no(transaction, &refusal, shared, places),
         },
-        (_, true) => match find_dialog(&transaction, &shared).await {
-            Some(dialog) => return within_dialog(transaction, dialog, &shared).await,
-            None => transaction.reply(StatusCode::CallTransactionDoesNotExist).await,
-        },
-        (Method::Bye, false) => transaction.reply(StatusCode::CallTransactionDoesNotExist).await,
-        (Method::Ack | Method::Cancel, false) => Ok(()), // the endpoint keeps these to itself
-        (_, false) => refuse(&mut transaction, Refusal::new(405).with("Allow", ALLOWED_METHODS)).await,
-    };
-    finish(&mut transaction, answered).await;
-}
-
-/// Sees a final answer through: retransmissions of it, and the ACK to a refused INVITE.
-async fn finish(transaction: &mut Transaction, answered: rsipstack::Result<()>) {
-    match answered {
-        Ok(()) => while transaction.receive().await.is_some() {},
-        Err(error) => tracing::debug!(%error, "a request could not be answered"),
+        // RFC 3515 section 2.4.4: outside a dialog as within.
+        Method::Refer => say_no(transaction, &Refusal::new(if has_one_target(&headers) { 603 } else { 400 }), shared, places),
+        Method::Bye | Method::Update | Method::PRack | Method::Info | Method::Notify => {
+            say_no(transaction, &Refusal::new(481), shared, places);
+        }
+        Method::Ack | Method::Cancel => {} // the endpoint keeps these to itself
+        Method::Message | Method::Publish | Method::Register | Method::Subscribe => {
+            say_no(transaction, &Refusal::new(405).with("Allow", ALLOWED_METHODS), shared, places);
+        }
     }
 }
 
-async fn options(transaction: &mut Transaction) -> rsipstack::Result<()> {
-    let headers = vec![
-        Header::Allow(ALLOWED_METHODS.into()),
-        Header::Accept(ACCEPTED_BODY.into()),
-        Header::AcceptEncoding("identity".into()),
-        Header::AcceptLanguage("en".into()),
-    ];
-    transaction.reply_with(StatusCode::OK, headers, None).await
+/// To the call; one that doesn't keep up is not waited for.
+fn within(transaction: Transaction, call: &mpsc::Sender<Happening>, shared: &Arc<Shared>, places: &Arc<Semaphore>) {
+    match call.try_reserve() {
+        Ok(place) => place.send(Happening::Request(Box::new(transaction))),
+        Err(mpsc::error::TrySendError::Full(())) => {
+            say_no(transaction, &Refusal::new(503).with("Retry-After", "1"), shared, places);
+        }
+        Err(mpsc::error::TrySendError::Closed(())) => say_no(transaction, &Refusal::new(481), shared, places),
+    }
 }
 
-async fn refuse(transaction: &mut Transaction, refusal: Refusal) -> rsipstack::Result<()> {
-    let headers = other_headers(&refusal.headers).collect();
-    transaction.reply_with(StatusCode::from(refusal.status), headers, None).await
+fn say_no(transaction: Transaction, refusal: &Refusal, shared: &Arc<Shared>, places: &Arc<Semaphore>) {
+    if transaction.original.method != Method::Invite {
+        return answer(transaction, refusal.status, &refusal.headers, None);
+    }
+    if let Some(place) = a_place(places) {
+        refuse_invite(transaction, refusal, shared, place);
+    }
 }
 
-/// What RFC 3261 section 8.2 wants looked at before anything else.
-fn screen(request: &Request) -> Result<(), Refusal> {
-    let headers = headers_of(request);
-    required(&headers)?;
+fn a_place(places: &Arc<Semaphore>) -> Option<OwnedSemaphorePermit> {
+    let place = places.clone().try_acquire_owned().ok();
+    if place.is_none() {
+        tracing::warn!(limit = INVITE_LIMIT_TRANSACTIONS, "too many INVITEs at once: one was dropped");
+    }
+    place
+}
+
+/// What OPTIONS is answered.
+fn abilities() -> Headers {
+    Headers::new()
+        .with("Allow", ALLOWED_METHODS)
+        .with("Accept", ACCEPTED_BODY)
+        .with("Accept-Encoding", "identity")
+        .with("Accept-Language", "en")
+        .with("Supported", SUPPORTED_EXTENSIONS)
+}
+
+/// What RFC 3261 section 8.2 wants looked at before anything else, in a request of any method that may change a session.
+pub(super) fn screen(method: Method, headers: &Headers, body: &[u8], limits: Limits) -> Result<(), Refusal> {
+    required(headers)?;
+    if !matches!(method, Method::Invite | Method::Update | Method::PRack) {
+        return Ok(());
+    }
     let media_type = headers.get("Content-Type").map(|t| t.split(';').next().unwrap_or(t).trim().to_ascii_lowercase());
     let encoded = headers.tokens("Content-Encoding").any(|e| !e.eq_ignore_ascii_case("identity"));
-    if !request.body.is_empty() && (media_type.as_deref() != Some(ACCEPTED_BODY) || encoded) {
+    if !body.is_empty() && (media_type.as_deref() != Some(ACCEPTED_BODY) || encoded) {
         return Err(Refusal::new(415).with("Accept", ACCEPTED_BODY).with("Accept-Encoding", "identity"));
     }
-    if !accepts_descriptions(&headers) {
+    if method == Method::PRack {
+        return Ok(());
+    }
+    if !accepts_descriptions(headers) {
         return Err(Refusal::new(406).warning(399, "the answer would be application/sdp"));
     }
-    // rsipstack's dialog can't be made without one, and RFC 3261 section 8.1.1.8 wants it.
-    if !matches!(request.typed_contact_headers().map(|c| c.is_empty()), Ok(false)) {
-        return Err(Refusal::new(400).warning(399, "an INVITE needs a Contact"));
+    // RFC 4028 section 9.
+    if let Err(TooSmall(least_s)) = session_timer::answer(limits, headers) {
+        return Err(Refusal::new(422).with("Min-SE", least_s.to_string()));
     }
     Ok(())
 }
 
-/// Section 8.2.2.3: we support no extension that anybody could require.
+/// Section 8.2.2.3.
 fn required(headers: &Headers) -> Result<(), Refusal> {
-    let required: Vec<&str> = headers.tokens("Require").collect();
-    if required.is_empty() { Ok(()) } else { Err(Refusal::new(420).with("Unsupported", required.join(", "))) }
+    let known = |r: &str| UNDERSTOOD_EXTENSIONS.iter().any(|u| u.eq_ignore_ascii_case(r));
+    let unknown: Vec<&str> = headers.tokens("Require").filter(|r| !known(r)).collect();
+    if unknown.is_empty() { Ok(()) } else { Err(Refusal::new(420).with("Unsupported", unknown.join(", "))) }
 }
 
-/// Section 20.1: would the caller take a session description at all? Without the field, yes.
+/// Section 20.1: would the other side take a session description at all? Without the field, yes.
 fn accepts_descriptions(headers: &Headers) -> bool {
     let mut ranges = headers.tokens("Accept").map(|a| a.split(';').next().unwrap_or(a).trim().to_ascii_lowercase());
     headers.get("Accept").is_none() || ranges.any(|r| [ACCEPTED_BODY, "application/*", "*/*"].contains(&r.as_str()))
 }
 
-async fn invite(mut transaction: Transaction, shared: Arc<Shared>, invitations: mpsc::Sender<Invitation>) {
-    // At once, so that the caller stops repeating itself whatever the rest of the house is doing.
-    if transaction.send_trying().await.is_err() {
-        return;
+/// What only the first INVITE of a call is looked at for.
+fn first_invite(transaction: &Transaction, headers: &Headers, shared: &Shared) -> Result<(), Refusal> {
+    screen(Method::Invite, headers, &transaction.original.body, shared.session)?;
+    let uri = transaction.original.uri.to_string();
+    let scheme = uri.split(':').next().unwrap_or_default().to_ascii_lowercase();
+    if !["sip", "sips", "tel"].contains(&scheme.as_str()) {
+        return Err(Refusal::new(416));
     }
-    let request = &transaction.original;
+    // RFC 3891 section 3: 481 for a dialog that isn't ours; one that is goes on, since nobody takes a caller's place here.
+    match Replaces::of(headers) {
+        Some(Ok(replaces)) => {
+            let ours = shared.dialogs.get(&(replaces.call_id, replaces.to_tag)).is_some();
+            Err(Refusal::new(if ours { 603 } else { 481 }))
+        }
+        Some(Err(())) => Err(Refusal::new(400).warning(399, "the Replaces header can't be read")),
+        None => Ok(()),
+    }
+}
+
+fn invited(
+    mut transaction: Transaction,
+    headers: Headers,
+    shared: &Arc<Shared>,
+    invitations: &mpsc::Sender<Invitation>,
+    places: &Arc<Semaphore>,
+) {
+    let Some(place) = a_place(places) else { return };
+    let Ok(door) = invitations.clone().try_reserve_owned() else {
+        return refuse_invite(transaction, &Refusal::new(503).with("Retry-After", "10"), shared, place);
+    };
     let peer = transaction.connection.as_ref().and_then(|c| c.get_remote_addr()).and_then(|a| a.get_socketaddr().ok());
-    let (Some(peer), Ok(call_id)) = (peer, request.call_id_header().map(|c| c.value().to_owned())) else { return };
+    let (Some(peer), Some(call_id)) = (peer, headers.get("Call-ID").map(str::to_owned)) else { return };
+    let body = std::mem::take(&mut transaction.original.body);
     let invite = Invite {
         call_id,
-        uri: request.uri.to_string(),
+        uri: transaction.original.uri.to_string(),
         peer,
         transport: Transport::Udp,
         local: shared.local,
-        headers: headers_of(request),
-        offer: (!request.body.is_empty()).then(|| request.body.clone()),
+        headers,
+        offer: (!body.is_empty()).then_some(body),
     };
-    let (decision, decided) = oneshot::channel();
-    let call = Box::new(RsipInvited { decision, shared: shared.clone() });
-    if let Err(full) = invitations.try_send(Invitation { invite, call }) {
-        drop(full);
-        let answered = refuse(&mut transaction, Refusal::new(503).with("Retry-After", "10")).await;
-        return finish(&mut transaction, answered).await;
+    if let Some(invited) = Invited::new(transaction, &invite, shared.clone(), place) {
+        door.send(Invitation { invite, call: Box::new(invited) });
     }
-    decide(transaction, decided).await;
-}
-
-enum Decision {
-    Refuse(Refusal),
-    /// rsipstack's dialog then owns the transaction; its task runs beside the call.
-    Ring(IpAddr, oneshot::Sender<Result<RsipCall, StackError>>, Arc<Shared>),
-}
-
-async fn decide(mut transaction: Transaction, decided: oneshot::Receiver<Decision>) {
-    let answered = match decided.await {
-        Ok(Decision::Refuse(refusal)) => refuse(&mut transaction, refusal).await,
-        Ok(Decision::Ring(contact, reply, shared)) => {
-            match ring(transaction, contact, shared) {
-                Ok(call) => drop(reply.send(Ok(call))),
-                Err(error) => drop(reply.send(Err(error))),
-            }
-            return;
-        }
-        Err(_nobody_decided) => refuse(&mut transaction, Refusal::new(500)).await,
-    };
-    finish(&mut transaction, answered).await;
-}
-
-fn ring(mut transaction: Transaction, contact: IpAddr, shared: Arc<Shared>) -> Result<RsipCall, StackError> {
-    let (states_sender, states) = shared.layer.new_dialog_state_channel();
-    let contact = contact_uri(contact, shared.local.port());
-    let mut dialog =
-        shared.layer.get_or_create_server_invite(&transaction, states_sender, None, Some(contact)).map_err(failed)?;
-    let call_dialog = dialog.clone();
-    let driver = tokio::spawn(async move {
-        if let Err(error) = dialog.handle(&mut transaction).await {
-            tracing::debug!(%error, "an INVITE transaction ended badly");
-        }
-        // Retransmitted INVITEs and ACKs are rsipstack's to absorb; a refused one still waits for its ACK here.
-        while transaction.receive().await.is_some() {}
-    });
-    call_dialog.ringing(None, None).map_err(failed)?;
-    Ok(RsipCall::theirs(call_dialog, states, shared, driver))
-}
-
-struct RsipInvited {
-    decision: oneshot::Sender<Decision>,
-    shared: Arc<Shared>,
-}
-
-#[async_trait]
-impl InvitedCall for RsipInvited {
-    async fn refuse(self: Box<Self>, refusal: Refusal) {
-        let _gone = self.decision.send(Decision::Refuse(refusal));
-    }
-
-    async fn ring(self: Box<Self>, contact: IpAddr) -> Result<Box<dyn Call>, StackError> {
-        let (reply, call) = oneshot::channel();
-        let gone = || StackError("the caller's transaction is gone".to_owned());
-        self.decision.send(Decision::Ring(contact, reply, self.shared)).map_err(|_| gone())?;
-        Ok(Box::new(call.await.map_err(|_| gone())??))
-    }
-}
-
-async fn find_dialog(transaction: &Transaction, shared: &Shared) -> Option<InviteDialog> {
-    for attempt in 0..2 {
-        if attempt > 0 {
-            // do_invite_async enters a dialog under its full name only after the 2xx: a BYE on its heels may come first.
-            let call_id = transaction.original.call_id_header().ok()?.value().to_owned();
-            shared.layer.get_client_dialog_by_call_id(&call_id).first()?;
-            tokio::time::sleep(Duration::from_millis(CONFIRMING_WAIT_MS)).await;
-        }
-        if let Some(Dialog::Invite(dialog)) = shared.layer.match_dialog(transaction) {
-            return Some(dialog);
-        }
-    }
-    None
-}
-
-async fn within_dialog(mut transaction: Transaction, mut dialog: InviteDialog, shared: &Shared) {
-    let stale = transaction.original.cseq_header().and_then(|c| c.seq()).is_ok_and(|seq| seq < dialog.snapshot().remote_cseq);
-    let answered = match transaction.original.method {
-        // RFC 3261 section 12.2.2; rsipstack would say nothing at all.
-        _ if stale => refuse(&mut transaction, Refusal::new(500).warning(399, "CSeq is lower than the last one")).await,
-        Method::Options => options(&mut transaction).await,
-        Method::Invite => match screen(&transaction.original) {
-            Ok(()) => return drive(transaction, dialog).await,
-            Err(refusal) => refuse(&mut transaction, refusal).await,
-        },
-        Method::Bye => {
-            let id = dialog.id();
-            let handled = dialog.handle(&mut transaction).await;
-            shared.layer.remove_dialog(&id);
-            handled
-        }
-        Method::Ack | Method::Cancel => return,
-        // The gate lets no other method through.
-        _ => refuse(&mut transaction, Refusal::new(405).with("Allow", ALLOWED_METHODS)).await,
-    };
-    finish(&mut transaction, answered).await;
-}
-
-async fn drive(mut transaction: Transaction, mut dialog: InviteDialog) {
-    let handled = dialog.handle(&mut transaction).await;
-    finish(&mut transaction, handled).await;
-}
-
-fn headers_of(request: &Request) -> Headers {
-    let mut headers = Headers::new();
-    for h in request.headers().iter() {
-        headers.push(h.name(), h.value());
-    }
-    headers
-}
-
-pub(super) fn other_headers(headers: &Headers) -> impl Iterator<Item = Header> {
-    headers.iter().map(|(n, v)| Header::Other(n.to_owned(), v.to_owned()))
-}
-
-fn contact_uri(address: IpAddr, port: u16) -> Uri {
-    let mut uri: Uri = SipAddr::from(SocketAddr::new(address, port)).into();
-    uri.auth = Some(rsipstack::sip::Auth { user: "voicepay".to_owned(), password: None });
-    // A transport parameter is only needed where it isn't UDP.
-    uri.params.retain(|p| !matches!(p, rsipstack::sip::Param::Transport(_)));
-    uri
-}
-
-fn uri(text: &str) -> Result<Uri, StackError> {
-    Uri::try_from(text).map_err(|e| StackError(e.to_string()))
-}
-
-pub(super) fn failed(error: rsipstack::Error) -> StackError {
-    StackError(error.to_string())
 }

@@ -119,6 +119,7 @@ pub async fn listen(
         user_agent: config.user_agent.clone(),
         t1: config.t1(),
         public_address: config.public_address,
+        session: config.session(),
         draining: closing.clone(),
     };
     // The stack outlives `shutdown` by the goodbyes.
@@ -281,7 +282,13 @@ impl Server {
                     match call.next().await {
                         CallEvent::Acknowledged(body) => break body,
                         CallEvent::Over(_) => return Ok(()),
-                        CallEvent::Progress(_) | CallEvent::Answered(_) | CallEvent::Reoffer { .. } => {}
+                        CallEvent::Progress { .. }
+                        | CallEvent::Answered(_)
+                        | CallEvent::Reoffer { .. }
+                        | CallEvent::Settled(_)
+                        | CallEvent::Reoffered(_)
+                        | CallEvent::Keys(_)
+                        | CallEvent::Refer(_) => {}
                     }
                 };
                 match sdp::parse(&answer).and_then(|a| sdp::agreed(&a)) {
@@ -306,7 +313,14 @@ impl Server {
                 biased;
                 event = call.next() => match event {
                     CallEvent::Over(_) => return false,
-                    CallEvent::Progress(_) | CallEvent::Answered(_) | CallEvent::Acknowledged(_) | CallEvent::Reoffer { .. } => {}
+                    CallEvent::Progress { .. }
+                    | CallEvent::Answered(_)
+                    | CallEvent::Acknowledged(_)
+                    | CallEvent::Reoffer { .. }
+                    | CallEvent::Settled(_)
+                    | CallEvent::Reoffered(_)
+                    | CallEvent::Keys(_)
+                    | CallEvent::Refer(_) => {}
                 },
                 () = self.shutdown.cancelled() => {
                     call.hang_up().await;

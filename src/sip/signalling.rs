@@ -1,15 +1,23 @@
 //! What this room needs of a SIP stack, and nothing of how one does it. `rsip` is the one we have; tests may bring theirs.
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
+use super::digest::Credentials;
 use super::headers::Headers;
+use super::refer::{ReferTo, Referral, Replaces};
+use crate::media::leg::Key;
 
 /// Methods that we take; what Allow says (RFC 3261 section 20.5).
-pub const ALLOWED_METHODS: &str = "INVITE, ACK, BYE, CANCEL, OPTIONS";
+pub const ALLOWED_METHODS: &str = "INVITE, ACK, BYE, CANCEL, OPTIONS, UPDATE, PRACK, INFO, REFER, NOTIFY";
+/// Extensions that we offer; what Supported says.
+pub const SUPPORTED_EXTENSIONS: &str = "100rel, timer, norefersub";
+/// Extensions that a peer may require: those, and `replaces`, which we understand well enough to refuse.
+pub const UNDERSTOOD_EXTENSIONS: [&str; 4] = ["100rel", "timer", "norefersub", "replaces"];
 /// Bodies that we read; what Accept says.
 pub const ACCEPTED_BODY: &str = "application/sdp";
 
@@ -90,15 +98,22 @@ pub trait InvitedCall: Send {
     async fn ring(self: Box<Self>, contact: IpAddr) -> Result<Box<dyn Call>, StackError>;
 }
 
-/// A call under way, ours or theirs. Dropping it forgets the dialog without a word: hang up first.
+/// A call under way, ours or theirs. Dropping it hangs up.
 #[async_trait]
 pub trait Call: Send {
     /// Answers with our description (200). Only for calls that came in.
     async fn accept(&mut self, description: String) -> Result<(), StackError>;
     /// What happens next. Safe to drop and call again. After `Over` it never returns.
     async fn next(&mut self) -> CallEvent;
-    /// Ends it in whatever way fits: refusal, CANCEL or BYE.
+    /// Ends it in whatever way fits: refusal, CANCEL or BYE. Returns when the other side has heard it, or never will.
     async fn hang_up(&mut self);
+    /// Makes a new offer (re-INVITE): hold, resume, another address. Waits its turn, gives way to crossing offers (491) and
+    /// tries again; the outcome is [`CallEvent::Reoffered`]. One at a time: a later one takes the place of one that waits.
+    fn reoffer(&mut self, description: String);
+    /// Asks the other side to call somebody else (REFER); news come as [`CallEvent::Refer`].
+    fn refer(&mut self, to: ReferTo);
+    /// What names this call to a third party: for the Replaces of an attended transfer. `None` before the answer.
+    fn named(&self) -> Option<Replaces>;
 }
 
 /// A final answer that says no.
@@ -133,14 +148,22 @@ impl Refusal {
 /// What a call tells.
 #[derive(Debug)]
 pub enum CallEvent {
-    /// Ours: a provisional answer (180, 183…).
-    Progress(u16),
+    /// Ours: a provisional answer (180, 183…), with the description of early media if there is any.
+    Progress { status: u16, description: Option<Vec<u8>> },
     /// Ours: answered with this body; the acknowledgement is on its way.
     Answered(Vec<u8>),
     /// Theirs: our answer has been acknowledged, with this body.
     Acknowledged(Vec<u8>),
     /// The other side wants to change the session (re-INVITE); no body means "make me an offer".
     Reoffer { offer: Option<Vec<u8>>, reply: oneshot::Sender<Result<String, Refusal>> },
+    /// Their answer to the offer that such a "make me an offer" got, or to one that only refreshed the session.
+    Settled(Vec<u8>),
+    /// What became of [`Call::reoffer`]: their answer, or their refusal; the session stays as it was then.
+    Reoffered(Result<Vec<u8>, Refusal>),
+    /// Keys in an INFO.
+    Keys(Vec<Key>),
+    /// How a transfer that we asked for goes.
+    Refer(Referral),
     /// It is over; nothing comes after.
     Over(Over),
 }
@@ -158,6 +181,8 @@ pub enum Over {
     Refused { status: u16, reason: String },
     /// We ended it.
     Ours,
+    /// Nobody confirmed the session in time (RFC 4028), or the other side knows it no more.
+    Expired,
     /// The stack could not go on.
     Failed(String),
 }
@@ -186,6 +211,8 @@ pub struct Outgoing {
     pub headers: Headers,
     /// Our offer.
     pub offer: String,
+    /// For a 401 or 407, answered once for each nonce.
+    pub credentials: Option<Credentials>,
 }
 
 /// A SIP stack on one socket.
@@ -195,6 +222,15 @@ pub trait Signalling: Send {
     fn local_addr(&self) -> SocketAddr;
     /// The next caller; `None` once the stack has stopped.
     async fn invitation(&mut self) -> Option<Invitation>;
+    /// To place calls from the same socket, from anywhere, for as long as the stack runs.
+    fn caller(&self) -> Arc<dyn Caller>;
+}
+
+/// Places calls.
+#[async_trait]
+pub trait Caller: Send + Sync {
+    /// Where answers are heard.
+    fn local_addr(&self) -> SocketAddr;
     /// Calls somebody.
-    async fn invite(&mut self, outgoing: Outgoing) -> Result<Box<dyn Call>, StackError>;
+    async fn invite(&self, outgoing: Outgoing) -> Result<Box<dyn Call>, StackError>;
 }

@@ -1,0 +1,325 @@
+//! Messages between our own types and rsipstack's, and the tasks that see transactions through. `Transaction::receive` must
+//! not be dropped half-way, so each transaction has a task of its own that tells the call what happens.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use rsipstack::sip::headers::make_header;
+use rsipstack::sip::prelude::{HasHeaders, HeadersExt};
+use rsipstack::sip::{Header, Method, Request, Response, SipMessage, StatusCode, Uri, Version};
+use rsipstack::transaction::endpoint::EndpointInnerRef;
+use rsipstack::transaction::key::{TransactionKey, TransactionRole};
+use rsipstack::transaction::transaction::{Transaction, TransactionEvent, TransactionEventSender};
+use rsipstack::transport::{SipAddr, SipConnection};
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio_util::sync::CancellationToken;
+
+use crate::sip::headers::Headers;
+use crate::sip::signalling::{Refusal, StackError, Transport};
+
+/// How long writing one answer may take: a peer that doesn't read its connection is not waited for.
+const ANSWER_WRITE_MS: u64 = 5_000;
+
+/// What a call's task hears of its transactions.
+pub(in crate::sip) enum Happening {
+    /// A request within the dialog.
+    Request(Box<Transaction>),
+    /// An INVITE of theirs, by its CSeq number: ACK, CANCEL, or its transaction is over.
+    Theirs(u32, Told),
+    /// A response to our INVITE, by its CSeq number.
+    Invited(u32, Heard),
+    /// The connection that our INVITE went out on.
+    Connected(SipConnection),
+    /// The final response to another request of ours, with what it was for.
+    Answered(Box<super::Errand>, Heard),
+}
+
+/// See [`Happening::Theirs`].
+pub(in crate::sip) enum Told {
+    /// With its body.
+    Ack(Vec<u8>),
+    Cancel,
+    /// No ACK came, or it is long past.
+    Over,
+}
+
+/// A response.
+pub(in crate::sip) struct Heard {
+    pub(in crate::sip) status: u16,
+    pub(in crate::sip) headers: Headers,
+    pub(in crate::sip) body: Vec<u8>,
+    /// Reason phrase, with the Warning's text if there is one.
+    pub(in crate::sip) reason: String,
+}
+
+impl Heard {
+    fn of(response: Response) -> Self {
+        let headers = headers_of(response.headers());
+        let phrase = response.status_code.text().to_owned();
+        let warning = headers.get("Warning").and_then(|w| w.split('"').nth(1)).map(|w| format!("{phrase} ({w})"));
+        Self { status: response.status_code.code(), reason: warning.unwrap_or(phrase), headers, body: response.body }
+    }
+
+    /// The request could not even be sent.
+    fn unsent() -> Self {
+        Self { status: 503, headers: Headers::new(), body: Vec::new(), reason: "it could not be sent".to_owned() }
+    }
+
+    /// As a refusal, for who asked.
+    pub(in crate::sip) fn into_refusal(self) -> Refusal {
+        Refusal { status: self.status, headers: self.headers }
+    }
+}
+
+/// Ours.
+pub(in crate::sip) fn headers_of(theirs: &rsipstack::sip::Headers) -> Headers {
+    let mut headers = Headers::new();
+    for h in theirs.iter() {
+        headers.push(h.name(), h.value());
+    }
+    headers
+}
+
+/// Theirs.
+pub(in crate::sip) fn to_stack(headers: &Headers) -> Vec<Header> {
+    headers.iter().map(|(n, v)| make_header(n, v.to_owned())).collect()
+}
+
+/// A request that can be answered later, and more than once.
+pub(super) struct Answering {
+    request: Request,
+    respond: TransactionEventSender,
+    endpoint: EndpointInnerRef,
+    pub(super) cseq: u32,
+}
+
+impl Answering {
+    /// Of a transaction that [`drive`] is about to take. `tag` goes onto To unless it has one.
+    pub(super) fn new(transaction: &Transaction, tag: &str) -> Option<Self> {
+        let mut request = transaction.original.clone();
+        let to = request.to_header().ok()?.clone();
+        if to.tag().ok().flatten().is_none() {
+            request.headers.unique_push(to.with_tag(tag.to_owned().into()).into());
+        }
+        let cseq = request.cseq_header().and_then(|c| c.seq()).ok()?;
+        request.body = Vec::new();
+        Some(Self { request, respond: transaction.tu_sender.clone(), endpoint: transaction.endpoint_inner.clone(), cseq })
+    }
+
+    /// Sends a response; retransmission is the transaction's.
+    pub(super) fn send(&self, status: u16, headers: &Headers, body: Option<Vec<u8>>) {
+        let mut response = self.endpoint.make_response(&self.request, StatusCode::from(status), body);
+        response.headers.extend(to_stack(headers));
+        let _transaction_is_gone = self.respond.send(TransactionEvent::Respond(response));
+    }
+
+    /// 100.
+    pub(super) fn trying(&self) {
+        self.send(100, &Headers::new(), None);
+    }
+
+    /// Says no.
+    pub(super) fn refuse(&self, refusal: &Refusal) {
+        self.send(refusal.status, &refusal.headers, None);
+    }
+
+    pub(super) fn headers(&self) -> Headers {
+        headers_of(self.request.headers())
+    }
+}
+
+/// Sees an INVITE transaction of theirs through.
+pub(super) fn drive(
+    mut transaction: Transaction,
+    cseq: u32,
+    tell: mpsc::Sender<Happening>,
+    stop: CancellationToken,
+    place: Option<OwnedSemaphorePermit>,
+) {
+    tokio::spawn(async move {
+        let _place = place;
+        let through = async {
+            while let Some(message) = transaction.receive().await {
+                let told = match message {
+                    SipMessage::Request(r) if r.method == Method::Ack => Told::Ack(r.body),
+                    SipMessage::Request(r) if r.method == Method::Cancel => Told::Cancel,
+                    SipMessage::Request(_) | SipMessage::Response(_) => continue,
+                };
+                let _call_is_gone = tell.send(Happening::Theirs(cseq, told)).await;
+            }
+            let _call_is_gone = tell.send(Happening::Theirs(cseq, Told::Over)).await;
+        };
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = through => {}
+        }
+    });
+}
+
+/// Answers a request other than INVITE, once.
+pub(in crate::sip) fn answer(mut transaction: Transaction, status: u16, headers: &Headers, body: Option<Vec<u8>>) {
+    let headers = to_stack(headers);
+    tokio::spawn(async move {
+        let answered = transaction.reply_with(StatusCode::from(status), headers, body);
+        match tokio::time::timeout(Duration::from_millis(ANSWER_WRITE_MS), answered).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::debug!(%error, "a request could not be answered"),
+            Err(_slow) => tracing::debug!("a peer does not read its answers"),
+        }
+    });
+}
+
+/// Where requests of a call go.
+#[derive(Clone)]
+pub(super) struct Flow {
+    /// The connection that the call came over or went out on, if it is one.
+    pub(super) connection: Option<SipConnection>,
+    /// Where its packets come from.
+    pub(super) peer: SocketAddr,
+    pub(super) transport: Transport,
+}
+
+impl Flow {
+    /// The open connection, if requests may go over it: a Route or another target doesn't matter to the proxy that holds its
+    /// other end (RFC 5923).
+    fn open(&self) -> Option<SipConnection> {
+        let connection = self.connection.as_ref().filter(|c| c.is_reliable())?;
+        connection.cancel_token().is_none_or(|t| !t.is_cancelled()).then(|| connection.clone())
+    }
+
+    /// The address behind `next_hop`. A private address that the packets don't come from lies behind a NAT, which only lets in
+    /// what comes from where it has sent to.
+    fn destination(&self, next_hop: &str, routed: bool) -> Result<SipAddr, StackError> {
+        let uri = uri(next_hop)?;
+        let mut address = SipAddr::try_from(&uri).map_err(failed)?;
+        if let Ok(SocketAddr::V4(told)) = address.get_socketaddr()
+            && !routed
+            && told.ip().is_private()
+            && IpAddr::V4(*told.ip()) != self.peer.ip().to_canonical()
+        {
+            address.addr = self.peer.into();
+        }
+        if address.r#type.is_none() && self.transport != Transport::Udp {
+            address.r#type = Some(stack_transport(self.transport));
+        }
+        Ok(address)
+    }
+}
+
+pub(super) fn stack_transport(transport: Transport) -> rsipstack::sip::Transport {
+    match transport {
+        Transport::Udp => rsipstack::sip::Transport::Udp,
+        Transport::Tcp => rsipstack::sip::Transport::Tcp,
+        Transport::Tls => rsipstack::sip::Transport::Tls,
+    }
+}
+
+/// A request that is ready to go.
+pub(super) struct Outbound {
+    pub(super) method: Method,
+    pub(super) uri: String,
+    pub(super) next_hop: String,
+    /// Known already, whatever `next_hop` says: where our first INVITE goes.
+    pub(super) destination: Option<SocketAddr>,
+    pub(super) headers: Headers,
+    pub(super) body: Vec<u8>,
+    /// The branch of the INVITE that a CANCEL is for; otherwise it gets its own.
+    pub(super) via: Option<String>,
+}
+
+impl Outbound {
+    /// Makes its transaction. Gives the Via, for a CANCEL.
+    pub(super) fn transaction(self, endpoint: &EndpointInnerRef, flow: &Flow) -> Result<(Transaction, String), StackError> {
+        let routed = self.headers.get("Route").is_some();
+        let connection = flow.open();
+        let destination = match (&connection, self.destination) {
+            (Some(_), _) => None,
+            (None, Some(known)) => Some(SipAddr::new(stack_transport(flow.transport), known.into())),
+            (None, None) => Some(flow.destination(&self.next_hop, routed)?),
+        };
+        let via = match self.via {
+            Some(via) => via,
+            None => {
+                let over = stack_transport(flow.transport);
+                let own = endpoint.get_addrs().into_iter().find(|a| a.r#type == Some(over));
+                endpoint.get_via(own, None).map_err(failed)?.to_string()
+            }
+        };
+        let mut headers = vec![make_header("Via", via.clone())];
+        headers.extend(to_stack(&self.headers));
+        headers.push(Header::UserAgent(endpoint.user_agent.clone().into()));
+        let request =
+            Request { method: self.method, uri: uri(&self.uri)?, version: Version::V2, headers: headers.into(), body: self.body };
+        let key = TransactionKey::from_request(&request, TransactionRole::Client).map_err(failed)?;
+        let mut transaction = Transaction::new_client(key, request, endpoint.clone(), connection);
+        transaction.destination = destination;
+        Ok((transaction, via))
+    }
+}
+
+/// Sends our INVITE and tells of every response to it, for as long as more may come (forks, repeated 200s).
+pub(super) fn drive_invite(mut transaction: Transaction, cseq: u32, tell: mpsc::Sender<Happening>, stop: CancellationToken) {
+    tokio::spawn(async move {
+        let through = async {
+            if let Err(error) = transaction.send().await {
+                tracing::debug!(%error, "an INVITE could not be sent");
+                let _call_is_gone = tell.send(Happening::Invited(cseq, Heard::unsent())).await;
+                return;
+            }
+            if let Some(connection) = transaction.connection.clone().filter(SipConnection::is_reliable) {
+                let _call_is_gone = tell.send(Happening::Connected(connection)).await;
+            }
+            while let Some(message) = transaction.receive().await {
+                if let SipMessage::Response(response) = message {
+                    let _call_is_gone = tell.send(Happening::Invited(cseq, Heard::of(response))).await;
+                }
+            }
+        };
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = through => {}
+        }
+    });
+}
+
+/// Sends another request and tells its final response.
+pub(super) fn drive_errand(
+    transaction: Result<Transaction, StackError>,
+    errand: super::Errand,
+    tell: mpsc::Sender<Happening>,
+    stop: CancellationToken,
+) {
+    tokio::spawn(async move {
+        let answered = async {
+            let Ok(mut transaction) = transaction else { return Heard::unsent() };
+            if transaction.send().await.is_err() {
+                return Heard::unsent();
+            }
+            let mut last = None;
+            while let Some(message) = transaction.receive().await {
+                match message {
+                    SipMessage::Response(r) if r.status_code.code() >= 200 => {
+                        last = Some(Heard::of(r));
+                        break;
+                    }
+                    SipMessage::Response(_) | SipMessage::Request(_) => {}
+                }
+            }
+            last.unwrap_or_else(Heard::unsent)
+        };
+        tokio::select! {
+            () = stop.cancelled() => {}
+            heard = answered => {
+                let _call_is_gone = tell.send(Happening::Answered(Box::new(errand), heard)).await;
+            }
+        }
+    });
+}
+
+pub(super) fn uri(text: &str) -> Result<Uri, StackError> {
+    Uri::try_from(text).map_err(|e| StackError(e.to_string()))
+}
+
+pub(in crate::sip) fn failed(error: rsipstack::Error) -> StackError {
+    StackError(error.to_string())
+}
