@@ -115,7 +115,7 @@ struct Pending {
 }
 
 enum Asked {
-    Invite(Answering),
+    Invite(Box<Answering>),
     Update(Box<Transaction>),
 }
 

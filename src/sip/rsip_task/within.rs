@@ -82,7 +82,7 @@ impl CallTask {
         };
         message::drive(transaction, answering.cseq, self.tell.clone(), self.shared.stop.clone(), None);
         self.offering.their_invite = true;
-        self.put_to_house(Asked::Invite(answering), headers, body);
+        self.put_to_house(Asked::Invite(Box::new(answering)), headers, body);
     }
 
     fn updated(&mut self, transaction: Transaction, headers: &Headers, body: Vec<u8>) {
