@@ -19,6 +19,7 @@ pub mod g711; // PURE: PCMU and PCMA, table by table
 pub mod jitter; // PURE: packets into order
 pub mod playout; // PURE: prompts into frames
 pub mod resample; // PURE: sample rates
+pub mod srtp; // PURE: SRTP and SRTCP
 pub mod stats; // PURE: what a call's packets went through
 pub mod telephone_event; // PURE: keys as packets, RFC 4733
 
