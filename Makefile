@@ -7,7 +7,7 @@ SHELL := bash
 CARGO := PATH="$$HOME/.cargo/bin:$$PATH" cargo
 VOICEPAY := $(CARGO) run --quiet --locked --
 
-.PHONY: help setup build models test demo bench eval train-digits prompts fixtures lint clean
+.PHONY: help setup build models test test-peers demo bench eval train-digits prompts fixtures lint clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -24,6 +24,9 @@ models: build ## fetch and verify the speech models (outside the repo)
 
 test: models ## set up, build, run every test
 	@scripts/test.sh
+
+test-peers: models ## calls by Asterisk 16 and 22, baresip, linphonec, SIPp, Kamailio (CASES="asterisk22-*"); writes docs/PEERS.md
+	@scripts/peers/run.sh $(CASES)
 
 demo: setup ## four real calls on this machine: enrolment, payment, two refusals
 	@. scripts/lib.sh; step "Building (about 15 minutes the first time, on two cores)"; \

@@ -19,7 +19,7 @@ pub use super::stats::MediaStats;
 use crate::clock::Entropy;
 use crate::telemetry::metrics::metrics;
 
-use super::leg::{FarEnd, LegCommand, LegEnd, LegEvent, LegReport, TransferNews, Wish};
+use super::leg::{FarEnd, LegCommand, LegEnd, LegEvent, LegReport};
 use super::outbox::{Outbox, Undelivered};
 use super::peer::Peer;
 use super::playout::FRAME_MS;
@@ -32,8 +32,6 @@ pub const DATAGRAM_MAX_BYTES: usize = 2_048;
 pub const RECEIVE_PER_TICK_PACKETS: usize = 64;
 /// Frames handed over at once after this task was kept waiting.
 pub const CATCH_UP_FRAMES: u32 = 5;
-/// Wishes and news that may wait between a call and its signalling.
-pub const SIGNALLING_QUEUE_EVENTS: usize = 32;
 /// Errors of the socket in a row that end the session.
 pub const RECEIVE_ERRORS_MAX: u32 = 50;
 
@@ -126,7 +124,6 @@ impl SessionReport {
 #[derive(Debug)]
 pub struct RtpSession {
     control: SessionControl,
-    wishes: mpsc::Receiver<Wish>,
     task: JoinHandle<SessionReport>,
 }
 
@@ -134,18 +131,6 @@ pub struct RtpSession {
 #[derive(Clone, Debug)]
 pub struct SessionControl {
     orders: Arc<watch::Sender<Orders>>,
-    news: mpsc::Sender<LegEvent>,
-}
-
-/// Which way audio goes by the last offer and answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Flowing {
-    /// Both ways.
-    Both,
-    /// The other side has put us on hold: nothing is sent, and nobody is waited for but for the hold's time-out.
-    HeldByThem,
-    /// We have put the other side on hold: nothing is sent or handed over.
-    HeldByUs,
 }
 
 #[derive(Clone, Debug)]
@@ -153,20 +138,9 @@ struct Orders {
     end: Option<LegEnd>,
     remote: SocketAddr,
     media: NegotiatedMedia,
-    flowing: Flowing,
 }
 
 impl SessionControl {
-    /// Hold and resume, by either side. The call hears of the other side's.
-    pub fn flow(&self, flowing: Flowing) {
-        self.orders.send_if_modified(|orders| std::mem::replace(&mut orders.flowing, flowing) != flowing);
-    }
-
-    /// What signalling has to tell the call, in its turn. False: the call doesn't listen.
-    pub fn tell(&self, event: LegEvent) -> bool {
-        self.news.try_send(event).is_ok()
-    }
-
     /// The peer hung up, gave up or failed: the call hears `Ended(end)` as its last event. The first end counts.
     pub fn end(&self, end: LegEnd) {
         self.orders.send_if_modified(|orders| {
@@ -190,11 +164,6 @@ impl RtpSession {
     /// To end the session later, from elsewhere.
     pub fn control(&self) -> SessionControl {
         self.control.clone()
-    }
-
-    /// What the call wishes of its signalling; to be taken once.
-    pub fn wishes(&mut self) -> mpsc::Receiver<Wish> {
-        std::mem::replace(&mut self.wishes, mpsc::channel(1).1)
     }
 
     /// Waits for the end. Dropping this future (or the session) does not end the task.
@@ -238,10 +207,8 @@ pub async fn bind_port(config: &MediaConfig, entropy: &dyn Entropy) -> Result<Ud
 /// packet and in pauses of the peer, made-up sound in gaps), so that counting frames is measuring time. `entropy` gives SSRC, first sequence number and first timestamp.
 pub fn start(config: &MediaConfig, setup: SessionSetup, entropy: &dyn Entropy) -> RtpSession {
     let SessionSetup { socket, remote, signalled, media, far, stop } = setup;
-    let (orders, told) = watch::channel(Orders { end: None, remote, media: media.clone(), flowing: Flowing::Both });
-    let (news_sender, news) = mpsc::channel(SIGNALLING_QUEUE_EVENTS);
-    let (wishes_sender, wishes) = mpsc::channel(SIGNALLING_QUEUE_EVENTS);
-    let control = SessionControl { orders: Arc::new(orders), news: news_sender };
+    let (orders, told) = watch::channel(Orders { end: None, remote, media: media.clone() });
+    let control = SessionControl { orders: Arc::new(orders) };
     let codec = media.codec;
     let session = Session {
         socket,
@@ -251,9 +218,6 @@ pub fn start(config: &MediaConfig, setup: SessionSetup, entropy: &dyn Entropy) -
         media,
         outbox: Outbox::new(far.events),
         timeout: config.media_timeout(),
-        hold_timeout: config.hold_timeout(),
-        flowing: Flowing::Both,
-        wishes: wishes_sender,
         epoch: Instant::now(),
         heard_at: Duration::ZERO,
         packets_foreign: 0,
@@ -265,13 +229,13 @@ pub fn start(config: &MediaConfig, setup: SessionSetup, entropy: &dyn Entropy) -
     // The task keeps the sending side, so that dropped controls do not look like orders.
     let keep = control.clone();
     let task = tokio::spawn(async move {
-        let report = session.run(far.commands, told, news, stop).await;
+        let report = session.run(far.commands, told, stop).await;
         report.count(codec.encoding_name());
         let _nobody_keeps_records = far.report.send(LegReport { end: report.why.leg_end(), stats: report.stats });
         drop(keep);
         report
     });
-    RtpSession { control, wishes, task }
+    RtpSession { control, task }
 }
 
 struct Session {
@@ -282,9 +246,6 @@ struct Session {
     media: NegotiatedMedia,
     outbox: Outbox,
     timeout: Duration,
-    hold_timeout: Duration,
-    flowing: Flowing,
-    wishes: mpsc::Sender<Wish>,
     epoch: Instant,
     heard_at: Duration,
     packets_foreign: u64,
@@ -299,7 +260,6 @@ impl Session {
         mut self,
         mut commands: mpsc::Receiver<LegCommand>,
         mut told: watch::Receiver<Orders>,
-        mut news: mpsc::Receiver<LegEvent>,
         stop: CancellationToken,
     ) -> SessionReport {
         let frame = Duration::from_millis(FRAME_MS);
@@ -325,7 +285,6 @@ impl Session {
                     self.tick(u32::try_from(elapsed).unwrap_or(u32::MAX).max(1), &mut buffer)
                 }
                 command = commands.recv() => self.command(command),
-                Some(event) = news.recv() => self.outbox.must_arrive(event).map_err(SessionEnd::from),
                 received = self.socket.recv_from(&mut buffer) => {
                     self.received(received, &buffer)
                 }
@@ -334,42 +293,18 @@ impl Session {
                 break why;
             }
         };
-        // What was told before the end comes before the end.
-        while let Ok(event) = news.try_recv() {
-            if self.outbox.must_arrive(event).is_err() {
-                break;
-            }
-        }
         self.finish(why).await
     }
 
     fn ordered(&mut self, orders: Option<Orders>) -> Result<(), SessionEnd> {
-        let Some(Orders { end, remote, media, flowing }) = orders else { return Err(SessionEnd::Failed) };
+        let Some(Orders { end, remote, media }) = orders else { return Err(SessionEnd::Failed) };
         self.peer.renegotiate(remote);
         if media != self.media {
             self.receiver.renegotiate(media.clone());
             self.sender.renegotiate(media.clone());
             self.media = media;
         }
-        if flowing != self.flowing {
-            // Waiting begins anew, for whatever is waited for now.
-            self.heard_at = self.epoch.elapsed();
-            match (self.flowing == Flowing::HeldByThem, flowing == Flowing::HeldByThem) {
-                (false, true) => self.outbox.must_arrive(LegEvent::Held)?,
-                (true, false) => self.outbox.must_arrive(LegEvent::Resumed)?,
-                (true, true) | (false, false) => {}
-            }
-            self.flowing = flowing;
-        }
         end.map_or(Ok(()), |end| Err(SessionEnd::Told(end)))
-    }
-
-    fn wish(&mut self, wish: Wish) -> Result<(), SessionEnd> {
-        let Err(unheard) = self.wishes.try_send(wish) else { return Ok(()) };
-        match unheard.into_inner() {
-            Wish::Transfer { .. } => Ok(self.outbox.must_arrive(LegEvent::Transfer(TransferNews::Refused { status: 503 }))?),
-            Wish::Hold | Wish::Resume => Ok(()),
-        }
     }
 
     fn command(&mut self, command: Option<LegCommand>) -> Result<(), SessionEnd> {
@@ -385,10 +320,6 @@ impl Session {
                     tracing::warn!("a key could not be sent: the peer takes no telephone-event, or too many wait");
                 }
             }
-            Some(LegCommand::Speak(frame)) => self.sender.speak(frame),
-            Some(LegCommand::Hold) => self.wish(Wish::Hold)?,
-            Some(LegCommand::Resume) => self.wish(Wish::Resume)?,
-            Some(LegCommand::Transfer { to, instead_of }) => self.wish(Wish::Transfer { to, instead_of })?,
             Some(LegCommand::HangUp) | None => return Err(SessionEnd::HungUp),
         }
         Ok(())
@@ -403,20 +334,8 @@ impl Session {
             }
         }
         let now = self.epoch.elapsed();
-        let silence = now.saturating_sub(self.heard_at);
-        match self.flowing {
-            Flowing::Both if silence > self.timeout => return Err(SessionEnd::MediaTimeout),
-            // From the beginning of the hold: its music is nobody we wait for.
-            Flowing::HeldByThem | Flowing::HeldByUs if silence > self.hold_timeout => return Err(SessionEnd::MediaTimeout),
-            Flowing::Both => {}
-            Flowing::HeldByThem | Flowing::HeldByUs => {
-                // What comes is music or nothing. It is heard out, so that the first frame after the hold is new.
-                for _ in 0..elapsed.min(CATCH_UP_FRAMES) {
-                    let _unheard = self.receiver.frame(now);
-                }
-                self.sender.pass(elapsed);
-                return Ok(());
-            }
+        if now.saturating_sub(self.heard_at) > self.timeout {
+            return Err(SessionEnd::MediaTimeout);
         }
         for _ in 0..elapsed.min(CATCH_UP_FRAMES) {
             self.outbox.frame(self.receiver.frame(now))?;
@@ -461,9 +380,7 @@ impl Session {
             Taken::Malformed => Ok(()),
             Taken::Valid(key) => {
                 self.peer.heard_from(from, now);
-                if self.flowing == Flowing::Both {
-                    self.heard_at = now;
-                }
+                self.heard_at = now;
                 match key {
                     Some(key) => Ok(self.outbox.must_arrive(LegEvent::Key(key))?),
                     None => Ok(()),

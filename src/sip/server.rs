@@ -269,11 +269,11 @@ impl Server {
             return Ok(());
         }
         let unanswerable = |e: sdp::SdpError| StackError(e.to_string());
-        let agreement = match offer {
+        let (agreement, acknowledged) = match offer {
             Some(offer) => {
                 let (text, remote) = sdp::answer(&offer, &local).map_err(unanswerable)?;
                 call.accept(text).await?;
-                Agreement { local, remote }
+                (Agreement { local, remote }, false)
             }
             // No offer: ours goes into the 200, their answer comes in the ACK (RFC 3261 section 13.2.1).
             None => {
@@ -292,7 +292,7 @@ impl Server {
                     }
                 };
                 match sdp::parse(&answer).and_then(|a| sdp::agreed(&a)) {
-                    Ok(remote) => Agreement { local, remote },
+                    Ok(remote) => (Agreement { local, remote }, true),
                     Err(error) => {
                         call.hang_up().await;
                         return Err(unanswerable(error));
@@ -301,7 +301,7 @@ impl Server {
             }
         };
         let session = self.start(agreement, socket, door, invite, &admitted, begun.elapsed());
-        conduct(call, session, agreement).await;
+        conduct(call, session, agreement, acknowledged).await;
         Ok(())
     }
 

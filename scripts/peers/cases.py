@@ -1,0 +1,125 @@
+"""What a case is, and the world that it runs in."""
+
+import json
+import time
+from dataclasses import dataclass, field
+from typing import Callable
+
+import asterisk
+import speech
+from proc import Failed, Process, command
+from service import CALLER, FIXTURES, ROOT, Data, Service, binary
+
+ALL = []
+# A paying call takes 52 s; a busy machine is given twice that.
+CALL_S = 130.0
+# What the caller must have heard of the service at least: welcome, question, read-back and receipt are 36 s of speech.
+HEARD_AT_LEAST_S = 15.0
+
+
+@dataclass
+class Case:
+    """One case: a name for the command line, a sentence, who, how, and what the binary must have for it."""
+
+    name: str
+    what: str
+    peer: str
+    transport: str
+    media: str
+    run: Callable
+    needs: tuple = field(default=())
+
+
+def case(name, what, *, peer, transport="UDP", media="PCMU", needs=()):
+    """Registers the function below it."""
+
+    def register(run):
+        ALL.append(Case(name, what, peer, transport, media, run, tuple(needs)))
+        return run
+
+    return register
+
+
+class World:
+    """Directories of a case and what it started; all of it is stopped when the case ends."""
+
+    prompts = None
+    base = None
+
+    def __init__(self, logs, stack):
+        self.logs, self.stack = logs, stack
+
+    @classmethod
+    def prepare(cls, base):
+        """Once a run: the furnished data directory, and how long the prompts last."""
+        cls.base = base
+        cls.prompts = speech.Prompts.learn(asterisk.tree(22).parent, ROOT, lambda: cls._own_call(base))
+        Data.fresh(base / "cases" / "first" / "data")  # enrols once, before cases run side by side
+
+    @classmethod
+    def _own_call(cls, base):
+        data = Data.fresh(base / "cases" / "learn" / "data")
+        service = Service(data, base)
+        try:
+            script = FIXTURES / "scripts" / "pay.toml"
+            out = command([binary(), "--json", "call", f"sip:pay@{service.at}", "--script", script, "--from", CALLER], cwd="/")
+            return [json.loads(line) for line in out.splitlines()]
+        finally:
+            service.stop()
+
+    @staticmethod
+    def sleep(seconds):
+        """Lets the call go on."""
+        time.sleep(seconds)
+
+    def started(self, process):
+        """A process that is stopped with the case, the last one first."""
+        self.stack.callback(process.stop)
+        return process
+
+    def process(self, name, argv, **kwargs):
+        return self.started(Process(name, argv, self.logs, **kwargs))
+
+    def data(self, name="data"):
+        return Data.fresh(self.logs / name)
+
+    def service(self, data=None, **kwargs):
+        return self.started(Service(data or self.data(), self.logs, **kwargs))
+
+    def asterisk(self, version, service, **kwargs):
+        kwargs.setdefault("tls_at", f"127.0.0.1:{service.sip_port + 1}")
+        return self.started(asterisk.Asterisk(version, self.logs, service.at, **kwargs))
+
+    def speech_file(self, name="speech.wav", rate=speech.RATE_HZ, voice="alice", **kwargs):
+        """The caller of a telephone that can't hear."""
+        samples = self.prompts.timeline(FIXTURES / voice, **kwargs)
+        return speech.write(self.logs / name, speech.resampled(samples, rate), rate)
+
+
+def paid_over(service, *, codec="PCMU", times=1):
+    """One charge, books that balance, and a record that says what the call was; a note for the report."""
+    record = service.data.paid(times)
+    if record["codec"].upper() != codec:
+        raise Failed(f"the call's record says {record['codec']}, wanted {codec}")
+    return quality(record)
+
+
+def quality(record):
+    """What the record says of the line, as far as this binary measures it."""
+    media = record.get("media") or record.get("quality") or {}
+    told = [f"{key} {media[key]}" for key in ("mos_x100", "jitter_ms", "lost_permille", "rtt_ms") if media.get(key) is not None]
+    return ", ".join(told)
+
+
+def heard(recording):
+    """The peer heard the service speak; a note."""
+    if not recording.exists():
+        raise Failed(f"{recording.name}: the peer recorded nothing")
+    seconds = speech.heard_s(recording)
+    if seconds < HEARD_AT_LEAST_S:
+        raise Failed(f"the peer heard {seconds:.1f} s of the service, wanted {HEARD_AT_LEAST_S:.0f}")
+    return f"heard {seconds:.0f} s"
+
+
+def notes(*parts):
+    return ", ".join(p for p in parts if p)
