@@ -3,6 +3,7 @@
 pub mod config; // PURE: `[[sip.trunk]]`
 pub mod door; // PURE: passwords of callers
 pub mod live; // the trunks of a running service
+pub mod registrar; // PURE: keeping a registration
 pub mod resolve; // from a target to places, by DNS
 pub mod secrets; // passwords from files
 pub mod status; // PURE: what is known of a trunk
