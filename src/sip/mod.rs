@@ -26,6 +26,7 @@ pub mod wire; // sockets, screening and bounds below the stack
 mod conduct; // a call between its answer and its end
 mod rsip; // the stack
 mod rsip_call; // the house's hand on a call
+mod rsip_request; // what belongs to no call
 mod rsip_task; // a call on it
 
 pub use config::SipConfig;

@@ -21,11 +21,12 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use super::dialog::tag_of;
 use super::headers::Headers;
 use super::refer::{Replaces, has_one_target};
+use super::rsip_request;
 use super::rsip_task::{DialogKey, Happening, Invited, answer, failed, headers_of, place, refuse_invite};
 use super::session_timer::{self, Limits, TooSmall};
 use super::signalling::{
-    ACCEPTED_BODY, ALLOWED_METHODS, Call, Caller, Invitation, Invite, Outgoing, Refusal, SUPPORTED_EXTENSIONS, Signalling,
-    StackError, Transport, UNDERSTOOD_EXTENSIONS,
+    ACCEPTED_BODY, ALLOWED_METHODS, Call, Caller, Invitation, Invite, OutOfDialog, Outgoing, Refusal, Reply, RequestError,
+    SUPPORTED_EXTENSIONS, Signalling, StackError, Transport, UNDERSTOOD_EXTENSIONS,
 };
 use super::wire::{Gate, Uptake, Wire};
 use crate::clock::{Entropy, SystemEntropy};
@@ -189,6 +190,10 @@ impl Caller for Placer {
 
     async fn invite(&self, outgoing: Outgoing) -> Result<Box<dyn Call>, StackError> {
         Ok(Box::new(place(self.0.clone(), outgoing)?))
+    }
+
+    async fn request(&self, request: OutOfDialog) -> Result<Reply, RequestError> {
+        rsip_request::ask(&self.0, request).await
     }
 }
 

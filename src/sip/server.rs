@@ -18,10 +18,10 @@ use super::config::SipConfig;
 use super::identity::user_of_uri;
 use super::rsip::{Rsip, StackOptions};
 use super::sdp::{self, LocalAudio, Session};
-use super::signalling::{Call, CallEvent, Invitation, Invite, Refusal, Signalling, StackError};
+use super::signalling::{Call, CallEvent, Caller, Invitation, Invite, Refusal, Signalling, StackError};
 use super::trunk::config::SrtpPolicy;
 use super::trunk::live::Admitted;
-use super::trunk::{Set, Trunks};
+use super::trunk::{Set, Trunks, keeper};
 use super::wire::{self, WireOptions};
 use crate::clock::{Clock, Entropy, SystemClock, SystemEntropy};
 use crate::media::config::MediaConfig;
@@ -111,7 +111,7 @@ pub async fn listen(
     legs: mpsc::Sender<Leg>,
     shutdown: CancellationToken,
 ) -> Result<Listener, SipError> {
-    let trunks = Trunks::new(Set::load(config.clone())?, &SystemEntropy);
+    let trunks = Trunks::new(Set::load(config.clone())?, Arc::new(SystemEntropy));
     let wire = WireOptions::plain(config.listen, config.t1());
     let wire = wire::bind(&wire, &SystemEntropy).await.map_err(|source| SipError::Bind { address: config.listen, source })?;
     let closing = CancellationToken::new();
@@ -157,6 +157,7 @@ struct Server {
 
 async fn serve(mut stack: impl Signalling, mut server: Arc<Server>, mut changes: watch::Receiver<Settings>) {
     let mut calls = JoinSet::new();
+    calls.spawn(keep_trunks(server.clone(), stack.caller()));
     loop {
         tokio::select! {
             () = server.shutdown.cancelled() => break,
@@ -174,6 +175,21 @@ async fn serve(mut stack: impl Signalling, mut server: Arc<Server>, mut changes:
     let goodbyes = async { while calls.join_next().await.is_some() {} };
     if tokio::time::timeout(Duration::from_millis(SHUTDOWN_GRACE_MS), goodbyes).await.is_err() {
         tracing::warn!("some calls were cut off without an answered BYE");
+    }
+}
+
+/// Until no more calls are taken: then other nodes are to have them.
+async fn keep_trunks(server: Arc<Server>, caller: Arc<dyn Caller>) {
+    let stop = server.closing.child_token();
+    let kept = keeper::run(server.trunks.clone(), caller, server.entropy.clone(), stop.clone());
+    let told_to_stop = async {
+        server.shutdown.cancelled().await;
+        stop.cancel();
+        std::future::pending::<()>().await;
+    };
+    tokio::select! {
+        () = kept => {}
+        () = told_to_stop => {}
     }
 }
 
@@ -216,7 +232,7 @@ impl Server {
         if self.closing.is_cancelled() {
             return Err(no(Reason::Draining, busy()));
         }
-        let admitted = self.trunks.admit(invite, SystemClock.now(), self.entropy.as_ref()).map_err(|r| r.refusal)?;
+        let admitted = self.trunks.admit(invite, SystemClock.now()).map_err(|r| r.refusal)?;
         let door = self.legs.clone().try_reserve_owned().map_err(|_| no(Reason::Resources, busy()))?;
         let unusable = |e: sdp::SdpError| no(Reason::Offer, refusal(&e));
         let offer = invite.offer.as_deref().map(sdp::parse).transpose().map_err(unusable)?;

@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
@@ -226,11 +227,77 @@ pub trait Signalling: Send {
     fn caller(&self) -> Arc<dyn Caller>;
 }
 
-/// Places calls.
+/// Places calls, and sends what belongs to none.
 #[async_trait]
 pub trait Caller: Send + Sync {
     /// Where answers are heard.
     fn local_addr(&self) -> SocketAddr;
     /// Calls somebody.
     async fn invite(&self, outgoing: Outgoing) -> Result<Box<dyn Call>, StackError>;
+    /// Sends a request outside any dialog and waits for its final response.
+    async fn request(&self, request: OutOfDialog) -> Result<Reply, RequestError>;
+}
+
+/// A request outside any dialog: REGISTER, OPTIONS. URIs are bare (`sip:user@host`), without brackets.
+#[derive(Clone)]
+pub struct OutOfDialog {
+    /// `REGISTER` or `OPTIONS`.
+    pub method: &'static str,
+    /// The Request-URI.
+    pub uri: String,
+    /// From.
+    pub from: String,
+    /// From's tag.
+    pub from_tag: String,
+    /// To.
+    pub to: String,
+    /// Call-ID; the same for all REGISTERs of a registration (RFC 3261 section 10.2).
+    pub call_id: String,
+    /// CSeq.
+    pub cseq: u32,
+    /// What Via names: an address of ours as the other side may see it.
+    pub sent_by: SocketAddr,
+    /// Contact.
+    pub contact: String,
+    /// Added to it.
+    pub headers: Headers,
+    /// Where it goes.
+    pub destination: SocketAddr,
+    /// Over what.
+    pub transport: Transport,
+    /// The name that a certificate must be for.
+    pub server_name: String,
+    /// How long the final response may take.
+    pub wait: Duration,
+}
+
+impl std::fmt::Debug for OutOfDialog {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "OutOfDialog({} to {} over {})", self.method, self.destination, self.transport)
+    }
+}
+
+/// A final response.
+#[derive(Clone, Debug)]
+pub struct Reply {
+    /// 200 to 699.
+    pub status: u16,
+    /// Its header fields.
+    pub headers: Headers,
+    /// From sending to this.
+    pub took: Duration,
+}
+
+/// Why there is no final response.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RequestError {
+    /// Nothing came.
+    #[error("no answer within {} ms", .0.as_millis())]
+    Silence(Duration),
+    /// It could not be sent.
+    #[error("not reachable: {0}")]
+    Unreachable(String),
+    /// A value of it can't be written as SIP.
+    #[error("a value of the request can't be written as SIP")]
+    Unwritable,
 }

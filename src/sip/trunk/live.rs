@@ -1,19 +1,24 @@
 //! The trunks of a running service: one handle that decides who comes in, and that metrics, records and commands can ask.
 
 use std::collections::{BTreeMap, HashSet};
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
-use super::config::{SrtpPolicy, TrunkConfigError};
+use tokio::sync::watch;
+
+use super::config::{SrtpPolicy, TrunkConfig, TrunkConfigError};
 use super::door::{Door, Knock};
+use super::resolve::{Avoided, Finder, Place, ResolveError};
 use super::secrets::Secrets;
 use super::status::TrunkStatus;
+use super::target::Target;
 use super::terms::{Learned, terms};
 use crate::clock::{Entropy, Timestamp};
 use crate::media::leg::CallerClaim;
-use crate::sip::admission::{Ask, Limits, Place, Reason, RefusalCounts, Refused, Turnstile};
+use crate::sip::admission::{self, Ask, Limits, Reason, RefusalCounts, Refused, Turnstile};
 use crate::sip::config::SipConfig;
+use crate::sip::digest::Credentials;
 use crate::sip::identity::{caller_claim, user_of_uri};
 use crate::sip::signalling::{Invite, Refusal};
 
@@ -21,7 +26,6 @@ use crate::sip::signalling::{Invite, Refusal};
 #[derive(Clone, Debug)]
 pub struct Trunks(Arc<Inner>);
 
-#[derive(Debug)]
 struct Inner {
     set: RwLock<Arc<Set>>,
     door: Mutex<Door>,
@@ -29,6 +33,15 @@ struct Inner {
     status: RwLock<BTreeMap<String, TrunkStatus>>,
     turnstile: Turnstile,
     counts: RefusalCounts,
+    avoided: Mutex<Avoided>,
+    changes: watch::Sender<()>,
+    entropy: Arc<dyn Entropy>,
+}
+
+impl std::fmt::Debug for Inner {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Trunks").field("status", &self.status).finish_non_exhaustive()
+    }
 }
 
 /// What the configuration says, with the passwords read.
@@ -38,13 +51,15 @@ pub struct Set {
     pub sip: SipConfig,
     /// Its trunks' passwords.
     pub secrets: Secrets,
+    finder: Arc<Finder>,
 }
 
 impl Set {
     /// Reads the passwords.
     pub fn load(sip: SipConfig) -> Result<Self, TrunkConfigError> {
         let secrets = Secrets::load(&sip.trunks, |name| std::env::var(name).ok())?;
-        Ok(Self { sip, secrets })
+        let finder = Arc::new(Finder::new(&sip.dns_servers));
+        Ok(Self { sip, secrets, finder })
     }
 }
 
@@ -52,7 +67,7 @@ impl Set {
 #[derive(Debug)]
 pub struct Admitted {
     /// Counts it.
-    pub place: Place,
+    pub place: admission::Place,
     /// Its trunk's name; empty for a caller from a private network who is on none.
     pub trunk: String,
     /// SIP and RTP may go in plain text.
@@ -67,10 +82,42 @@ pub struct Admitted {
     pub account: Option<String>,
 }
 
+/// Where a call to a trunk goes, and with what.
+#[derive(Clone, Debug)]
+pub struct Route {
+    /// To be tried in this order; at least one.
+    pub places: Vec<Place>,
+    /// The domain of our From, where it is not our own address.
+    pub domain: Option<String>,
+    /// For 401 and 407.
+    pub credentials: Option<Credentials>,
+    /// `None`: whatever `media.srtp` says, but never less than `required` where the line is not private.
+    pub srtp: Option<SrtpPolicy>,
+    /// The address that it is told.
+    pub public_address: Option<IpAddr>,
+}
+
+/// Why a call can't go to a trunk.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RouteError {
+    /// No such trunk.
+    #[error("there is no trunk `{0}`; `voicepay trunk list` names them")]
+    Unknown(String),
+    /// It only calls us.
+    #[error("trunk `{0}` has no `target`: it can't be called")]
+    NoTarget(String),
+    /// None of its places may be used now.
+    #[error("no place of trunk `{0}` is up, or may be called over its transport")]
+    Down(String),
+    /// Its places are not known.
+    #[error(transparent)]
+    Unresolved(#[from] ResolveError),
+}
+
 impl Trunks {
     /// As configured; nothing is known of them yet.
-    pub fn new(set: Set, entropy: &dyn Entropy) -> Self {
-        let door = Door::new(&set.sip.realm, entropy);
+    pub fn new(set: Set, entropy: Arc<dyn Entropy>) -> Self {
+        let door = Door::new(&set.sip.realm, entropy.as_ref());
         Self(Arc::new(Inner {
             set: RwLock::new(Arc::new(set)),
             door: Mutex::new(door),
@@ -78,19 +125,22 @@ impl Trunks {
             status: RwLock::default(),
             turnstile: Turnstile::default(),
             counts: RefusalCounts::default(),
+            avoided: Mutex::default(),
+            changes: watch::channel(()).0,
+            entropy,
         }))
     }
 
     /// Everything about a new call that needs no look at its offer, in this order: whose it is, its password, room for it.
-    pub fn admit(&self, invite: &Invite, now: Timestamp, entropy: &dyn Entropy) -> Result<Admitted, Refused> {
-        let admitted = self.judge(invite, now, entropy);
+    pub fn admit(&self, invite: &Invite, now: Timestamp) -> Result<Admitted, Refused> {
+        let admitted = self.judge(invite, now);
         if let Err(refused) = &admitted {
             self.0.counts.count(refused.reason);
         }
         admitted
     }
 
-    fn judge(&self, invite: &Invite, now: Timestamp, entropy: &dyn Entropy) -> Result<Admitted, Refused> {
+    fn judge(&self, invite: &Invite, now: Timestamp) -> Result<Admitted, Refused> {
         let set = self.set();
         let peer = invite.peer.ip();
         let terms = terms(&set.sip, &read(&self.0.learned), peer, invite.transport)?;
@@ -100,7 +150,7 @@ impl Trunks {
         } else {
             let knock = Knock { peer, method: "INVITE", uri: &invite.uri, headers: &invite.headers };
             let mut door = self.0.door.lock().unwrap_or_else(PoisonError::into_inner);
-            Some(door.knock(now, accounts, knock, entropy)?)
+            Some(door.knock(now, accounts, knock, self.0.entropy.as_ref())?)
         };
         let caller = caller_claim(&invite.headers, terms.trusted);
         let called = user_of_uri(&invite.uri).unwrap_or_default();
@@ -171,11 +221,59 @@ impl Trunks {
         write(&self.0.learned).retain(|name, _| names.contains(name.as_str()));
         write(&self.0.status).retain(|name, _| names.contains(name.as_str()));
         *write(&self.0.set) = Arc::new(set);
+        self.0.changes.send_replace(());
+    }
+
+    /// Tells of each `replace`.
+    pub(super) fn changes(&self) -> watch::Receiver<()> {
+        self.0.changes.subscribe()
+    }
+
+    /// Where a call to this trunk goes: its places in the order in which to try them, without those that are down.
+    pub async fn route(&self, trunk: &str, now: Timestamp) -> Result<Route, RouteError> {
+        let set = self.set();
+        let of = set.sip.trunks.iter().find(|t| t.name == trunk).ok_or_else(|| RouteError::Unknown(trunk.to_owned()))?;
+        let target = of.target.as_deref().ok_or_else(|| RouteError::NoTarget(trunk.to_owned()))?;
+        let mut places = self.places(of, target).await?;
+        if let Some(status) = self.status_of(trunk) {
+            let down = |p: &Place| status.places.iter().any(|s| !s.up && s.address == p.address && s.transport == p.transport);
+            places.retain(|p| !down(p));
+        }
+        // A private line may be plain; a name that leads somewhere else must not make it so.
+        places.retain(|p| p.transport.is_secure() || of.is_private(&set.sip, p.address.ip()));
+        if places.is_empty() {
+            return Err(RouteError::Down(trunk.to_owned()));
+        }
+        let places = self.0.avoided.lock().unwrap_or_else(PoisonError::into_inner).order(now, places);
+        Ok(Route {
+            places,
+            domain: of.domain.clone().or_else(|| of.address_of_record().map(|(_, domain)| domain)),
+            credentials: set.secrets.ours(trunk).cloned(),
+            srtp: of.srtp,
+            public_address: of.public_address.or(set.sip.public_address),
+        })
+    }
+
+    /// A place timed out, could not be reached or answered 503: others come first for a while.
+    pub fn failed(&self, now: Timestamp, place: &Place, retry_after: Option<Duration>) {
+        self.0.avoided.lock().unwrap_or_else(PoisonError::into_inner).failed(now, place, retry_after);
+    }
+
+    /// A place has taken a request.
+    pub fn answered(&self, place: &Place) {
+        self.0.avoided.lock().unwrap_or_else(PoisonError::into_inner).answered(place);
+    }
+
+    /// Looks a host of this trunk up.
+    pub(super) async fn places(&self, trunk: &TrunkConfig, target: &str) -> Result<Vec<Place>, ResolveError> {
+        let parsed = Target::parse(target).map_err(|_| ResolveError::Nothing(target.to_owned()))?;
+        let finder = self.set().finder.clone();
+        finder.places(&parsed, trunk.transport, self.0.entropy.as_ref()).await
     }
 
     /// Calls of this trunk may also come from these addresses, and no others that were told before.
-    pub(super) fn learn(&self, trunk: &str, places: &[SocketAddr]) {
-        write(&self.0.learned).insert(trunk.to_owned(), places.iter().map(|p| p.ip().to_canonical()).collect());
+    pub(super) fn learn(&self, trunk: &str, addresses: &[IpAddr]) {
+        write(&self.0.learned).insert(trunk.to_owned(), addresses.iter().map(IpAddr::to_canonical).collect());
     }
 
     /// Changes what is known of a trunk.

@@ -1,7 +1,9 @@
 //! Trunks: who may send us calls and on what terms, where our own calls go, and whether those places are there.
 
+pub mod ask; // REGISTER and OPTIONS as a trunk gets them
 pub mod config; // PURE: `[[sip.trunk]]`
 pub mod door; // PURE: passwords of callers
+pub mod keeper; // registrations and pings, a task each
 pub mod live; // the trunks of a running service
 pub mod registrar; // PURE: keeping a registration
 pub mod resolve; // from a target to places, by DNS
@@ -12,3 +14,6 @@ pub mod terms; // PURE: whose call it is, and on what terms
 
 pub use live::{Set, Trunks};
 pub use status::TrunkStatus;
+
+#[cfg(test)]
+mod wire_tests;

@@ -12,6 +12,7 @@ use hickory_resolver::config::{ConnectionConfig, NameServerConfig, ResolverConfi
 use hickory_resolver::net::NetError;
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::proto::rr::{RData, RecordType};
+use tokio::sync::OnceCell;
 
 use super::target::{Host, Target};
 use crate::clock::{Entropy, Timestamp};
@@ -161,38 +162,46 @@ impl Avoided {
     }
 }
 
-/// Asks DNS.
+/// Asks DNS. The client is made with the first question: a machine that needs no DNS need not have any.
 pub struct Finder {
-    resolver: TokioResolver,
+    servers: Vec<SocketAddr>,
+    resolver: OnceCell<TokioResolver>,
 }
 
 impl fmt::Debug for Finder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Finder")
+        write!(f, "Finder({:?})", self.servers)
     }
 }
 
 impl Finder {
     /// Of these servers; none: of the system's, with its hosts file.
-    pub fn new(servers: &[SocketAddr]) -> Result<Self, ResolveError> {
+    pub fn new(servers: &[SocketAddr]) -> Self {
+        Self { servers: servers.to_vec(), resolver: OnceCell::new() }
+    }
+
+    async fn resolver(&self) -> Result<&TokioResolver, ResolveError> {
         let setup = |e: NetError| ResolveError::Setup(e.to_string());
-        let mut builder = if servers.is_empty() {
-            TokioResolver::builder_tokio().map_err(setup)?
-        } else {
-            let server = |at: &SocketAddr| {
-                let on_port = |mut c: ConnectionConfig| {
-                    c.port = at.port();
-                    c
+        let make = || async {
+            let mut builder = if self.servers.is_empty() {
+                TokioResolver::builder_tokio().map_err(setup)?
+            } else {
+                let server = |at: &SocketAddr| {
+                    let on_port = |mut c: ConnectionConfig| {
+                        c.port = at.port();
+                        c
+                    };
+                    NameServerConfig::new(at.ip(), true, vec![on_port(ConnectionConfig::udp()), on_port(ConnectionConfig::tcp())])
                 };
-                NameServerConfig::new(at.ip(), true, vec![on_port(ConnectionConfig::udp()), on_port(ConnectionConfig::tcp())])
+                let config = ResolverConfig::from_name_servers(self.servers.iter().map(server).collect());
+                TokioResolver::builder_with_config(config, TokioRuntimeProvider::default())
             };
-            let config = ResolverConfig::from_name_servers(servers.iter().map(server).collect());
-            TokioResolver::builder_with_config(config, TokioRuntimeProvider::default())
+            let options = builder.options_mut();
+            options.timeout = Duration::from_millis(DNS_WAIT_MS);
+            options.attempts = DNS_TRIES;
+            builder.build().map_err(setup)
         };
-        let options = builder.options_mut();
-        options.timeout = Duration::from_millis(DNS_WAIT_MS);
-        options.attempts = DNS_TRIES;
-        Ok(Self { resolver: builder.build().map_err(setup)? })
+        self.resolver.get_or_try_init(make).await
     }
 
     /// The places of a target, in the order in which they are to be tried; at least one.
@@ -236,7 +245,7 @@ impl Finder {
 
     /// None where there are none.
     async fn services(&self, name: &str) -> Result<Vec<Service>, ResolveError> {
-        let found = match self.resolver.lookup(absolute(name), RecordType::SRV).await {
+        let found = match self.resolver().await?.lookup(absolute(name), RecordType::SRV).await {
             Ok(found) => found,
             Err(error) if is_nothing(&error) => return Ok(Vec::new()),
             Err(error) => return Err(unasked(name, &error)),
@@ -254,7 +263,7 @@ impl Finder {
     }
 
     async fn addresses(&self, name: &str, port: u16) -> Result<Vec<SocketAddr>, ResolveError> {
-        match self.resolver.lookup_ip(absolute(name)).await {
+        match self.resolver().await?.lookup_ip(absolute(name)).await {
             Ok(found) => Ok(found.iter().map(|ip: IpAddr| SocketAddr::new(ip, port)).collect()),
             Err(error) if is_nothing(&error) => Err(ResolveError::Nothing(name.to_owned())),
             Err(error) => Err(unasked(name, &error)),

@@ -84,7 +84,7 @@ fn answer(question: &[u8], records: &[(&'static str, Known)]) -> Option<Vec<u8>>
 }
 
 async fn places(server: SocketAddr, target: &str, transport: Transport) -> Result<Vec<String>, ResolveError> {
-    let finder = Finder::new(&[server]).unwrap();
+    let finder = Finder::new(&[server]);
     let target = Target::parse(target).unwrap();
     let found = finder.places(&target, transport, &SeededEntropy::new(1)).await?;
     assert!(found.iter().all(|p| p.transport == transport && p.name == target.host_text().trim_matches(['[', ']'])));
