@@ -111,11 +111,9 @@ mod tests {
         config
     }
 
-    fn of(
-        sip: &SipConfig,
-        peer: &str,
-        transport: Transport,
-    ) -> Result<(String, bool, bool, Option<SrtpPolicy>), (Reason, u16, String)> {
+    type Taken = (String, bool, bool, Option<SrtpPolicy>);
+
+    fn of(sip: &SipConfig, peer: &str, transport: Transport) -> Result<Taken, (Reason, u16, String)> {
         let learned = Learned::from([("registering".to_owned(), vec!["203.0.113.5".parse().unwrap()])]);
         terms(sip, &learned, peer.parse().unwrap(), transport)
             .map(|t| (t.name().to_owned(), t.private, t.trusted, t.srtp))
