@@ -3,17 +3,22 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use zeroize::Zeroizing;
+
 use super::Context;
 use super::exit::{CliError, CliResult, Exit};
+use crate::clock::{Clock, Entropy, SystemClock, SystemEntropy};
 use crate::media::leg::LegEnd;
 use crate::media::wav;
 use crate::phone::{PhoneEnd, PhoneEvent, PhoneEventKind, PhoneReport, Script, ScriptError, run_script};
+use crate::sip::stir::passport::Attest;
+use crate::sip::stir::sign::Signer;
 use crate::sip::{DialError, DialOptions, dial};
 
 /// Place a call with the built-in softphone.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  voicepay call sip:pay@127.0.0.1:5060 --script pay.toml --from +447700900123\n  voicepay call sip:pay@127.0.0.1 --script pay.toml --record heard.wav --json\n\nA script is a list of steps, one [[step]] table each:\n  [[step]]\n  wait_prompt = 700      # until the other side has spoken and then been silent for 700 ms\n  timeout_ms = 20000     # a step fails after 60 s unless it says so itself\n  [[step]]\n  say = \"number.wav\"     # beside the script; `text` names it in the timeline, `barge_in = 500` talks over a prompt\n  [[step]]\n  keys = \"1234#\"\n  [[step]]\n  wait_ms = 300\n  [[step]]\n  wait_hang_up = true    # or: hang_up = true\n\nThe exit code is 0 if every step was done, else 19."
+    after_help = "Examples:\n  voicepay call sip:pay@127.0.0.1:5060 --script pay.toml --from +447700900123\n  voicepay call sip:pay@127.0.0.1 --script pay.toml --record heard.wav --json\n  voicepay call sip:+448081570000@127.0.0.1 --script pay.toml --from +447700900123 --identity-key leaf.key --identity-x5u https://localhost:8443/leaf.pem\n\nA script is a list of steps, one [[step]] table each:\n  [[step]]\n  wait_prompt = 700      # until the other side has spoken and then been silent for 700 ms\n  timeout_ms = 20000     # a step fails after 60 s unless it says so itself\n  [[step]]\n  say = \"number.wav\"     # beside the script; `text` names it in the timeline, `barge_in = 500` talks over a prompt\n  [[step]]\n  keys = \"1234#\"\n  [[step]]\n  wait_ms = 300\n  [[step]]\n  wait_hang_up = true    # or: hang_up = true\n\nThe exit code is 0 if every step was done, else 19."
 )]
 pub struct CallArgs {
     /// Whom to call: sip:USER@HOST or sip:USER@HOST:PORT.
@@ -27,6 +32,15 @@ pub struct CallArgs {
     /// Also assert this number (P-Asserted-Identity), as a trusted trunk would; believed only if we are in `sip.trusted_peers`.
     #[arg(long, value_name = "NUMBER")]
     assert: Option<String>,
+    /// Sign the number (STIR/SHAKEN) with this key, a PKCS#8 PEM file, as the caller's provider would.
+    #[arg(long, value_name = "KEY.PEM", requires = "identity_x5u")]
+    identity_key: Option<PathBuf>,
+    /// Where the key's certificate is, an https URL.
+    #[arg(long, value_name = "URL", requires = "identity_key")]
+    identity_x5u: Option<String>,
+    /// How well the provider knows the caller.
+    #[arg(long, value_name = "LEVEL", default_value = "A", value_parser = ["A", "B", "C"], requires = "identity_key")]
+    identity_attest: String,
     /// Write what was heard to a WAV file.
     #[arg(long, value_name = "OUT.WAV")]
     record: Option<PathBuf>,
@@ -52,11 +66,14 @@ pub fn run(args: CallArgs, ctx: &Context) -> CliResult {
 }
 
 async fn call(args: &CallArgs, script: &Script, ctx: &Context) -> Result<PhoneReport, CliError> {
-    let options = DialOptions {
+    let mut options = DialOptions {
         asserted_identity: args.assert.clone(),
         timeout: Duration::from_secs(args.answer_within),
         ..DialOptions::new(&args.uri, &args.from)
     };
+    if let Some(identity) = identity(args)? {
+        options.headers.push("Identity", identity);
+    }
     let leg = dial(options).await.map_err(|e| {
         let exit = match e {
             DialError::Target { .. }
@@ -72,6 +89,24 @@ async fn call(args: &CallArgs, script: &Script, ctx: &Context) -> Result<PhoneRe
     // The last BYE and its answer are the dialler's to see through; the process must not end before them.
     tokio::time::sleep(Duration::from_millis(GOODBYE_MS)).await;
     Ok(report)
+}
+
+/// The signed number, where one was asked for.
+fn identity(args: &CallArgs) -> Result<Option<String>, CliError> {
+    let (Some(file), Some(x5u)) = (&args.identity_key, &args.identity_x5u) else { return Ok(None) };
+    let wrong = |e: String| CliError::new(Exit::Config, e);
+    let key = std::fs::read(file).map(Zeroizing::new).map_err(|e| wrong(format!("{} can't be read: {e}", file.display())))?;
+    let signer = Signer::from_pem(&key, x5u).map_err(|e| wrong(e.to_string()))?;
+    let attest = match args.identity_attest.as_str() {
+        "A" => Attest::A,
+        "B" => Attest::B,
+        _ => Attest::C, // clap takes no other
+    };
+    let entropy: &dyn Entropy = &SystemEntropy;
+    signer
+        .identity_for(&args.from, &args.uri, attest, SystemClock.now(), entropy.bytes())
+        .map(Some)
+        .map_err(|e| wrong(e.to_string()))
 }
 
 /// What a BYE needs on any network that carries speech.

@@ -97,6 +97,7 @@ pub(super) fn start_error(error: StartError) -> CliError {
         StartError::Prompts(e) => CliError::new(Exit::Unexpected, e),
         StartError::Sandbox(e) => CliError::new(Exit::Database, e),
         StartError::Sip(e @ SipError::Bind { .. }) => CliError::new(Exit::Port, e),
+        StartError::Sip(e @ (SipError::Stir(_) | SipError::Trunk(_))) => CliError::new(Exit::Config, e),
         StartError::Sip(e) => CliError::new(Exit::Unexpected, e),
     }
 }

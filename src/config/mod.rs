@@ -86,10 +86,16 @@ impl Config {
         load::load(path, std::env::vars())
     }
 
-    /// Paths that are not absolute lie in the data directory.
+    /// Paths that are not absolute lie in the data directory. What one room needs of another's section is put in.
     #[must_use]
     fn in_data_dir(mut self) -> Self {
         let dir = self.service.data_dir.clone();
+        // A signed number must be read just as the caller is looked up by it.
+        self.sip.stir.default_country.clone_from(&self.identity.default_country);
+        let stir = &mut self.sip.stir;
+        for path in [&mut stir.https_roots_file].into_iter().chain(&mut stir.roots_file).chain(&mut stir.crl_file) {
+            *path = dir.join(&path);
+        }
         for trunk in &mut self.sip.trunks {
             let own = trunk.password_file.iter_mut();
             for path in own.chain(trunk.inbound_auth.iter_mut().map(|a| &mut a.password_file)) {

@@ -9,6 +9,7 @@ pub(super) fn check(c: &Config) -> Result<(), ConfigError> {
     rule(c.sip.max_calls >= 1, "sip.max_calls", "must be at least 1")?;
     rule(c.sip.max_calls_per_s >= 1, "sip.max_calls_per_s", "must be at least 1")?;
     crate::sip::trunk::config::check(&c.sip).map_err(|e| ConfigError::Rule { key: e.key, what: e.what })?;
+    c.sip.stir.check().map_err(|(key, what)| ConfigError::RoomRule { section: "sip", key, what })?;
     let country = &c.identity.default_country;
     rule(
         country.len() <= 3 && country.bytes().all(|b| b.is_ascii_digit()) && !country.starts_with('0'),

@@ -41,11 +41,13 @@ pub enum Reason {
     Resources,
     /// The offer can't be answered.
     Offer,
+    /// The caller's number is not signed, or the signature does not hold, and `sip.stir.mode` is `require`.
+    Unsigned,
 }
 
 impl Reason {
     /// All, in the order of their counters.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::Draining,
         Self::UnknownPeer,
         Self::Plaintext,
@@ -61,6 +63,7 @@ impl Reason {
         Self::Called,
         Self::Resources,
         Self::Offer,
+        Self::Unsigned,
     ];
 
     /// As metrics and logs name it.
@@ -81,6 +84,7 @@ impl Reason {
             Self::Called => "called",
             Self::Resources => "resources",
             Self::Offer => "offer",
+            Self::Unsigned => "unsigned",
         }
     }
 }

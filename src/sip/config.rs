@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::session_timer::{LEAST_SESSION_INTERVAL_S, Limits};
-
+use super::stir::StirConfig;
 use super::trunk::config::{TrunkConfig, UnknownPeers};
 
 /// How calls reach us.
@@ -56,6 +56,8 @@ pub struct SipConfig {
     pub realm: String,
     /// DNS servers for trunks' targets, `ADDRESS:PORT`; empty: the system's.
     pub dns_servers: Vec<SocketAddr>,
+    /// `[sip.stir]`: signed caller numbers.
+    pub stir: StirConfig,
     /// `[[sip.trunk]]`: who calls us and whom we call, on what terms.
     #[serde(rename = "trunk", skip_serializing_if = "Vec::is_empty")]
     pub trunks: Vec<TrunkConfig>,
@@ -81,6 +83,7 @@ impl Default for SipConfig {
             min_session_expires_s: LEAST_SESSION_INTERVAL_S,
             realm: "voicepay".to_owned(),
             dns_servers: Vec::new(),
+            stir: StirConfig::default(),
             trunks: Vec::new(),
         }
     }

@@ -17,9 +17,18 @@ pub fn caller_claim(headers: &Headers, trusted: bool) -> CallerClaim {
         .all("Privacy")
         .flat_map(|v| v.split([';', ',']))
         .any(|p| ["id", "user", "header"].contains(&p.trim().to_ascii_lowercase().as_str()));
-    if private {
-        return CallerClaim::Withheld;
+    if private { CallerClaim::Withheld } else { claim(headers, trusted) }
+}
+
+/// The user part that nominates the caller, asked to be shown or not: what a signed number (RFC 8224) is compared with.
+pub fn calling_user(headers: &Headers, trusted: bool) -> Option<String> {
+    match claim(headers, trusted) {
+        CallerClaim::Asserted(user) | CallerClaim::Unverified(user) => Some(user),
+        CallerClaim::Withheld => None,
     }
+}
+
+fn claim(headers: &Headers, trusted: bool) -> CallerClaim {
     if trusted {
         let asserted: Vec<String> = headers.all("P-Asserted-Identity").flat_map(split_addresses).filter_map(user_of).collect();
         // RFC 3325 section 9.1: at most one sip(s) and one tel. A telephone number is what we look people up by.

@@ -20,6 +20,7 @@ pub mod sdp; // PURE: offer and answer
 pub mod server; // taking calls
 pub mod session_timer; // PURE: is the other side still there?
 pub mod signalling; // what we need of a SIP stack
+pub mod stir; // is the caller's number signed, and does that hold?
 pub mod trunk; // who sends us calls, and whom we send them to
 pub mod wire; // sockets, screening and bounds below the stack
 
@@ -47,6 +48,9 @@ pub enum SipError {
     /// A trunk can't be used as it is configured.
     #[error(transparent)]
     Trunk(#[from] trunk::config::TrunkConfigError),
+    /// Signed numbers can't be verified.
+    #[error(transparent)]
+    Stir(#[from] stir::StirError),
     /// The stack would not start.
     #[error("the SIP stack did not start: {0}")]
     Stack(String),

@@ -19,6 +19,7 @@ use super::identity::user_of_uri;
 use super::rsip::{Rsip, StackOptions};
 use super::sdp::{self, LocalAudio, Session};
 use super::signalling::{Call, CallEvent, Caller, Invitation, Invite, Refusal, Signalling, StackError};
+use super::stir::{StirError, Verifier};
 use super::trunk::config::SrtpPolicy;
 use super::trunk::live::Admitted;
 use super::trunk::{Set, Trunks, keeper};
@@ -57,6 +58,15 @@ pub struct Refused {
 struct Settings {
     sip: SipConfig,
     media: MediaConfig,
+    stir: Option<Arc<Verifier>>,
+}
+
+impl Settings {
+    /// With the files that the section on signed numbers names, read now.
+    fn new(sip: SipConfig, media: MediaConfig) -> Result<Self, StirError> {
+        let stir = Verifier::new(&sip.stir, Arc::new(SystemClock))?.map(Arc::new);
+        Ok(Self { sip, media, stir })
+    }
 }
 
 /// What a running listener tells.
@@ -78,10 +88,11 @@ impl Listener {
     }
 
     /// Calls from now on are taken by these; those that are up, or ring, go on with what they started with. Where we listen stays.
-    /// A trunk's password that can't be read leaves everything as it was.
+    /// Passwords, authorities and revoked certificates are read anew; one that can't be read leaves everything as it was.
     pub fn reconfigure(&self, sip: SipConfig, media: MediaConfig) -> Result<(), SipError> {
-        self.trunks.replace(Set::load(sip.clone())?);
-        self.settings.send_replace(Settings { sip, media });
+        let settings = Settings::new(sip.clone(), media)?;
+        self.trunks.replace(Set::load(sip)?);
+        self.settings.send_replace(settings);
         Ok(())
     }
 
@@ -111,6 +122,7 @@ pub async fn listen(
     legs: mpsc::Sender<Leg>,
     shutdown: CancellationToken,
 ) -> Result<Listener, SipError> {
+    let settings = Settings::new(config.clone(), media.clone())?;
     let trunks = Trunks::new(Set::load(config.clone())?, Arc::new(SystemEntropy));
     let wire = WireOptions::plain(config.listen, config.t1());
     let wire = wire::bind(&wire, &SystemEntropy).await.map_err(|source| SipError::Bind { address: config.listen, source })?;
@@ -125,12 +137,14 @@ pub async fn listen(
     // The stack outlives `shutdown` by the goodbyes.
     let stack = Rsip::start(wire, options, CancellationToken::new()).await.map_err(|e| SipError::Stack(e.0))?;
     let local_addr = stack.local_addr();
-    let (settings, changes) = watch::channel(Settings { sip: config.clone(), media: media.clone() });
+    let stir = settings.stir.clone();
+    let (settings, changes) = watch::channel(settings);
     let refused = broadcast::channel(REFUSED_QUEUE_CALLS).0;
     let server = Arc::new(Server {
         trunks: trunks.clone(),
         config,
         media,
+        stir,
         legs,
         shutdown,
         closing: closing.clone(),
@@ -146,6 +160,7 @@ pub async fn listen(
 struct Server {
     config: SipConfig,
     media: MediaConfig,
+    stir: Option<Arc<Verifier>>,
     legs: mpsc::Sender<Leg>,
     shutdown: CancellationToken,
     closing: CancellationToken,
@@ -163,8 +178,8 @@ async fn serve(mut stack: impl Signalling, mut server: Arc<Server>, mut changes:
             () = server.shutdown.cancelled() => break,
             Some(_ended) = calls.join_next() => {}
             Ok(()) = changes.changed() => {
-                let Settings { sip, media } = changes.borrow_and_update().clone();
-                server = Arc::new(Server { config: sip, media, ..Server::clone(&server) });
+                let Settings { sip, media, stir } = changes.borrow_and_update().clone();
+                server = Arc::new(Server { config: sip, media, stir, ..Server::clone(&server) });
             }
             invitation = stack.invitation() => match invitation {
                 Some(invitation) => drop(calls.spawn(take(server.clone(), invitation))),
@@ -195,7 +210,12 @@ async fn keep_trunks(server: Arc<Server>, caller: Arc<dyn Caller>) {
 
 async fn take(server: Arc<Server>, Invitation { invite, call }: Invitation) {
     let (call_id, begun) = (invite.call_id.clone(), Instant::now());
+    // Whoever can't be taken anyway costs no certificate.
     let prepared = match server.prepare(&invite).await {
+        Ok(prepared) => server.attested(prepared, &invite).await,
+        Err(refusal) => Err(refusal),
+    };
+    let prepared = match prepared {
         Ok(prepared) => prepared,
         Err(refusal) => {
             tracing::info!(%call_id, peer = %invite.peer, status = refusal.status, "a call was refused");
@@ -223,9 +243,20 @@ struct Prepared {
     local: LocalAudio,
     contact: IpAddr,
     offer: Option<Session>,
+    attestation: Attestation,
 }
 
 impl Server {
+    /// With what the signature on the caller's number came to; refuses where the policy wants one that holds.
+    async fn attested(&self, prepared: Prepared, invite: &Invite) -> Result<Prepared, Refusal> {
+        let Some(verifier) = &self.stir else { return Ok(prepared) };
+        let verdict = verifier.verdict(invite, prepared.admitted.trusted).await;
+        match verifier.refusal(&verdict) {
+            Some(refusal) => Err(self.trunks.refuse(Reason::Unsigned, refusal)),
+            None => Ok(Prepared { attestation: verdict.attestation, ..prepared }),
+        }
+    }
+
     async fn prepare(&self, invite: &Invite) -> Result<Prepared, Refusal> {
         let busy = || Refusal::new(503).with("Retry-After", self.config.busy_retry_after_s.to_string());
         let no = |reason, refusal| self.trunks.refuse(reason, refusal);
@@ -262,7 +293,7 @@ impl Server {
             None if self.local_addr.ip().is_unspecified() => address_towards(invite.peer).await.map_err(failed)?,
             None => self.local_addr.ip(),
         };
-        Ok(Prepared { admitted, door, socket, local, contact, offer })
+        Ok(Prepared { admitted, door, socket, local, contact, offer, attestation: Attestation::Absent })
     }
 
     async fn media_address(&self, public: Option<IpAddr>, peer: SocketAddr) -> std::io::Result<IpAddr> {
@@ -280,7 +311,7 @@ impl Server {
         invite: &Invite,
         begun: Instant,
     ) -> Result<(), StackError> {
-        let Prepared { admitted, door, socket, local, contact: _, offer } = prepared;
+        let Prepared { admitted, door, socket, local, contact: _, offer, attestation } = prepared;
         if !self.let_it_ring(call).await {
             return Ok(());
         }
@@ -316,7 +347,7 @@ impl Server {
                 }
             }
         };
-        let session = self.start(agreement, socket, door, invite, &admitted, begun.elapsed());
+        let session = self.start((agreement, attestation), socket, door, invite, &admitted, begun.elapsed());
         conduct(call, session, agreement, acknowledged).await;
         Ok(())
     }
@@ -361,7 +392,7 @@ impl Server {
 
     fn start(
         &self,
-        agreement: Agreement,
+        (agreement, attestation): (Agreement, Attestation),
         socket: UdpSocket,
         door: OwnedPermit<Leg>,
         invite: &Invite,
@@ -373,7 +404,7 @@ impl Server {
         let info = LegInfo {
             protocol_id: invite.call_id.clone(),
             caller: admitted.caller.clone(),
-            attestation: Attestation::Absent,
+            attestation,
             called: user_of_uri(&invite.uri).unwrap_or_default(),
             trunk: if admitted.trunk.is_empty() { peer.clone() } else { admitted.trunk.clone() },
             peer,

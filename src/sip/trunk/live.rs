@@ -78,6 +78,8 @@ pub struct Admitted {
     pub public_address: Option<IpAddr>,
     /// Who calls.
     pub caller: CallerClaim,
+    /// The peer's P-Asserted-Identity counts.
+    pub trusted: bool,
     /// The account whose password it showed.
     pub account: Option<String>,
 }
@@ -173,6 +175,7 @@ impl Trunks {
             srtp: terms.srtp,
             public_address: terms.public_address,
             caller,
+            trusted: terms.trusted,
             account,
         })
     }
