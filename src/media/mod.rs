@@ -18,16 +18,23 @@ pub mod conceal; // PURE: lost audio
 pub mod g711; // PURE: PCMU and PCMA, table by table
 pub mod jitter; // PURE: packets into order
 pub mod playout; // PURE: prompts into frames
+pub mod quality; // PURE: what a call sounded like, by the E-model
 pub mod resample; // PURE: sample rates
+pub mod rtcp; // PURE: RTCP on the wire
 pub mod srtp; // PURE: SRTP and SRTCP
 pub mod stats; // PURE: what a call's packets went through
 pub mod telephone_event; // PURE: keys as packets, RFC 4733
 
 pub mod wav; // files
 
+mod pacer; // turns each 20 ms
+mod port; // the sockets of a call
+mod udp; // datagrams in batches
+
 mod decode; // PURE: payloads in order into frames
 mod opus; // PURE: Opus at 16 kHz
 mod outbox; // events to a call that may lag
 mod peer; // PURE: whose packets are ours
 mod receive; // PURE: datagrams into frames and keys
+mod reports; // PURE: RTCP's timing and what reports tell
 mod send; // PURE: prompts and keys into datagrams

@@ -28,24 +28,32 @@ impl Peer {
         self
     }
 
-    /// Another SDP (re-INVITE): what was learned is forgotten.
-    pub fn renegotiate(&mut self, negotiated: SocketAddr) {
-        if canonical(negotiated) != self.negotiated {
+    /// Another SDP (re-INVITE): what was learned is forgotten. False: it names the same address.
+    pub fn renegotiate(&mut self, negotiated: SocketAddr) -> bool {
+        let is_new = canonical(negotiated) != self.negotiated;
+        if is_new {
             *self = Self::new(negotiated).signalled_from(self.signalled);
         }
+        is_new
+    }
+
+    /// Whether this is an address of the peer, whatever the port.
+    pub fn is_of(&self, ip: IpAddr) -> bool {
+        let ip = ip.to_canonical();
+        ip == self.negotiated.ip() || Some(ip) == self.signalled
+    }
+
+    /// It has been silent for so long that it may send from elsewhere next.
+    pub fn may_have_moved(&self, now: Duration) -> bool {
+        self.heard.is_none_or(|(_, at)| now.saturating_sub(at) >= Duration::from_millis(PEER_RELEARN_MS))
     }
 
     /// Whether a packet from there may be the peer's. An address of its own SDP always may; another port of the same IP if
     /// nothing has been heard yet (RFC 4961: symmetric RTP behind NAT), or that port it was, or silence has fallen.
     pub fn may_be(&self, from: SocketAddr, now: Duration) -> bool {
         let from = canonical(from);
-        if from.ip() != self.negotiated.ip() && Some(from.ip()) != self.signalled {
-            return false;
-        }
-        from == self.negotiated
-            || self
-                .heard
-                .is_none_or(|(heard, at)| heard == from || now.saturating_sub(at) >= Duration::from_millis(PEER_RELEARN_MS))
+        let is_known = from == self.negotiated || self.heard.is_some_and(|(heard, _)| heard == from);
+        self.is_of(from.ip()) && (is_known || self.may_have_moved(now))
     }
 
     /// A valid packet came from there ([`Peer::may_be`] allowed it).

@@ -12,6 +12,8 @@ use super::jitter::{JitterBuffer, PacketNumbers, Piece, Put};
 use super::leg::Key;
 use super::negotiated::NegotiatedMedia;
 use super::playout::FRAME_MS;
+use super::quality::Passage;
+use super::reports::Reception;
 use super::stats::{Arrival, MediaStats, SequenceTracker};
 use super::telephone_event::KeyReceiver;
 
@@ -163,11 +165,28 @@ impl Receiver {
         self.jitter.surplus()
     }
 
+    /// What the audio's sender sent and what came of it, for a receiver report.
+    pub fn reception(&self) -> Option<Reception> {
+        self.tracker.reception()
+    }
+
+    /// The same as quality sees it.
+    pub fn passage(&self) -> Passage {
+        self.tracker.passage(self.stats.packets_late)
+    }
+
+    /// How long a packet waits before it is played.
+    pub fn delay(&self) -> Duration {
+        self.delay
+    }
+
     /// The receiving half of the counters.
     pub fn stats(&self) -> MediaStats {
         let concealed = self.concealed_before + self.stream.concealed();
         MediaStats {
             packets_lost: self.tracker.lost(),
+            lost_permille: self.tracker.passage(self.stats.packets_late).permille(),
+            jitter_ms: self.tracker.mean_jitter_ms(),
             max_jitter_ms: self.tracker.max_jitter_ms(),
             packets_malformed: self.stats.packets_malformed + self.undecodable_before + self.stream.undecodable(),
             concealed_ms: u64::try_from(concealed.as_millis()).unwrap_or(u64::MAX),

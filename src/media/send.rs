@@ -11,6 +11,7 @@ use super::frame::SampleRate;
 use super::leg::{Key, Sound};
 use super::negotiated::NegotiatedMedia;
 use super::playout::{Ended, FRAME_MS, Playout};
+use super::reports::Sent;
 use super::resample::Resampler;
 use super::telephone_event::KeySender;
 use crate::clock::Entropy;
@@ -42,6 +43,8 @@ pub struct Sender {
     talking: bool,
     keys_sent: u64,
     keys_unsendable: u64,
+    packets: u32,
+    octets: u32,
 }
 
 /// Silence encoded so far in this pause.
@@ -71,6 +74,8 @@ impl Sender {
             talking: false,
             keys_sent: 0,
             keys_unsendable: 0,
+            packets: 0,
+            octets: 0,
         }
     }
 
@@ -104,6 +109,16 @@ impl Sender {
             self.keys_unsendable += 1;
         }
         possible
+    }
+
+    /// Ours, in all packets.
+    pub fn ssrc(&self) -> u32 {
+        self.ssrc
+    }
+
+    /// What was sent, for a sender report made right after [`Sender::packet`].
+    pub fn sent(&self) -> Sent {
+        Sent { packets: self.packets, octets: self.octets, rtp_timestamp: self.timestamp }
     }
 
     /// Keys sent and keys that could not be.
@@ -186,6 +201,8 @@ impl Sender {
 
     fn datagram(&mut self, payload_type: u8, marker: bool, timestamp: u32, payload: &[u8]) -> Option<Vec<u8>> {
         self.sequence = self.sequence.wrapping_add(1);
+        self.packets = self.packets.wrapping_add(1);
+        self.octets = self.octets.wrapping_add(u32::try_from(payload.len()).unwrap_or(0));
         RtpPacketBuilder::new()
             .payload_type(payload_type)
             .marked(marker)

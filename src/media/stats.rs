@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+use super::quality::Passage;
+use super::reports::Reception;
+
 /// Counters of one media session. No audio, no keys: fit for a log.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub struct MediaStats {
@@ -35,6 +38,28 @@ pub struct MediaStats {
     pub keys_sent: u64,
     /// Keys that could not be sent: the peer negotiated no telephone-event.
     pub keys_unsendable: u64,
+    /// RTCP packets from the peer that were understood.
+    pub rtcp_received: u64,
+    /// RTCP packets sent.
+    pub rtcp_sent: u64,
+    /// What we heard, as a mean opinion score in hundredths (100 to 450): the mean over the call, by the E-model (see `quality`).
+    pub mos_x100: Option<u32>,
+    /// The same of the call's worst five seconds.
+    pub mos_worst_x100: Option<u32>,
+    /// Interarrival jitter of what we heard, in milliseconds: the mean over the call.
+    pub jitter_ms: u64,
+    /// Of the packets that the peer sent, so many thousandths were not played: lost, or too late.
+    pub lost_permille: u32,
+    /// To the peer and back, in milliseconds, by its last report that told.
+    pub rtt_ms: Option<u32>,
+    /// What the peer hears of us, by its reports: the score, …
+    pub peer_mos_x100: Option<u32>,
+    /// … its worst, …
+    pub peer_mos_worst_x100: Option<u32>,
+    /// … the jitter that it sees, in milliseconds, …
+    pub peer_jitter_ms: Option<u32>,
+    /// … and the thousandths of our packets that it lost.
+    pub peer_lost_permille: Option<u32>,
 }
 
 /// Follows one peer's sequence numbers and timing over changes of SSRC.
@@ -43,7 +68,11 @@ pub struct SequenceTracker {
     rate_hz: u32,
     stream: Option<Stream>,
     lost_before: u64,
+    // Of streams before this one.
+    before: Passage,
     max_jitter_samples: f64,
+    jitter_sum_ms: f64,
+    jitter_count: u32,
 }
 
 #[derive(Debug)]
@@ -52,6 +81,10 @@ struct Stream {
     first: i64,
     highest: i64,
     distinct: u64,
+    // With duplicates, as receiver reports count.
+    received: u32,
+    // Runs of numbers that were jumped over, whether they came later or not.
+    jumps: u64,
     // Bit n: `highest - n` has come.
     seen: u128,
     last_transit: Option<i64>,
@@ -76,7 +109,15 @@ pub enum Arrival {
 impl SequenceTracker {
     /// `rate_hz` is the RTP clock's.
     pub fn new(rate_hz: u32) -> Self {
-        Self { rate_hz, stream: None, lost_before: 0, max_jitter_samples: 0.0 }
+        Self {
+            rate_hz,
+            stream: None,
+            lost_before: 0,
+            before: Passage::default(),
+            max_jitter_samples: 0.0,
+            jitter_sum_ms: 0.0,
+            jitter_count: 0,
+        }
     }
 
     /// The RTP clock became another (a codec agreed during the call): timing is measured anew, counts go on.
@@ -97,13 +138,25 @@ impl SequenceTracker {
             (Some(stream), Some(extended)) if (extended - stream.highest).abs() <= SEQUENCE_JUMP_PACKETS => stream.mark(extended),
             (_, _) => {
                 self.lost_before = self.lost();
+                self.before = self.passage(0);
                 let first = i64::from(sequence);
-                let jitter_samples = 0.0;
-                self.stream =
-                    Some(Stream { ssrc, first, highest: first, distinct: 1, seen: 1, last_transit: None, jitter_samples });
+                self.stream = Some(Stream {
+                    ssrc,
+                    first,
+                    highest: first,
+                    distinct: 1,
+                    received: 0,
+                    jumps: 0,
+                    seen: 1,
+                    last_transit: None,
+                    jitter_samples: 0.0,
+                });
                 Arrival::NewStream
             }
         };
+        if let Some(stream) = &mut self.stream {
+            stream.received = stream.received.wrapping_add(1);
+        }
         if let Some(stream) = self.stream.as_mut().filter(|_| timed && verdict != Arrival::Duplicate) {
             let arrived = arrival.as_micros() * u128::from(self.rate_hz) / 1_000_000;
             // Both wrap at 32 bits; their difference is small and signed (RFC 3550 appendix A.8).
@@ -116,6 +169,8 @@ impl SequenceTracker {
                     let distance = difference.unsigned_abs() as f64;
                     stream.jitter_samples += (distance - stream.jitter_samples) / 16.0;
                     self.max_jitter_samples = self.max_jitter_samples.max(stream.jitter_samples);
+                    self.jitter_sum_ms += stream.jitter_samples * 1_000.0 / f64::from(self.rate_hz);
+                    self.jitter_count = self.jitter_count.saturating_add(1);
                 }
             }
             stream.last_transit = Some(transit);
@@ -125,22 +180,61 @@ impl SequenceTracker {
 
     /// Sequence numbers that have not come (yet).
     pub fn lost(&self) -> u64 {
-        let current = self.stream.as_ref().map_or(0, |s| {
-            let expected = u64::try_from(s.highest - s.first + 1).unwrap_or(0);
-            expected.saturating_sub(s.distinct)
-        });
+        let current = self.stream.as_ref().map_or(0, |s| s.expected().saturating_sub(s.distinct));
         self.lost_before + current
+    }
+
+    /// What the sender's packets went through so far; `late` of those that came were too late to be played.
+    pub fn passage(&self, late: u64) -> Passage {
+        let (expected, jumps) = self.stream.as_ref().map_or((0, 0), |s| (s.expected(), s.jumps));
+        let missed = self.lost() + late;
+        let bursts = (self.before.bursts + jumps).clamp(u64::from(missed > 0), missed);
+        Passage { expected: self.before.expected + expected, missed, bursts }
+    }
+
+    /// For a receiver report.
+    pub fn reception(&self) -> Option<Reception> {
+        let stream = self.stream.as_ref()?;
+        Some(Reception {
+            ssrc: stream.ssrc,
+            expected: u32::try_from(stream.expected()).unwrap_or(u32::MAX),
+            received: stream.received,
+            // The first sequence number is of cycle 0.
+            highest_sequence: u32::try_from(stream.highest.rem_euclid(1 << 32)).unwrap_or(0),
+            jitter: whole(stream.jitter_samples),
+        })
+    }
+
+    /// Interarrival jitter over all packets so far: the mean, in milliseconds.
+    pub fn mean_jitter_ms(&self) -> u64 {
+        whole(self.jitter_sum_ms / f64::from(self.jitter_count.max(1))).into()
+    }
+
+    /// Interarrival jitter now (RFC 3550 appendix A.8).
+    pub fn jitter(&self) -> Duration {
+        let samples = self.stream.as_ref().map_or(0.0, |s| s.jitter_samples);
+        Duration::from_secs_f64((samples / f64::from(self.rate_hz)).clamp(0.0, 10.0))
     }
 
     /// Largest interarrival jitter so far, in milliseconds.
     pub fn max_jitter_ms(&self) -> u64 {
-        #[allow(clippy::as_conversions, clippy::cast_possible_truncation, clippy::cast_sign_loss)] // saturates
-        let ms = (self.max_jitter_samples * 1_000.0 / f64::from(self.rate_hz)).round() as u64;
-        ms
+        whole(self.max_jitter_samples * 1_000.0 / f64::from(self.rate_hz)).into()
     }
 }
 
+/// Rounded; it saturates.
+fn whole(value: f64) -> u32 {
+    #[allow(clippy::as_conversions, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+    let whole = value.round() as u32;
+    whole
+}
+
 impl Stream {
+    /// Packets that the sender sent, by its numbers.
+    fn expected(&self) -> u64 {
+        u64::try_from(self.highest - self.first + 1).unwrap_or(0)
+    }
+
     fn mark(&mut self, extended: i64) -> Arrival {
         let ahead = extended - self.highest;
         if ahead > 0 {
@@ -148,6 +242,7 @@ impl Stream {
             self.seen = self.seen.checked_shl(shift).unwrap_or(0) | 1;
             self.highest = extended;
             self.distinct += 1;
+            self.jumps += u64::from(ahead > 1);
             return Arrival::Fresh;
         }
         let Some(bit) = u32::try_from(-ahead).ok().and_then(|back| 1u128.checked_shl(back)) else {

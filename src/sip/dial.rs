@@ -3,7 +3,6 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
-use tokio::net::UdpSocket;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
@@ -18,7 +17,7 @@ use crate::clock::{Entropy, SystemEntropy};
 use crate::media::config::MediaConfig;
 use crate::media::frame::SampleRate;
 use crate::media::leg::{self, Attestation, CallerClaim, Leg, LegInfo};
-use crate::media::rtp_session::{self, SessionSetup};
+use crate::media::rtp_session::{self, RtpPort, SessionSetup};
 
 /// Where SIP is heard unless the URI says otherwise.
 const DEFAULT_PORT: u16 = 5060;
@@ -191,7 +190,7 @@ pub async fn dial(mut options: DialOptions) -> Result<Leg, DialError> {
 /// A call that has been placed; a task of its own, so that it can still be given up when nobody waits any more.
 struct Dialled {
     call: Box<dyn Call>,
-    socket: UdpSocket,
+    socket: RtpPort,
     audio: LocalAudio,
     info: LegInfo,
     media: MediaConfig,

@@ -4,7 +4,6 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::UdpSocket;
 use tokio::sync::mpsc::OwnedPermit;
 use tokio::sync::{broadcast, mpsc, watch};
 use tokio::task::JoinSet;
@@ -28,7 +27,7 @@ use crate::clock::{Clock, Entropy, SystemClock, SystemEntropy};
 use crate::media::config::MediaConfig;
 use crate::media::frame::SampleRate;
 use crate::media::leg::{self, Attestation, CallerClaim, Leg, LegInfo};
-use crate::media::rtp_session::{self, RtpSession, SessionSetup};
+use crate::media::rtp_session::{self, RtpPort, RtpSession, SessionSetup};
 use crate::telemetry::metrics::metrics;
 
 /// How long calls may take to say goodbye when the service stops.
@@ -239,7 +238,7 @@ async fn take(server: Arc<Server>, Invitation { invite, call }: Invitation) {
 struct Prepared {
     admitted: Admitted,
     door: OwnedPermit<Leg>,
-    socket: UdpSocket,
+    socket: RtpPort,
     local: LocalAudio,
     contact: IpAddr,
     offer: Option<Session>,
@@ -393,7 +392,7 @@ impl Server {
     fn start(
         &self,
         (agreement, attestation): (Agreement, Attestation),
-        socket: UdpSocket,
+        socket: RtpPort,
         door: OwnedPermit<Leg>,
         invite: &Invite,
         admitted: &Admitted,

@@ -3,12 +3,14 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use rtp_rs::{RtpPacketBuilder, RtpReader};
+use tokio::net::UdpSocket;
+use tokio::time::Instant;
 
 use super::*;
 use crate::clock::SeededEntropy;
 use crate::media::frame::SampleRate;
 use crate::media::g711::Law;
-use crate::media::leg::{Attestation, CallerClaim, Key, Leg, LegInfo, Sound, pair};
+use crate::media::leg::{Attestation, CallerClaim, Key, Leg, LegCommand, LegEvent, LegInfo, Sound, pair};
 
 fn media() -> NegotiatedMedia {
     NegotiatedMedia::new(Codec::Pcmu, 0).with_telephone_event(101, 8_000)
@@ -23,7 +25,12 @@ async fn socket() -> UdpSocket {
     UdpSocket::bind("127.0.0.1:0").await.unwrap()
 }
 
-fn begin(config: &MediaConfig, socket: UdpSocket, remote: SocketAddr, stop: CancellationToken) -> (RtpSession, Leg) {
+async fn port() -> RtpPort {
+    let config = MediaConfig { port_min: 27_400, port_max: 27_999, ..MediaConfig::default() };
+    bind_port(&config, &crate::clock::SystemEntropy).await.unwrap()
+}
+
+fn begin(config: &MediaConfig, socket: RtpPort, remote: SocketAddr, stop: CancellationToken) -> (RtpSession, Leg) {
     let info = LegInfo {
         protocol_id: "test".into(),
         caller: CallerClaim::Withheld,
@@ -129,7 +136,7 @@ struct Call {
 
 async fn call_over(loss_percent: u32, garbage: u32) -> Call {
     let line = Arc::new(BadLine { to_a: socket().await, to_b: socket().await, lost: AtomicU64::new(0) });
-    let (a, b) = (socket().await, socket().await);
+    let (a, b) = (port().await, port().await);
     let (at_a, at_b) = (a.local_addr().unwrap(), b.local_addr().unwrap());
     let (line_a, line_b) = (line.to_a.local_addr().unwrap(), line.to_b.local_addr().unwrap());
     let carrier = line.clone();
@@ -215,7 +222,7 @@ async fn a_storm_of_random_bytes_on_the_callers_own_path_disturbs_nothing() {
 
 #[tokio::test]
 async fn the_stream_is_paced_and_strangers_are_not_heard() {
-    let (ours, peer, stranger) = (socket().await, socket().await, socket().await);
+    let (ours, peer, stranger) = (port().await, socket().await, socket().await);
     let to = ours.local_addr().unwrap();
     // The SDP names another port than the peer sends from: it is learned.
     let named = SocketAddr::new(to.ip(), 9);
@@ -254,7 +261,7 @@ async fn the_stream_is_paced_and_strangers_are_not_heard() {
 #[tokio::test]
 async fn silence_on_the_line_and_a_stopping_service_end_the_call() {
     let config = MediaConfig { media_timeout_ms: 300, ..config() };
-    let (a, b) = (socket().await, socket().await);
+    let (a, b) = (port().await, port().await);
     let nowhere = SocketAddr::new(a.local_addr().unwrap().ip(), 9);
     let (session, mut leg) = begin(&config, a, nowhere, CancellationToken::new());
     leg.commands.send(LegCommand::Play { id: 3, audio: Arc::new(tone(9)) }).await.unwrap();

@@ -1,0 +1,419 @@
+//! One running session: what happens in its turn each 20 ms, from datagrams to events and from commands to datagrams.
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::{MediaStats, NegotiatedMedia, Orders, SessionEnd};
+use crate::media::frame::Frame;
+use crate::media::leg::{LegCommand, LegEvent};
+use crate::media::outbox::Outbox;
+use crate::media::pacer::{Paced, Turn};
+use crate::media::peer::Peer;
+use crate::media::playout::FRAME_MS;
+use crate::media::port::RtpPort;
+use crate::media::quality::{Impairment, Quality, SAMPLE_MS, Sample, hundredths};
+use crate::media::receive::{Receiver, Taken};
+use crate::media::reports::Reports;
+use crate::media::rtcp;
+use crate::media::send::Sender;
+use crate::media::udp::{self, BATCH_DATAGRAMS, Datagram};
+
+/// Batches of datagrams taken in one turn, before the pace comes first again.
+pub const BATCHES_PER_TURN: usize = 16;
+/// Frames handed over at once after the machine was held up.
+pub const CATCH_UP_FRAMES: u32 = 5;
+/// Errors of the socket in a row that end the session.
+pub const RECEIVE_ERRORS_MAX: u32 = 50;
+/// Commands taken in one turn.
+const COMMANDS_PER_TURN: usize = 8;
+/// The socket of RTCP alone is looked at each so many turns.
+const RTCP_EACH_TURNS: u64 = 10;
+/// After so many packets from one address the kernel is told to drop all others.
+const CONNECT_AFTER_PACKETS: u32 = 10;
+
+/// What a session leaves behind.
+pub(super) struct Over {
+    pub why: SessionEnd,
+    pub stats: MediaStats,
+    pub outbox: Outbox,
+    pub unplayed: Vec<LegEvent>,
+}
+
+/// See the module.
+pub(super) struct Session {
+    pub port: RtpPort,
+    pub ear: Ear,
+    pub sender: Sender,
+    pub media: NegotiatedMedia,
+    pub commands: mpsc::Receiver<LegCommand>,
+    pub told: watch::Receiver<Orders>,
+    pub stop: CancellationToken,
+    pub timeout: Duration,
+    pub quality: Quality,
+    pub line: Line,
+    pub over: Option<(oneshot::Sender<Over>, Outbox)>,
+    /// Of this turn, to be delivered at the slot's end.
+    pub frames: Vec<Frame>,
+    /// The call did not take the last ones.
+    pub undelivered: Option<SessionEnd>,
+}
+
+/// The listening half, apart from the sockets that it listens to.
+pub(super) struct Ear {
+    pub peer: Peer,
+    pub receiver: Receiver,
+    pub reports: Reports,
+    /// Where the peer's RTCP last came from.
+    pub rtcp_from: Option<SocketAddr>,
+    pub heard_at: Duration,
+    pub foreign: u64,
+    pub rtcp_received: u64,
+    /// Packets in a row from this address.
+    pub steady: Option<(SocketAddr, u32)>,
+}
+
+/// What is known of the line and of the time on it.
+pub(super) struct Line {
+    pub epoch: Instant,
+    /// When the first turn was: packet times are counted from it.
+    pub first: Option<Instant>,
+    pub turns: u64,
+    pub packet_times: u128,
+    pub connected: Option<SocketAddr>,
+    pub receive_errors: u32,
+    pub packets_sent: u64,
+    pub packets_unsent: u64,
+    pub rtcp_sent: u64,
+    pub sampled_at: Duration,
+    pub warned_of_keys: bool,
+}
+
+impl Line {
+    pub fn new() -> Self {
+        Self {
+            epoch: Instant::now(),
+            first: None,
+            turns: 0,
+            packet_times: 0,
+            connected: None,
+            receive_errors: 0,
+            packets_sent: 0,
+            packets_unsent: 0,
+            rtcp_sent: 0,
+            sampled_at: Duration::ZERO,
+            warned_of_keys: false,
+        }
+    }
+
+    /// Packet times since the last turn, by the clock: a late turn stands for all the time that has passed. Turns come a little early or
+    /// late, so time is rounded to the nearest.
+    fn elapsed(&mut self, now: Instant) -> u32 {
+        let first = *self.first.get_or_insert(now);
+        let half = Duration::from_millis(FRAME_MS / 2);
+        let passed = 1 + (now.saturating_duration_since(first) + half).as_millis() / u128::from(FRAME_MS);
+        let elapsed = passed.saturating_sub(std::mem::replace(&mut self.packet_times, passed));
+        u32::try_from(elapsed).unwrap_or(u32::MAX).max(1)
+    }
+}
+
+impl Paced for Session {
+    fn turn(&mut self, turn: &mut Turn<'_>) -> bool {
+        let Some((over, mut outbox)) = self.over.take() else { return false };
+        match self.live(turn, &mut outbox) {
+            Ok(()) => {
+                self.over = Some((over, outbox));
+                true
+            }
+            Err(why) => {
+                self.say_goodbye(turn);
+                let stats = self.stats(&outbox);
+                let unplayed = self.sender.stop_playing().into_iter().map(LegEvent::from).collect();
+                let _nobody_waits = over.send(Over { why, stats, outbox, unplayed });
+                false
+            }
+        }
+    }
+
+    fn deliver(&mut self) {
+        let Some((_, outbox)) = &mut self.over else { return };
+        for frame in self.frames.drain(..) {
+            if let Err(undelivered) = outbox.frame(frame) {
+                self.undelivered = Some(undelivered.into());
+            }
+        }
+    }
+}
+
+impl Session {
+    /// One packet time: orders first, then what the peer said goes to the call, then what we say to the peer.
+    fn live(&mut self, turn: &mut Turn<'_>, outbox: &mut Outbox) -> Result<(), SessionEnd> {
+        if let Some(why) = self.undelivered.take() {
+            return Err(why);
+        }
+        if self.stop.is_cancelled() {
+            return Err(SessionEnd::Stopped);
+        }
+        match self.told.has_changed() {
+            Ok(true) => self.ordered()?,
+            Ok(false) => {}
+            Err(_) => return Err(SessionEnd::Failed),
+        }
+        for _ in 0..COMMANDS_PER_TURN {
+            match self.commands.try_recv() {
+                Ok(command) => self.command(command, outbox)?,
+                Err(mpsc::error::TryRecvError::Empty) => break,
+                Err(mpsc::error::TryRecvError::Disconnected) => return Err(SessionEnd::HungUp),
+            }
+        }
+        let now = turn.now.saturating_duration_since(self.line.epoch);
+        let elapsed = self.line.elapsed(turn.now);
+        self.line.turns += 1;
+        self.receive(turn, now, outbox)?;
+        if now.saturating_sub(self.ear.heard_at) > self.timeout {
+            return Err(SessionEnd::MediaTimeout);
+        }
+        for _ in 0..elapsed.min(CATCH_UP_FRAMES) {
+            self.frames.push(self.ear.receiver.frame(now));
+        }
+        if self.ear.receiver.surplus() {
+            self.frames.push(self.ear.receiver.frame(now));
+        }
+        let (datagram, ended) = self.sender.packet(elapsed);
+        if let (Some(datagram), Some(to)) = (datagram, self.ear.peer.destination()) {
+            let sent = match self.line.connected {
+                Some(_) => self.port.rtp.send(&datagram),
+                None => self.port.rtp.send_to(&datagram, to),
+            };
+            // What was not sent is as good as lost on the way: the next one is due in 20 ms.
+            match sent {
+                Ok(_) => self.line.packets_sent += 1,
+                Err(_) => self.line.packets_unsent += 1,
+            }
+        }
+        for ended in ended {
+            outbox.must_arrive(ended.into())?;
+        }
+        self.report(turn, now);
+        Ok(())
+    }
+
+    fn ordered(&mut self) -> Result<(), SessionEnd> {
+        let Orders { end, remote, media } = self.told.borrow_and_update().clone();
+        if self.ear.peer.renegotiate(remote) {
+            self.disconnect();
+            self.ear.rtcp_from = None;
+        }
+        if media != self.media {
+            self.ear.receiver.renegotiate(media.clone());
+            self.sender.renegotiate(media.clone());
+            self.quality.change(Impairment::of(media.codec.encoding_name()));
+            self.media = media;
+        }
+        end.map_or(Ok(()), |end| Err(SessionEnd::Told(end)))
+    }
+
+    fn command(&mut self, command: LegCommand, outbox: &mut Outbox) -> Result<(), SessionEnd> {
+        match command {
+            LegCommand::Play { id, audio } => self.sender.play(id, audio),
+            LegCommand::StopPlaying => {
+                for ended in self.sender.stop_playing() {
+                    outbox.must_arrive(ended.into())?;
+                }
+            }
+            LegCommand::SendKey(key) => {
+                if !self.sender.press(key) && !std::mem::replace(&mut self.line.warned_of_keys, true) {
+                    tracing::warn!("a key could not be sent: the peer takes no telephone-event, or too many wait");
+                }
+            }
+            LegCommand::HangUp => return Err(SessionEnd::HungUp),
+        }
+        Ok(())
+    }
+
+    /// Takes what has come since the last turn.
+    fn receive(&mut self, turn: &mut Turn<'_>, now: Duration, outbox: &mut Outbox) -> Result<(), SessionEnd> {
+        for _ in 0..BATCHES_PER_TURN {
+            let mut result = Ok(());
+            let ear = &mut self.ear;
+            let got = turn.inbox.receive(&self.port.rtp, turn.wall, |datagram| {
+                if let (Ok(()), Some(event)) = (result, ear.rtp(now, &datagram)) {
+                    result = outbox.must_arrive(event).map_err(SessionEnd::from);
+                }
+            });
+            result?;
+            match got {
+                Ok(got) => {
+                    self.line.receive_errors = 0;
+                    if got < BATCH_DATAGRAMS {
+                        break;
+                    }
+                }
+                // An ICMP error for something we sent shows up here, and passes: the peer may not listen yet, or no longer.
+                Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {}
+                Err(error) => {
+                    self.line.receive_errors += 1;
+                    if self.line.receive_errors > RECEIVE_ERRORS_MAX {
+                        tracing::warn!(%error, "the RTP socket cannot be read");
+                        return Err(SessionEnd::Failed);
+                    }
+                }
+            }
+        }
+        if let Some(rtcp) = self.port.rtcp.as_ref().filter(|_| self.line.turns.is_multiple_of(RTCP_EACH_TURNS)) {
+            let ear = &mut self.ear;
+            // An error of this socket costs a report, not a call.
+            let _unread = turn.inbox.receive(rtcp, turn.wall, |datagram| ear.rtcp(now.saturating_sub(datagram.age), &datagram));
+        }
+        self.keep_strangers_out(now);
+        Ok(())
+    }
+
+    /// Once the peer's address is sure, the kernel drops whatever comes from elsewhere before it costs anything. When the peer falls
+    /// silent, all may come again: it may have moved.
+    fn keep_strangers_out(&mut self, now: Duration) {
+        match (self.line.connected, self.ear.steady) {
+            (None, Some((from, count))) if count >= CONNECT_AFTER_PACKETS => {
+                if udp::connect(&self.port.rtp, from).unwrap_or(false) {
+                    self.line.connected = Some(from);
+                }
+            }
+            (Some(_), _) if self.ear.peer.may_have_moved(now) => self.disconnect(),
+            (Some(_) | None, _) => {}
+        }
+    }
+
+    fn disconnect(&mut self) {
+        self.ear.steady = None;
+        if self.line.connected.take().is_some()
+            && let Err(error) = udp::disconnect(&self.port.rtp)
+        {
+            tracing::warn!(%error, "the RTP socket can't be opened to other addresses");
+        }
+    }
+
+    /// Our report if it is due, and a sample of the line.
+    fn report(&mut self, turn: &Turn<'_>, now: Duration) {
+        let (sent, heard) = (self.sender.sent(), self.ear.receiver.reception());
+        if let Some(report) = self.ear.reports.due(now, turn.wall, sent, heard) {
+            self.send_report(&report);
+        }
+        if now.saturating_sub(self.line.sampled_at) >= Duration::from_millis(SAMPLE_MS) {
+            self.line.sampled_at = now;
+            self.sample();
+        }
+    }
+
+    fn sample(&mut self) {
+        let peer = self.ear.reports.peer_hears();
+        self.quality.sample(Sample {
+            heard: self.ear.receiver.passage(),
+            peer_loss: peer.map(|p| f64::from(p.fraction_lost) / 256.0),
+            round_trip: self.ear.reports.round_trip(),
+            buffered: self.ear.receiver.delay(),
+            peer_jitter: peer.map_or(Duration::ZERO, |p| self.units(p.jitter)),
+        });
+    }
+
+    /// Units of the RTP clock as time.
+    fn units(&self, units: u32) -> Duration {
+        Duration::from_micros(u64::from(units) * 1_000_000 / u64::from(self.media.codec.rtp_clock_hz()))
+    }
+
+    fn send_report(&mut self, report: &[u8]) {
+        let Some(rtp) = self.ear.peer.destination() else { return };
+        let sent = match &self.port.rtcp {
+            // Muxed (RFC 5761): on RTP's own socket.
+            None => match self.line.connected {
+                Some(_) => self.port.rtp.send(report),
+                None => self.port.rtp.send_to(report, rtp),
+            },
+            Some(socket) => {
+                let above = rtp.port().checked_add(1).map(|port| SocketAddr::new(rtp.ip(), port));
+                let Some(to) = self.ear.rtcp_from.or(above) else { return };
+                socket.send_to(report, to)
+            }
+        };
+        self.line.rtcp_sent += u64::from(sent.is_ok());
+    }
+
+    fn say_goodbye(&mut self, turn: &Turn<'_>) {
+        let now = turn.now.saturating_duration_since(self.line.epoch);
+        let (sent, heard) = (self.sender.sent(), self.ear.receiver.reception());
+        if let Some(report) = self.ear.reports.goodbye(now, turn.wall, sent, heard) {
+            self.send_report(&report);
+        }
+        if self.quality.heard.mean().is_none() {
+            self.sample();
+        }
+    }
+
+    fn stats(&self, outbox: &Outbox) -> MediaStats {
+        let (keys_sent, keys_unsendable) = self.sender.keys();
+        let heard = self.ear.receiver.stats();
+        let peer = self.ear.reports.peer_hears();
+        let in_ms = |d: Duration| u32::try_from(d.as_millis()).unwrap_or(u32::MAX);
+        let lost = peer.map(|p| u64::try_from(p.cumulative_lost).unwrap_or(0));
+        let permille = |lost: u64| u32::try_from((lost * 1_000 / self.line.packets_sent.max(1)).min(1_000)).unwrap_or(0);
+        MediaStats {
+            packets_foreign: self.ear.foreign,
+            packets_sent: self.line.packets_sent,
+            packets_unsent: self.line.packets_unsent,
+            frames_dropped: outbox.frames_dropped(),
+            keys_sent,
+            keys_unsendable,
+            rtcp_received: self.ear.rtcp_received,
+            rtcp_sent: self.line.rtcp_sent,
+            mos_x100: self.quality.heard.mean().map(hundredths),
+            mos_worst_x100: self.quality.heard.least().map(hundredths),
+            rtt_ms: self.ear.reports.round_trip().map(in_ms),
+            peer_mos_x100: self.quality.peer.mean().map(hundredths),
+            peer_mos_worst_x100: self.quality.peer.least().map(hundredths),
+            peer_jitter_ms: peer.map(|p| in_ms(self.units(p.jitter))),
+            peer_lost_permille: lost.map(permille),
+            ..heard
+        }
+    }
+}
+
+impl Ear {
+    /// Takes a datagram of the RTP socket; perhaps it is the first we hear of a key.
+    fn rtp(&mut self, now: Duration, datagram: &Datagram<'_>) -> Option<LegEvent> {
+        let Datagram { bytes, from, age } = *datagram;
+        let arrived = now.saturating_sub(age);
+        if !self.peer.may_be(from, arrived) {
+            self.foreign += 1;
+            return None;
+        }
+        if rtcp::is_rtcp(bytes) {
+            self.rtcp(arrived, datagram);
+            return None;
+        }
+        let Taken::Valid(key) = self.receiver.take(arrived, bytes) else { return None };
+        self.peer.heard_from(from, arrived);
+        self.heard_at = self.heard_at.max(arrived);
+        self.steady = match self.steady {
+            Some((steady, count)) if steady == from => Some((from, count.saturating_add(1))),
+            Some(_) | None => Some((from, 1)),
+        };
+        key.map(LegEvent::Key)
+    }
+
+    /// Takes a datagram that may be RTCP. Understood reports count as a sign of life: a telephone that suppresses silence, or is on hold,
+    /// sends nothing else.
+    fn rtcp(&mut self, arrived: Duration, datagram: &Datagram<'_>) {
+        if !self.peer.is_of(datagram.from.ip()) {
+            self.foreign += 1;
+            return;
+        }
+        if self.reports.take(arrived, datagram.bytes).is_ok() {
+            self.rtcp_received += 1;
+            self.rtcp_from = Some(datagram.from);
+            self.heard_at = self.heard_at.max(arrived);
+        }
+    }
+}
