@@ -12,7 +12,7 @@ use voicepay::dialogue::{Again, Prompt, SpokenPayee};
 use voicepay::ids::PayeeId;
 use voicepay::language::Language;
 use voicepay::media::frame::SampleRate;
-use voicepay::media::g711::Codec;
+use voicepay::media::g711::Law;
 use voicepay::media::wav::read_wav;
 use voicepay::money::{Currency, Money};
 use voicepay::prompts::Bank;
@@ -96,11 +96,11 @@ impl Service {
 fn ulaw(name: &str) -> Vec<u8> {
     let sound = read_wav(&root().join("audio-fixtures/alice").join(name)).unwrap();
     assert_eq!(sound.rate, SampleRate::HZ_8000);
-    Codec::Pcmu.encode(&sound.samples)
+    Law::Mu.encode(&sound.samples)
 }
 
 fn silence(d: Duration) -> Vec<u8> {
-    vec![Codec::Pcmu.silence(); SampleRate::HZ_8000.samples_in(d)]
+    vec![Law::Mu.silence(); SampleRate::HZ_8000.samples_in(d)]
 }
 
 /// What SIPp plays: it can't hear, so it waits out the prompts by their length, and says its "yes" twice in case the first

@@ -245,6 +245,9 @@ impl Call {
                     self.step(Input::PromptDone(PlayId(id))).await;
                 }
             }
+            Some(LegEvent::Held) => self.timeline.add(Who::Caller, "puts us on hold"),
+            Some(LegEvent::Resumed) => self.timeline.add(Who::Caller, "is back from hold"),
+            Some(LegEvent::Answered | LegEvent::Transfer(_)) => {}
             Some(LegEvent::Ended(how)) => {
                 self.timeline.add(Who::Caller, format!("is gone ({how:?})"));
                 self.step(Input::HungUp).await;

@@ -24,6 +24,8 @@ pub struct MediaConfig {
     pub jitter_max_ms: u32,
     /// A call without a single valid packet for this long is ended, in milliseconds.
     pub media_timeout_ms: u32,
+    /// A call that the other side keeps on hold for this long is ended, in milliseconds. Meanwhile no audio need come.
+    pub hold_timeout_ms: u32,
 }
 
 impl Default for MediaConfig {
@@ -36,6 +38,7 @@ impl Default for MediaConfig {
             jitter_delay_ms: 40,
             jitter_max_ms: 500,
             media_timeout_ms: 30_000,
+            hold_timeout_ms: 180_000,
         }
     }
 }
@@ -52,6 +55,9 @@ pub enum MediaConfigError {
     /// Too short to be told from a pause in a caller's silence suppression.
     #[error("media.media_timeout_ms = {ms} must be between 1000 and 3600000")]
     Timeout { ms: u32 },
+    /// Nobody waits on hold for longer, and a call costs a place.
+    #[error("media.hold_timeout_ms = {ms} must be between 1000 and 3600000")]
+    Hold { ms: u32 },
     /// Nobody can send to it.
     #[error("media.advertised_address = {0} is no address to which a caller could send")]
     Advertised(IpAddr),
@@ -70,6 +76,9 @@ impl MediaConfig {
         }
         if !(1_000..=3_600_000).contains(&self.media_timeout_ms) {
             return Err(MediaConfigError::Timeout { ms: self.media_timeout_ms });
+        }
+        if !(1_000..=3_600_000).contains(&self.hold_timeout_ms) {
+            return Err(MediaConfigError::Hold { ms: self.hold_timeout_ms });
         }
         match self.advertised_address {
             Some(address) if address.is_unspecified() || address.is_multicast() => Err(MediaConfigError::Advertised(address)),
@@ -96,6 +105,11 @@ impl MediaConfig {
     pub fn media_timeout(&self) -> Duration {
         Duration::from_millis(self.media_timeout_ms.into())
     }
+
+    /// As a duration.
+    pub fn hold_timeout(&self) -> Duration {
+        Duration::from_millis(self.hold_timeout_ms.into())
+    }
 }
 
 #[cfg(test)]
@@ -121,6 +135,7 @@ mod tests {
         wrong(MediaConfig { port_min: 50_000, ..MediaConfig::default() }, "port_min");
         wrong(MediaConfig { jitter_delay_ms: 490, ..MediaConfig::default() }, "jitter_max_ms");
         wrong(MediaConfig { media_timeout_ms: 0, ..MediaConfig::default() }, "media_timeout_ms");
+        wrong(MediaConfig { hold_timeout_ms: 0, ..MediaConfig::default() }, "hold_timeout_ms");
         let unspecified = Some(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
         wrong(MediaConfig { advertised_address: unspecified, ..MediaConfig::default() }, "advertised_address");
     }

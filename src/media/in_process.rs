@@ -10,7 +10,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 
 use super::conceal::Concealer;
 use super::frame::{Frame, SampleRate};
-use super::leg::{FarEnd, Key, Leg, LegCommand, LegEnd, LegEvent, LegInfo, pair};
+use super::leg::{FarEnd, Key, Leg, LegCommand, LegEnd, LegEvent, LegInfo, TransferNews, pair};
 use super::outbox::{Outbox, Undelivered};
 use super::playout::{FRAME_MS, Playout};
 use super::send::KEY_QUEUE_KEYS;
@@ -105,6 +105,11 @@ impl Side {
                 if self.keys.len() < KEY_QUEUE_KEYS {
                     self.keys.push_back(key);
                 }
+            }
+            // There is nobody between the two ends who could do any of it.
+            Some(LegCommand::Speak(_) | LegCommand::Hold | LegCommand::Resume) => {}
+            Some(LegCommand::Transfer { .. }) => {
+                self.outbox.must_arrive(LegEvent::Transfer(TransferNews::Refused { status: 501 }))?;
             }
             Some(LegCommand::HangUp) | None => return Err(Over),
         }
@@ -260,6 +265,7 @@ mod tests {
                 }
                 LegEvent::Key(key) => told.keys.push((key, begun.elapsed())),
                 LegEvent::PlayEnded { id, completed } => told.ended.push((id, completed)),
+                LegEvent::Held | LegEvent::Resumed | LegEvent::Answered | LegEvent::Transfer(_) => {}
                 LegEvent::Ended(end) => told.end = Some(end),
             }
         }

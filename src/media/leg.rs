@@ -256,8 +256,62 @@ pub enum LegEvent {
     Key(Key),
     /// The prompt with this number has been played to its end or stopped; `completed` tells which.
     PlayEnded { id: u64, completed: bool },
+    /// The other side put us on hold: no frames come until `Resumed`, and nobody hears what is played; it waits.
+    Held,
+    /// The hold is over.
+    Resumed,
+    /// A call of ours was answered; what was heard before was early media.
+    Answered,
+    /// How the transfer that [`LegCommand::Transfer`] asked for goes.
+    Transfer(TransferNews),
     /// The leg is gone; nothing comes after.
     Ended(LegEnd),
+}
+
+/// What only signalling can do for a leg; the media session hands it on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Wish {
+    /// [`LegCommand::Hold`].
+    Hold,
+    /// [`LegCommand::Resume`].
+    Resume,
+    /// [`LegCommand::Transfer`].
+    Transfer {
+        /// Whom to call.
+        to: String,
+        /// The call that is taken over.
+        instead_of: Option<CallName>,
+    },
+}
+
+/// How a transfer goes. All but `Ringing` are the last word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TransferNews {
+    /// The other side calls the target.
+    Ringing,
+    /// The target has the caller; this leg ends by itself.
+    Done,
+    /// The target did not take the call (300 to 699; 408 also where nobody said how it ended). This leg goes on.
+    Failed {
+        /// The target's.
+        status: u16,
+    },
+    /// The other side does no transfers (405, 501, 603…). This leg goes on: call the target and bridge (`media::bridge`).
+    Refused {
+        /// The other side's.
+        status: u16,
+    },
+}
+
+/// What names a call to a third party (RFC 3891), for an attended transfer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CallName {
+    /// Call-ID.
+    pub call_id: String,
+    /// The tag of the side that we talk to.
+    pub their_tag: String,
+    /// Ours.
+    pub our_tag: String,
 }
 
 /// From the call to the media task.
@@ -269,6 +323,20 @@ pub enum LegCommand {
     StopPlaying,
     /// Press a key (our softphone): RFC 4733, one after another however fast they are sent; audio waits meanwhile.
     SendKey(Key),
+    /// Live audio for the next packet, at the leg's rate: it comes before what is played, and is dropped rather than kept.
+    Speak(Frame),
+    /// Put the other side on hold.
+    Hold,
+    /// Take it from hold.
+    Resume,
+    /// Have the other side call somebody else (REFER). News come as [`LegEvent::Transfer`]; when the target has answered, the leg
+    /// hangs up.
+    Transfer {
+        /// `sip:USER@HOST` or `tel:NUMBER`.
+        to: String,
+        /// A call of ours with that target, which the other side takes over (attended transfer).
+        instead_of: Option<CallName>,
+    },
     /// End the call. No event follows: the event channel closes.
     HangUp,
 }

@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -17,7 +17,7 @@ pub use super::stats::MediaStats;
 use crate::clock::Entropy;
 use crate::telemetry::metrics::metrics;
 
-use super::leg::{FarEnd, LegEnd, LegReport};
+use super::leg::{FarEnd, LegEnd, LegEvent, LegReport, Wish};
 use super::outbox::{Outbox, Undelivered};
 use super::pacer;
 use super::peer::Peer;
@@ -25,6 +25,9 @@ use super::quality::{Impairment, Quality};
 use super::receive::Receiver;
 use super::reports::Reports;
 use super::send::Sender;
+
+/// Wishes and news that may wait between a call and its signalling.
+pub const SIGNALLING_QUEUE_EVENTS: usize = 32;
 
 mod session;
 
@@ -122,6 +125,7 @@ impl SessionReport {
 #[derive(Debug)]
 pub struct RtpSession {
     control: SessionControl,
+    wishes: mpsc::Receiver<Wish>,
     task: JoinHandle<SessionReport>,
 }
 
@@ -129,6 +133,18 @@ pub struct RtpSession {
 #[derive(Clone, Debug)]
 pub struct SessionControl {
     orders: Arc<watch::Sender<Orders>>,
+    news: mpsc::Sender<LegEvent>,
+}
+
+/// Which way audio goes by the last offer and answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flowing {
+    /// Both ways.
+    Both,
+    /// The other side has put us on hold: nothing is sent, and nobody is waited for but for the hold's time-out.
+    HeldByThem,
+    /// We have put the other side on hold: nothing is sent or handed over.
+    HeldByUs,
 }
 
 #[derive(Clone, Debug)]
@@ -136,9 +152,20 @@ struct Orders {
     end: Option<LegEnd>,
     remote: SocketAddr,
     media: NegotiatedMedia,
+    flowing: Flowing,
 }
 
 impl SessionControl {
+    /// Hold and resume, by either side. The call hears of the other side's.
+    pub fn flow(&self, flowing: Flowing) {
+        self.orders.send_if_modified(|orders| std::mem::replace(&mut orders.flowing, flowing) != flowing);
+    }
+
+    /// What signalling has to tell the call, in its turn. False: the call doesn't listen.
+    pub fn tell(&self, event: LegEvent) -> bool {
+        self.news.try_send(event).is_ok()
+    }
+
     /// The peer hung up, gave up or failed: the call hears `Ended(end)` as its last event. The first end counts.
     pub fn end(&self, end: LegEnd) {
         self.orders.send_if_modified(|orders| {
@@ -164,6 +191,11 @@ impl RtpSession {
         self.control.clone()
     }
 
+    /// What the call wishes of its signalling; to be taken once.
+    pub fn wishes(&mut self) -> mpsc::Receiver<Wish> {
+        std::mem::replace(&mut self.wishes, mpsc::channel(1).1)
+    }
+
     /// Waits for the end. Dropping this future (or the session) does not end the task.
     pub async fn finished(self) -> SessionReport {
         self.task.await.unwrap_or(SessionReport { why: SessionEnd::Failed, stats: MediaStats::default() })
@@ -175,8 +207,10 @@ impl RtpSession {
 /// and RTCP's name and timing.
 pub fn start(config: &MediaConfig, setup: SessionSetup, entropy: &dyn Entropy) -> RtpSession {
     let SessionSetup { socket, remote, signalled, media, far, stop } = setup;
-    let (orders, told) = watch::channel(Orders { end: None, remote, media: media.clone() });
-    let control = SessionControl { orders: Arc::new(orders) };
+    let (orders, told) = watch::channel(Orders { end: None, remote, media: media.clone(), flowing: Flowing::Both });
+    let (news_sender, news) = mpsc::channel(SIGNALLING_QUEUE_EVENTS);
+    let (wishes_sender, wishes) = mpsc::channel(SIGNALLING_QUEUE_EVENTS);
+    let control = SessionControl { orders: Arc::new(orders), news: news_sender };
     let codec = media.codec;
     let sender = Sender::new(media.clone(), entropy);
     // RFC 7022 section 4.2: a name for this call only.
@@ -202,6 +236,11 @@ pub fn start(config: &MediaConfig, setup: SessionSetup, entropy: &dyn Entropy) -
         told,
         stop,
         timeout: config.media_timeout(),
+        hold_timeout: config.hold_timeout(),
+        flowing: Flowing::Both,
+        flowing_since: Duration::ZERO,
+        wishes: wishes_sender,
+        news,
         line: Line::new(),
         over: Some((over, Outbox::new(far.events))),
         frames: Vec::new(),
@@ -224,7 +263,7 @@ pub fn start(config: &MediaConfig, setup: SessionSetup, entropy: &dyn Entropy) -
         drop(keep);
         report
     });
-    RtpSession { control, task }
+    RtpSession { control, wishes, task }
 }
 
 impl From<Undelivered> for SessionEnd {

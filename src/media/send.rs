@@ -7,7 +7,7 @@ use std::time::Duration;
 use rtp_rs::RtpPacketBuilder;
 
 use super::codec::Encoder;
-use super::frame::SampleRate;
+use super::frame::{Frame, SampleRate};
 use super::leg::{Key, Sound};
 use super::negotiated::NegotiatedMedia;
 use super::playout::{Ended, FRAME_MS, Playout};
@@ -23,6 +23,9 @@ pub const SILENCE_SETTLES_PACKETS: u32 = 25;
 /// Packets a second.
 const PACKETS_PER_S: u32 = 50;
 
+/// Live frames that may wait: what two clocks drift apart by. More would be delay.
+pub const LIVE_LIMIT_FRAMES: usize = 2;
+
 /// See the module.
 #[derive(Debug)]
 pub struct Sender {
@@ -37,6 +40,7 @@ pub struct Sender {
     bridged: Vec<i16>,
     silence: Silence,
     playout: Playout,
+    live: VecDeque<Frame>,
     waiting: VecDeque<Key>,
     pressing: Option<KeySender>,
     // In a talkspurt: the next one begins with a marker (RFC 3551 section 4.1).
@@ -69,6 +73,7 @@ impl Sender {
             sequence: u16::from_be_bytes(entropy.bytes()),
             timestamp: u32::from_be_bytes(entropy.bytes()),
             playout: Playout::new(rate),
+            live: VecDeque::new(),
             waiting: VecDeque::new(),
             pressing: None,
             talking: false,
@@ -93,6 +98,22 @@ impl Sender {
     /// Queues a prompt.
     pub fn play(&mut self, id: u64, sound: Arc<Sound>) {
         self.playout.play(id, sound);
+    }
+
+    /// Live audio for the next packet; beyond [`LIVE_LIMIT_FRAMES`] the oldest is dropped.
+    pub fn speak(&mut self, frame: Frame) {
+        if self.live.len() == LIVE_LIMIT_FRAMES {
+            self.live.pop_front();
+        }
+        self.live.push_back(frame);
+    }
+
+    /// Packet times in which nothing is sent (hold): what is played waits, the timestamp goes on.
+    pub fn pass(&mut self, elapsed: u32) {
+        self.live.clear();
+        self.talking = false;
+        let frame_units = self.media.codec.rtp_clock_hz() / PACKETS_PER_S;
+        self.timestamp = self.timestamp.wrapping_add(frame_units.wrapping_mul(elapsed));
     }
 
     /// Drops all prompts; keys go on.
@@ -152,7 +173,11 @@ impl Sender {
             };
             return (datagram, Vec::new());
         }
-        let (frame, ended) = self.playout.next_frame();
+        let rate = self.rate;
+        let (frame, ended) = match self.live.pop_front().filter(|f| f.rate == rate) {
+            Some(live) => (Some(live), Vec::new()),
+            None => self.playout.next_frame(),
+        };
         let datagram = match frame {
             Some(frame) => {
                 let starts = !std::mem::replace(&mut self.talking, true);

@@ -320,7 +320,7 @@ impl<F: FnMut(PhoneEvent)> Phone<F> {
                 self.tell_heard(heard);
             }
             // Keys from the other side mean nothing to a caller.
-            Some(LegEvent::Key(_)) => {}
+            Some(LegEvent::Key(_) | LegEvent::Held | LegEvent::Resumed | LegEvent::Answered | LegEvent::Transfer(_)) => {}
             Some(LegEvent::PlayEnded { id, completed }) => self.finished.push((id, completed)),
             Some(LegEvent::Ended(end)) => self.end(PhoneEnd::Far(end)),
             // Closed without a word: the line is gone. After our own hang-up, `ended` is set already.
@@ -416,7 +416,14 @@ mod tests {
                     took.loud_frames += 1;
                     took.first_loud.get_or_insert(start.elapsed());
                 }
-                Some(LegEvent::Frame(_) | LegEvent::PlayEnded { .. }) => {}
+                Some(
+                    LegEvent::Frame(_)
+                    | LegEvent::PlayEnded { .. }
+                    | LegEvent::Held
+                    | LegEvent::Resumed
+                    | LegEvent::Answered
+                    | LegEvent::Transfer(_),
+                ) => {}
                 Some(LegEvent::Key(_)) => took.keys += 1,
                 Some(LegEvent::Ended(end)) => took.end = Some(end),
                 None => break,

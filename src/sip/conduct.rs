@@ -5,10 +5,11 @@ use std::pin::pin;
 
 use tokio::net::UdpSocket;
 
-use super::sdp::{self, LocalAudio, RemoteAudio};
+use super::refer::{ReferTo, Referral, Replaces};
+use super::sdp::{self, Direction, LocalAudio, RemoteAudio};
 use super::signalling::{Call, CallEvent, Over, Refusal};
-use crate::media::leg::LegEnd;
-use crate::media::rtp_session::{Codec, NegotiatedMedia, RtpSession};
+use crate::media::leg::{CallName, LegEnd, LegEvent, TransferNews, Wish};
+use crate::media::rtp_session::{Codec, Flowing, NegotiatedMedia, RtpSession, SessionControl};
 
 /// What offer and answer said.
 #[derive(Clone, Copy, Debug)]
@@ -35,48 +36,63 @@ impl Agreement {
     }
 }
 
-/// Carries hang-ups both ways until the call is over at both ends. `acknowledged`: the answer needs no ACK any more.
-pub async fn conduct(call: &mut Box<dyn Call>, session: RtpSession, mut agreement: Agreement, mut acknowledged: bool) {
+/// Carries all that happens both ways until the call is over at both ends: hang-ups, offers, hold, keys, transfers.
+pub async fn conduct(call: &mut Box<dyn Call>, mut session: RtpSession, agreement: Agreement) {
     let control = session.control();
+    let mut wishes = session.wishes();
     let mut finished = pin!(session.finished());
-    let mut media_over = false;
+    let mut line = Line { agreement, held_by_us: false, wanted: None };
+    // A caller may be on hold from the start.
+    control.flow(line.flowing());
     loop {
         tokio::select! {
-            report = &mut finished, if !media_over => {
-                media_over = true;
+            report = &mut finished => {
                 tracing::debug!(why = ?report.why, stats = ?report.stats, "the media session ended");
-                if !report.why.needs_bye() {
-                    return;
+                if report.why.needs_bye() {
+                    call.hang_up().await;
                 }
-                // RFC 3261 section 15: the called side sends no BYE before the ACK, or before its 200 has timed out.
-                if acknowledged {
-                    return call.hang_up().await;
-                }
+                return;
             }
+            Some(wish) = wishes.recv() => match wish {
+                Wish::Hold => call.reoffer(line.want(true)),
+                Wish::Resume => call.reoffer(line.want(false)),
+                Wish::Transfer { to, instead_of } => call.refer(ReferTo { target: to, replaces: instead_of.map(replaces) }),
+            },
             event = call.next() => match event {
-                CallEvent::Acknowledged(_) => {
-                    acknowledged = true;
-                    if media_over {
-                        return call.hang_up().await;
-                    }
-                }
                 CallEvent::Reoffer { offer, reply } => {
-                    let answer = renegotiate(&mut agreement, offer.as_deref());
-                    control.renegotiate(agreement.destination(), agreement.media());
+                    let answer = line.answer(offer.as_deref());
+                    line.apply(&control);
                     let _gone = reply.send(answer);
                 }
-                CallEvent::Progress { .. }
-                | CallEvent::Answered(_)
-                | CallEvent::Settled(_)
-                | CallEvent::Reoffered(_)
-                | CallEvent::Keys(_)
-                | CallEvent::Refer(_) => {}
+                CallEvent::Settled(answer) => {
+                    line.settle(&answer);
+                    line.apply(&control);
+                }
+                CallEvent::Reoffered(outcome) => {
+                    line.reoffered(outcome);
+                    line.apply(&control);
+                }
+                CallEvent::Keys(keys) => {
+                    for key in keys {
+                        let _heard = control.tell(LegEvent::Key(key));
+                    }
+                }
+                CallEvent::Refer(referral) => {
+                    let _heard = control.tell(LegEvent::Transfer(news(referral)));
+                    if referral == Referral::Done {
+                        // RFC 5589 section 6.1: who asked for the transfer ends its own call.
+                        call.hang_up().await;
+                        control.end(LegEnd::Caller);
+                        let report = finished.await;
+                        tracing::debug!(stats = ?report.stats, "the call was transferred");
+                        return;
+                    }
+                }
+                CallEvent::Acknowledged(_) | CallEvent::Progress { .. } | CallEvent::Answered(_) => {}
                 CallEvent::Over(over) => {
                     control.end(leg_end(&over));
-                    if !media_over {
-                        let report = finished.await;
-                        tracing::debug!(why = ?over, stats = ?report.stats, "the call ended");
-                    }
+                    let report = finished.await;
+                    tracing::debug!(why = ?over, stats = ?report.stats, "the call ended");
                     return;
                 }
             }
@@ -84,21 +100,90 @@ pub async fn conduct(call: &mut Box<dyn Call>, session: RtpSession, mut agreemen
     }
 }
 
-/// Answers a re-INVITE: hold, resume, another address, a session refresh.
-fn renegotiate(agreement: &mut Agreement, offer: Option<&[u8]>) -> Result<String, Refusal> {
-    let mut local = agreement.local;
-    let Some(offer) = offer else {
-        // "Make me an offer": the same again. The answer in the ACK can only take it.
-        return Ok(sdp::offer(&local));
-    };
-    local.version = local.version.saturating_add(1);
-    let (text, remote) = sdp::parse(offer).and_then(|o| sdp::answer(&o, &local)).map_err(|e| refusal(&e))?;
-    if (remote.pcmu, remote.telephone_event) != (agreement.remote.pcmu, agreement.remote.telephone_event) {
-        // The call goes on as it was (RFC 3261 section 14.2).
-        return Err(Refusal::new(488).warning(399, "the payload types can't change during a call"));
+/// What offers and answers have made of a call so far.
+struct Line {
+    agreement: Agreement,
+    held_by_us: bool,
+    /// The hold that our offer on its way asks for.
+    wanted: Option<bool>,
+}
+
+impl Line {
+    /// Our next offer: the same session, held or not.
+    fn want(&mut self, hold: bool) -> String {
+        self.wanted = Some(hold);
+        self.offer(hold)
     }
-    *agreement = Agreement { local, remote };
-    Ok(text)
+
+    fn offer(&mut self, hold: bool) -> String {
+        let Agreement { local, remote } = &mut self.agreement;
+        local.version = local.version.saturating_add(1);
+        sdp::reoffer(local, remote, if hold { Direction::Inactive } else { Direction::SendRecv })
+    }
+
+    /// Answers a re-INVITE or UPDATE: hold, resume, another address or codec, a session refresh. What can't be agreed leaves the
+    /// session as it was (RFC 3261 section 14.2).
+    fn answer(&mut self, offer: Option<&[u8]>) -> Result<String, Refusal> {
+        let Some(offer) = offer else {
+            // "Make me an offer": the same again. The answer in the ACK can only take it.
+            return Ok(self.offer(self.held_by_us));
+        };
+        let mut local = self.agreement.local;
+        local.version = local.version.saturating_add(1);
+        let (text, remote) = sdp::parse(offer).and_then(|o| sdp::answer(&o, &local)).map_err(|e| refusal(&e))?;
+        self.agreement = Agreement { local, remote };
+        // Their refresh does not take them from our hold.
+        Ok(if self.held_by_us { text.replace("a=sendrecv", "a=inactive").replace("a=sendonly", "a=inactive") } else { text })
+    }
+
+    /// Their answer to an offer of ours. One that can't be used changes nothing.
+    fn settle(&mut self, answer: &[u8]) {
+        match sdp::parse(answer).and_then(|a| sdp::agreed(&a)) {
+            Ok(remote) => self.agreement.remote = remote,
+            Err(error) => tracing::debug!(%error, "an answer within the call could not be used"),
+        }
+    }
+
+    fn reoffered(&mut self, outcome: Result<Vec<u8>, Refusal>) {
+        let wanted = self.wanted.take();
+        match outcome {
+            Ok(answer) => {
+                self.settle(&answer);
+                self.held_by_us = wanted.unwrap_or(self.held_by_us);
+            }
+            Err(refusal) => tracing::info!(status = refusal.status, "the other side refused to be held or resumed"),
+        }
+    }
+
+    fn flowing(&self) -> Flowing {
+        let remote = &self.agreement.remote;
+        match (self.held_by_us, remote.direction.receives() && !remote.address.is_unspecified()) {
+            (true, _) => Flowing::HeldByUs,
+            (false, false) => Flowing::HeldByThem,
+            (false, true) => Flowing::Both,
+        }
+    }
+
+    fn apply(&self, control: &SessionControl) {
+        control.renegotiate(self.agreement.destination(), self.agreement.media());
+        control.flow(self.flowing());
+    }
+}
+
+/// RFC 3891 names the dialog from the point of view of who takes it over from us.
+fn replaces(name: CallName) -> Replaces {
+    Replaces { call_id: name.call_id, to_tag: name.their_tag, from_tag: name.our_tag, early_only: false }
+}
+
+fn news(referral: Referral) -> TransferNews {
+    match referral {
+        Referral::Progress(_) => TransferNews::Ringing,
+        // Unreported: the other side has taken it on, and hangs up when it has.
+        Referral::Done | Referral::Unreported => TransferNews::Done,
+        Referral::Failed(status) => TransferNews::Failed { status },
+        Referral::Refused(status) => TransferNews::Refused { status },
+        Referral::TimedOut => TransferNews::Failed { status: 408 },
+    }
 }
 
 /// A refusal that says what is wrong with a description.

@@ -230,7 +230,7 @@ impl Dialled {
         let session = rtp_session::start(&self.media, setup, &SystemEntropy);
         // If nobody waits any more, the leg is dropped, and that hangs up.
         let _gone = reply.send(Ok(leg));
-        conduct(&mut self.call, session, agreement, true).await;
+        conduct(&mut self.call, session, agreement).await;
     }
 }
 

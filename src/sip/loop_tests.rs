@@ -49,7 +49,7 @@ async fn hear(leg: &mut Leg, loud_frames: usize, keys: usize) -> (usize, Vec<Key
             match event {
                 LegEvent::Frame(f) => loud += usize::from(level_dbfs(&f.samples) > -30.0),
                 LegEvent::Key(k) => pressed.push(k),
-                LegEvent::PlayEnded { .. } => {}
+                LegEvent::PlayEnded { .. } | LegEvent::Held | LegEvent::Resumed | LegEvent::Answered | LegEvent::Transfer(_) => {}
                 LegEvent::Ended(end) => return Some(end),
             }
             if loud >= loud_frames && pressed.len() >= keys {

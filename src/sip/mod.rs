@@ -57,6 +57,8 @@ pub enum SipError {
 }
 
 #[cfg(test)]
+mod dialog_tests; // what carriers expect of a call that is up
+#[cfg(test)]
 mod loop_tests;
 #[cfg(test)]
 mod wire_tests; // hand-written SIP from a plain socket // our dialler against our listener

@@ -250,6 +250,13 @@ pub fn offer(local: &LocalAudio) -> String {
     text
 }
 
+/// Our offer within a call: what is agreed, with another direction or address.
+pub fn reoffer(local: &LocalAudio, agreed: &RemoteAudio, direction: Direction) -> String {
+    let mut text = preamble(local);
+    audio_section(&mut text, local.port, agreed.pcmu, agreed.telephone_event, direction);
+    text
+}
+
 /// What an answer to our offer agreed.
 pub fn agreed(answer: &Session) -> Result<RemoteAudio, SdpError> {
     choose(answer).map(|(_, remote)| remote)

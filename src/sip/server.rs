@@ -315,11 +315,11 @@ impl Server {
             return Ok(());
         }
         let unanswerable = |e: sdp::SdpError| StackError(e.to_string());
-        let (agreement, acknowledged) = match offer {
+        let agreement = match offer {
             Some(offer) => {
                 let (text, remote) = sdp::answer(&offer, &local).map_err(unanswerable)?;
                 call.accept(text).await?;
-                (Agreement { local, remote }, false)
+                Agreement { local, remote }
             }
             // No offer: ours goes into the 200, their answer comes in the ACK (RFC 3261 section 13.2.1).
             None => {
@@ -338,7 +338,7 @@ impl Server {
                     }
                 };
                 match sdp::parse(&answer).and_then(|a| sdp::agreed(&a)) {
-                    Ok(remote) => (Agreement { local, remote }, true),
+                    Ok(remote) => Agreement { local, remote },
                     Err(error) => {
                         call.hang_up().await;
                         return Err(unanswerable(error));
@@ -347,7 +347,7 @@ impl Server {
             }
         };
         let session = self.start((agreement, attestation), socket, door, invite, &admitted, begun.elapsed());
-        conduct(call, session, agreement, acknowledged).await;
+        conduct(call, session, agreement).await;
         Ok(())
     }
 

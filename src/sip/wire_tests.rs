@@ -12,16 +12,16 @@ use super::{Listener, SipConfig, SipError, listen};
 use crate::media::config::MediaConfig;
 use crate::media::leg::{CallerClaim, Leg, LegCommand, LegEnd, LegEvent};
 
-const WAIT: Duration = Duration::from_secs(3);
-const OFFER: &str = "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\nm=audio 39998 RTP/AVP 0 101\r\na=rtpmap:101 telephone-event/8000\r\n";
+pub(super) const WAIT: Duration = Duration::from_secs(3);
+pub(super) const OFFER: &str = "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\nm=audio 39998 RTP/AVP 0 101\r\na=rtpmap:101 telephone-event/8000\r\n";
 
-struct Service {
-    listener: Listener,
-    legs: mpsc::Receiver<Leg>,
-    stop: CancellationToken,
+pub(super) struct Service {
+    pub(super) listener: Listener,
+    pub(super) legs: mpsc::Receiver<Leg>,
+    pub(super) stop: CancellationToken,
 }
 
-async fn service(config: SipConfig) -> Service {
+pub(super) async fn service(config: SipConfig) -> Service {
     let (sender, legs) = mpsc::channel(4);
     let stop = CancellationToken::new();
     let t1_ms = if config.t1_ms == SipConfig::default().t1_ms { 50 } else { config.t1_ms };
@@ -32,20 +32,20 @@ async fn service(config: SipConfig) -> Service {
 }
 
 impl Service {
-    async fn leg(&mut self) -> Leg {
+    pub(super) async fn leg(&mut self) -> Leg {
         tokio::time::timeout(WAIT, self.legs.recv()).await.expect("a leg in time").unwrap()
     }
 }
 
 /// A caller who writes every byte by hand.
-struct Peer {
-    socket: UdpSocket,
-    service: SocketAddr,
-    call_id: String,
+pub(super) struct Peer {
+    pub(super) socket: UdpSocket,
+    pub(super) service: SocketAddr,
+    pub(super) call_id: String,
 }
 
 impl Peer {
-    async fn new(service: &Service, call_id: &str) -> Self {
+    pub(super) async fn new(service: &Service, call_id: &str) -> Self {
         Self {
             socket: UdpSocket::bind("127.0.0.1:0").await.unwrap(),
             service: service.listener.local_addr,
@@ -53,7 +53,7 @@ impl Peer {
         }
     }
 
-    fn request(&self, method: &str, cseq: u32, branch: &str, to_tag: Option<&str>, extra: &str, body: &str) -> String {
+    pub(super) fn request(&self, method: &str, cseq: u32, branch: &str, to_tag: Option<&str>, extra: &str, body: &str) -> String {
         let me = self.socket.local_addr().unwrap();
         let tag = to_tag.map(|t| format!(";tag={t}")).unwrap_or_default();
         let content = if body.is_empty() { "" } else { "Content-Type: application/sdp\r\n" };
@@ -68,18 +68,18 @@ impl Peer {
         )
     }
 
-    async fn send(&self, text: &str) {
+    pub(super) async fn send(&self, text: &str) {
         self.socket.send_to(text.as_bytes(), self.service).await.unwrap();
     }
 
-    async fn receive(&self, within: Duration) -> Option<String> {
+    pub(super) async fn receive(&self, within: Duration) -> Option<String> {
         let mut buf = vec![0u8; 65_536];
         let (len, _) = tokio::time::timeout(within, self.socket.recv_from(&mut buf)).await.ok()?.unwrap();
         Some(String::from_utf8_lossy(&buf[..len]).into_owned())
     }
 
     /// The next message that starts so; others are passed over.
-    async fn expect(&self, start: &str) -> String {
+    pub(super) async fn expect(&self, start: &str) -> String {
         let mut seen = Vec::new();
         let wanted = async {
             loop {
@@ -93,7 +93,7 @@ impl Peer {
         tokio::time::timeout(WAIT, wanted).await.unwrap_or_else(|_| panic!("no `{start}` came"))
     }
 
-    async fn final_response(&self) -> String {
+    pub(super) async fn final_response(&self) -> String {
         loop {
             let text = self.receive(WAIT).await.expect("a final response in time");
             if !text.starts_with("SIP/2.0 1") {
@@ -103,7 +103,7 @@ impl Peer {
     }
 
     /// INVITE, 200, ACK. Gives the To tag.
-    async fn call(&self) -> String {
+    pub(super) async fn call(&self) -> String {
         self.send(&self.request("INVITE", 1, "inv", None, "", OFFER)).await;
         let ok = self.expect("SIP/2.0 200").await;
         let tag = to_tag(&ok);
@@ -112,17 +112,17 @@ impl Peer {
     }
 }
 
-fn header<'a>(text: &'a str, name: &str) -> Option<&'a str> {
+pub(super) fn header<'a>(text: &'a str, name: &str) -> Option<&'a str> {
     text.lines()
         .take_while(|l| !l.is_empty())
         .find_map(|l| l.split_once(':').filter(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, v)| v.trim()))
 }
 
-fn to_tag(text: &str) -> String {
+pub(super) fn to_tag(text: &str) -> String {
     header(text, "To").unwrap().split(";tag=").nth(1).unwrap().to_owned()
 }
 
-async fn end_of(leg: &mut Leg) -> Option<LegEnd> {
+pub(super) async fn end_of(leg: &mut Leg) -> Option<LegEnd> {
     let drained = async {
         while let Some(event) = leg.events.recv().await {
             if let LegEvent::Ended(end) = event {

@@ -8,9 +8,9 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::{MediaStats, NegotiatedMedia, Orders, SessionEnd};
+use super::{Flowing, MediaStats, NegotiatedMedia, Orders, SessionEnd};
 use crate::media::frame::Frame;
-use crate::media::leg::{LegCommand, LegEvent};
+use crate::media::leg::{LegCommand, LegEvent, TransferNews, Wish};
 use crate::media::outbox::Outbox;
 use crate::media::pacer::{Paced, Turn};
 use crate::media::peer::Peer;
@@ -54,6 +54,13 @@ pub(super) struct Session {
     pub told: watch::Receiver<Orders>,
     pub stop: CancellationToken,
     pub timeout: Duration,
+    pub hold_timeout: Duration,
+    pub flowing: Flowing,
+    pub flowing_since: Duration,
+    /// To signalling.
+    pub wishes: mpsc::Sender<Wish>,
+    /// From signalling.
+    pub news: mpsc::Receiver<LegEvent>,
     pub quality: Quality,
     pub line: Line,
     pub over: Option<(oneshot::Sender<Over>, Outbox)>,
@@ -130,6 +137,10 @@ impl Paced for Session {
                 true
             }
             Err(why) => {
+                // What was told before the end comes before the end.
+                while let Ok(event) = self.news.try_recv() {
+                    let _call_is_gone = outbox.must_arrive(event);
+                }
                 self.say_goodbye(turn);
                 let stats = self.stats(&outbox);
                 let unplayed = self.sender.stop_playing().into_iter().map(LegEvent::from).collect();
@@ -159,7 +170,7 @@ impl Session {
             return Err(SessionEnd::Stopped);
         }
         match self.told.has_changed() {
-            Ok(true) => self.ordered()?,
+            Ok(true) => self.ordered(turn.now, outbox)?,
             Ok(false) => {}
             Err(_) => return Err(SessionEnd::Failed),
         }
@@ -170,12 +181,31 @@ impl Session {
                 Err(mpsc::error::TryRecvError::Disconnected) => return Err(SessionEnd::HungUp),
             }
         }
+        while let Ok(event) = self.news.try_recv() {
+            outbox.must_arrive(event)?;
+        }
         let now = turn.now.saturating_duration_since(self.line.epoch);
         let elapsed = self.line.elapsed(turn.now);
         self.line.turns += 1;
         self.receive(turn, now, outbox)?;
-        if now.saturating_sub(self.ear.heard_at) > self.timeout {
-            return Err(SessionEnd::MediaTimeout);
+        match self.flowing {
+            Flowing::Both if now.saturating_sub(self.ear.heard_at.max(self.flowing_since)) > self.timeout => {
+                return Err(SessionEnd::MediaTimeout);
+            }
+            // From its beginning: music on hold is nobody who is waited for.
+            Flowing::HeldByThem | Flowing::HeldByUs if now.saturating_sub(self.flowing_since) > self.hold_timeout => {
+                return Err(SessionEnd::MediaTimeout);
+            }
+            Flowing::Both => {}
+            Flowing::HeldByThem | Flowing::HeldByUs => {
+                // What comes is music or nothing. It is heard out, so that the first frame after the hold is new.
+                for _ in 0..elapsed.min(CATCH_UP_FRAMES) {
+                    let _unheard = self.ear.receiver.frame(now);
+                }
+                self.sender.pass(elapsed);
+                self.report(turn, now);
+                return Ok(());
+            }
         }
         for _ in 0..elapsed.min(CATCH_UP_FRAMES) {
             self.frames.push(self.ear.receiver.frame(now));
@@ -202,8 +232,8 @@ impl Session {
         Ok(())
     }
 
-    fn ordered(&mut self) -> Result<(), SessionEnd> {
-        let Orders { end, remote, media } = self.told.borrow_and_update().clone();
+    fn ordered(&mut self, at: Instant, outbox: &mut Outbox) -> Result<(), SessionEnd> {
+        let Orders { end, remote, media, flowing } = self.told.borrow_and_update().clone();
         if self.ear.peer.renegotiate(remote) {
             self.disconnect();
             self.ear.rtcp_from = None;
@@ -214,7 +244,26 @@ impl Session {
             self.quality.change(Impairment::of(media.codec.encoding_name()));
             self.media = media;
         }
+        if flowing != self.flowing {
+            match (self.flowing == Flowing::HeldByThem, flowing == Flowing::HeldByThem) {
+                (false, true) => outbox.must_arrive(LegEvent::Held)?,
+                (true, false) => outbox.must_arrive(LegEvent::Resumed)?,
+                (true, true) | (false, false) => {}
+            }
+            self.flowing = flowing;
+            // Waiting begins anew, for whatever is waited for now.
+            self.flowing_since = at.saturating_duration_since(self.line.epoch);
+        }
         end.map_or(Ok(()), |end| Err(SessionEnd::Told(end)))
+    }
+
+    /// Hands a wish on to signalling.
+    fn wish(&self, wish: Wish, outbox: &mut Outbox) -> Result<(), SessionEnd> {
+        let Err(unheard) = self.wishes.try_send(wish) else { return Ok(()) };
+        match unheard.into_inner() {
+            Wish::Transfer { .. } => Ok(outbox.must_arrive(LegEvent::Transfer(TransferNews::Refused { status: 503 }))?),
+            Wish::Hold | Wish::Resume => Ok(()),
+        }
     }
 
     fn command(&mut self, command: LegCommand, outbox: &mut Outbox) -> Result<(), SessionEnd> {
@@ -230,6 +279,10 @@ impl Session {
                     tracing::warn!("a key could not be sent: the peer takes no telephone-event, or too many wait");
                 }
             }
+            LegCommand::Speak(frame) => self.sender.speak(frame),
+            LegCommand::Hold => self.wish(Wish::Hold, outbox)?,
+            LegCommand::Resume => self.wish(Wish::Resume, outbox)?,
+            LegCommand::Transfer { to, instead_of } => self.wish(Wish::Transfer { to, instead_of }, outbox)?,
             LegCommand::HangUp => return Err(SessionEnd::HungUp),
         }
         Ok(())

@@ -91,6 +91,7 @@ async fn listen(leg: &mut Leg, time: Duration) -> Told {
             }
             LegEvent::Key(key) => told.keys.push(key),
             LegEvent::PlayEnded { id, completed } => told.ended.push((id, completed)),
+            LegEvent::Held | LegEvent::Resumed | LegEvent::Answered | LegEvent::Transfer(_) => {}
             LegEvent::Ended(end) => told.end = Some(end),
         }
     }
