@@ -102,6 +102,10 @@ impl Config {
                 *path = dir.join(&path);
             }
         }
+        let tls = &mut self.sip.tls;
+        for path in [&mut tls.certificate, &mut tls.private_key, &mut tls.client_ca, &mut tls.server_ca].into_iter().flatten() {
+            *path = dir.join(&path);
+        }
         for path in [&mut self.store.path, &mut self.vault.master_key_file, &mut self.gateway.sandbox_journal] {
             *path = dir.join(&path); // joining an absolute path gives that path
         }

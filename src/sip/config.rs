@@ -10,14 +10,18 @@ use serde::{Deserialize, Serialize};
 use super::session_timer::{LEAST_SESSION_INTERVAL_S, Limits};
 use super::stir::StirConfig;
 use super::trunk::config::{TrunkConfig, UnknownPeers};
+use super::wire::WireOptions;
+use super::wire::tls::TlsConfig;
 
 /// How calls reach us.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct SipConfig {
-    /// Where SIP over UDP is heard, `ADDRESS:PORT`. The default takes calls from this machine only: this release has
-    /// neither TLS nor SRTP, so only a private trunk's interface should be opened (`0.0.0.0:5060` is every interface).
+    /// Where SIP over UDP is heard, `ADDRESS:PORT`. The default takes calls from this machine only; `0.0.0.0:5060` is every
+    /// interface, `[::]:5060` every interface of IPv4 and IPv6.
     pub listen: SocketAddr,
+    /// Is TCP heard there too?
+    pub tcp: bool,
     /// The address that peers are told (Contact, SDP) when it isn't the one that the system would choose, e.g. behind
     /// a one-to-one NAT. Unset: the local address that leads to the peer.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -47,6 +51,9 @@ pub struct SipConfig {
     /// RFC 3261's T1, the round trip that retransmissions start from, in milliseconds. An answer that isn't
     /// acknowledged within 64 times this (32 s) ends its call.
     pub t1_ms: u64,
+    /// New requests a second, calls or not, from everybody together; what is beyond gets 503 with Retry-After before anybody
+    /// looks at it. One address may use three quarters. Requests of calls under way are not counted.
+    pub overload_limit_per_s: u32,
     /// How long a call may go without a sign that the other side still knows it, in seconds (RFC 4028). Half-way it is
     /// confirmed by UPDATE or re-INVITE, by whichever side was agreed; a call that nobody confirms ends.
     pub session_expires_s: u32,
@@ -58,6 +65,8 @@ pub struct SipConfig {
     pub dns_servers: Vec<SocketAddr>,
     /// `[sip.stir]`: signed caller numbers.
     pub stir: StirConfig,
+    /// `[sip.tls]`: SIP over TLS.
+    pub tls: TlsConfig,
     /// `[[sip.trunk]]`: who calls us and whom we call, on what terms.
     #[serde(rename = "trunk", skip_serializing_if = "Vec::is_empty")]
     pub trunks: Vec<TrunkConfig>,
@@ -67,6 +76,7 @@ impl Default for SipConfig {
     fn default() -> Self {
         Self {
             listen: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 5060),
+            tcp: true,
             public_address: None,
             trusted_peers: Vec::new(),
             private_networks: loopback(),
@@ -79,11 +89,13 @@ impl Default for SipConfig {
             user_agent: concat!("voicepay/", env!("CARGO_PKG_VERSION")).to_owned(),
             ring_ms: 0,
             t1_ms: 500,
+            overload_limit_per_s: 1_000,
             session_expires_s: 1_800,
             min_session_expires_s: LEAST_SESSION_INTERVAL_S,
             realm: "voicepay".to_owned(),
             dns_servers: Vec::new(),
             stir: StirConfig::default(),
+            tls: TlsConfig::default(),
             trunks: Vec::new(),
         }
     }
@@ -106,6 +118,17 @@ impl SipConfig {
     pub fn session(&self) -> Limits {
         let least_s = self.min_session_expires_s.max(LEAST_SESSION_INTERVAL_S);
         Limits { expires_s: self.session_expires_s.max(least_s), least_s }
+    }
+
+    /// What its sockets are bound by.
+    pub fn wire(&self) -> WireOptions {
+        WireOptions {
+            listen: self.listen,
+            tcp: self.tcp,
+            tls: self.tls.clone(),
+            overload_limit_per_s: self.overload_limit_per_s,
+            t1: self.t1(),
+        }
     }
 
     /// Is this peer's P-Asserted-Identity believed?

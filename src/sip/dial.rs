@@ -118,8 +118,8 @@ pub async fn dial(mut options: DialOptions) -> Result<Leg, DialError> {
         None => SocketAddr::new(address_towards(destination).await.map_err(bind)?, 0),
     };
     let entropy: &dyn Entropy = &SystemEntropy;
-    let wire = WireOptions::plain(local, Duration::from_millis(T1_MS));
-    let wire = wire::bind(&wire, entropy).await.map_err(|e| DialError::Bind(format!("UDP {local}: {e}")))?;
+    let wire = WireOptions::udp(local, Duration::from_millis(T1_MS));
+    let wire = wire::bind(&wire, entropy).await.map_err(|e| DialError::Bind(e.to_string()))?;
     let socket = rtp_session::bind_port(&options.media, entropy).await.map_err(|e| DialError::Bind(e.to_string()))?;
     let media_address = match options.media.advertised_address {
         Some(address) => address,

@@ -1,9 +1,7 @@
-//! Signalling: INVITE to BYE over UDP. `listen` turns callers into legs, `dial` makes a leg by calling somebody; both give
+//! Signalling: INVITE to BYE over UDP, TCP and TLS. `listen` turns callers into legs, `dial` makes a leg by calling somebody; both give
 //! the media session its addresses and codecs, and carry hang-ups both ways.
 //!
 //! The stack below (rsipstack) stands behind the traits of `signalling`; only `rsip*` and `wire` name it.
-
-use std::net::SocketAddr;
 
 pub mod admission; // PURE: is there room for one more call?
 pub mod config; // the section `[sip]`
@@ -37,14 +35,9 @@ pub use server::{Listener, Refused, listen};
 /// Why no calls can be taken.
 #[derive(Debug, thiserror::Error)]
 pub enum SipError {
-    /// Somebody else has the port, or the address isn't ours.
-    #[error("cannot listen for SIP on UDP {address}: {source}; is another phone service running, or is `sip.listen` wrong?")]
-    Bind {
-        /// From the configuration.
-        address: SocketAddr,
-        /// What the system says.
-        source: std::io::Error,
-    },
+    /// A socket can't be had, or TLS can't be done.
+    #[error(transparent)]
+    Wire(#[from] wire::WireError),
     /// A trunk can't be used as it is configured.
     #[error(transparent)]
     Trunk(#[from] trunk::config::TrunkConfigError),

@@ -28,7 +28,7 @@ use super::signalling::{
     ACCEPTED_BODY, ALLOWED_METHODS, Call, Caller, Invitation, Invite, OutOfDialog, Outgoing, Refusal, Reply, RequestError,
     SUPPORTED_EXTENSIONS, Signalling, StackError, Transport, UNDERSTOOD_EXTENSIONS,
 };
-use super::wire::{Gate, Uptake, Wire};
+use super::wire::{Sockets, Uptake, Wire, host_name, transport_of};
 use crate::clock::{Entropy, SystemEntropy};
 
 /// Callers who wait to be looked at. One more is answered 503 at once.
@@ -63,6 +63,7 @@ pub struct Rsip {
 /// What every call of the stack needs.
 pub(super) struct Shared {
     pub(super) endpoint: EndpointInnerRef,
+    wire: Arc<Wire>,
     local: SocketAddr,
     pub(super) t1: Duration,
     pub(super) session: Limits,
@@ -87,7 +88,7 @@ impl Shared {
 
     /// Our Contact: where later requests of the call should come to, and over what.
     pub(super) fn contact(&self, address: IpAddr, transport: Transport) -> String {
-        let at = SocketAddr::new(address, self.local.port());
+        let at = SocketAddr::new(address, self.wire.port(transport));
         match transport {
             Transport::Udp => format!("<sip:voicepay@{at}>"),
             Transport::Tcp => format!("<sip:voicepay@{at};transport=tcp>"),
@@ -121,7 +122,7 @@ impl Dialogs {
 impl Rsip {
     /// Starts the stack; it runs until it is dropped or `stop` is cancelled.
     pub async fn start(
-        (gate, wire): (Gate, Arc<Wire>),
+        Sockets { gate, wire, listeners }: Sockets,
         options: StackOptions,
         stop: CancellationToken,
     ) -> Result<Self, StackError> {
@@ -143,13 +144,15 @@ impl Rsip {
             .with_transport_layer(transport)
             .with_cancel_token(stop.clone())
             .with_option(timers)
-            .with_transport_inspector(Box::new(Uptake(wire)))
+            .with_transport_inspector(Box::new(Uptake(wire.clone())))
             .build();
         let incoming = endpoint.incoming_transactions().map_err(failed)?;
         let inner: EndpointInnerRef = endpoint.inner.clone();
         tokio::spawn(async move { endpoint.serve().await });
+        wire.serve(listeners, &inner, stop.clone());
         let shared = Arc::new(Shared {
             endpoint: inner,
+            wire,
             local,
             t1: options.t1,
             session: options.session,
@@ -189,6 +192,9 @@ impl Caller for Placer {
     }
 
     async fn invite(&self, outgoing: Outgoing) -> Result<Box<dyn Call>, StackError> {
+        let name = host_name(&outgoing.target);
+        let reached = self.0.wire.reach(outgoing.transport, outgoing.destination, name).await;
+        reached.map_err(|e| StackError(e.to_string()))?;
         Ok(Box::new(place(self.0.clone(), outgoing)?))
     }
 
@@ -353,15 +359,17 @@ fn invited(
     let Ok(door) = invitations.clone().try_reserve_owned() else {
         return refuse_invite(transaction, &Refusal::new(503).with("Retry-After", "10"), shared, place);
     };
-    let peer = transaction.connection.as_ref().and_then(|c| c.get_remote_addr()).and_then(|a| a.get_socketaddr().ok());
+    let from = transaction.connection.as_ref().and_then(|c| c.get_remote_addr());
+    let transport = transport_of(from.and_then(|a| a.r#type));
+    let peer = from.and_then(|a| a.get_socketaddr().ok());
     let (Some(peer), Some(call_id)) = (peer, headers.get("Call-ID").map(str::to_owned)) else { return };
     let body = std::mem::take(&mut transaction.original.body);
     let invite = Invite {
         call_id,
         uri: transaction.original.uri.to_string(),
         peer,
-        transport: Transport::Udp,
-        local: shared.local,
+        transport,
+        local: shared.wire.local_of(transport, peer).unwrap_or(shared.local),
         headers,
         offer: (!body.is_empty()).then_some(body),
     };

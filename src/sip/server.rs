@@ -22,7 +22,7 @@ use super::stir::{StirError, Verifier};
 use super::trunk::config::SrtpPolicy;
 use super::trunk::live::Admitted;
 use super::trunk::{Set, Trunks, keeper};
-use super::wire::{self, WireOptions};
+use super::wire::{self, Wire};
 use crate::clock::{Clock, Entropy, SystemClock, SystemEntropy};
 use crate::media::config::MediaConfig;
 use crate::media::frame::SampleRate;
@@ -77,6 +77,7 @@ pub struct Listener {
     settings: watch::Sender<Settings>,
     refused: broadcast::Sender<Refused>,
     trunks: Trunks,
+    wire: Arc<Wire>,
     served: tokio::task::JoinHandle<()>,
 }
 
@@ -87,12 +88,19 @@ impl Listener {
     }
 
     /// Calls from now on are taken by these; those that are up, or ring, go on with what they started with. Where we listen stays.
-    /// Passwords, authorities and revoked certificates are read anew; one that can't be read leaves everything as it was.
+    /// Passwords, certificates, authorities and revoked certificates are read anew; one that can't be read leaves everything as it was.
     pub fn reconfigure(&self, sip: SipConfig, media: MediaConfig) -> Result<(), SipError> {
         let settings = Settings::new(sip.clone(), media)?;
-        self.trunks.replace(Set::load(sip)?);
+        let trunks = Set::load(sip.clone())?;
+        self.wire.tls().reload(&sip.tls).map_err(wire::WireError::from)?;
+        self.trunks.replace(trunks);
         self.settings.send_replace(settings);
         Ok(())
+    }
+
+    /// The sockets below the stack: what came in, what was turned away, connections.
+    pub fn wire(&self) -> &Arc<Wire> {
+        &self.wire
     }
 
     /// Trunks: their state, their calls, what was refused and why.
@@ -123,8 +131,8 @@ pub async fn listen(
 ) -> Result<Listener, SipError> {
     let settings = Settings::new(config.clone(), media.clone())?;
     let trunks = Trunks::new(Set::load(config.clone())?, Arc::new(SystemEntropy));
-    let wire = WireOptions::plain(config.listen, config.t1());
-    let wire = wire::bind(&wire, &SystemEntropy).await.map_err(|source| SipError::Bind { address: config.listen, source })?;
+    let sockets = wire::bind(&config.wire(), &SystemEntropy).await?;
+    let wire = sockets.wire.clone();
     let closing = CancellationToken::new();
     let options = StackOptions {
         user_agent: config.user_agent.clone(),
@@ -134,7 +142,7 @@ pub async fn listen(
         draining: closing.clone(),
     };
     // The stack outlives `shutdown` by the goodbyes.
-    let stack = Rsip::start(wire, options, CancellationToken::new()).await.map_err(|e| SipError::Stack(e.0))?;
+    let stack = Rsip::start(sockets, options, CancellationToken::new()).await.map_err(|e| SipError::Stack(e.0))?;
     let local_addr = stack.local_addr();
     let stir = settings.stir.clone();
     let (settings, changes) = watch::channel(settings);
@@ -152,7 +160,7 @@ pub async fn listen(
         refused: refused.clone(),
     });
     let served = tokio::spawn(serve(stack, server, changes));
-    Ok(Listener { local_addr, closing, settings, refused, trunks, served })
+    Ok(Listener { local_addr, closing, settings, refused, trunks, wire, served })
 }
 
 #[derive(Clone)]

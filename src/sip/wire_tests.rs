@@ -8,6 +8,7 @@ use tokio::net::UdpSocket;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use super::wire::WireError;
 use super::{Listener, SipConfig, SipError, listen};
 use crate::media::config::MediaConfig;
 use crate::media::leg::{CallerClaim, Leg, LegCommand, LegEnd, LegEvent};
@@ -514,5 +515,5 @@ async fn a_taken_port_is_its_own_error() {
     let (sender, _legs) = mpsc::channel(1);
     let config = SipConfig { listen: service.listener.local_addr, ..SipConfig::default() };
     let error = listen(config, MediaConfig::default(), sender, CancellationToken::new()).await.unwrap_err();
-    assert!(matches!(error, SipError::Bind { .. }) && error.to_string().contains("sip.listen"), "{error}");
+    assert!(matches!(error, SipError::Wire(WireError::Bind { .. })) && error.to_string().contains("sip.listen"), "{error}");
 }

@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::sip::headers::Headers;
 use crate::sip::signalling::{Refusal, StackError, Transport};
+use crate::sip::wire::stack_transport;
 
 /// How long writing one answer may take: a peer that doesn't read its connection is not waited for.
 const ANSWER_WRITE_MS: u64 = 5_000;
@@ -206,14 +207,6 @@ impl Flow {
     }
 }
 
-pub(super) fn stack_transport(transport: Transport) -> rsipstack::sip::Transport {
-    match transport {
-        Transport::Udp => rsipstack::sip::Transport::Udp,
-        Transport::Tcp => rsipstack::sip::Transport::Tcp,
-        Transport::Tls => rsipstack::sip::Transport::Tls,
-    }
-}
-
 /// A request that is ready to go.
 pub(super) struct Outbound {
     pub(super) method: Method,
@@ -241,7 +234,10 @@ impl Outbound {
             Some(via) => via,
             None => {
                 let over = stack_transport(flow.transport);
-                let own = endpoint.get_addrs().into_iter().find(|a| a.r#type == Some(over));
+                // Listeners only: a connection's address is the peer's.
+                let listeners = endpoint.transport_layer.get_listen_addrs();
+                let own = listeners.iter().find(|a| a.r#type == Some(over)).or(listeners.first()).cloned();
+                let own = own.map(|a| SipAddr { r#type: Some(over), ..a });
                 endpoint.get_via(own, None).map_err(failed)?.to_string()
             }
         };

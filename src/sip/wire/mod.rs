@@ -7,39 +7,41 @@
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use rsipstack::transaction::endpoint::TransportEventInspector;
+use rsipstack::transaction::endpoint::{EndpointInnerRef, TransportEventInspector};
 use rsipstack::transport::{SipConnection, TransportEvent};
-use tokio::net::UdpSocket;
+use tokio::net::{TcpListener, UdpSocket};
 use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
 
 use self::limit::{Allowed, Limits, Meter, Openings};
 use self::screen::{Answer, Framing, Passed, Screened, Verdict};
 use self::secret::WireSecret;
+use self::stream::Link;
+use self::streams::{Listeners, Streams};
 use self::text::Text;
+use self::tls::{Tls, TlsConfig, TlsError};
 use super::signalling::Transport;
 use crate::clock::Entropy;
 
+pub mod framing; // PURE: messages out of a stream
 pub mod grammar; // PURE: values
 pub mod limit; // PURE: how much of each source
 pub mod screen; // PURE: pass, answer or drop
 pub mod secret; // PURE: tags that nobody can guess
 pub mod text; // PURE: lines
+pub mod tls; // certificates
 
 mod answer; // PURE: stateless answers
+mod stream; // a connection
+mod streams; // all connections
 mod udp; // datagrams
 
+pub use streams::ReachError;
 pub use udp::Gate;
-
-/// Binds the sockets of a wire.
-pub async fn bind(options: &WireOptions, entropy: &dyn Entropy) -> io::Result<(Gate, Arc<Wire>)> {
-    let socket = UdpSocket::bind(options.listen).await?;
-    let wire = Arc::new(Wire::new(options, entropy));
-    Ok((Gate::new(socket, wire.clone())?, wire))
-}
 
 /// Messages that wait for rsipstack's loop. Beyond it new requests are 503 and the rest of UDP is dropped; connections are
 /// not read meanwhile.
@@ -49,22 +51,105 @@ const RETRY_AFTER_S: &str = "2";
 /// How long a request is remembered for comparing, in round trips T1: half the life of its transaction.
 const MERGED_WINDOW_T1: u32 = 32;
 
+/// With port 0, how often another port is tried for which both UDP and TCP are free.
+const PORT_TRIES: usize = 16;
+
 /// How a wire is set up.
 #[derive(Clone, Debug)]
 pub struct WireOptions {
     /// Where UDP is heard, and TCP on the same port.
     pub listen: SocketAddr,
+    /// Is TCP heard?
+    pub tcp: bool,
+    /// TLS, both ways.
+    pub tls: TlsConfig,
     /// New requests a second before callers hear 503.
-    pub opening_limit_per_s: u32,
+    pub overload_limit_per_s: u32,
     /// RFC 3261's T1.
     pub t1: Duration,
 }
 
 impl WireOptions {
-    /// UDP only, as a softphone does it.
-    pub fn plain(listen: SocketAddr, t1: Duration) -> Self {
-        Self { listen, opening_limit_per_s: 1_000, t1 }
+    /// UDP only, as a softphone hears it; it may call over TCP all the same.
+    pub fn udp(listen: SocketAddr, t1: Duration) -> Self {
+        Self { listen, tcp: false, tls: TlsConfig::default(), overload_limit_per_s: 1_000, t1 }
     }
+}
+
+/// Why there is no wire.
+#[derive(Debug, thiserror::Error)]
+pub enum WireError {
+    /// Somebody else has the port, or the address isn't ours.
+    #[error("cannot listen for SIP on {transport} {address}: {source}; is another phone service running, or is `{key}` wrong?")]
+    Bind {
+        /// Over what.
+        transport: Transport,
+        /// From the configuration.
+        address: SocketAddr,
+        /// Which key of it.
+        key: &'static str,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// TLS can't be done as it is configured.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+}
+
+/// Bound sockets, for a stack that is to be started on them.
+#[derive(Debug)]
+pub struct Sockets {
+    /// The UDP socket as rsipstack reads it.
+    pub gate: Gate,
+    /// What all sockets share.
+    pub wire: Arc<Wire>,
+    /// Connections wait here.
+    pub listeners: Listeners,
+}
+
+/// Binds the sockets of a wire.
+pub async fn bind(options: &WireOptions, entropy: &dyn Entropy) -> Result<Sockets, WireError> {
+    let tls = Tls::load(&options.tls)?;
+    let failed = |transport, address, key| move |source| WireError::Bind { transport, address, key, source };
+    let (udp, tcp) = bind_pair(options).await?;
+    let tls_listener = match options.tls.listen {
+        None => None,
+        Some(at) => Some(TcpListener::bind(at).await.map_err(failed(Transport::Tls, at, "sip.tls.listen"))?),
+    };
+    let heard_at = failed(Transport::Udp, options.listen, "sip.listen");
+    let ports = Ports {
+        udp: udp.local_addr().map_err(heard_at)?.port(),
+        tls: tls_listener.as_ref().and_then(|l| l.local_addr().ok()).map(|a| a.port()),
+    };
+    let wire = Arc::new(Wire::new(options, tls, ports, entropy));
+    let gate = Gate::new(udp, wire.clone()).map_err(failed(Transport::Udp, options.listen, "sip.listen"))?;
+    Ok(Sockets { gate, wire, listeners: Listeners { tcp, tls: tls_listener } })
+}
+
+/// UDP and TCP on one port (RFC 3261 section 18.2.1); with port 0, on one for which both are free.
+async fn bind_pair(options: &WireOptions) -> Result<(UdpSocket, Option<TcpListener>), WireError> {
+    let address = options.listen;
+    let failed = |transport| move |source| WireError::Bind { transport, address, key: "sip.listen", source };
+    for last in (0..PORT_TRIES).map(|i| i + 1 == PORT_TRIES || address.port() != 0) {
+        let udp = UdpSocket::bind(address).await.map_err(failed(Transport::Udp))?;
+        if !options.tcp {
+            return Ok((udp, None));
+        }
+        match TcpListener::bind(udp.local_addr().map_err(failed(Transport::Udp))?).await {
+            Ok(tcp) => return Ok((udp, Some(tcp))),
+            Err(error) if last => return Err(failed(Transport::Tcp)(error)),
+            Err(_) => {}
+        }
+    }
+    Err(failed(Transport::Tcp)(io::ErrorKind::AddrInUse.into()))
+}
+
+/// The ports that we are reached at.
+#[derive(Clone, Copy, Debug)]
+struct Ports {
+    /// TCP's too.
+    udp: u16,
+    tls: Option<u16>,
 }
 
 /// What happened to the messages that came in, since the start.
@@ -103,6 +188,10 @@ pub struct Wire {
     places: Semaphore,
     started: tokio::time::Instant,
     counts: WireCounts,
+    ports: Ports,
+    tls: Tls,
+    /// There once a stack runs.
+    streams: OnceLock<Arc<Streams>>,
 }
 
 impl std::fmt::Debug for Wire {
@@ -116,21 +205,52 @@ enum Admitted {
     /// For the stack, once it has a place.
     Pass(Vec<u8>),
     /// To send back.
-    Answer(Vec<u8>),
+    Answer(Vec<u8>, Fault),
     /// Nothing.
-    Drop,
+    Drop(Fault),
+}
+
+/// Whose fault it is that a message was not passed on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fault {
+    /// It was malformed.
+    Theirs,
+    /// It came at a bad time, or twice.
+    Ours,
 }
 
 impl Wire {
-    fn new(options: &WireOptions, entropy: &dyn Entropy) -> Self {
+    fn new(options: &WireOptions, tls: Tls, ports: Ports, entropy: &dyn Entropy) -> Self {
         Self {
             secret: WireSecret::new(entropy),
             has_old_callers: AtomicBool::new(false),
-            meter: Mutex::new(Meter::new(Limits::of(options.opening_limit_per_s))),
+            meter: Mutex::new(Meter::new(Limits::of(options.overload_limit_per_s))),
             openings: Mutex::new(Openings::new(options.t1.saturating_mul(MERGED_WINDOW_T1))),
             places: Semaphore::new(STACK_QUEUE_MESSAGES),
             started: tokio::time::Instant::now(),
             counts: WireCounts::default(),
+            ports,
+            tls,
+            streams: OnceLock::new(),
+        }
+    }
+
+    /// Takes connections in for this stack, and lets it open some, until `stop`.
+    pub fn serve(self: &Arc<Self>, listeners: Listeners, endpoint: &EndpointInnerRef, stop: CancellationToken) {
+        let streams = self.streams.get_or_init(|| Arc::new(Streams::new(endpoint, stop))).clone();
+        for (listener, transport) in [(listeners.tcp, Transport::Tcp), (listeners.tls, Transport::Tls)] {
+            if let Some(listener) = listener {
+                tokio::spawn(streams::accept_all(listener, transport, self.clone(), streams.clone()));
+            }
+        }
+    }
+
+    /// The port at which we are reached over this: what a Contact should name. A wire that hears no TLS names its UDP port: the peer
+    /// then comes back on the connection that we opened, or not at all.
+    pub fn port(&self, transport: Transport) -> u16 {
+        match transport {
+            Transport::Udp | Transport::Tcp => self.ports.udp,
+            Transport::Tls => self.ports.tls.unwrap_or(self.ports.udp),
         }
     }
 
@@ -157,14 +277,26 @@ impl Wire {
         match verdict {
             Verdict::Pass(passed) => match self.may_pass(&passed, peer, limit_bytes) {
                 Ok(()) => Admitted::Pass(passed.bytes),
-                Err(Some(refusal)) if passed.opens.is_some() => self.answer(&text, peer, &refusal),
-                Err(_) => self.dropped(),
+                Err(Some(refusal)) if passed.opens.is_some() => self.answer(&text, peer, &refusal, Fault::Ours),
+                Err(_) => self.dropped(Fault::Ours),
             },
-            Verdict::Answer(refusal) => self.answer(&text, peer, &refusal),
+            Verdict::Answer(refusal) => self.answer(&text, peer, &refusal, Fault::Theirs),
             Verdict::Drop(why) => {
                 tracing::trace!(%peer, why, "a message was dropped");
-                self.dropped()
+                self.dropped(Fault::Theirs)
             }
+        }
+    }
+
+    /// An answer to a message of which only the head is known.
+    fn refuse(&self, head: &[u8], peer: SocketAddr, refusal: &Answer) -> Option<Vec<u8>> {
+        let text = text::split(head);
+        if text.start.starts_with(b"SIP/") || text.start.starts_with(b"ACK ") {
+            return None;
+        }
+        match self.answer(&text, peer, refusal, Fault::Theirs) {
+            Admitted::Answer(bytes, _) => Some(bytes),
+            Admitted::Pass(_) | Admitted::Drop(_) => None,
         }
     }
 
@@ -199,14 +331,14 @@ impl Wire {
         Ok(())
     }
 
-    fn answer(&self, text: &Text<'_>, peer: SocketAddr, refusal: &Answer) -> Admitted {
+    fn answer(&self, text: &Text<'_>, peer: SocketAddr, refusal: &Answer, fault: Fault) -> Admitted {
         let allowed = locked(&self.meter).answer(self.now(), peer.ip(), &self.secret);
         match answer::response(text, peer, &self.secret, refusal).filter(|_| allowed) {
             Some(bytes) => {
                 self.counts.answered.fetch_add(1, Ordering::Relaxed);
-                Admitted::Answer(bytes)
+                Admitted::Answer(bytes, fault)
             }
-            None => self.dropped(),
+            None => self.dropped(fault),
         }
     }
 
@@ -221,15 +353,31 @@ impl Wire {
         true
     }
 
-    fn dropped(&self) -> Admitted {
-        self.counts.dropped.fetch_add(1, Ordering::Relaxed);
-        Admitted::Drop
+    /// A place for a message that was admitted, as soon as there is one.
+    async fn place(&self) {
+        if let Ok(place) = self.places.acquire().await {
+            place.forget();
+        }
+        self.counts.passed.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// A message of ours as it leaves.
-    fn outgoing(&self, message: &[u8]) -> Option<Vec<u8>> {
-        self.has_old_callers.load(Ordering::Relaxed).then(|| self.secret.without_old_tags(message)).flatten()
+    fn dropped(&self, fault: Fault) -> Admitted {
+        self.counts.dropped.fetch_add(1, Ordering::Relaxed);
+        Admitted::Drop(fault)
     }
+
+    /// A message of the stack's as it leaves; `None`: as it is.
+    fn outgoing(&self, message: &[u8], link: &Link) -> Option<Vec<u8>> {
+        let cleaned = self.has_old_callers.load(Ordering::Relaxed).then(|| self.secret.without_old_tags(message)).flatten();
+        self.left(cleaned.as_deref().unwrap_or(message), link);
+        cleaned
+    }
+
+    /// A message came in, whatever becomes of it.
+    fn came(&self, _message: &[u8], _link: &Link) {}
+
+    /// A message went out.
+    fn left(&self, _message: &[u8], _link: &Link) {}
 }
 
 /// Would the stack take it? What it refuses it drops without a word, and its place would never be given back.
@@ -275,6 +423,24 @@ impl TransportEventInspector for Uptake {
             self.0.places.add_permits(1);
         }
         Some(event)
+    }
+}
+
+/// The host of a SIP URI, where it is a name: what a certificate must be for.
+pub fn host_name(uri: &str) -> Option<&str> {
+    let (_, rest) = uri.split_once(':')?;
+    let host = rest.rsplit_once('@').map_or(rest, |(_, h)| h);
+    let host = host.split([';', '?']).next().unwrap_or(host);
+    let (host, _) = grammar::host_port(host)?;
+    (!host.starts_with('[') && host.parse::<IpAddr>().is_err()).then_some(host)
+}
+
+/// rsipstack's name for a transport.
+pub fn stack_transport(transport: Transport) -> rsipstack::sip::Transport {
+    match transport {
+        Transport::Udp => rsipstack::sip::Transport::Udp,
+        Transport::Tcp => rsipstack::sip::Transport::Tcp,
+        Transport::Tls => rsipstack::sip::Transport::Tls,
     }
 }
 

@@ -10,7 +10,9 @@ use tokio::net::UdpSocket;
 use tokio::sync::Mutex;
 
 use super::screen::Framing;
+use super::stream::Link;
 use super::{Admitted, Wire, canonical, for_socket};
+use crate::sip::signalling::Transport;
 
 /// Pause after a receive error, so that a broken socket doesn't spin.
 const RECEIVE_ERROR_PAUSE_MS: u64 = 20;
@@ -25,19 +27,23 @@ const PONG: &[u8] = b"\r\n";
 pub struct Gate {
     socket: UdpSocket,
     wire: Arc<Wire>,
-    is_ipv6: bool,
+    local: SocketAddr,
     /// The stack's own buffer holds 8 kB; what is longer must be seen to be refused.
     buffer: Mutex<Vec<u8>>,
 }
 
 impl Gate {
     pub(super) fn new(socket: UdpSocket, wire: Arc<Wire>) -> io::Result<Self> {
-        let is_ipv6 = socket.local_addr()?.is_ipv6();
-        Ok(Self { socket, wire, is_ipv6, buffer: Mutex::new(vec![0; DATAGRAM_LIMIT_BYTES]) })
+        let local = socket.local_addr()?;
+        Ok(Self { socket, wire, local, buffer: Mutex::new(vec![0; DATAGRAM_LIMIT_BYTES]) })
+    }
+
+    fn link(&self, peer: SocketAddr) -> Link {
+        Link { transport: Transport::Udp, peer, local: self.local, accepted: true }
     }
 
     async fn send(&self, message: &[u8], to: SocketAddr) -> io::Result<usize> {
-        self.socket.send_to(message, for_socket(to, self.is_ipv6)).await
+        self.socket.send_to(message, for_socket(to, self.local.is_ipv6())).await
     }
 }
 
@@ -62,6 +68,8 @@ impl rsipstack::platform::net::UdpSocket for Gate {
                 }
                 continue;
             }
+            let link = self.link(from);
+            self.wire.came(datagram, &link);
             match self.wire.admit(datagram, from, Framing::Datagram, out.len()) {
                 Admitted::Pass(message) => {
                     if let Some(part) = out.get_mut(..message.len()).filter(|_| self.wire.place_now()) {
@@ -69,21 +77,22 @@ impl rsipstack::platform::net::UdpSocket for Gate {
                         return Ok((message.len(), from));
                     }
                 }
-                Admitted::Answer(answer) => {
+                Admitted::Answer(answer, _) => {
+                    self.wire.left(&answer, &link);
                     let _best_effort = self.send(&answer, from).await;
                 }
-                Admitted::Drop => {}
+                Admitted::Drop(_) => {}
             }
         }
     }
 
     async fn send_to(&self, message: &[u8], to: SocketAddr) -> rsipstack::Result<usize> {
-        let cleaned = self.wire.outgoing(message);
+        let cleaned = self.wire.outgoing(message, &self.link(canonical(to)));
         self.send(cleaned.as_deref().unwrap_or(message), to).await?;
         Ok(message.len())
     }
 
     fn local_addr(&self) -> rsipstack::Result<SocketAddr> {
-        Ok(self.socket.local_addr()?)
+        Ok(self.local)
     }
 }
