@@ -12,6 +12,7 @@ use super::rsip::{Rsip, StackOptions};
 use super::sdp::{self, LocalAudio};
 use super::session_timer::{LEAST_SESSION_INTERVAL_S, Limits};
 use super::signalling::{Call, CallEvent, Outgoing, Over, Signalling, StackError, Transport};
+use super::wire::tls::TlsConfig;
 use super::wire::{self, WireOptions};
 use crate::clock::{Entropy, SystemEntropy};
 use crate::media::config::MediaConfig;
@@ -21,6 +22,8 @@ use crate::media::rtp_session::{self, RtpPort, SessionSetup};
 
 /// Where SIP is heard unless the URI says otherwise.
 const DEFAULT_PORT: u16 = 5060;
+/// The same over TLS (RFC 3261 section 19.1.2).
+const DEFAULT_TLS_PORT: u16 = 5061;
 /// RFC 3261's T1.
 const T1_MS: u64 = 500;
 /// How long the socket stays after a call, for what the other side repeats.
@@ -35,8 +38,10 @@ const USER_AGENT: &str = concat!("voicepay-phone/", env!("CARGO_PKG_VERSION"));
 /// Whom to call, as whom, from where.
 #[derive(Clone, Debug)]
 pub struct DialOptions {
-    /// `sip:user@host[:port]`.
+    /// `sip:user@host[:port][;transport=tcp|tls]`; `sips:` is over TLS.
     pub target: String,
+    /// Whose certificates are believed over TLS, and our own.
+    pub tls: TlsConfig,
     /// The user part of our From: a telephone number, or `anonymous`.
     pub from: String,
     /// Where our SIP socket is bound; port 0 takes any. Unset: the local address that leads to the target.
@@ -56,6 +61,7 @@ impl DialOptions {
     pub fn new(target: impl Into<String>, from: impl Into<String>) -> Self {
         Self {
             target: target.into(),
+            tls: TlsConfig::default(),
             from: from.into(),
             local: None,
             headers: Headers::new(),
@@ -118,7 +124,7 @@ pub async fn dial(mut options: DialOptions) -> Result<Leg, DialError> {
         None => SocketAddr::new(address_towards(destination).await.map_err(bind)?, 0),
     };
     let entropy: &dyn Entropy = &SystemEntropy;
-    let wire = WireOptions::udp(local, Duration::from_millis(T1_MS));
+    let wire = WireOptions { tls: options.tls.clone(), ..WireOptions::udp(local, Duration::from_millis(T1_MS)) };
     let wire = wire::bind(&wire, entropy).await.map_err(|e| DialError::Bind(e.to_string()))?;
     let socket = rtp_session::bind_port(&options.media, entropy).await.map_err(|e| DialError::Bind(e.to_string()))?;
     let media_address = match options.media.advertised_address {
@@ -155,7 +161,7 @@ pub async fn dial(mut options: DialOptions) -> Result<Leg, DialError> {
         call_id: call_id.clone(),
         target: options.target.trim().to_owned(),
         destination,
-        transport: Transport::Udp,
+        transport: target.transport,
         from: format!("sip:{}@{host}", escape(&options.from)),
         contact,
         headers,
@@ -170,7 +176,7 @@ pub async fn dial(mut options: DialOptions) -> Result<Leg, DialError> {
         called: target.user.clone(),
         peer: destination.ip().to_string(),
         trunk: destination.ip().to_string(),
-        transport: Transport::Udp.token(),
+        transport: target.transport.token(),
         secure: false,
         setup_ms: 0,
         rate: SampleRate::HZ_8000,
@@ -269,6 +275,7 @@ struct Target {
     user: String,
     host: String,
     port: u16,
+    transport: Transport,
 }
 
 impl Target {
@@ -278,10 +285,18 @@ impl Target {
         if text.chars().any(|c| c.is_control() || c.is_whitespace() || "<>\"".contains(c)) {
             return Err(wrong("it holds blanks, brackets or quotes"));
         }
-        let rest = match text.split_once(':') {
-            Some((scheme, rest)) if scheme.eq_ignore_ascii_case("sip") => rest,
-            Some((scheme, _)) if scheme.eq_ignore_ascii_case("sips") => return Err(wrong("this release has no TLS, only sip:")),
-            Some(_) | None => return Err(wrong("it does not begin with sip:")),
+        let (rest, secure) = match text.split_once(':') {
+            Some((scheme, rest)) if scheme.eq_ignore_ascii_case("sip") => (rest, false),
+            Some((scheme, rest)) if scheme.eq_ignore_ascii_case("sips") => (rest, true),
+            Some(_) | None => return Err(wrong("it does not begin with sip: or sips:")),
+        };
+        let asked = rest.to_ascii_lowercase();
+        let asked = asked.split([';', '?']).find_map(|p| p.strip_prefix("transport="));
+        let transport = match (asked, secure) {
+            (Some("tls"), _) | (None | Some("tcp"), true) => Transport::Tls,
+            (None | Some("udp"), false) => Transport::Udp,
+            (Some("tcp"), false) => Transport::Tcp,
+            (Some(_), _) => return Err(wrong("its transport is none of udp, tcp and tls")),
         };
         let rest = rest.split([';', '?']).next().unwrap_or(rest);
         let (user, host_port) = rest.rsplit_once('@').unwrap_or(("", rest));
@@ -299,10 +314,11 @@ impl Target {
             return Err(wrong("it names no host"));
         }
         let port = match port {
+            None if transport == Transport::Tls => DEFAULT_TLS_PORT,
             None => DEFAULT_PORT,
             Some(p) => p.parse().ok().filter(|p| *p != 0).ok_or_else(|| wrong("its port is not a number from 1 to 65535"))?,
         };
-        Ok(Self { given: given.to_owned(), user: user.to_owned(), host: host.to_owned(), port })
+        Ok(Self { given: given.to_owned(), user: user.to_owned(), host: host.to_owned(), port, transport })
     }
 
     async fn resolve(&self) -> Result<SocketAddr, DialError> {
@@ -337,10 +353,20 @@ mod tests {
         assert_eq!((t.user.as_str(), t.host.as_str(), t.port), ("pay", "192.0.2.1", 5070));
         let t = Target::parse("SIP:[2001:db8::1]").unwrap();
         assert_eq!((t.user.as_str(), t.host.as_str(), t.port), ("", "2001:db8::1", 5060));
+        for (given, want) in [
+            ("sip:a@h;transport=TCP", (Transport::Tcp, 5060)),
+            ("sip:a@h;x=y;transport=tls", (Transport::Tls, 5061)),
+            ("sips:a@h", (Transport::Tls, 5061)),
+            ("sips:a@h:7", (Transport::Tls, 7)),
+        ] {
+            let t = Target::parse(given).unwrap();
+            assert_eq!((t.transport, t.port), want, "{given}");
+        }
         for bad in [
             "",
             "pay@host",
-            "sips:pay@host",
+            "sip:pay@host;transport=sctp",
+            "sips:pay@host;transport=udp",
             "tel:+44",
             "sip:",
             "sip:a@",

@@ -207,13 +207,16 @@ impl Caller for Placer {
 async fn route_all(mut incoming: TransactionReceiver, shared: Arc<Shared>, invitations: mpsc::Sender<Invitation>) {
     let places = Arc::new(Semaphore::new(INVITE_LIMIT_TRANSACTIONS));
     loop {
-        let transaction = tokio::select! {
+        let mut transaction = tokio::select! {
             () = shared.stop.cancelled() => return,
             next = incoming.recv() => match next {
                 Some(t) => t,
                 None => return,
             },
         };
+        // Answers go to where the request came from (RFC 3581 section 4, whether or not it was asked for); rsipstack would read the
+        // address out of the Via that it wrote itself, and can't where that is IPv6.
+        transaction.destination = transaction.connection.as_ref().and_then(|c| c.get_remote_addr()).cloned();
         route(transaction, &shared, &invitations, &places);
     }
 }

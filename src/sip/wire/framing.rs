@@ -49,7 +49,7 @@ impl Framer {
     }
 
     /// The next frame, if it is whole. After an error there are no more.
-    pub fn next(&mut self) -> Result<Option<Frame>, Lost> {
+    pub fn next_frame(&mut self) -> Result<Option<Frame>, Lost> {
         while self.length.is_none() && self.buffer.starts_with(b"\r\n") {
             self.drop_front(2);
             self.breaks = self.breaks.saturating_add(1);
@@ -119,7 +119,7 @@ mod tests {
     const TWO: &[u8] = b"OPTIONS sip:a@b SIP/2.0\r\nl : 0\r\n\r\n";
 
     fn frames(framer: &mut Framer) -> Vec<Frame> {
-        std::iter::from_fn(|| framer.next().unwrap()).collect()
+        std::iter::from_fn(|| framer.next_frame().unwrap()).collect()
     }
 
     #[test]
@@ -144,7 +144,7 @@ mod tests {
         let of = |bytes: &[u8]| {
             let mut framer = Framer::default();
             framer.push(bytes);
-            framer.next()
+            framer.next_frame()
         };
         assert!(matches!(of(b"X y SIP/2.0\r\nTo: a\r\n\r\n"), Err(Lost::NoLength(_))));
         assert!(matches!(of(b"X y SIP/2.0\r\nContent-Length: -1\r\n\r\n"), Err(Lost::NoLength(_))));
@@ -159,7 +159,7 @@ mod tests {
             let mut framer = Framer::default();
             for chunk in chunks {
                 framer.push(&chunk);
-                while let Ok(Some(_)) = framer.next() {}
+                while let Ok(Some(_)) = framer.next_frame() {}
                 prop_assert!(framer.buffer.len() <= HEAD_LIMIT_BYTES + BODY_LIMIT_BYTES + 4096);
             }
         }

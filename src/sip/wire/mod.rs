@@ -418,12 +418,39 @@ pub struct Uptake(pub Arc<Wire>);
 
 #[async_trait]
 impl TransportEventInspector for Uptake {
-    async fn handle(&self, event: TransportEvent) -> Option<TransportEvent> {
-        if let TransportEvent::Incoming(_, SipConnection::Udp(_) | SipConnection::Channel(_), _) = &event {
+    async fn handle(&self, mut event: TransportEvent) -> Option<TransportEvent> {
+        if let TransportEvent::Incoming(message, SipConnection::Udp(_) | SipConnection::Channel(_), _) = &mut event {
             self.0.places.add_permits(1);
+            if let rsipstack::sip::SipMessage::Request(request) = message {
+                unbracket(request);
+            }
         }
         Some(event)
     }
+}
+
+/// rsipstack writes an IPv6 peer's `received` in brackets, which RFC 3261 doesn't and which it can't read itself: without this an
+/// answer over UDP would go nowhere.
+fn unbracket(request: &mut rsipstack::sip::Request) {
+    use rsipstack::sip::Param;
+    use rsipstack::sip::param::Received;
+    use rsipstack::sip::prelude::{HeadersExt, ToTypedHeader};
+    let Ok(via) = request.via_header_mut() else { return };
+    let _unreadable = via.update_first_value(|via| {
+        let mut typed = via.typed()?;
+        let mut bare = None;
+        for param in &mut typed.params {
+            if let Param::Received(received) = param
+                && let Some(address) = received.value().strip_prefix('[').and_then(|r| r.strip_suffix(']'))
+            {
+                bare = Some(Param::Received(Received::new(address)));
+            }
+        }
+        let Some(bare) = bare else { return Ok(via) };
+        typed.params.retain(|p| !matches!(p, Param::Received(_)));
+        typed.params.push(bare);
+        Ok(typed.into())
+    });
 }
 
 /// The host of a SIP URI, where it is a name: what a certificate must be for.
@@ -454,5 +481,7 @@ pub fn transport_of(kind: Option<rsipstack::sip::Transport>) -> Transport {
     }
 }
 
+#[cfg(test)]
+mod stream_tests; // TCP and TLS against the real listener
 #[cfg(test)]
 mod torture_tests; // RFC 4475 through the real listener

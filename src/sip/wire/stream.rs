@@ -33,6 +33,8 @@ const IDLE_MS: u64 = 35 * 60 * 1_000;
 const WRITE_MS: u64 = 10_000;
 /// How long what is still to be written may take when a connection closes.
 const CLOSE_MS: u64 = 2_000;
+/// How long the stack may take to answer what came before a peer closed its side, or before nonsense.
+const LAST_ANSWERS_MS: u64 = 500;
 /// What may wait to be written; a peer that lets more pile up is cut off.
 const WRITE_BUFFER_BYTES: usize = 256 * 1024;
 /// Messages of the stack on their way to the writer, which takes them at once.
@@ -42,6 +44,8 @@ const ANSWER_QUEUE_MESSAGES: usize = 16;
 /// Malformed messages in a row after which a connection is closed.
 const STRIKE_LIMIT_MESSAGES: u32 = 32;
 const READ_BYTES: usize = 8 * 1024;
+const PEER_CLOSED: &str = "the peer closed it";
+const FRAMING_LOST: &str = "its framing was lost";
 const PONG: &[u8] = b"\r\n";
 /// A message is longer by no more than this for being rewritten.
 const REWRITE_BYTES: usize = 1_024;
@@ -84,7 +88,13 @@ pub(super) async fn serve<S>(
     let mut reading = Reading { link, wire, connection: connection.into(), address, to_stack, answers, strikes: 0 };
     tokio::select! {
         () = closing.cancelled() => {}
-        why = reading.run(reader) => tracing::debug!(peer = %link.peer, transport = %link.transport, why, "a SIP connection ended"),
+        why = reading.run(reader) => {
+            tracing::debug!(peer = %link.peer, transport = %link.transport, why, "a SIP connection ended");
+            // What came before the end is still answered.
+            if [PEER_CLOSED, FRAMING_LOST].contains(&why) {
+                let _or_it_is_cut = tokio::time::timeout(Duration::from_millis(LAST_ANSWERS_MS), closing.cancelled()).await;
+            }
+        }
     }
     closing.cancel();
     drop(reading);
@@ -118,13 +128,13 @@ impl Reading {
             let read = match tokio::time::timeout_at(until, reader.read(&mut buffer)).await {
                 Err(_) => return late,
                 Ok(Err(_)) => return "it broke",
-                Ok(Ok(0)) => return "the peer closed it",
+                Ok(Ok(0)) => return PEER_CLOSED,
                 Ok(Ok(read)) => read,
             };
             first = false;
             framer.push(buffer.get(..read).unwrap_or(&[]));
             loop {
-                match framer.next() {
+                match framer.next_frame() {
                     Ok(None) => break,
                     Ok(Some(Frame::Ping)) => {
                         if self.answers.try_send(PONG.to_vec()).is_err() {
@@ -187,7 +197,7 @@ impl Reading {
         if let Some(answer) = self.wire.refuse(head, self.link.peer, &refusal) {
             let _full = self.answers.try_send(answer);
         }
-        "its framing was lost"
+        FRAMING_LOST
     }
 }
 
