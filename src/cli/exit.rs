@@ -34,6 +34,8 @@ pub enum Exit {
     Doctor = 21,
     /// An evaluation can't run: lists, data.
     Eval = 22,
+    /// A trunk does not work as configured.
+    Trunk = 23,
 }
 
 /// An error on its way to the terminal: one sentence saying what was wrong, where, and what to do.

@@ -18,6 +18,7 @@ pub mod payee;
 pub mod payments;
 pub mod request;
 pub mod serve;
+pub mod trunk;
 
 use std::path::PathBuf;
 
@@ -52,7 +53,7 @@ impl Context {
 #[derive(Debug, Parser)]
 #[command(name = "voicepay", version, propagate_version = true)]
 #[command(
-    after_help = "Examples:\n  voicepay demo                 four real calls on this machine, from enrolment to receipt\n  voicepay doctor               what is missing here, and how to mend it\n  voicepay serve                take calls\n\nExit codes: 0 well, 2 usage, 10 config, 11 model missing, 12 model corrupt, 13 database, 14 port, 15 audio,\n16 master key, 17 download, 18 refused, 19 call, 20 demo, 21 doctor, 22 eval, 1 anything else."
+    after_help = "Examples:\n  voicepay demo                 four real calls on this machine, from enrolment to receipt\n  voicepay doctor               what is missing here, and how to mend it\n  voicepay serve                take calls\n\nExit codes: 0 well, 2 usage, 10 config, 11 model missing, 12 model corrupt, 13 database, 14 port, 15 audio,\n16 master key, 17 download, 18 refused, 19 call, 20 demo, 21 doctor, 22 eval, 23 trunk, 1 anything else."
 )]
 pub struct Cli {
     /// Answer in JSON, one object a line.
@@ -75,6 +76,8 @@ enum Command {
     Demo(demo::DemoArgs),
     /// Place a call with the built-in softphone.
     Call(call::CallArgs),
+    /// List trunks, and try one out.
+    Trunk(trunk::TrunkArgs),
     /// Add, list, show or delete customers.
     Customer(customer::CustomerArgs),
     /// Give a customer a card.
@@ -110,6 +113,7 @@ pub fn main() -> u8 {
         Command::Answer(a) => answer::run(a, &ctx),
         Command::Demo(a) => demo::run(a, &ctx),
         Command::Call(a) => call::run(a, &ctx),
+        Command::Trunk(a) => trunk::run(a, &ctx),
         Command::Customer(a) => customer::run(a, &ctx),
         Command::Card(a) => card::run(a, &ctx),
         Command::Payee(a) => payee::run(a, &ctx),

@@ -61,9 +61,11 @@ pub(super) async fn ask(shared: &Shared, request: OutOfDialog) -> Result<Reply, 
 fn text_of(request: &OutOfDialog, branch: &str, user_agent: &str) -> Option<String> {
     let OutOfDialog { method, uri, from, from_tag, to, call_id, cseq, sent_by, contact, headers, transport, .. } = request;
     let over = transport.token();
+    let contact = contact.as_ref().map_or_else(String::new, |c| format!("Contact: <{c}>\r\n"));
+    let own_lines = if contact.is_empty() { 8 } else { 9 };
     let mut out = format!(
         "{method} {uri} SIP/2.0\r\nVia: SIP/2.0/{over} {sent_by};branch={branch};rport\r\nMax-Forwards: 70\r\nFrom: <{from}>;tag={from_tag}\r\n\
-         To: <{to}>\r\nCall-ID: {call_id}\r\nCSeq: {cseq} {method}\r\nContact: <{contact}>\r\nUser-Agent: {user_agent}\r\n"
+         To: <{to}>\r\nCall-ID: {call_id}\r\nCSeq: {cseq} {method}\r\n{contact}User-Agent: {user_agent}\r\n"
     );
     let lines_before = out.matches("\r\n").count();
     for (name, value) in headers.iter() {
@@ -71,7 +73,7 @@ fn text_of(request: &OutOfDialog, branch: &str, user_agent: &str) -> Option<Stri
     }
     out += "Content-Length: 0\r\n\r\n";
     let lines = lines_before + headers.iter().count() + 2;
-    let whole = out.matches('\n').count() == lines && out.matches('\r').count() == lines && lines_before == 9;
+    let whole = out.matches('\n').count() == lines && out.matches('\r').count() == lines && lines_before == own_lines;
     whole.then_some(out)
 }
 
@@ -89,7 +91,7 @@ mod tests {
             call_id: "c".into(),
             cseq: 3,
             sent_by: "[2001:db8::1]:5060".parse().unwrap(),
-            contact: "sip:u@[2001:db8::1]:5060".into(),
+            contact: Some("sip:u@[2001:db8::1]:5060".into()),
             headers: Headers::new().with("Expires", "600"),
             destination: "[2001:db8::2]:5060".parse().unwrap(),
             transport: Transport::Tcp,

@@ -232,6 +232,8 @@ pub trait Signalling: Send {
 pub trait Caller: Send + Sync {
     /// Where answers are heard.
     fn local_addr(&self) -> SocketAddr;
+    /// The port on which requests over this transport are heard.
+    fn local_port(&self, transport: Transport) -> u16;
     /// Calls somebody.
     async fn invite(&self, outgoing: Outgoing) -> Result<Box<dyn Call>, StackError>;
     /// Sends a request outside any dialog and waits for its final response.
@@ -257,8 +259,8 @@ pub struct OutOfDialog {
     pub cseq: u32,
     /// What Via names: an address of ours as the other side may see it.
     pub sent_by: SocketAddr,
-    /// Contact.
-    pub contact: String,
+    /// Contact; `None` in a REGISTER that only asks.
+    pub contact: Option<String>,
     /// Added to it.
     pub headers: Headers,
     /// Where it goes.

@@ -73,7 +73,7 @@ impl Asker {
             call_id: self.call_id.clone(),
             cseq: register.cseq,
             sent_by: own,
-            contact: format!("{contact}{}", transport_parameter(place.transport)),
+            contact: Some(format!("{contact}{}", transport_parameter(place.transport))),
             headers,
             destination: place.address,
             transport: place.transport,
@@ -81,6 +81,40 @@ impl Asker {
             wait,
         };
         (self.caller.request(request).await, contact)
+    }
+
+    /// Asks a registrar which registrations there are (RFC 3261 section 10.2.3): a REGISTER without Contact changes nothing.
+    pub async fn bindings(
+        &self,
+        place: &Place,
+        cseq: u32,
+        authorization: Option<(&str, String)>,
+        wait: Duration,
+    ) -> Result<Reply, RequestError> {
+        let (user, domain) = self.record.as_ref().ok_or(RequestError::Unwritable)?;
+        let own = self.own_address(place).await?;
+        let record = format!("sip:{user}@{domain}");
+        let mut headers = Headers::new();
+        if let Some((name, value)) = authorization {
+            headers.push(name, value);
+        }
+        let request = OutOfDialog {
+            method: "REGISTER",
+            uri: format!("sip:{domain}"),
+            from: record.clone(),
+            from_tag: self.tag.clone(),
+            to: record,
+            call_id: self.call_id.clone(),
+            cseq,
+            sent_by: own,
+            contact: None,
+            headers,
+            destination: place.address,
+            transport: place.transport,
+            server_name: place.name.clone(),
+            wait,
+        };
+        self.caller.request(request).await
     }
 
     /// Asks a place whether it is there.
@@ -100,7 +134,7 @@ impl Asker {
             call_id: hex::encode(self.entropy.bytes::<12>()),
             cseq: 1,
             sent_by: own,
-            contact: format!("sip:voicepay@{own}{}", transport_parameter(place.transport)),
+            contact: Some(format!("sip:voicepay@{own}{}", transport_parameter(place.transport))),
             headers: Headers::new().with("Accept", "application/sdp"),
             destination: place.address,
             transport: place.transport,
@@ -120,7 +154,7 @@ impl Asker {
                 .map_err(|e| RequestError::Unreachable(format!("no way to {}: {e}", place.address)))?,
             None => local.ip(),
         };
-        Ok(SocketAddr::new(address, local.port()))
+        Ok(SocketAddr::new(address, self.caller.local_port(place.transport)))
     }
 }
 

@@ -1,10 +1,12 @@
 //! Trunks: who may send us calls and on what terms, where our own calls go, and whether those places are there.
 
 pub mod ask; // REGISTER and OPTIONS as a trunk gets them
+pub mod certificate; // what a server shows under TLS
 pub mod config; // PURE: `[[sip.trunk]]`
 pub mod door; // PURE: passwords of callers
 pub mod keeper; // registrations and pings, a task each
 pub mod live; // the trunks of a running service
+pub mod probe; // trying a trunk out
 pub mod registrar; // PURE: keeping a registration
 pub mod resolve; // from a target to places, by DNS
 pub mod secrets; // passwords from files
