@@ -63,7 +63,7 @@ pub struct Rsip {
 /// What every call of the stack needs.
 pub(super) struct Shared {
     pub(super) endpoint: EndpointInnerRef,
-    wire: Arc<Wire>,
+    pub(super) wire: Arc<Wire>,
     local: SocketAddr,
     pub(super) t1: Duration,
     pub(super) session: Limits,
@@ -189,6 +189,10 @@ struct Placer(Arc<Shared>);
 impl Caller for Placer {
     fn local_addr(&self) -> SocketAddr {
         self.0.local
+    }
+
+    fn local_port(&self, transport: Transport) -> u16 {
+        self.0.wire.port(transport)
     }
 
     async fn invite(&self, outgoing: Outgoing) -> Result<Box<dyn Call>, StackError> {

@@ -9,7 +9,8 @@ use tokio::time::Instant;
 
 use super::headers::Headers;
 use super::rsip::Shared;
-use super::signalling::{OutOfDialog, Reply, RequestError, Transport};
+use super::signalling::{OutOfDialog, Reply, RequestError};
+use super::wire::stack_transport;
 
 /// What a branch begins with since RFC 3261 (section 8.1.1.7).
 const BRANCH_COOKIE: &str = "z9hG4bK";
@@ -21,17 +22,15 @@ pub(super) async fn ask(shared: &Shared, request: OutOfDialog) -> Result<Reply, 
     let text = text_of(&request, &branch, &shared.endpoint.user_agent).ok_or(RequestError::Unwritable)?;
     let parsed = Request::try_from(text).map_err(|_| RequestError::Unwritable)?;
     let key = TransactionKey::from_request(&parsed, TransactionRole::Client).map_err(unreachable)?;
-    let over = match request.transport {
-        Transport::Udp => rsipstack::sip::Transport::Udp,
-        Transport::Tcp => rsipstack::sip::Transport::Tcp,
-        Transport::Tls => rsipstack::sip::Transport::Tls,
-    };
-    let destination = SipAddr { r#type: Some(over), ..SipAddr::from(request.destination) };
+    let destination = SipAddr { r#type: Some(stack_transport(request.transport)), ..SipAddr::from(request.destination) };
     let begun = Instant::now();
-    let endpoint = shared.endpoint.clone();
+    let (endpoint, wire) = (shared.endpoint.clone(), shared.wire.clone());
+    let OutOfDialog { transport, destination: address, server_name, wait, .. } = request;
     // A task of its own: rsipstack's transactions don't bear being dropped in the middle of a step.
     let mut asked = tokio::spawn(async move {
-        // The look-up connects, where it must, so that what can't be reached is told at once and not by a time-out.
+        // Connects where it must, so that what can't be reached is told at once and not by a time-out.
+        let reached = wire.reach(transport, address, Some(&server_name)).await;
+        reached.map_err(|e| RequestError::Unreachable(e.to_string()))?;
         let (connection, reached) = endpoint.transport_layer.lookup(&destination, Some(&key)).await.map_err(unreachable)?;
         let mut transaction = Transaction::new_client(key, parsed, endpoint, Some(connection));
         transaction.destination = Some(reached);
@@ -47,12 +46,12 @@ pub(super) async fn ask(shared: &Shared, request: OutOfDialog) -> Result<Reply, 
         }
         Err(RequestError::Silence(begun.elapsed()))
     });
-    match tokio::time::timeout(request.wait, &mut asked).await {
+    match tokio::time::timeout(wait, &mut asked).await {
         Ok(Ok(reply)) => reply,
         Ok(Err(_failed)) => Err(RequestError::Unreachable("the request's task is gone".to_owned())),
         Err(_late) => {
             asked.abort();
-            Err(RequestError::Silence(request.wait))
+            Err(RequestError::Silence(wait))
         }
     }
 }
@@ -80,6 +79,7 @@ fn text_of(request: &OutOfDialog, branch: &str, user_agent: &str) -> Option<Stri
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sip::signalling::Transport;
 
     fn register() -> OutOfDialog {
         OutOfDialog {

@@ -67,7 +67,8 @@ async fn shake(server_ca: Option<&Path>, address: SocketAddr, name: &str, seen: 
     let path = server_ca.ok_or("`sip.tls.server_ca` is unset: nobody's certificate is believed")?;
     let provider = Arc::new(ring::default_provider());
     let mut roots = RootCertStore::empty();
-    let unreadable = |e: rustls_pki_types::pem::Error| format!("`sip.tls.server_ca`: {} holds no certificates: {e}", path.display());
+    let unreadable =
+        |e: rustls_pki_types::pem::Error| format!("`sip.tls.server_ca`: {} holds no certificates: {e}", path.display());
     for certificate in CertificateDer::pem_file_iter(path).map_err(unreadable)? {
         roots.add(certificate.map_err(unreadable)?).map_err(|e| format!("`sip.tls.server_ca`: {e}"))?;
     }
@@ -172,14 +173,14 @@ mod tests {
     /// A TLS server with a certificate for `name`, signed by its own authority, whose certificate is in the file.
     async fn server(name: &str) -> (SocketAddr, tempfile::NamedTempFile) {
         let ca_key = rcgen::KeyPair::generate().unwrap();
-        let mut params = rcgen::CertificateParams::new(Vec::new()).unwrap();
-        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
-        params.distinguished_name.push(rcgen::DnType::CommonName, "Test CA");
-        let ca = params.self_signed(&ca_key).unwrap();
+        let mut ca_params = rcgen::CertificateParams::new(Vec::new()).unwrap();
+        ca_params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        ca_params.distinguished_name.push(rcgen::DnType::CommonName, "Test CA");
+        let ca = ca_params.self_signed(&ca_key).unwrap();
         let key = rcgen::KeyPair::generate().unwrap();
         let mut params = rcgen::CertificateParams::new(vec![name.to_owned(), "127.0.0.1".to_owned()]).unwrap();
         params.distinguished_name.push(rcgen::DnType::CommonName, "the PBX");
-        let issuer = rcgen::Issuer::from_params(&params_of_ca(), &ca_key);
+        let issuer = rcgen::Issuer::from_params(&ca_params, &ca_key);
         let leaf = params.signed_by(&key, &issuer).unwrap();
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), ca.pem()).unwrap();
@@ -198,13 +199,6 @@ mod tests {
             }
         });
         (at, file)
-    }
-
-    fn params_of_ca() -> rcgen::CertificateParams {
-        let mut params = rcgen::CertificateParams::new(Vec::new()).unwrap();
-        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
-        params.distinguished_name.push(rcgen::DnType::CommonName, "Test CA");
-        params
     }
 
     const WAIT: Duration = Duration::from_secs(5);

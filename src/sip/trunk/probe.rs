@@ -172,8 +172,10 @@ impl Bench<'_> {
             Ok(places) => {
                 let all: Vec<String> = places.iter().map(|p| p.address.to_string()).collect();
                 tell(Finding::new("resolve", Outcome::Well, format!("{host} is {}", all.join(", "))).took(begun.elapsed()));
-                let plain: Vec<_> =
-                    places.iter().filter(|p| !p.transport.is_secure() && !self.trunk.is_private(self.sip, p.address.ip())).collect();
+                let plain: Vec<_> = places
+                    .iter()
+                    .filter(|p| !p.transport.is_secure() && !self.trunk.is_private(self.sip, p.address.ip()))
+                    .collect();
                 if !plain.is_empty() {
                     let said = "these addresses are not private: calls there need transport = \"tls\"";
                     tell(Finding::new("resolve", Outcome::Amiss, said));
@@ -199,7 +201,11 @@ impl Bench<'_> {
                     true
                 }
                 Ok(Err(error)) => {
-                    tell(Finding::new("connect", Outcome::Amiss, format!("no connection: {error}")).at(place).took(begun.elapsed()));
+                    tell(
+                        Finding::new("connect", Outcome::Amiss, format!("no connection: {error}"))
+                            .at(place)
+                            .took(begun.elapsed()),
+                    );
                     false
                 }
                 Err(_) => {
@@ -222,7 +228,8 @@ impl Bench<'_> {
                 }
                 finding.said = said;
                 tell(finding);
-                let soon = crate::clock::Clock::now(&crate::clock::SystemClock).plus(Duration::from_secs(EXPIRY_NOTE_DAYS * 86_400));
+                let soon =
+                    crate::clock::Clock::now(&crate::clock::SystemClock).plus(Duration::from_secs(EXPIRY_NOTE_DAYS * 86_400));
                 if outcome == Outcome::Well && seen.shown.is_some_and(|s| s.valid_until < soon) {
                     let said = format!("its certificate ends within {EXPIRY_NOTE_DAYS} days");
                     tell(Finding::new("connect", Outcome::Note, said).at(place));
@@ -309,7 +316,12 @@ fn options_finding(answer: &Result<Reply, RequestError>) -> Finding {
         _ => Outcome::Note, // it is there, and doesn't like OPTIONS
     };
     let server = reply.headers.get("Server").or(reply.headers.get("User-Agent")).map(plain);
-    let said = format!("answered {}{}{}", reply.status, server.as_ref().map_or(String::new(), |s| format!(" by {s}")), seen_text(&reply.headers));
+    let said = format!(
+        "answered {}{}{}",
+        reply.status,
+        server.as_ref().map_or(String::new(), |s| format!(" by {s}")),
+        seen_text(&reply.headers)
+    );
     let mut finding = Finding::new("options", outcome, said).took(reply.took).fact("status", reply.status.to_string());
     for (fact, value) in [("server", server), ("allow", reply.headers.get("Allow").map(plain))] {
         if let Some(value) = value {
@@ -324,12 +336,18 @@ fn register_finding(reply: &Reply, asked: bool) -> Finding {
     let finding = match status {
         200..=299 => {
             let bindings: Vec<String> = reply.headers.all("Contact").map(plain).collect();
-            let held = if bindings.is_empty() { "nobody is registered now".to_owned() } else { format!("registered now: {}", bindings.join(", ")) };
+            let held = if bindings.is_empty() {
+                "nobody is registered now".to_owned()
+            } else {
+                format!("registered now: {}", bindings.join(", "))
+            };
             let password = if asked { "the password is right" } else { "no password was wanted" };
             Finding::new("register", Outcome::Well, format!("{password}; {held}{}", seen_text(&reply.headers)))
         }
         401 | 407 => Finding::new("register", Outcome::Amiss, "our name or password is wrong there"),
-        _ => Finding::new("register", Outcome::Amiss, format!("answered {status}: is the name known there, and may it register?")),
+        _ => {
+            Finding::new("register", Outcome::Amiss, format!("answered {status}: is the name known there, and may it register?"))
+        }
     };
     finding.fact("status", status.to_string())
 }

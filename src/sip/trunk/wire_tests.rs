@@ -360,3 +360,41 @@ async fn a_reload_keeps_what_stays_and_takes_back_what_goes() {
     assert_eq!(field(&last.0, "Expires"), Some("0"), "{}", last.0);
     registrar.respond(&last, "200 OK", "").await;
 }
+
+#[tokio::test]
+async fn a_trunk_is_tried_out_step_by_step() {
+    let pbx = Peer::at("127.0.0.1:0").await;
+    let text = format!(
+        "[[trunk]]\nname = \"carrier\"\ntransport = \"udp\"\nprivate = true\ntarget = \"{}\"\nusername = \"u\"\npassword_file = \"{{SECRET}}\"\nregister = {{}}",
+        pbx.address()
+    );
+    let secrets = tempfile::tempdir().unwrap();
+    let file = secrets.path().join("secret");
+    std::fs::write(&file, "sesame").unwrap();
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
+    let sip: SipConfig = toml::from_str(&text.replace("{SECRET}", &file.display().to_string())).unwrap();
+    let other_end = async {
+        let options = pbx.request("OPTIONS").await;
+        pbx.respond(&options, "200 OK", "Server: a PBX\r\n").await;
+        let asking = pbx.request("REGISTER").await;
+        assert_eq!(field(&asking.0, "Contact"), None, "a test changes nothing");
+        pbx.respond(&asking, "401 Unauthorized", "WWW-Authenticate: Digest realm=\"r\", nonce=\"n\", qop=\"auth\"\r\n").await;
+        let asking = loop {
+            let again = pbx.request("REGISTER").await;
+            if field(&again.0, "Authorization").is_some() {
+                break again;
+            }
+        };
+        assert_eq!(field(&asking.0, "Contact"), None);
+        pbx.respond(&asking, "200 OK", "Contact: <sip:u@192.0.2.9:5060>;expires=77\r\n").await;
+    };
+    let mut found = Vec::new();
+    let mut tell = |f: &probe::Finding| found.push(f.clone());
+    let (well, ()) = tokio::join!(probe::probe(&sip, "carrier", &mut tell), other_end);
+    assert!(well.unwrap(), "{found:?}");
+    assert_eq!(found.iter().map(|f| f.step).collect::<Vec<_>>(), ["configuration", "resolve", "options", "register"]);
+    assert!(found[2].said.contains("200 by a PBX; it sees us at 127.0.0.1:"), "{}", found[2].said);
+    assert!(found[3].said.contains("the password is right; registered now: <sip:u@192.0.2.9:5060>;expires=77"), "{}", found[3].said);
+    let unknown = probe::probe(&sip, "carier", &mut |_| {}).await.unwrap_err().to_string();
+    assert!(unknown.contains("configured: carrier"), "{unknown}");
+}
