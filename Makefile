@@ -7,7 +7,7 @@ SHELL := bash
 CARGO := PATH="$$HOME/.cargo/bin:$$PATH" cargo
 VOICEPAY := $(CARGO) run --quiet --locked --
 
-.PHONY: help setup build models test test-peers demo bench eval train-digits prompts fixtures lint clean
+.PHONY: help setup build models test test-peers bench-calls demo bench eval train-digits prompts fixtures lint clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -36,6 +36,9 @@ demo: setup ## four real calls on this machine: enrolment, payment, two refusals
 
 bench: models ## the figures of the README, on this machine
 	@scripts/bench.sh $(ARGS)
+
+bench-calls: models ## calls on one core, set-ups a second, memory a call, beside Asterisk 22; writes benches/CALLS.md
+	@scripts/peers/bench.sh $(ARGS)
 
 eval: models ## recognition, decisions and peers on ../shared/speechdata (DATA=folder SPLIT=name); writes models/REPORT.md
 	@scripts/eval.sh $(ARGS)

@@ -28,17 +28,33 @@ def tree(version):
 
 
 class Asterisk(Process):
-    """An Asterisk beside a service. `service_at` is where that listens, `tls_at` where for TLS."""
+    """An Asterisk beside a service. `service_at` is where that listens, `tls_at` where for TLS; `pjsip` and `extensions` are what
+    else to change in the files of that name, `keys` files for its keys folder, `prefix` words before the command."""
 
-    def __init__(self, version, log_dir, service_at, *, tls_at=None, keys=None, pjsip=None, extensions=None, sounds=None):
+    def __init__(
+        self,
+        version,
+        log_dir,
+        service_at,
+        *,
+        tls_at=None,
+        sip=None,
+        rtp=None,
+        keys=None,
+        pjsip=None,
+        extensions=None,
+        sounds=(),
+        prefix=(),
+    ):
         self.lower = tree(version)
         if not (self.lower / ".whole").exists():
             raise Failed(f"{self.lower} is not there: run scripts/peers/setup.sh")
         if os.geteuid() != 0:
             raise Failed("Asterisk runs in a chroot: root is needed")
         self.version = version
-        self.sip = ports(2)
-        rtp = ports(RTP_PORTS)
+        self.sip = sip or ports(2)
+        first = None if rtp else ports(RTP_PORTS)
+        first, last = rtp or (first, first + RTP_PORTS - 1)
         self.home = Path(log_dir) / f"asterisk-{version}"
         self.written = self.home / "upper"
         etc = self.written / "etc"
@@ -53,7 +69,7 @@ class Asterisk(Process):
         (etc / "nsswitch.conf").write_text("hosts: files\npasswd: files\ngroup: files\n")
         for name in ("asterisk.conf", "modules.conf", "logger.conf", "musiconhold.conf"):
             configured(CONFIG / name, etc / "asterisk" / name, {})
-        configured(CONFIG / "rtp.conf", etc / "asterisk/rtp.conf", {"10000": rtp, "10999": rtp + RTP_PORTS - 1})
+        configured(CONFIG / "rtp.conf", etc / "asterisk/rtp.conf", {"10000": first, "10999": last})
         swaps = {
             "127.0.0.1:5080": f"127.0.0.1:{self.sip}",
             "127.0.0.1:5081": f"127.0.0.1:{self.sip + 1}",
@@ -67,7 +83,7 @@ class Asterisk(Process):
         for name in SAID:
             samples, rate = speech.read(FIXTURES / "alice" / f"{name}.wav")
             speech.write(self.written / f"usr/share/asterisk/sounds/voicepay/{name}.wav", samples, rate)
-        for path in sounds or ():
+        for path in sounds:
             (self.written / "usr/share/asterisk/sounds/voicepay" / Path(path).name).write_bytes(Path(path).read_bytes())
         root, q = self.home / "root", shlex.quote
         own = "/etc/asterisk /run/asterisk /var/spool/asterisk /var/lib/asterisk /var/log/asterisk"
@@ -77,7 +93,9 @@ class Asterisk(Process):
             f" && chroot {q(str(root))} chown -R asterisk:asterisk {own}"
             f" && exec chroot {q(str(root))} /usr/sbin/asterisk -f -U asterisk -G asterisk"
         )
-        super().__init__(f"asterisk{version}", ["unshare", "--mount", "--propagation", "private", "sh", "-c", script], log_dir)
+        super().__init__(
+            f"asterisk{version}", [*prefix, "unshare", "--mount", "--propagation", "private", "sh", "-c", script], log_dir
+        )
         until(f"Asterisk {version} is up", self._up, START_S, every_s=0.3)
 
     def _up(self):
@@ -105,10 +123,10 @@ class Asterisk(Process):
         log = self.written / "var/log/asterisk/full"
         return log.read_text(errors="replace") if log.exists() else ""
 
-    def originate(self, extension="pay", *, endpoint="voicepay", to="pay", caller=CALLER):
+    def originate(self, extension="pay", *, channel="PJSIP/pay@voicepay", caller=CALLER):
         """A call by the automatic caller of extensions.conf."""
         text = (
-            f"Channel: PJSIP/{to}@{endpoint}\nCallerID: <{caller}>\nContext: automatic-caller\nExtension: {extension}\n"
+            f"Channel: {channel}\nCallerID: <{caller}>\nContext: automatic-caller\nExtension: {extension}\n"
             f"Priority: 1\nMaxRetries: 0\nWaitTime: 30\nSetvar: __CARD={pan()}\n"
         )
         call = self.home / "root-call"

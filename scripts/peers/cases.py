@@ -6,11 +6,14 @@ from dataclasses import dataclass, field
 from typing import Callable
 
 import asterisk
+import pki
 import speech
 from proc import Failed, Process, command
 from service import CALLER, FIXTURES, ROOT, Data, Service, binary
 
 ALL = []
+# The discard port: where nobody listens.
+NOBODY = "127.0.0.1:9"
 # A paying call takes 52 s; a busy machine is given twice that.
 CALL_S = 130.0
 # What the caller must have heard of the service at least: welcome, question, read-back and receipt are 36 s of speech.
@@ -86,9 +89,20 @@ class World:
     def service(self, data=None, **kwargs):
         return self.started(Service(data or self.data(), self.logs, **kwargs))
 
+    def pki(self):
+        """The authority of this case."""
+        self.authority = getattr(self, "authority", None) or pki.Pki(self.logs)
+        return self.authority
+
+    def tls_service(self, **kwargs):
+        """A service that also listens for TLS, at the port after its own."""
+        cert, key = self.pki().cert("voicepay")
+        files = {"sip.tls.certificate": cert, "sip.tls.private_key": key, "sip.tls.server_ca": self.pki().ca}
+        return self.service(tls=files, **kwargs)
+
     def asterisk(self, version, service, **kwargs):
-        kwargs.setdefault("tls_at", f"127.0.0.1:{service.sip_port + 1}")
-        return self.started(asterisk.Asterisk(version, self.logs, service.at, **kwargs))
+        at, tls_at = (service.at, service.tls_at) if service else (NOBODY, NOBODY)
+        return self.started(asterisk.Asterisk(version, self.logs, at, tls_at=tls_at, **kwargs))
 
     def speech_file(self, name="speech.wav", rate=speech.RATE_HZ, voice="alice", **kwargs):
         """The caller of a telephone that can't hear."""
@@ -119,6 +133,29 @@ def heard(recording):
     if seconds < HEARD_AT_LEAST_S:
         raise Failed(f"the peer heard {seconds:.1f} s of the service, wanted {HEARD_AT_LEAST_S:.0f}")
     return f"heard {seconds:.0f} s"
+
+
+# Into the welcome; what is played waits for so long, and so does the caller's recording.
+HOLD_AFTER_S, HOLD_S = 3.0, 10.0
+
+
+def holds(w, service, phone, uri):
+    """The caller dials, holds, resumes and pays. Its recording ends with the hold, so what it heard isn't looked at."""
+    phone.call(uri)
+    w.sleep(HOLD_AFTER_S)
+    phone.ask("hold")
+    w.sleep(HOLD_S)
+    phone.ask("resume")
+    phone.until_over(CALL_S)
+    note = paid_over(service)
+    told = service.data.told()
+    if "puts us on hold" not in told or "is back from hold" not in told:
+        raise Failed(f"the record knows of no hold: {told}")
+    return note
+
+
+# What a binary has that keeps dialogs of its own.
+DIALOGS = ("sip.session_expires_s",)
 
 
 def notes(*parts):

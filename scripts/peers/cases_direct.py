@@ -2,9 +2,10 @@
 
 import sipp
 from baresip import Baresip
-from cases import CALL_S, case, heard, notes, paid_over
+from cases import CALL_S, DIALOGS, HOLD_S, case, heard, holds, notes, paid_over
 from linphone import Linphone
-from proc import Failed
+from proc import Failed, ports
+from service import CALLER
 
 
 @case("sipp-udp", "a call that pays", peer="SIPp")
@@ -41,24 +42,67 @@ def _(w):
     return _baresip_pays(w, service, f"sip:pay@{service.at}")
 
 
-@case("baresip-hold", "the caller holds for ten seconds, resumes and pays", peer="baresip")
+@case("baresip-tcp", "a call that pays", peer="baresip", transport="TCP", needs=("sip.tcp",))
 def _(w):
     service = w.service()
-    # Held while the service speaks; the recording goes on, so it begins later.
-    phone = w.started(Baresip(w.logs, w.speech_file()))
-    phone.call(f"sip:pay@{service.at}")
-    w.sleep(3)
-    phone.ask("hold")
-    w.sleep(10)
-    phone.ask("resume")
+    account = f"<sip:{CALLER}@127.0.0.1;transport=tcp>;regint=0"
+    return _baresip_pays(w, service, f"sip:pay@{service.at};transport=tcp", account=account)
+
+
+@case("baresip-tls", "a call that pays", peer="baresip", transport="TLS", media="PCMU, SRTP", needs=("sip.tls", "media.srtp"))
+def _(w):
+    service = w.tls_service()
+    account = f"<sip:{CALLER}@127.0.0.1;transport=tls>;regint=0;mediaenc=srtp-mand"
+    swaps = {"#sip_cafile             ca.crt": f"sip_cafile              {w.pki().ca}"}
+    return _baresip_pays(w, service, f"sip:pay@{service.tls_at};transport=tls", account=account, modules=["srtp"], swaps=swaps)
+
+
+@case("baresip-ipv6", "a call that pays", peer="baresip", transport="UDP, IPv6", needs=("sip.tcp",))
+def _(w):
+    service = w.service(host="::1")
+    account = f"<sip:{CALLER}@[::1]>;regint=0"
+    swaps = {"net_interface           127.0.0.1": "net_interface           ::1", "127.0.0.1:0": "[::1]:0"}
+    return _baresip_pays(w, service, f"sip:pay@{service.at}", account=account, swaps=swaps)
+
+
+@case("baresip-g722", "a call that pays", peer="baresip", media="G.722", needs=("media.codecs",))
+def _(w):
+    service = w.service(settings={"media.codecs": '["g722", "pcmu"]'})
+    return _baresip_pays(w, service, f"sip:pay@{service.at}", codec="G722", rate=16000, modules=["g722"])
+
+
+@case("baresip-opus", "a call that pays", peer="baresip", media="Opus", needs=("media.codecs",))
+def _(w):
+    service = w.service()
+    return _baresip_pays(w, service, f"sip:pay@{service.at}", codec="OPUS", rate=48000, modules=["opus"])
+
+
+@case("baresip-hold", "the caller holds for ten seconds, resumes and pays", peer="baresip", needs=DIALOGS)
+def _(w):
+    service = w.service()
+    phone = w.started(Baresip(w.logs, w.speech_file(before_s=HOLD_S)))
+    return holds(w, service, phone, f"sip:pay@{service.at}")
+
+
+def _linphone_pays(w, service, uri, **kwargs):
+    phone = w.started(Linphone(w.logs, w.speech_file(), **kwargs))
+    phone.call(uri)
     phone.until_over(CALL_S)
-    return paid_over(service)  # its recording ends with the hold
+    return notes(heard(phone.heard()), paid_over(service))
 
 
 @case("linphone-udp", "a call that pays", peer="linphonec")
 def _(w):
     service = w.service()
-    phone = w.started(Linphone(w.logs, w.speech_file()))
-    phone.call(f"sip:pay@{service.at}")
-    phone.until_over(CALL_S)
-    return notes(heard(phone.heard()), paid_over(service))
+    return _linphone_pays(w, service, f"sip:pay@{service.at}")
+
+
+@case("linphone-tls", "a call that pays", peer="linphonec", transport="TLS", media="PCMU, SRTP", needs=("sip.tls", "media.srtp"))
+def _(w):
+    service = w.tls_service()
+    swaps = {
+        "sip_tls_port=0": f"sip_tls_port={ports()}",
+        "#root_ca=ca.crt": f"root_ca={w.pki().ca}",
+        "media_encryption=none": "media_encryption=srtp\nmedia_encryption_mandatory=1",
+    }
+    return _linphone_pays(w, service, f"sip:pay@{service.tls_at};transport=tls", swaps=swaps)

@@ -86,10 +86,10 @@ def write(rows):
     lines = [
         "# Peers that were called with",
         "",
-        "Written by `make test-peers` (`scripts/peers/run.sh`): each case is a whole call between the real binary and a telephone,",
-        "PBX or proxy that we did not write, over loopback, with the configurations of `sip-config/`. *passed* on a paying case",
-        "means: the sandbox charged exactly once, the books balance, the call's record names the codec, and the peer heard us. A row",
-        "is the last run of its case.",
+        "Written by `make test-peers` (`scripts/peers/run.sh`): each case is a whole call between the real binary and a",
+        "telephone, PBX or proxy that we did not write, over loopback, with the configurations of `sip-config/`. *passed* on a",
+        "paying case means: the sandbox charged exactly once, the books balance, the call's record names the codec, and the peer",
+        "heard us. A row is the last run of its case.",
         "",
         f"Last run: {datetime.now(timezone.utc).strftime('%Y-%m-%d %H:%M')} UTC on {platform.system()} {platform.release()},"
         f" {platform.machine()}.",

@@ -143,7 +143,7 @@ class Data:
 class Service(Process):
     """`voicepay serve` on ports of its own."""
 
-    def __init__(self, data, log_dir, *, name="voicepay", host="127.0.0.1", settings=None):
+    def __init__(self, data, log_dir, *, name="voicepay", host="127.0.0.1", settings=None, tls=None, config=None):
         self.data, self.host = data, host
         self.rtp = ports(RTP_PORTS)
         self.sip_port = ports(2)  # the second for TLS
@@ -155,7 +155,14 @@ class Service(Process):
             "VOICEPAY__MEDIA__PORT_MAX": str(self.rtp + RTP_PORTS - 1),
             "VOICEPAY_LOG": os.environ.get("VOICEPAY_LOG", "voicepay=debug,warn"),
         }
-        for key, value in (settings or {}).items():
+        if ":" in host:
+            env["VOICEPAY__MEDIA__BIND_ADDRESS"] = host
+        if config:
+            env["VOICEPAY_CONFIG"] = str(config)
+        settings = dict(settings or {})
+        if tls:
+            settings |= {"sip.tls.listen": self.tls_at, **tls}
+        for key, value in settings.items():
             env["VOICEPAY__" + key.upper().replace(".", "__")] = str(value)
         super().__init__(name, [binary(), "--json", "serve"], log_dir, env=env, cwd=log_dir)
         until("voicepay serve listens", self._up, START_S)
@@ -164,6 +171,11 @@ class Service(Process):
         if not self.alive():
             raise Failed(f"voicepay serve ended at once: {self.text()[-800:]}")
         return '"event":"listening"' in self.text()
+
+    @property
+    def tls_at(self):
+        where = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{where}:{self.sip_port + 1}"
 
     @property
     def at(self):
