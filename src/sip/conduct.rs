@@ -2,8 +2,10 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::pin::pin;
+use std::sync::OnceLock;
 
 use tokio::net::UdpSocket;
+use tokio::time::Instant;
 
 use super::refer::{ReferTo, Referral, Replaces};
 use super::sdp::{self, Direction, LocalAudio, RemoteAudio};
@@ -37,7 +39,19 @@ impl Agreement {
 }
 
 /// Carries all that happens both ways until the call is over at both ends: hang-ups, offers, hold, keys, transfers.
-pub async fn conduct(call: &mut Box<dyn Call>, mut session: RtpSession, agreement: Agreement) {
+pub async fn conduct(call: &mut Box<dyn Call>, session: RtpSession, agreement: Agreement) {
+    conduct_placed(call, session, agreement, None, &OnceLock::new()).await;
+}
+
+/// The same for a call that we placed. `answer_by`: what is heard so far is early media, and the call is cancelled unless it is
+/// answered by then. `name` is set once the call has one.
+pub async fn conduct_placed(
+    call: &mut Box<dyn Call>,
+    mut session: RtpSession,
+    agreement: Agreement,
+    mut answer_by: Option<Instant>,
+    name: &OnceLock<CallName>,
+) {
     let control = session.control();
     let mut wishes = session.wishes();
     let mut finished = pin!(session.finished());
@@ -45,7 +59,14 @@ pub async fn conduct(call: &mut Box<dyn Call>, mut session: RtpSession, agreemen
     // A caller may be on hold from the start.
     control.flow(line.flowing());
     loop {
+        if let Some(r) = call.named().filter(|_| name.get().is_none()) {
+            let _once = name.set(CallName { call_id: r.call_id, their_tag: r.to_tag, our_tag: r.from_tag });
+        }
         tokio::select! {
+            () = until(answer_by) => {
+                control.end(LegEnd::Abandoned);
+                return call.hang_up().await;
+            }
             report = &mut finished => {
                 tracing::debug!(why = ?report.why, stats = ?report.stats, "the media session ended");
                 if report.why.needs_bye() {
@@ -88,7 +109,19 @@ pub async fn conduct(call: &mut Box<dyn Call>, mut session: RtpSession, agreemen
                         return;
                     }
                 }
-                CallEvent::Acknowledged(_) | CallEvent::Progress { .. } | CallEvent::Answered(_) => {}
+                CallEvent::Progress { description: Some(description), .. } => {
+                    line.settle(&description);
+                    line.apply(&control);
+                }
+                CallEvent::Answered(answer) => {
+                    answer_by = None;
+                    if !answer.is_empty() {
+                        line.settle(&answer);
+                        line.apply(&control);
+                    }
+                    let _heard = control.tell(LegEvent::Answered);
+                }
+                CallEvent::Acknowledged(_) | CallEvent::Progress { description: None, .. } => {}
                 CallEvent::Over(over) => {
                     control.end(leg_end(&over));
                     let report = finished.await;
@@ -97,6 +130,13 @@ pub async fn conduct(call: &mut Box<dyn Call>, mut session: RtpSession, agreemen
                 }
             }
         }
+    }
+}
+
+async fn until(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline).await,
+        None => std::future::pending().await,
     }
 }
 

@@ -110,6 +110,34 @@ pub enum DialError {
     Failed(String),
 }
 
+/// Why nobody answered, as whoever wanted the call thinks of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unanswered {
+    /// They speak with somebody else.
+    Busy,
+    /// They don't want this call.
+    Declined,
+    /// It rang, nobody came, or their telephone is off.
+    NoAnswer,
+    /// There is no such number.
+    NoSuchNumber,
+    /// The network or a setting is at fault; another way or a later time may do.
+    Failed,
+}
+
+impl DialError {
+    /// In those words.
+    pub fn why(&self) -> Unanswered {
+        match self {
+            Self::Refused { status: 486 | 600, .. } => Unanswered::Busy,
+            Self::Refused { status: 403 | 603 | 607 | 608, .. } => Unanswered::Declined,
+            Self::Refused { status: 408 | 480 | 487, .. } | Self::NoAnswer(_) => Unanswered::NoAnswer,
+            Self::Refused { status: 404 | 410 | 484 | 604, .. } => Unanswered::NoSuchNumber,
+            Self::Refused { .. } | Self::Target { .. } | Self::Answer(_) | Self::Bind(_) | Self::Failed(_) => Unanswered::Failed,
+        }
+    }
+}
+
 /// Calls and waits for the answer. The leg ends the call when it hangs up or is dropped. Dropping this future gives the
 /// call up (CANCEL).
 pub async fn dial(mut options: DialOptions) -> Result<Leg, DialError> {
@@ -261,7 +289,7 @@ async fn answered(call: &mut Box<dyn Call>) -> Result<Vec<u8>, DialError> {
 }
 
 /// CANCEL or BYE, and a little time for them to do their work.
-async fn give_up(call: &mut Box<dyn Call>) {
+pub(super) async fn give_up(call: &mut Box<dyn Call>) {
     let goodbye = async {
         call.hang_up().await;
         while !matches!(call.next().await, CallEvent::Over(_)) {}
@@ -331,7 +359,7 @@ impl Target {
 }
 
 /// A user part as RFC 3261 section 25.1 lets it be written.
-fn escape(user: &str) -> String {
+pub(super) fn escape(user: &str) -> String {
     let mut out = String::new();
     for b in user.bytes() {
         if b.is_ascii_alphanumeric() || b"-_.!~*'()&=+$,/".contains(&b) {

@@ -12,6 +12,7 @@ pub mod headers; // header fields
 pub mod identity; // PURE: who calls
 pub mod info; // PURE: keys in INFO
 pub mod offering; // PURE: whose offer is on the table
+pub mod place; // calls that the service places
 pub mod refer; // PURE: transfers
 pub mod reliable; // PURE: provisional responses that must arrive
 pub mod sdp; // PURE: offer and answer
@@ -29,7 +30,8 @@ mod rsip_request; // what belongs to no call
 mod rsip_task; // a call on it
 
 pub use config::SipConfig;
-pub use dial::{DialError, DialOptions, dial};
+pub use dial::{DialError, DialOptions, Unanswered, dial};
+pub use place::{CallOut, Dialler, Placed};
 pub use server::{Listener, Refused, listen};
 
 /// Why no calls can be taken.
@@ -49,6 +51,8 @@ pub enum SipError {
     Stack(String),
 }
 
+#[cfg(test)]
+mod calling_tests; // calls that the service places
 #[cfg(test)]
 mod dialog_tests; // what carriers expect of a call that is up
 #[cfg(test)]

@@ -15,6 +15,7 @@ use super::admission::Reason;
 use super::conduct::{Agreement, address_towards, conduct, refusal};
 use super::config::SipConfig;
 use super::identity::user_of_uri;
+use super::place::Dialler;
 use super::rsip::{Rsip, StackOptions};
 use super::sdp::{self, LocalAudio, Session};
 use super::signalling::{Call, CallEvent, Caller, Invitation, Invite, Refusal, Signalling, StackError};
@@ -78,6 +79,7 @@ pub struct Listener {
     refused: broadcast::Sender<Refused>,
     trunks: Trunks,
     wire: Arc<Wire>,
+    dialler: Dialler,
     served: tokio::task::JoinHandle<()>,
 }
 
@@ -106,6 +108,11 @@ impl Listener {
     /// Trunks: their state, their calls, what was refused and why.
     pub fn trunks(&self) -> &Trunks {
         &self.trunks
+    }
+
+    /// To place calls from the same socket. They end when the service stops.
+    pub fn dialler(&self) -> Dialler {
+        self.dialler.clone()
     }
 
     /// Callers who are refused, as it happens.
@@ -144,6 +151,7 @@ pub async fn listen(
     // The stack outlives `shutdown` by the goodbyes.
     let stack = Rsip::start(sockets, options, CancellationToken::new()).await.map_err(|e| SipError::Stack(e.0))?;
     let local_addr = stack.local_addr();
+    let dialler = Dialler::new(stack.caller(), media.clone(), shutdown.clone());
     let stir = settings.stir.clone();
     let (settings, changes) = watch::channel(settings);
     let refused = broadcast::channel(REFUSED_QUEUE_CALLS).0;
@@ -160,7 +168,7 @@ pub async fn listen(
         refused: refused.clone(),
     });
     let served = tokio::spawn(serve(stack, server, changes));
-    Ok(Listener { local_addr, closing, settings, refused, trunks, wire, served })
+    Ok(Listener { local_addr, closing, settings, refused, trunks, wire, dialler, served })
 }
 
 #[derive(Clone)]

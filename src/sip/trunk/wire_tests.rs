@@ -394,7 +394,11 @@ async fn a_trunk_is_tried_out_step_by_step() {
     assert!(well.unwrap(), "{found:?}");
     assert_eq!(found.iter().map(|f| f.step).collect::<Vec<_>>(), ["configuration", "resolve", "options", "register"]);
     assert!(found[2].said.contains("200 by a PBX; it sees us at 127.0.0.1:"), "{}", found[2].said);
-    assert!(found[3].said.contains("the password is right; registered now: <sip:u@192.0.2.9:5060>;expires=77"), "{}", found[3].said);
+    assert!(
+        found[3].said.contains("the password is right; registered now: <sip:u@192.0.2.9:5060>;expires=77"),
+        "{}",
+        found[3].said
+    );
     let unknown = probe::probe(&sip, "carier", &mut |_| {}).await.unwrap_err().to_string();
     assert!(unknown.contains("configured: carrier"), "{unknown}");
 }

@@ -1,0 +1,235 @@
+//! Calls that the listening service places from its own socket: call-backs, and the other leg of a bridged transfer.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::conduct::{Agreement, address_towards, conduct_placed};
+use super::dial::{DialError, escape, give_up};
+use super::digest::Credentials;
+use super::headers::Headers;
+use super::identity::user_of_uri;
+use super::sdp::{self, LocalAudio};
+use super::signalling::{Call, CallEvent, Caller, Outgoing, Over, StackError, Transport};
+use crate::clock::{Entropy, SystemEntropy};
+use crate::media::config::MediaConfig;
+use crate::media::frame::SampleRate;
+use crate::media::leg::{self, Attestation, CallName, CallerClaim, Leg, LegInfo};
+use crate::media::rtp_session::{self, RtpPort, RtpSession, SessionSetup};
+
+/// Whom to call, and on what terms.
+#[derive(Clone, Debug)]
+pub struct CallOut {
+    /// The trunk's name, for records.
+    pub trunk: String,
+    /// `sip:USER@HOST`: Request-URI and To.
+    pub target: String,
+    /// Where the INVITE goes.
+    pub destination: SocketAddr,
+    /// What it goes over.
+    pub transport: Transport,
+    /// The user part of our From: the number that the called party sees.
+    pub from: String,
+    /// The host of our From; unset: our own address. Registrars want theirs here.
+    pub from_host: Option<String>,
+    /// Adds P-Asserted-Identity with this number (RFC 3325): for trunks that believe us.
+    pub asserted_identity: Option<String>,
+    /// `Privacy: id` and an anonymous From: the called party shall not see the number.
+    pub withheld: bool,
+    /// For a 401 or 407.
+    pub credentials: Option<Credentials>,
+    /// How long it may ring. Then it is cancelled.
+    pub ring_timeout: Duration,
+    /// Hand over the leg at the first audio before the answer; [`LegEvent::Answered`](crate::media::leg::LegEvent) follows.
+    pub early_media: bool,
+    /// Added to the INVITE.
+    pub headers: Headers,
+}
+
+/// A call that was placed.
+#[derive(Debug)]
+pub struct Placed {
+    /// It ends the call when it hangs up or is dropped.
+    pub leg: Leg,
+    name: Arc<OnceLock<CallName>>,
+}
+
+impl Placed {
+    /// What names the call in an attended transfer. `None` before the answer.
+    pub fn name(&self) -> Option<CallName> {
+        self.name.get().cloned()
+    }
+}
+
+/// Places calls for as long as the service listens; clones do the same.
+#[derive(Clone)]
+pub struct Dialler {
+    caller: Arc<dyn Caller>,
+    media: MediaConfig,
+    stop: CancellationToken,
+}
+
+impl std::fmt::Debug for Dialler {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Dialler").field("from", &self.caller.local_addr()).finish_non_exhaustive()
+    }
+}
+
+impl Dialler {
+    /// Over a stack that runs.
+    pub fn new(caller: Arc<dyn Caller>, media: MediaConfig, stop: CancellationToken) -> Self {
+        Self { caller, media, stop }
+    }
+
+    /// Calls, and waits for the answer or, if wanted, for early media. Dropping this future cancels the call.
+    pub async fn call(&self, out: CallOut) -> Result<Placed, DialError> {
+        let entropy: &dyn Entropy = &SystemEntropy;
+        let bind = |e: std::io::Error| DialError::Bind(e.to_string());
+        let socket = rtp_session::bind_port(&self.media, entropy).await.map_err(|e| DialError::Bind(e.to_string()))?;
+        let towards = address_towards(out.destination).await.map_err(bind)?;
+        let bound = self.media.bind_address;
+        let audio = LocalAudio {
+            address: self.media.advertised_address.unwrap_or(if bound.is_unspecified() { towards } else { bound }),
+            port: socket.local_addr().map_err(bind)?.port(),
+            session_id: u32::from_le_bytes(entropy.bytes()),
+            version: 1,
+        };
+        let heard_at = self.caller.local_addr().ip();
+        let contact = if heard_at.is_unspecified() { towards } else { heard_at };
+        let host = out.from_host.clone().unwrap_or_else(|| match contact {
+            std::net::IpAddr::V4(v4) => v4.to_string(),
+            std::net::IpAddr::V6(v6) => format!("[{v6}]"),
+        });
+        let mut headers = out.headers.clone();
+        if let Some(identity) = &out.asserted_identity {
+            headers.push("P-Asserted-Identity", format!("<sip:{}@{host}>", escape(identity)));
+        }
+        if out.withheld {
+            headers.push("Privacy", "id");
+        }
+        let call_id = format!("{}@{host}", hex::encode(entropy.bytes::<12>()));
+        let outgoing = Outgoing {
+            call_id: call_id.clone(),
+            target: out.target.clone(),
+            destination: out.destination,
+            transport: out.transport,
+            // RFC 3323 section 4.1.1.3.
+            from: if out.withheld {
+                "sip:anonymous@anonymous.invalid".to_owned()
+            } else {
+                format!("sip:{}@{host}", escape(&out.from))
+            },
+            contact,
+            headers,
+            offer: sdp::offer(&audio),
+            credentials: out.credentials,
+        };
+        let peer = out.destination.ip().to_canonical().to_string();
+        let info = LegInfo {
+            protocol_id: call_id,
+            caller: CallerClaim::Unverified(out.from),
+            attestation: Attestation::Absent,
+            called: user_of_uri(&out.target).unwrap_or_default(),
+            peer,
+            trunk: out.trunk,
+            transport: out.transport.token(),
+            secure: false,
+            setup_ms: 0,
+            rate: SampleRate::HZ_8000,
+            codec: "PCMU",
+        };
+        let call = self.caller.invite(outgoing).await.map_err(|e: StackError| DialError::Failed(e.0))?;
+        let placing = Placing {
+            call,
+            socket,
+            audio,
+            info,
+            media: self.media.clone(),
+            stop: self.stop.clone(),
+            ring_timeout: out.ring_timeout,
+            early_media: out.early_media,
+            name: Arc::default(),
+        };
+        let (reply, replied) = oneshot::channel();
+        tokio::spawn(placing.run(reply));
+        replied.await.unwrap_or_else(|_| Err(DialError::Failed("the call's task is gone".to_owned())))
+    }
+}
+
+/// A call on its way; a task of its own, so that it can still be given up when nobody waits any more.
+struct Placing {
+    call: Box<dyn Call>,
+    socket: RtpPort,
+    audio: LocalAudio,
+    info: LegInfo,
+    media: MediaConfig,
+    stop: CancellationToken,
+    ring_timeout: Duration,
+    early_media: bool,
+    name: Arc<OnceLock<CallName>>,
+}
+
+impl Placing {
+    async fn run(mut self, mut reply: oneshot::Sender<Result<Placed, DialError>>) {
+        let answer_by = Instant::now() + self.ring_timeout;
+        let heard = tokio::select! {
+            () = reply.closed() => Err(None),
+            () = self.stop.cancelled() => Err(Some(DialError::Failed("the service stops".to_owned()))),
+            () = tokio::time::sleep_until(answer_by) => Err(Some(DialError::NoAnswer(self.ring_timeout))),
+            heard = first_description(&mut self.call, self.early_media) => heard.map_err(Some),
+        };
+        let agreed = heard.and_then(|(answered, body)| {
+            let remote = sdp::parse(&body).and_then(|a| sdp::agreed(&a)).map_err(|e| Some(e.into()))?;
+            Ok((answered, remote))
+        });
+        let (answered, remote) = match agreed {
+            Ok(agreed) => agreed,
+            Err(error) => {
+                if let Some(error) = error {
+                    let _gone = reply.send(Err(error));
+                }
+                return give_up(&mut self.call).await;
+            }
+        };
+        let agreement = Agreement { local: self.audio, remote };
+        let (leg, far) = leg::pair(self.info);
+        let setup = SessionSetup {
+            socket: self.socket,
+            remote: agreement.destination(),
+            signalled: None,
+            media: agreement.media(),
+            far,
+            stop: self.stop,
+        };
+        let session: RtpSession = rtp_session::start(&self.media, setup, &SystemEntropy);
+        // If nobody waits any more, the leg is dropped, and that hangs up.
+        let _gone = reply.send(Ok(Placed { leg, name: self.name.clone() }));
+        conduct_placed(&mut self.call, session, agreement, (!answered).then_some(answer_by), &self.name).await;
+    }
+}
+
+/// The answer's description, or if wanted that of early media; and whether it was the answer.
+async fn first_description(call: &mut Box<dyn Call>, early_media: bool) -> Result<(bool, Vec<u8>), DialError> {
+    loop {
+        match call.next().await {
+            CallEvent::Progress { description: Some(body), .. } if early_media => return Ok((false, body)),
+            CallEvent::Answered(body) => return Ok((true, body)),
+            CallEvent::Progress { .. }
+            | CallEvent::Acknowledged(_)
+            | CallEvent::Reoffer { .. }
+            | CallEvent::Settled(_)
+            | CallEvent::Reoffered(_)
+            | CallEvent::Keys(_)
+            | CallEvent::Refer(_) => {}
+            CallEvent::Over(Over::Refused { status, reason }) => return Err(DialError::Refused { status, reason }),
+            CallEvent::Over(Over::Failed(why)) => return Err(DialError::Failed(why)),
+            CallEvent::Over(Over::Bye | Over::Cancelled | Over::NotAcknowledged | Over::Ours | Over::Expired) => {
+                return Err(DialError::Failed("it ended before it was answered".to_owned()));
+            }
+        }
+    }
+}
