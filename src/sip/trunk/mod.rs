@@ -18,4 +18,8 @@ pub use live::{Set, Trunks};
 pub use status::TrunkStatus;
 
 #[cfg(test)]
+mod stream_tests;
+#[cfg(test)]
+mod test_tls;
+#[cfg(test)]
 mod wire_tests;

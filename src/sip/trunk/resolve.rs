@@ -285,5 +285,8 @@ fn unasked(name: &str, error: &NetError) -> ResolveError {
 }
 
 #[cfg(test)]
+#[path = "test_dns.rs"]
+pub(super) mod testing;
+#[cfg(test)]
 #[path = "resolve_tests.rs"]
 mod tests;
