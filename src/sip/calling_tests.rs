@@ -43,6 +43,8 @@ impl Phone {
             ring_timeout: Duration::from_secs(5),
             early_media: false,
             headers: Headers::new(),
+            public_address: None,
+            srtp: None,
         }
     }
 

@@ -1,6 +1,6 @@
 //! Calls that the listening service places from its own socket: call-backs, and the other leg of a bridged transfer.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -15,6 +15,7 @@ use super::headers::Headers;
 use super::identity::user_of_uri;
 use super::sdp::{self, LocalAudio};
 use super::signalling::{Call, CallEvent, Caller, Outgoing, Over, StackError, Transport};
+use super::trunk::config::SrtpPolicy;
 use crate::clock::{Entropy, SystemEntropy};
 use crate::media::config::MediaConfig;
 use crate::media::frame::SampleRate;
@@ -48,6 +49,10 @@ pub struct CallOut {
     pub early_media: bool,
     /// Added to the INVITE.
     pub headers: Headers,
+    /// The address that the other side is told (Contact, SDP). Unset: the one that leads there.
+    pub public_address: Option<IpAddr>,
+    /// `None`: whatever `media.srtp` says.
+    pub srtp: Option<SrtpPolicy>,
 }
 
 /// A call that was placed.
@@ -87,22 +92,29 @@ impl Dialler {
 
     /// Calls, and waits for the answer or, if wanted, for early media. Dropping this future cancels the call.
     pub async fn call(&self, out: CallOut) -> Result<Placed, DialError> {
+        if out.srtp == Some(SrtpPolicy::Required) {
+            return Err(DialError::Failed("this trunk needs SRTP, which calls that we place don't offer".to_owned()));
+        }
         let entropy: &dyn Entropy = &SystemEntropy;
         let bind = |e: std::io::Error| DialError::Bind(e.to_string());
         let socket = rtp_session::bind_port(&self.media, entropy).await.map_err(|e| DialError::Bind(e.to_string()))?;
         let towards = address_towards(out.destination).await.map_err(bind)?;
         let bound = self.media.bind_address;
         let audio = LocalAudio {
-            address: self.media.advertised_address.unwrap_or(if bound.is_unspecified() { towards } else { bound }),
+            address: self.media.advertised_address.or(out.public_address).unwrap_or(if bound.is_unspecified() {
+                towards
+            } else {
+                bound
+            }),
             port: socket.local_addr().map_err(bind)?.port(),
             session_id: u32::from_le_bytes(entropy.bytes()),
             version: 1,
         };
         let heard_at = self.caller.local_addr().ip();
-        let contact = if heard_at.is_unspecified() { towards } else { heard_at };
+        let contact = out.public_address.unwrap_or(if heard_at.is_unspecified() { towards } else { heard_at });
         let host = out.from_host.clone().unwrap_or_else(|| match contact {
-            std::net::IpAddr::V4(v4) => v4.to_string(),
-            std::net::IpAddr::V6(v6) => format!("[{v6}]"),
+            IpAddr::V4(v4) => v4.to_string(),
+            IpAddr::V6(v6) => format!("[{v6}]"),
         });
         let mut headers = out.headers.clone();
         if let Some(identity) = &out.asserted_identity {

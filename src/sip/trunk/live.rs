@@ -89,11 +89,13 @@ pub struct Admitted {
 pub struct Route {
     /// To be tried in this order; at least one.
     pub places: Vec<Place>,
+    /// The host of the called URI: the target as configured.
+    pub host: String,
     /// The domain of our From, where it is not our own address.
     pub domain: Option<String>,
     /// For 401 and 407.
     pub credentials: Option<Credentials>,
-    /// `None`: whatever `media.srtp` says, but never less than `required` where the line is not private.
+    /// `None`: whatever `media.srtp` says. `Required` wherever the line is not private.
     pub srtp: Option<SrtpPolicy>,
     /// The address that it is told.
     pub public_address: Option<IpAddr>,
@@ -247,12 +249,14 @@ impl Trunks {
         if places.is_empty() {
             return Err(RouteError::Down(trunk.to_owned()));
         }
+        let all_private = places.iter().all(|p| of.is_private(&set.sip, p.address.ip()));
         let places = self.0.avoided.lock().unwrap_or_else(PoisonError::into_inner).order(now, places);
         Ok(Route {
             places,
             domain: of.domain.clone().or_else(|| of.address_of_record().map(|(_, domain)| domain)),
             credentials: set.secrets.ours(trunk).cloned(),
-            srtp: of.srtp,
+            srtp: if all_private { of.srtp } else { Some(SrtpPolicy::Required) },
+            host: Target::parse(target).map_or_else(|_| target.to_owned(), |t| t.to_string()),
             public_address: of.public_address.or(set.sip.public_address),
         })
     }

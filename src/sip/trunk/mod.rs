@@ -6,6 +6,7 @@ pub mod config; // PURE: `[[sip.trunk]]`
 pub mod door; // PURE: passwords of callers
 pub mod keeper; // registrations and pings, a task each
 pub mod live; // the trunks of a running service
+pub mod outbound; // calls over a trunk
 pub mod probe; // trying a trunk out
 pub mod registrar; // PURE: keeping a registration
 pub mod resolve; // from a target to places, by DNS

@@ -402,3 +402,54 @@ async fn a_trunk_is_tried_out_step_by_step() {
     let unknown = probe::probe(&sip, "carier", &mut |_| {}).await.unwrap_err().to_string();
     assert!(unknown.contains("configured: carrier"), "{unknown}");
 }
+
+#[tokio::test]
+async fn a_call_goes_to_the_next_place_when_the_first_has_no_room_and_to_nobody_else_when_it_is_refused() {
+    use super::resolve::testing::{Known, dns};
+    let (first, second) = (Peer::at("127.0.0.1:0").await, Peer::at("127.0.0.1:0").await);
+    let server = dns(vec![
+        ("_sip._udp.pbx.example", Known::Srv(1, 1, first.address().port(), "a.pbx.example")),
+        ("_sip._udp.pbx.example", Known::Srv(2, 1, second.address().port(), "a.pbx.example")),
+        ("a.pbx.example", Known::A([127, 0, 0, 1])),
+    ])
+    .await;
+    let text = format!(
+        "dns_servers = [\"{server}\"]\n[[trunk]]\nname = \"pbx\"\nhosts = [\"127.0.0.1\"]\ntransport = \"udp\"\ntarget = \"pbx.example\"\n\
+         domain = \"us.example\"\npublic_address = \"198.51.100.7\"\noptions_ping_s = 0"
+    );
+    let service = service("127.0.0.1", &text).await;
+    let (trunks, dialler) = (service.listener.trunks().clone(), service.listener.dialler());
+    let wanted = || outbound::TrunkCall {
+        trunk: "pbx".into(),
+        number: "+447700900123".into(),
+        from: "+448081570000".into(),
+        asserted_identity: None,
+        withheld: false,
+        ring_timeout: WAIT,
+        early_media: false,
+        headers: crate::sip::headers::Headers::new(),
+    };
+    let both = async {
+        let invite = first.request("INVITE").await;
+        first.respond(&invite, "503 Service Unavailable", "").await;
+        let invite = second.request("INVITE").await;
+        second.respond(&invite, "486 Busy Here", "").await;
+        invite.0
+    };
+    let (called, invite) = tokio::join!(trunks.call(&dialler, wanted()), both);
+    let error = called.unwrap_err().to_string();
+    assert!(error.contains("486"), "{error}");
+    assert!(invite.starts_with("INVITE sip:+447700900123@pbx.example SIP/2.0"), "{invite}");
+    assert!(field(&invite, "From").unwrap().contains("<sip:+448081570000@us.example>"), "{invite}");
+    assert!(
+        field(&invite, "Contact").unwrap().contains("@198.51.100.7:") && invite.contains("c=IN IP4 198.51.100.7"),
+        "{invite}"
+    );
+    // For a while the one that had no room comes second.
+    let again = async {
+        let invite = second.request("INVITE").await;
+        second.respond(&invite, "603 Decline", "").await;
+    };
+    let (called, ()) = tokio::join!(trunks.call(&dialler, wanted()), again);
+    assert!(called.unwrap_err().to_string().contains("603"));
+}
