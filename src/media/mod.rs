@@ -8,6 +8,7 @@
 pub mod frame;
 pub mod leg;
 
+pub mod bridge; // two legs joined
 pub mod config; // the section `[media]`
 pub mod in_process; // legs without sockets: the simulated phone
 pub mod negotiated; // what signalling settled

@@ -23,8 +23,10 @@ pub const SILENCE_SETTLES_PACKETS: u32 = 25;
 /// Packets a second.
 const PACKETS_PER_S: u32 = 50;
 
-/// Live frames that may wait: what two clocks drift apart by. More would be delay.
+/// Live frames that may wait: what two pacers' turns lie apart by. More would be delay.
 pub const LIVE_LIMIT_FRAMES: usize = 2;
+/// One that has waited behind another for so many packet times is no jitter but delay, and goes.
+const LIVE_SETTLES_PACKETS: u32 = 25;
 
 /// See the module.
 #[derive(Debug)]
@@ -41,6 +43,8 @@ pub struct Sender {
     silence: Silence,
     playout: Playout,
     live: VecDeque<Frame>,
+    // Packet times in which one more live frame waited than was needed.
+    live_late: u32,
     waiting: VecDeque<Key>,
     pressing: Option<KeySender>,
     // In a talkspurt: the next one begins with a marker (RFC 3551 section 4.1).
@@ -74,6 +78,7 @@ impl Sender {
             timestamp: u32::from_be_bytes(entropy.bytes()),
             playout: Playout::new(rate),
             live: VecDeque::new(),
+            live_late: 0,
             waiting: VecDeque::new(),
             pressing: None,
             talking: false,
@@ -106,6 +111,16 @@ impl Sender {
             self.live.pop_front();
         }
         self.live.push_back(frame);
+    }
+
+    fn next_live(&mut self) -> Option<Frame> {
+        let next = self.live.pop_front();
+        self.live_late = if self.live.is_empty() { 0 } else { self.live_late + 1 };
+        if self.live_late >= LIVE_SETTLES_PACKETS {
+            self.live_late = 0;
+            self.live.pop_front();
+        }
+        next
     }
 
     /// Packet times in which nothing is sent (hold): what is played waits, the timestamp goes on.
@@ -174,7 +189,7 @@ impl Sender {
             return (datagram, Vec::new());
         }
         let rate = self.rate;
-        let (frame, ended) = match self.live.pop_front().filter(|f| f.rate == rate) {
+        let (frame, ended) = match self.next_live().filter(|f| f.rate == rate) {
             Some(live) => (Some(live), Vec::new()),
             None => self.playout.next_frame(),
         };
@@ -304,6 +319,25 @@ mod tests {
         assert!(sent.iter().zip(1u16..).all(|(p, n)| p.2 == n));
         assert_eq!(sent[26], (0, true, 27, 27), "then the audio");
         assert_eq!(sender.keys(), (2, 0));
+    }
+
+    #[test]
+    fn live_audio_goes_before_prompts_and_does_not_pile_up() {
+        let live = |level| Frame { rate: SampleRate::HZ_8000, samples: vec![level; 160] };
+        let mut sender = sender(false);
+        sender.play(1, sound(1));
+        for level in [1, 2, 3] {
+            sender.speak(live(level));
+        }
+        assert_eq!(sender.live.len(), LIVE_LIMIT_FRAMES, "the oldest went");
+        // In step, but one frame behind: that frame is dropped before long.
+        for _ in 0..2 * LIVE_SETTLES_PACKETS {
+            assert_eq!(sender.packet(1).1, [], "the prompt waits");
+            sender.speak(live(4));
+        }
+        assert_eq!(sender.live.len(), 1);
+        sender.packet(1);
+        assert_eq!(sender.packet(1).1, [Ended { id: 1, completed: true }]);
     }
 
     #[test]

@@ -9,6 +9,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::{DialError, DialOptions, SipConfig, dial, listen};
+use crate::media::bridge::{Side, bridge};
 use crate::media::config::MediaConfig;
 use crate::media::frame::SampleRate;
 use crate::media::leg::{CallerClaim, Key, Leg, LegCommand, LegEnd, LegEvent, Sound};
@@ -75,6 +76,32 @@ async fn audio_and_keys_go_both_ways_and_the_caller_hangs_up() {
     assert_eq!(keys, [Key::Digit(1), Key::Digit(2), Key::Pound]);
     phone.commands.send(LegCommand::HangUp).await.unwrap();
     let (_, _, end) = hear(&mut leg, usize::MAX, 0).await;
+    assert_eq!(end, Some(LegEnd::Caller));
+}
+
+#[tokio::test]
+async fn two_callers_who_are_bridged_hear_each_other_at_once_and_part_together() {
+    let (at, mut legs) = service(SipConfig::default()).await;
+    let mut ann = dial(options(at)).await.unwrap();
+    let mut anns = tokio::time::timeout(WAIT, legs.recv()).await.unwrap().unwrap();
+    let mut bob = dial(options(at)).await.unwrap();
+    let mut bobs = tokio::time::timeout(WAIT, legs.recv()).await.unwrap().unwrap();
+    let bridged = tokio::spawn(async move { bridge(&mut anns, &mut bobs).await });
+    ann.commands.send(LegCommand::SendKey(Key::Digit(7))).await.unwrap();
+    let (_, keys, _) = hear(&mut bob, 0, 1).await;
+    assert_eq!(keys, [Key::Digit(7)]);
+    let begun = tokio::time::Instant::now();
+    ann.commands.send(LegCommand::Play { id: 1, audio: tone(800) }).await.unwrap();
+    bob.commands.send(LegCommand::Play { id: 1, audio: tone(800) }).await.unwrap();
+    hear(&mut bob, 1, 0).await;
+    // The pause behind a key, two jitter buffers of 40 ms, packet times, and a machine under load.
+    assert!(begun.elapsed() < Duration::from_millis(600), "{:?}", begun.elapsed());
+    let ((to_bob, _, _), (to_ann, _, _)) = tokio::join!(hear(&mut bob, 25, 0), hear(&mut ann, 25, 0));
+    assert!(to_bob >= 25 && to_ann >= 25, "{to_bob} and {to_ann} loud frames");
+    drop(ann);
+    let end = tokio::time::timeout(WAIT, bridged).await.unwrap().unwrap();
+    assert_eq!((end.side, end.end), (Side::First, Some(LegEnd::Caller)));
+    let (_, _, end) = hear(&mut bob, usize::MAX, 0).await;
     assert_eq!(end, Some(LegEnd::Caller));
 }
 
