@@ -14,6 +14,7 @@ use crate::media::negotiated::NegotiatedMedia;
 use crate::media::receive::{Receiver, Taken};
 use crate::media::resample::{resample_whole, round};
 use crate::media::send::Sender;
+use crate::media::srtp::{MasterKey, SrtpKeys, Suite};
 
 const ALL: [Codec; 4] = [Codec::Pcmu, Codec::Pcma, Codec::G722, Codec::Opus];
 
@@ -209,6 +210,50 @@ fn a_codec_changed_during_the_call_is_heard_at_the_rate_that_was_announced() {
         let expected = tone(1_000.0, first.rate(), 1);
         let after = likeness_db(&expected[..at(600)], &heard[at(1_300)..at(1_980)], first.rate());
         assert!(after > 18.0, "{first:?} to {second:?}: {after:.1} dB");
+    }
+}
+
+#[test]
+fn an_encrypted_session_hears_only_its_peer_and_goes_on_under_a_new_key() {
+    let entropy = SeededEntropy::new(21);
+    let said = tone(1_000.0, SampleRate::HZ_8000, 2);
+    for suite in Suite::ALL {
+        let key = || MasterKey::generate(suite, &entropy);
+        let pair = |a: MasterKey, b: MasterKey| {
+            let media = |ours: &MasterKey, theirs: &MasterKey| NegotiatedMedia {
+                srtp: Some(SrtpKeys { ours: ours.clone(), theirs: theirs.clone() }),
+                ..NegotiatedMedia::new(Codec::Pcma, 8)
+            };
+            (media(&a, &b), media(&b, &a))
+        };
+        let ((a, b), (a2, b2)) = (pair(key(), key()), pair(key(), key()));
+        let mut sender = Sender::new(a.clone(), &SeededEntropy::new(8));
+        let mut receiver = Receiver::new(&MediaConfig::default(), b.clone());
+        sender.play(1, Arc::new(Sound { rate: SampleRate::HZ_8000, samples: said.clone() }));
+        let mut heard = Vec::new();
+        for n in 0..100u64 {
+            if n == 50 {
+                sender.renegotiate(a2.clone());
+                receiver.renegotiate(b2.clone());
+            }
+            let now = Duration::from_millis(20 * n);
+            let datagram = sender.packet(1).0.unwrap();
+            let mut forged = datagram.clone();
+            forged[40] ^= 1;
+            assert_eq!(receiver.take(now, &forged), Taken::Malformed);
+            assert_eq!(receiver.take(now, &datagram), Taken::Valid(None), "{suite:?} {n}");
+            assert_eq!(receiver.take(now, &datagram), Taken::Malformed, "again");
+            assert_eq!(Receiver::new(&MediaConfig::default(), a.clone()).take(now, &datagram), Taken::Malformed);
+            heard.extend(receiver.frame(now + Duration::from_millis(1)).samples);
+            let report = [&[0x80, 200, 0, 6][..], &[7; 24]].concat();
+            let sealed = sender.seal_rtcp(report.clone()).unwrap();
+            assert_ne!(sealed, report);
+            assert_eq!(receiver.open_rtcp(&sealed), Some(&report[..]));
+            assert_eq!(receiver.open_rtcp(&report), None);
+        }
+        assert!(likeness_db(&said[..14_000], &heard, SampleRate::HZ_8000) > 30.0, "{suite:?}");
+        let stats = receiver.stats();
+        assert_eq!((stats.packets_malformed, stats.packets_duplicate, stats.packets_lost), (100, 100, 0));
     }
 }
 

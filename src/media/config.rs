@@ -6,6 +6,21 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use super::codec::Codec;
+
+/// Encryption of a call's audio.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SrtpPolicy {
+    /// Never.
+    Off,
+    /// Where the other side has it.
+    #[default]
+    Offered,
+    /// Or no call.
+    Required,
+}
+
 /// Media settings; every key has a default.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -26,6 +41,12 @@ pub struct MediaConfig {
     pub media_timeout_ms: u32,
     /// A call that the other side keeps on hold for this long is ended, in milliseconds. Meanwhile no audio need come.
     pub hold_timeout_ms: u32,
+    /// Codecs, best first: of those that the other side has, the first is taken. Wideband comes first because voices differ above
+    /// the telephone band too; Opus before G.722 because it carries speech over losses. Opus costs most by far, in time and memory.
+    pub codecs: Vec<Codec>,
+    /// Encryption of audio, with keys by signalling (SRTP, SDES): "off", "offered" or "required". Where it is offered, calls over TLS
+    /// ask for it, and callers who ask for it get it. A trunk's own `srtp` has precedence.
+    pub srtp: SrtpPolicy,
 }
 
 impl Default for MediaConfig {
@@ -39,6 +60,8 @@ impl Default for MediaConfig {
             jitter_max_ms: 500,
             media_timeout_ms: 30_000,
             hold_timeout_ms: 180_000,
+            codecs: vec![Codec::Opus, Codec::G722, Codec::Pcmu, Codec::Pcma],
+            srtp: SrtpPolicy::Offered,
         }
     }
 }
@@ -58,6 +81,9 @@ pub enum MediaConfigError {
     /// Nobody waits on hold for longer, and a call costs a place.
     #[error("media.hold_timeout_ms = {ms} must be between 1000 and 3600000")]
     Hold { ms: u32 },
+    /// None, or one twice.
+    #[error("media.codecs must name each codec at most once and at least one: of opus, g722, pcmu and pcma")]
+    Codecs,
     /// Nobody can send to it.
     #[error("media.advertised_address = {0} is no address to which a caller could send")]
     Advertised(IpAddr),
@@ -79,6 +105,10 @@ impl MediaConfig {
         }
         if !(1_000..=3_600_000).contains(&self.hold_timeout_ms) {
             return Err(MediaConfigError::Hold { ms: self.hold_timeout_ms });
+        }
+        let twice = |codec: &Codec| self.codecs.iter().filter(|c| *c == codec).count() > 1;
+        if self.codecs.is_empty() || self.codecs.iter().any(twice) {
+            return Err(MediaConfigError::Codecs);
         }
         match self.advertised_address {
             Some(address) if address.is_unspecified() || address.is_multicast() => Err(MediaConfigError::Advertised(address)),
@@ -136,6 +166,9 @@ mod tests {
         wrong(MediaConfig { jitter_delay_ms: 490, ..MediaConfig::default() }, "jitter_max_ms");
         wrong(MediaConfig { media_timeout_ms: 0, ..MediaConfig::default() }, "media_timeout_ms");
         wrong(MediaConfig { hold_timeout_ms: 0, ..MediaConfig::default() }, "hold_timeout_ms");
+        wrong(MediaConfig { codecs: Vec::new(), ..MediaConfig::default() }, "codecs");
+        wrong(MediaConfig { codecs: vec![Codec::Opus, Codec::Opus], ..MediaConfig::default() }, "codecs");
+        assert!(toml::from_str::<MediaConfig>("codecs = [\"gsm\"]").unwrap_err().to_string().contains("gsm"));
         let unspecified = Some(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
         wrong(MediaConfig { advertised_address: unspecified, ..MediaConfig::default() }, "advertised_address");
     }

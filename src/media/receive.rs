@@ -14,6 +14,7 @@ use super::negotiated::NegotiatedMedia;
 use super::playout::FRAME_MS;
 use super::quality::Passage;
 use super::reports::Reception;
+use super::srtp::{Inbound, SrtpError, SrtpKeys};
 use super::stats::{Arrival, MediaStats, SequenceTracker};
 use super::telephone_event::KeyReceiver;
 
@@ -37,6 +38,8 @@ pub enum Taken {
 #[derive(Debug)]
 pub struct Receiver {
     media: NegotiatedMedia,
+    // With the room in which packets are decrypted.
+    srtp: Option<(Inbound, Vec<u8>)>,
     rate: SampleRate,
     delay: Duration,
     max: Duration,
@@ -59,6 +62,7 @@ impl Receiver {
     pub fn new(config: &MediaConfig, media: NegotiatedMedia) -> Self {
         let (codec, rate, delay, max) = (media.codec, media.codec.rate(), config.jitter_delay(), config.jitter_max());
         Self {
+            srtp: media.srtp.as_ref().map(inbound),
             media,
             rate,
             delay,
@@ -86,11 +90,46 @@ impl Receiver {
             self.jitter = JitterBuffer::new(codec.rtp_clock_hz(), self.delay, self.max);
             self.stream = Stream::new(codec, self.rate);
         }
+        match (&mut self.srtp, &media.srtp) {
+            (Some((inbound, _)), Some(keys)) => {
+                if self.media.srtp.as_ref().is_none_or(|before| before.theirs != keys.theirs) {
+                    inbound.rekey(&keys.theirs);
+                }
+            }
+            (srtp, keys) => *srtp = keys.as_ref().map(inbound),
+        }
         self.media = media;
+    }
+
+    /// What an RTCP datagram says, decrypted where that was agreed; `None`: it is not the peer's.
+    pub fn open_rtcp<'a>(&'a mut self, datagram: &'a [u8]) -> Option<&'a [u8]> {
+        let Some((inbound, room)) = &mut self.srtp else { return Some(datagram) };
+        room.clear();
+        room.extend_from_slice(datagram);
+        let length = inbound.unprotect_rtcp(room).ok()?;
+        room.get(..length)
     }
 
     /// Takes a datagram that arrived at `now`.
     pub fn take(&mut self, now: Duration, datagram: &[u8]) -> Taken {
+        let Some((mut inbound, mut room)) = self.srtp.take() else { return self.take_clear(now, datagram) };
+        room.clear();
+        room.extend_from_slice(datagram);
+        let opened = inbound.unprotect_rtp(&mut room);
+        let taken = match opened.map(|length| room.get(..length)) {
+            Ok(Some(clear)) => self.take_clear(now, clear),
+            // Once more on the way, or once more by somebody else.
+            Err(SrtpError::Replayed) => {
+                self.stats.packets_duplicate += 1;
+                Taken::Malformed
+            }
+            Ok(None) | Err(_) => self.malformed(),
+        };
+        self.srtp = Some((inbound, room));
+        taken
+    }
+
+    fn take_clear(&mut self, now: Duration, datagram: &[u8]) -> Taken {
         let Ok(packet) = RtpReader::new(datagram) else { return self.malformed() };
         let (payload_type, payload) = (packet.payload_type(), packet.payload());
         let is_audio = payload_type == self.media.payload_type || payload_type == self.media.payload_type_heard;
@@ -218,6 +257,10 @@ impl Receiver {
         self.stats.packets_malformed += 1;
         Taken::Malformed
     }
+}
+
+fn inbound(keys: &SrtpKeys) -> (Inbound, Vec<u8>) {
+    (Inbound::new(&keys.theirs), Vec::new())
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use super::codec::Codec;
 pub use super::config::MediaConfig;
-pub use super::negotiated::{NegotiatedMedia, TelephoneEvent};
+pub use super::negotiated::{NegotiatedMedia, RtcpPath, TelephoneEvent};
 pub use super::port::{MediaError, RtpPort, bind_port};
 pub use super::stats::MediaStats;
 use crate::clock::Entropy;

@@ -13,6 +13,7 @@ use super::negotiated::NegotiatedMedia;
 use super::playout::{Ended, FRAME_MS, Playout};
 use super::reports::Sent;
 use super::resample::Resampler;
+use super::srtp::Outbound;
 use super::telephone_event::KeySender;
 use crate::clock::Entropy;
 
@@ -32,6 +33,7 @@ const LIVE_SETTLES_PACKETS: u32 = 25;
 #[derive(Debug)]
 pub struct Sender {
     media: NegotiatedMedia,
+    srtp: Option<Outbound>,
     ssrc: u32,
     sequence: u16,
     timestamp: u32,
@@ -72,9 +74,11 @@ impl Sender {
             bridge: None,
             bridged: Vec::new(),
             silence: Silence::default(),
+            srtp: media.srtp.as_ref().map(|keys| Outbound::new(&keys.ours)),
             media,
             ssrc: u32::from_be_bytes(entropy.bytes()),
-            sequence: u16::from_be_bytes(entropy.bytes()),
+            // In the lower half: a receiver of SRTP that misses the first packets must not miss a wrap (RFC 3711 section 3.3.1).
+            sequence: u16::from_be_bytes(entropy.bytes()) & 0x7fff,
             timestamp: u32::from_be_bytes(entropy.bytes()),
             playout: Playout::new(rate),
             live: VecDeque::new(),
@@ -97,7 +101,23 @@ impl Sender {
             self.bridged.clear();
             self.silence = Silence::default();
         }
+        match (&mut self.srtp, &media.srtp) {
+            (Some(outbound), Some(keys)) => {
+                if self.media.srtp.as_ref().is_none_or(|before| before.ours != keys.ours) {
+                    outbound.rekey(&keys.ours);
+                }
+            }
+            (srtp, keys) => *srtp = keys.as_ref().map(|keys| Outbound::new(&keys.ours)),
+        }
         self.media = media;
+    }
+
+    /// An RTCP datagram as it goes on the wire, encrypted where that was agreed.
+    pub fn seal_rtcp(&mut self, mut datagram: Vec<u8>) -> Option<Vec<u8>> {
+        match &mut self.srtp {
+            Some(outbound) => outbound.protect_rtcp(&mut datagram).ok().map(|()| datagram),
+            None => Some(datagram),
+        }
     }
 
     /// Queues a prompt.
@@ -243,7 +263,7 @@ impl Sender {
         self.sequence = self.sequence.wrapping_add(1);
         self.packets = self.packets.wrapping_add(1);
         self.octets = self.octets.wrapping_add(u32::try_from(payload.len()).unwrap_or(0));
-        RtpPacketBuilder::new()
+        let mut datagram = RtpPacketBuilder::new()
             .payload_type(payload_type)
             .marked(marker)
             .sequence(self.sequence.into())
@@ -251,7 +271,11 @@ impl Sender {
             .ssrc(self.ssrc)
             .payload(payload)
             .build()
-            .ok()
+            .ok()?;
+        match &mut self.srtp {
+            Some(outbound) => outbound.protect_rtp(&mut datagram).ok().map(|()| datagram),
+            None => Some(datagram),
+        }
     }
 }
 

@@ -8,28 +8,32 @@ use tokio::net::UdpSocket;
 use tokio::time::Instant;
 
 use super::refer::{ReferTo, Referral, Replaces};
-use super::sdp::{self, Direction, LocalAudio, RemoteAudio};
+use super::sdp::{self, AudioPolicy, Direction, LocalAudio, Offered, RemoteAudio};
 use super::signalling::{Call, CallEvent, Over, Refusal};
+use crate::clock::SystemEntropy;
 use crate::media::leg::{CallName, LegEnd, LegEvent, TransferNews, Wish};
-use crate::media::rtp_session::{Codec, Flowing, NegotiatedMedia, RtpSession, SessionControl};
+use crate::media::rtp_session::{Flowing, NegotiatedMedia, RtpSession, SessionControl};
 
 /// What offer and answer said.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Agreement {
     /// Our end.
     pub local: LocalAudio,
     /// Theirs.
     pub remote: RemoteAudio,
+    /// What we would agree to.
+    pub policy: AudioPolicy,
 }
 
 impl Agreement {
     /// For the media session.
     pub fn media(&self) -> NegotiatedMedia {
-        let media = NegotiatedMedia::new(Codec::Pcmu, self.remote.pcmu);
-        match self.remote.telephone_event {
-            Some(payload_type) => media.with_telephone_event(payload_type, Codec::Pcmu.rtp_clock_hz()),
-            None => media,
-        }
+        self.remote.media.clone()
+    }
+
+    /// Nobody on the way can listen: encrypted audio, and keys that went encrypted too.
+    pub fn is_secure(&self) -> bool {
+        self.policy.secure_signalling && self.remote.media.srtp.is_some()
     }
 
     /// Where their RTP is received.
@@ -55,7 +59,7 @@ pub async fn conduct_placed(
     let control = session.control();
     let mut wishes = session.wishes();
     let mut finished = pin!(session.finished());
-    let mut line = Line { agreement, held_by_us: false, wanted: None };
+    let mut line = Line { agreement, held_by_us: false, wanted: None, offered: None };
     // A caller may be on hold from the start.
     control.flow(line.flowing());
     loop {
@@ -146,6 +150,8 @@ struct Line {
     held_by_us: bool,
     /// The hold that our offer on its way asks for.
     wanted: Option<bool>,
+    /// Our last offer within the call.
+    offered: Option<Offered>,
 }
 
 impl Line {
@@ -156,9 +162,14 @@ impl Line {
     }
 
     fn offer(&mut self, hold: bool) -> String {
-        let Agreement { local, remote } = &mut self.agreement;
-        local.version = local.version.saturating_add(1);
-        sdp::reoffer(local, remote, if hold { Direction::Inactive } else { Direction::SendRecv })
+        self.agreement.local.version = self.agreement.local.version.saturating_add(1);
+        let offered = self.make_offer(if hold { Direction::Inactive } else { Direction::SendRecv });
+        self.offered.insert(offered).text().to_owned()
+    }
+
+    fn make_offer(&self, direction: Direction) -> Offered {
+        let Agreement { local, remote, policy } = &self.agreement;
+        sdp::offer(local, direction, policy, Some(&remote.media), &SystemEntropy)
     }
 
     /// Answers a re-INVITE or UPDATE: hold, resume, another address or codec, a session refresh. What can't be agreed leaves the
@@ -170,15 +181,19 @@ impl Line {
         };
         let mut local = self.agreement.local;
         local.version = local.version.saturating_add(1);
-        let (text, remote) = sdp::parse(offer).and_then(|o| sdp::answer(&o, &local)).map_err(|e| refusal(&e))?;
-        self.agreement = Agreement { local, remote };
+        let Agreement { remote, policy, .. } = &self.agreement;
+        let answered = sdp::parse(offer).and_then(|o| sdp::answer(&o, &local, policy, Some(&remote.media), &SystemEntropy));
+        let (text, remote) = answered.map_err(|e| refusal(&e))?;
+        (self.agreement.local, self.agreement.remote) = (local, remote);
         // Their refresh does not take them from our hold.
         Ok(if self.held_by_us { text.replace("a=sendrecv", "a=inactive").replace("a=sendonly", "a=inactive") } else { text })
     }
 
     /// Their answer to an offer of ours. One that can't be used changes nothing.
     fn settle(&mut self, answer: &[u8]) {
-        match sdp::parse(answer).and_then(|a| sdp::agreed(&a)) {
+        // A refresh repeats what we said last, which may have been an answer.
+        let ours = self.offered.take().unwrap_or_else(|| self.make_offer(Direction::SendRecv));
+        match sdp::parse(answer).and_then(|a| ours.agreed(&a)) {
             Ok(remote) => self.agreement.remote = remote,
             Err(error) => tracing::debug!(%error, "an answer within the call could not be used"),
         }

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use super::conduct::{Agreement, address_towards, conduct};
 use super::headers::Headers;
 use super::rsip::{Rsip, StackOptions};
-use super::sdp::{self, LocalAudio};
+use super::sdp::{self, AudioPolicy, Direction, LocalAudio, Offered};
 use super::session_timer::{LEAST_SESSION_INTERVAL_S, Limits};
 use super::signalling::{Call, CallEvent, Outgoing, Over, Signalling, StackError, Transport};
 use super::wire::tls::TlsConfig;
@@ -18,7 +18,7 @@ use crate::clock::{Entropy, SystemEntropy};
 use crate::media::config::MediaConfig;
 use crate::media::frame::SampleRate;
 use crate::media::leg::{self, Attestation, CallerClaim, Leg, LegInfo};
-use crate::media::rtp_session::{self, RtpPort, SessionSetup};
+use crate::media::rtp_session::{self, Codec, RtpPort, SessionSetup};
 
 /// Where SIP is heard unless the URI says otherwise.
 const DEFAULT_PORT: u16 = 5060;
@@ -71,6 +71,8 @@ impl DialOptions {
                 bind_address: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
                 port_min: 42_000,
                 port_max: 42_999,
+                // What it says was recorded from telephones.
+                codecs: vec![Codec::Pcmu, Codec::Pcma],
                 ..MediaConfig::default()
             },
         }
@@ -166,6 +168,8 @@ pub async fn dial(mut options: DialOptions) -> Result<Leg, DialError> {
         session_id: u32::from_le_bytes(entropy.bytes()),
         version: 1,
     };
+    let policy = AudioPolicy::new(&options.media, None, target.transport.is_secure());
+    let offered = sdp::offer(&audio, Direction::SendRecv, &policy, None, entropy);
     let failed = |e: StackError| DialError::Failed(e.0);
     let stack_options = StackOptions {
         user_agent: USER_AGENT.to_owned(),
@@ -193,7 +197,7 @@ pub async fn dial(mut options: DialOptions) -> Result<Leg, DialError> {
         from: format!("sip:{}@{host}", escape(&options.from)),
         contact,
         headers,
-        offer: sdp::offer(&audio),
+        offer: offered.text().to_owned(),
         credentials: None,
     };
     let call = stack.caller().invite(outgoing).await.map_err(failed)?;
@@ -211,7 +215,7 @@ pub async fn dial(mut options: DialOptions) -> Result<Leg, DialError> {
         codec: "PCMU",
     };
     let (reply, replied) = oneshot::channel();
-    let dialled = Dialled { call, socket, audio, info, media: options.media, timeout: options.timeout };
+    let dialled = Dialled { call, socket, audio, policy, offered, info, media: options.media, timeout: options.timeout };
     tokio::spawn(async move {
         dialled.run(reply).await;
         // The other side may repeat its BYE: somebody should still be here.
@@ -226,6 +230,8 @@ struct Dialled {
     call: Box<dyn Call>,
     socket: RtpPort,
     audio: LocalAudio,
+    policy: AudioPolicy,
+    offered: Offered,
     info: LegInfo,
     media: MediaConfig,
     timeout: Duration,
@@ -239,7 +245,7 @@ impl Dialled {
             answered = answered(&mut self.call) => answered.map_err(Some),
         };
         let agreed = match answer {
-            Ok(body) => sdp::parse(&body).and_then(|a| sdp::agreed(&a)).map_err(|e| Some(e.into())),
+            Ok(body) => sdp::parse(&body).and_then(|a| self.offered.agreed(&a)).map_err(|e| Some(e.into())),
             Err(error) => Err(error),
         };
         let remote = match agreed {
@@ -251,8 +257,10 @@ impl Dialled {
                 return give_up(&mut self.call).await;
             }
         };
-        let agreement = Agreement { local: self.audio, remote };
-        let (leg, far) = leg::pair(self.info);
+        let agreement = Agreement { local: self.audio, remote, policy: self.policy };
+        let codec = agreement.remote.media.codec;
+        let (rate, secure) = (codec.rate(), agreement.is_secure());
+        let (leg, far) = leg::pair(LegInfo { rate, secure, codec: codec.encoding_name(), ..self.info });
         let setup = SessionSetup {
             socket: self.socket,
             remote: agreement.destination(),

@@ -13,11 +13,11 @@ use super::dial::{DialError, escape, give_up};
 use super::digest::Credentials;
 use super::headers::Headers;
 use super::identity::user_of_uri;
-use super::sdp::{self, LocalAudio};
+use super::sdp::{self, AudioPolicy, Direction, LocalAudio, Offered};
 use super::signalling::{Call, CallEvent, Caller, Outgoing, Over, StackError, Transport};
 use super::trunk::config::SrtpPolicy;
 use crate::clock::{Entropy, SystemEntropy};
-use crate::media::config::MediaConfig;
+use crate::media::config::{MediaConfig, SrtpPolicy};
 use crate::media::frame::SampleRate;
 use crate::media::leg::{self, Attestation, CallName, CallerClaim, Leg, LegInfo};
 use crate::media::rtp_session::{self, RtpPort, RtpSession, SessionSetup};
@@ -43,6 +43,8 @@ pub struct CallOut {
     pub withheld: bool,
     /// For a 401 or 407.
     pub credentials: Option<Credentials>,
+    /// The trunk's own word on encryption; `None`: whatever `media.srtp` says.
+    pub srtp: Option<SrtpPolicy>,
     /// How long it may ring. Then it is cancelled.
     pub ring_timeout: Duration,
     /// Hand over the leg at the first audio before the answer; [`LegEvent::Answered`](crate::media::leg::LegEvent) follows.
@@ -110,6 +112,8 @@ impl Dialler {
             session_id: u32::from_le_bytes(entropy.bytes()),
             version: 1,
         };
+        let policy = AudioPolicy::new(&self.media, out.srtp, out.transport.is_secure());
+        let offered = sdp::offer(&audio, Direction::SendRecv, &policy, None, entropy);
         let heard_at = self.caller.local_addr().ip();
         let contact = out.public_address.unwrap_or(if heard_at.is_unspecified() { towards } else { heard_at });
         let host = out.from_host.clone().unwrap_or_else(|| match contact {
@@ -137,7 +141,7 @@ impl Dialler {
             },
             contact,
             headers,
-            offer: sdp::offer(&audio),
+            offer: offered.text().to_owned(),
             credentials: out.credentials,
         };
         let peer = out.destination.ip().to_canonical().to_string();
@@ -151,6 +155,7 @@ impl Dialler {
             transport: out.transport.token(),
             secure: false,
             setup_ms: 0,
+            // Until it is known.
             rate: SampleRate::HZ_8000,
             codec: "PCMU",
         };
@@ -159,6 +164,8 @@ impl Dialler {
             call,
             socket,
             audio,
+            policy,
+            offered,
             info,
             media: self.media.clone(),
             stop: self.stop.clone(),
@@ -177,6 +184,8 @@ struct Placing {
     call: Box<dyn Call>,
     socket: RtpPort,
     audio: LocalAudio,
+    policy: AudioPolicy,
+    offered: Offered,
     info: LegInfo,
     media: MediaConfig,
     stop: CancellationToken,
@@ -195,7 +204,7 @@ impl Placing {
             heard = first_description(&mut self.call, self.early_media) => heard.map_err(Some),
         };
         let agreed = heard.and_then(|(answered, body)| {
-            let remote = sdp::parse(&body).and_then(|a| sdp::agreed(&a)).map_err(|e| Some(e.into()))?;
+            let remote = sdp::parse(&body).and_then(|a| self.offered.agreed(&a)).map_err(|e| Some(e.into()))?;
             Ok((answered, remote))
         });
         let (answered, remote) = match agreed {
@@ -207,8 +216,10 @@ impl Placing {
                 return give_up(&mut self.call).await;
             }
         };
-        let agreement = Agreement { local: self.audio, remote };
-        let (leg, far) = leg::pair(self.info);
+        let agreement = Agreement { local: self.audio, remote, policy: self.policy };
+        let codec = agreement.remote.media.codec;
+        let (rate, secure) = (codec.rate(), agreement.is_secure());
+        let (leg, far) = leg::pair(LegInfo { rate, secure, codec: codec.encoding_name(), ..self.info });
         let setup = SessionSetup {
             socket: self.socket,
             remote: agreement.destination(),

@@ -17,16 +17,14 @@ use super::config::SipConfig;
 use super::identity::user_of_uri;
 use super::place::Dialler;
 use super::rsip::{Rsip, StackOptions};
-use super::sdp::{self, LocalAudio, Session};
+use super::sdp::{self, AudioPolicy, Direction, LocalAudio, Session};
 use super::signalling::{Call, CallEvent, Caller, Invitation, Invite, Refusal, Signalling, StackError};
 use super::stir::{StirError, Verifier};
-use super::trunk::config::SrtpPolicy;
 use super::trunk::live::Admitted;
 use super::trunk::{Set, Trunks, keeper};
 use super::wire::{self, Wire};
 use crate::clock::{Clock, Entropy, SystemClock, SystemEntropy};
 use crate::media::config::MediaConfig;
-use crate::media::frame::SampleRate;
 use crate::media::leg::{self, Attestation, CallerClaim, Leg, LegInfo};
 use crate::media::rtp_session::{self, RtpPort, RtpSession, SessionSetup};
 use crate::telemetry::metrics::metrics;
@@ -256,6 +254,7 @@ struct Prepared {
     door: OwnedPermit<Leg>,
     socket: RtpPort,
     local: LocalAudio,
+    policy: AudioPolicy,
     contact: IpAddr,
     offer: Option<Session>,
     attestation: Attestation,
@@ -280,14 +279,13 @@ impl Server {
         }
         let admitted = self.trunks.admit(invite, SystemClock.now()).map_err(|r| r.refusal)?;
         let door = self.legs.clone().try_reserve_owned().map_err(|_| no(Reason::Resources, busy()))?;
-        let unusable = |e: sdp::SdpError| no(Reason::Offer, refusal(&e));
+        let unusable = |e: sdp::SdpError| no(if e.is_transport() { Reason::NoSrtp } else { Reason::Offer }, refusal(&e));
         let offer = invite.offer.as_deref().map(sdp::parse).transpose().map_err(unusable)?;
-        if admitted.srtp == Some(SrtpPolicy::Required) {
-            return Err(no(Reason::NoSrtp, Refusal::new(488).warning(399, "SRTP is needed here")));
-        }
+        let policy = AudioPolicy::new(&self.media, admitted.srtp, invite.transport.is_secure());
         // What can't be answered is refused before it costs a port.
         let nothing = LocalAudio { address: invite.peer.ip(), port: 0, session_id: 0, version: 0 };
-        offer.as_ref().map(|o| sdp::answer(o, &nothing)).transpose().map_err(unusable)?;
+        let try_out = |o: &Session| sdp::answer(o, &nothing, &policy, None, self.entropy.as_ref());
+        offer.as_ref().map(try_out).transpose().map_err(unusable)?;
         let socket = rtp_session::bind_port(&self.media, self.entropy.as_ref()).await.map_err(|error| {
             tracing::warn!(%error, "a call was turned away");
             no(Reason::Resources, busy())
@@ -308,7 +306,7 @@ impl Server {
             None if self.local_addr.ip().is_unspecified() => address_towards(invite.peer).await.map_err(failed)?,
             None => self.local_addr.ip(),
         };
-        Ok(Prepared { admitted, door, socket, local, contact, offer, attestation: Attestation::Absent })
+        Ok(Prepared { admitted, door, socket, local, policy, contact, offer, attestation: Attestation::Absent })
     }
 
     async fn media_address(&self, public: Option<IpAddr>, peer: SocketAddr) -> std::io::Result<IpAddr> {
@@ -326,20 +324,21 @@ impl Server {
         invite: &Invite,
         begun: Instant,
     ) -> Result<(), StackError> {
-        let Prepared { admitted, door, socket, local, contact: _, offer, attestation } = prepared;
+        let Prepared { admitted, door, socket, local, policy, contact: _, offer, attestation } = prepared;
         if !self.let_it_ring(call).await {
             return Ok(());
         }
         let unanswerable = |e: sdp::SdpError| StackError(e.to_string());
         let agreement = match offer {
             Some(offer) => {
-                let (text, remote) = sdp::answer(&offer, &local).map_err(unanswerable)?;
+                let (text, remote) = sdp::answer(&offer, &local, &policy, None, self.entropy.as_ref()).map_err(unanswerable)?;
                 call.accept(text).await?;
-                Agreement { local, remote }
+                Agreement { local, remote, policy }
             }
             // No offer: ours goes into the 200, their answer comes in the ACK (RFC 3261 section 13.2.1).
             None => {
-                call.accept(sdp::offer(&local)).await?;
+                let offered = sdp::offer(&local, Direction::SendRecv, &policy, None, self.entropy.as_ref());
+                call.accept(offered.text().to_owned()).await?;
                 let answer = loop {
                     match call.next().await {
                         CallEvent::Acknowledged(body) => break body,
@@ -353,8 +352,8 @@ impl Server {
                         | CallEvent::Refer(_) => {}
                     }
                 };
-                match sdp::parse(&answer).and_then(|a| sdp::agreed(&a)) {
-                    Ok(remote) => Agreement { local, remote },
+                match sdp::parse(&answer).and_then(|a| offered.agreed(&a)) {
+                    Ok(remote) => Agreement { local, remote, policy },
                     Err(error) => {
                         call.hang_up().await;
                         return Err(unanswerable(error));
@@ -362,7 +361,7 @@ impl Server {
                 }
             }
         };
-        let session = self.start((agreement, attestation), socket, door, invite, &admitted, begun.elapsed());
+        let session = self.start((&agreement, attestation), socket, door, invite, &admitted, begun.elapsed());
         conduct(call, session, agreement).await;
         Ok(())
     }
@@ -407,13 +406,14 @@ impl Server {
 
     fn start(
         &self,
-        (agreement, attestation): (Agreement, Attestation),
+        (agreement, attestation): (&Agreement, Attestation),
         socket: RtpPort,
         door: OwnedPermit<Leg>,
         invite: &Invite,
         admitted: &Admitted,
         setup: Duration,
     ) -> RtpSession {
+        let codec = agreement.remote.media.codec;
         let peer = invite.peer.ip().to_canonical().to_string();
         metrics().call_setup.observe_time([], setup);
         let info = LegInfo {
@@ -424,10 +424,10 @@ impl Server {
             trunk: if admitted.trunk.is_empty() { peer.clone() } else { admitted.trunk.clone() },
             peer,
             transport: invite.transport.token(),
-            secure: false,
+            secure: agreement.is_secure(),
             setup_ms: u32::try_from(setup.as_millis()).unwrap_or(u32::MAX),
-            rate: SampleRate::HZ_8000,
-            codec: "PCMU",
+            rate: codec.rate(),
+            codec: codec.encoding_name(),
         };
         let (leg, far) = leg::pair(info);
         let setup = SessionSetup {

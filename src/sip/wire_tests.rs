@@ -250,7 +250,7 @@ async fn hanging_up_sends_a_bye() {
 async fn what_cannot_be_agreed_is_refused_with_a_reason() {
     let service = service(SipConfig::default()).await;
     let cases = [
-        ("", OFFER.replace("RTP/AVP 0 101", "RTP/AVP 8 101"), "488", "Warning", "305"),
+        ("", OFFER.replace("RTP/AVP 0 101", "RTP/AVP 18 101"), "488", "Warning", "305"),
         ("", "v=0\r\nm=audio\r\n".to_owned(), "400", "Warning", "399"),
         ("", "this is not SDP".to_owned(), "400", "Warning", "v=0"),
         ("Require: 100rel, made-up\r\n", OFFER.to_owned(), "420", "Unsupported", "made-up"),
@@ -385,7 +385,7 @@ async fn an_invite_without_an_offer_gets_ours() {
 }
 
 #[tokio::test]
-async fn hold_resume_and_a_move_are_answered_and_another_codec_is_not() {
+async fn hold_resume_a_move_and_another_codec_are_answered_and_an_unknown_codec_is_not() {
     let mut service = service(SipConfig::default()).await;
     let peer = Peer::new(&service, "hold").await;
     let tag = peer.call().await;
@@ -395,7 +395,8 @@ async fn hold_resume_and_a_move_are_answered_and_another_codec_is_not() {
         (2, format!("{OFFER}a=sendonly\r\n"), "SIP/2.0 200", "a=recvonly"),
         (3, OFFER.to_owned(), "SIP/2.0 200", "a=sendrecv"),
         (4, moved, "SIP/2.0 200", "a=sendrecv"),
-        (5, OFFER.replace("AVP 0", "AVP 8"), "SIP/2.0 488", "Warning"),
+        (5, OFFER.replace("AVP 0", "AVP 8"), "SIP/2.0 200", "a=rtpmap:8 PCMA/8000"),
+        (6, OFFER.replace("AVP 0", "AVP 18"), "SIP/2.0 488", "Warning"),
     ];
     for (cseq, body, status, holds) in steps {
         peer.send(&peer.request("INVITE", cseq, &format!("re{cseq}"), Some(&tag), "", &body)).await;
@@ -409,9 +410,9 @@ async fn hold_resume_and_a_move_are_answered_and_another_codec_is_not() {
         let branch = if status.ends_with("200") { format!("ack{cseq}") } else { format!("re{cseq}") };
         peer.send(&peer.request("ACK", cseq, &branch, Some(&tag), "", "")).await;
     }
-    peer.send(&peer.request("BYE", 6, "bye", Some(&tag), "", "")).await;
+    peer.send(&peer.request("BYE", 7, "bye", Some(&tag), "", "")).await;
     loop {
-        if header(&peer.expect("SIP/2.0 200").await, "CSeq") == Some("6 BYE") {
+        if header(&peer.expect("SIP/2.0 200").await, "CSeq") == Some("7 BYE") {
             break;
         }
     }

@@ -8,7 +8,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::{Flowing, MediaStats, NegotiatedMedia, Orders, SessionEnd};
+use super::{Flowing, MediaStats, NegotiatedMedia, Orders, RtcpPath, SessionEnd};
 use crate::media::frame::Frame;
 use crate::media::leg::{LegCommand, LegEvent, TransferNews, Wish};
 use crate::media::outbox::Outbox;
@@ -379,16 +379,21 @@ impl Session {
 
     fn send_report(&mut self, report: &[u8]) {
         let Some(rtp) = self.ear.peer.destination() else { return };
-        let sent = match &self.port.rtcp {
+        let Some(report) = self.sender.seal_rtcp(report.to_vec()) else { return };
+        let own_socket = self.port.rtcp.as_ref().filter(|_| self.media.rtcp != RtcpPath::Muxed);
+        let sent = match own_socket {
             // Muxed (RFC 5761): on RTP's own socket.
             None => match self.line.connected {
-                Some(_) => self.port.rtp.send(report),
-                None => self.port.rtp.send_to(report, rtp),
+                Some(_) => self.port.rtp.send(&report),
+                None => self.port.rtp.send_to(&report, rtp),
             },
             Some(socket) => {
-                let above = rtp.port().checked_add(1).map(|port| SocketAddr::new(rtp.ip(), port));
-                let Some(to) = self.ear.rtcp_from.or(above) else { return };
-                socket.send_to(report, to)
+                let told = match self.media.rtcp {
+                    RtcpPath::At(elsewhere) => Some(elsewhere),
+                    RtcpPath::NextPort | RtcpPath::Muxed => rtp.port().checked_add(1).map(|port| SocketAddr::new(rtp.ip(), port)),
+                };
+                let Some(to) = self.ear.rtcp_from.or(told) else { return };
+                socket.send_to(&report, to)
             }
         };
         self.line.rtcp_sent += u64::from(sent.is_ok());
@@ -463,7 +468,8 @@ impl Ear {
             self.foreign += 1;
             return;
         }
-        if self.reports.take(arrived, datagram.bytes).is_ok() {
+        let Some(clear) = self.receiver.open_rtcp(datagram.bytes) else { return };
+        if self.reports.take(arrived, clear).is_ok() {
             self.rtcp_received += 1;
             self.rtcp_from = Some(datagram.from);
             self.heard_at = self.heard_at.max(arrived);

@@ -120,17 +120,7 @@ pub struct AccountConfig {
     pub password_file: PathBuf,
 }
 
-/// Encryption of a call's audio.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum SrtpPolicy {
-    /// Never.
-    Off,
-    /// Where the other side has it.
-    Offered,
-    /// Or no call.
-    Required,
-}
+pub use crate::media::config::SrtpPolicy;
 
 /// What becomes of callers who are on no trunk.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
