@@ -106,6 +106,9 @@ impl Config {
         for path in [&mut tls.certificate, &mut tls.private_key, &mut tls.client_ca, &mut tls.server_ca].into_iter().flatten() {
             *path = dir.join(&path);
         }
+        if let Some(path) = &mut self.sip.trace_file {
+            *path = dir.join(&path);
+        }
         for path in [&mut self.store.path, &mut self.vault.master_key_file, &mut self.gateway.sandbox_journal] {
             *path = dir.join(&path); // joining an absolute path gives that path
         }

@@ -6,6 +6,7 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
@@ -24,16 +25,19 @@ use self::stream::Link;
 use self::streams::{Listeners, Streams};
 use self::text::Text;
 use self::tls::{Tls, TlsConfig, TlsError};
+use self::trace::{Entry, Trace};
 use super::signalling::Transport;
-use crate::clock::Entropy;
+use crate::clock::{Clock, Entropy, SystemClock};
 
 pub mod framing; // PURE: messages out of a stream
 pub mod grammar; // PURE: values
 pub mod limit; // PURE: how much of each source
+pub mod mask; // PURE: what may be written down
 pub mod screen; // PURE: pass, answer or drop
 pub mod secret; // PURE: tags that nobody can guess
 pub mod text; // PURE: lines
 pub mod tls; // certificates
+pub mod trace; // messages written down
 
 mod answer; // PURE: stateless answers
 mod stream; // a connection
@@ -67,12 +71,14 @@ pub struct WireOptions {
     pub overload_limit_per_s: u32,
     /// RFC 3261's T1.
     pub t1: Duration,
+    /// Where messages are written down, masked.
+    pub trace_file: Option<PathBuf>,
 }
 
 impl WireOptions {
     /// UDP only, as a softphone hears it; it may call over TCP all the same.
     pub fn udp(listen: SocketAddr, t1: Duration) -> Self {
-        Self { listen, tcp: false, tls: TlsConfig::default(), overload_limit_per_s: 1_000, t1 }
+        Self { listen, tcp: false, tls: TlsConfig::default(), overload_limit_per_s: 1_000, t1, trace_file: None }
     }
 }
 
@@ -94,6 +100,14 @@ pub enum WireError {
     /// TLS can't be done as it is configured.
     #[error(transparent)]
     Tls(#[from] TlsError),
+    /// The trace can't be written.
+    #[error("sip.trace_file: {path} can't be written: {source}")]
+    Trace {
+        /// As configured.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
 }
 
 /// Bound sockets, for a stack that is to be started on them.
@@ -110,6 +124,11 @@ pub struct Sockets {
 /// Binds the sockets of a wire.
 pub async fn bind(options: &WireOptions, entropy: &dyn Entropy) -> Result<Sockets, WireError> {
     let tls = Tls::load(&options.tls)?;
+    let opened = options
+        .trace_file
+        .as_ref()
+        .map(|path| Trace::open(path, trace::FILE_LIMIT_BYTES).map_err(|source| WireError::Trace { path: path.clone(), source }));
+    let trace = opened.transpose()?;
     let failed = |transport, address, key| move |source| WireError::Bind { transport, address, key, source };
     let (udp, tcp) = bind_pair(options).await?;
     let tls_listener = match options.tls.listen {
@@ -121,7 +140,7 @@ pub async fn bind(options: &WireOptions, entropy: &dyn Entropy) -> Result<Socket
         udp: udp.local_addr().map_err(heard_at)?.port(),
         tls: tls_listener.as_ref().and_then(|l| l.local_addr().ok()).map(|a| a.port()),
     };
-    let wire = Arc::new(Wire::new(options, tls, ports, entropy));
+    let wire = Arc::new(Wire::new(options, Means { tls, ports, trace }, entropy));
     let gate = Gate::new(udp, wire.clone()).map_err(failed(Transport::Udp, options.listen, "sip.listen"))?;
     Ok(Sockets { gate, wire, listeners: Listeners { tcp, tls: tls_listener } })
 }
@@ -177,6 +196,13 @@ pub struct WireFigures {
     pub merged: u64,
 }
 
+/// What a wire has besides its limits.
+struct Means {
+    tls: Tls,
+    ports: Ports,
+    trace: Option<Trace>,
+}
+
 /// What all sockets of a wire share.
 pub struct Wire {
     secret: WireSecret,
@@ -190,6 +216,7 @@ pub struct Wire {
     counts: WireCounts,
     ports: Ports,
     tls: Tls,
+    trace: Option<Trace>,
     /// There once a stack runs.
     streams: OnceLock<Arc<Streams>>,
 }
@@ -220,7 +247,7 @@ enum Fault {
 }
 
 impl Wire {
-    fn new(options: &WireOptions, tls: Tls, ports: Ports, entropy: &dyn Entropy) -> Self {
+    fn new(options: &WireOptions, means: Means, entropy: &dyn Entropy) -> Self {
         Self {
             secret: WireSecret::new(entropy),
             has_old_callers: AtomicBool::new(false),
@@ -229,8 +256,9 @@ impl Wire {
             places: Semaphore::new(STACK_QUEUE_MESSAGES),
             started: tokio::time::Instant::now(),
             counts: WireCounts::default(),
-            ports,
-            tls,
+            ports: means.ports,
+            tls: means.tls,
+            trace: means.trace,
             streams: OnceLock::new(),
         }
     }
@@ -374,10 +402,21 @@ impl Wire {
     }
 
     /// A message came in, whatever becomes of it.
-    fn came(&self, _message: &[u8], _link: &Link) {}
+    fn came(&self, message: &[u8], link: &Link) {
+        self.note(message, link, true);
+    }
 
     /// A message went out.
-    fn left(&self, _message: &[u8], _link: &Link) {}
+    fn left(&self, message: &[u8], link: &Link) {
+        self.note(message, link, false);
+    }
+
+    fn note(&self, message: &[u8], link: &Link, incoming: bool) {
+        if let Some(trace) = &self.trace {
+            let Link { transport, peer, local, .. } = *link;
+            trace.note(Entry { at: SystemClock.now(), incoming, transport, local, peer }, message);
+        }
+    }
 }
 
 /// Would the stack take it? What it refuses it drops without a word, and its place would never be given back.
@@ -481,6 +520,8 @@ pub fn transport_of(kind: Option<rsipstack::sip::Transport>) -> Transport {
     }
 }
 
+#[cfg(test)]
+mod flood_tests; // floods, overload, and the trace of them
 #[cfg(test)]
 mod stream_tests; // TCP and TLS against the real listener
 #[cfg(test)]
