@@ -20,6 +20,8 @@ const WAIT: Duration = Duration::from_secs(5);
 /// Packets a second at each port.
 const FLOOD_PER_S: u64 = 10_000;
 const PACKET_MS: u64 = 20;
+/// The call is up: its audio flows both ways.
+const UP_AFTER_PACKETS: u16 = 25;
 
 async fn service(config: SipConfig) -> (Listener, mpsc::Receiver<Leg>) {
     let (sender, legs) = mpsc::channel(8);
@@ -110,13 +112,7 @@ async fn heard_of(frames: u16, flooded: bool) -> (usize, usize, usize, u64) {
     let (listener, mut legs) = service(local()).await;
     let (sip, rtp, audio, mut leg) = call(&listener, &mut legs, "0").await;
     let stop = CancellationToken::new();
-    if !flooded {
-        stop.cancel();
-    }
-    let floods = [
-        tokio::spawn(flood(listener.local_addr, malformed_sip(), stop.clone())),
-        tokio::spawn(flood(audio, malformed_rtp(), stop.clone())),
-    ];
+    let mut floods = Vec::new();
     let heard = Arc::new(AtomicUsize::new(0));
     let counted = heard.clone();
     let hearing = tokio::spawn(async move {
@@ -133,12 +129,13 @@ async fn heard_of(frames: u16, flooded: bool) -> (usize, usize, usize, u64) {
             }
         }
     });
+    let (at, wire) = (listener.local_addr, listener.wire().clone());
     let pings = tokio::spawn(async move {
         let mut answered = 0;
         let count = usize::from(frames) / 10;
         for i in 0..count {
             let ping = request("OPTIONS", 1, &format!("ping{i}"), "", "", "");
-            sip.send_to(ping.as_bytes(), listener.local_addr).await.unwrap();
+            sip.send_to(ping.as_bytes(), at).await.unwrap();
             let mut buffer = [0; 4_096];
             let mut next = tokio::time::interval(Duration::from_millis(PACKET_MS * 10));
             next.tick().await;
@@ -148,11 +145,15 @@ async fn heard_of(frames: u16, flooded: bool) -> (usize, usize, usize, u64) {
             }
             next.tick().await;
         }
-        (answered, count, listener)
+        (answered, count)
     });
     let mut clock = tokio::time::interval(Duration::from_millis(PACKET_MS));
     for i in 0..frames {
         clock.tick().await;
+        if i == UP_AFTER_PACKETS && flooded {
+            floods.push(tokio::spawn(flood(listener.local_addr, malformed_sip(), stop.clone())));
+            floods.push(tokio::spawn(flood(audio, malformed_rtp(), stop.clone())));
+        }
         let mut packet = vec![0x80, 0];
         packet.extend_from_slice(&i.to_be_bytes());
         packet.extend_from_slice(&(u32::from(i) * 160).to_be_bytes());
@@ -167,8 +168,8 @@ async fn heard_of(frames: u16, flooded: bool) -> (usize, usize, usize, u64) {
     for flood in floods {
         sent += flood.await.unwrap();
     }
-    let (answered, asked, listener) = pings.await.unwrap();
-    println!("{:?} messages at the SIP port", listener.wire().figures());
+    let (answered, asked) = pings.await.unwrap();
+    println!("at the SIP port: {:?}", wire.figures());
     hearing.abort();
     (heard.load(Ordering::Relaxed), answered, asked, sent)
 }
@@ -177,7 +178,7 @@ async fn holds(frames: u16) {
     // In calm first: a busy machine, and the beginning of a call, lose some by themselves.
     let (calm, ..) = heard_of(frames, false).await;
     let (heard, answered, asked, sent) = heard_of(frames, true).await;
-    let seconds = u64::from(frames) * PACKET_MS / 1_000;
+    let seconds = u64::from(frames - UP_AFTER_PACKETS) * PACKET_MS / 1_000;
     println!(
         "{sent} malformed packets in {seconds} s: {heard} of {frames} frames heard ({calm} in calm), {answered} of {asked} pings answered"
     );

@@ -463,8 +463,21 @@ impl TransportEventInspector for Uptake {
             if let rsipstack::sip::SipMessage::Request(request) = message {
                 unbracket(request);
             }
+            return Some(event);
         }
-        Some(event)
+        match event {
+            // Connections that the stack opened by itself, for a request of a call whose own connection is gone.
+            TransportEvent::Incoming(message, connection @ SipConnection::Tcp(_), from) => {
+                let peer = from.get_socketaddr().ok()?;
+                let Admitted::Pass(bytes) = self.0.admit(&message.to_bytes(), peer, Framing::Stream, screen::BODY_LIMIT_BYTES)
+                else {
+                    return None;
+                };
+                let message = rsipstack::sip::SipMessage::try_from(bytes.as_slice()).ok()?;
+                Some(TransportEvent::Incoming(message, connection, from))
+            }
+            other => Some(other),
+        }
     }
 }
 
