@@ -40,7 +40,6 @@ impl Phone {
             asserted_identity: None,
             withheld: false,
             credentials: None,
-            srtp: None,
             ring_timeout: Duration::from_secs(5),
             early_media: false,
             headers: Headers::new(),

@@ -15,7 +15,6 @@ use super::headers::Headers;
 use super::identity::user_of_uri;
 use super::sdp::{self, AudioPolicy, Direction, LocalAudio, Offered};
 use super::signalling::{Call, CallEvent, Caller, Outgoing, Over, StackError, Transport};
-use super::trunk::config::SrtpPolicy;
 use crate::clock::{Entropy, SystemEntropy};
 use crate::media::config::{MediaConfig, SrtpPolicy};
 use crate::media::frame::SampleRate;
@@ -43,8 +42,6 @@ pub struct CallOut {
     pub withheld: bool,
     /// For a 401 or 407.
     pub credentials: Option<Credentials>,
-    /// The trunk's own word on encryption; `None`: whatever `media.srtp` says.
-    pub srtp: Option<SrtpPolicy>,
     /// How long it may ring. Then it is cancelled.
     pub ring_timeout: Duration,
     /// Hand over the leg at the first audio before the answer; [`LegEvent::Answered`](crate::media::leg::LegEvent) follows.
@@ -94,9 +91,6 @@ impl Dialler {
 
     /// Calls, and waits for the answer or, if wanted, for early media. Dropping this future cancels the call.
     pub async fn call(&self, out: CallOut) -> Result<Placed, DialError> {
-        if out.srtp == Some(SrtpPolicy::Required) {
-            return Err(DialError::Failed("this trunk needs SRTP, which calls that we place don't offer".to_owned()));
-        }
         let entropy: &dyn Entropy = &SystemEntropy;
         let bind = |e: std::io::Error| DialError::Bind(e.to_string());
         let socket = rtp_session::bind_port(&self.media, entropy).await.map_err(|e| DialError::Bind(e.to_string()))?;
