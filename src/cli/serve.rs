@@ -11,6 +11,7 @@ use crate::config::Config;
 use crate::gateway::GatewayKind;
 use crate::models::ModelError;
 use crate::sip::SipError;
+use crate::sip::wire::WireError;
 use crate::speech::SpeechError;
 use crate::store::UnlockError;
 use crate::telemetry::{self, LogFormat};
@@ -96,8 +97,8 @@ pub(super) fn start_error(error: StartError) -> CliError {
         StartError::Speech(e) => CliError::new(Exit::ModelCorrupt, e),
         StartError::Prompts(e) => CliError::new(Exit::Unexpected, e),
         StartError::Sandbox(e) => CliError::new(Exit::Database, e),
-        StartError::Sip(e @ SipError::Bind { .. }) => CliError::new(Exit::Port, e),
-        StartError::Sip(e @ (SipError::Stir(_) | SipError::Trunk(_))) => CliError::new(Exit::Config, e),
+        StartError::Sip(e @ SipError::Wire(WireError::Bind { .. })) => CliError::new(Exit::Port, e),
+        StartError::Sip(e @ (SipError::Stir(_) | SipError::Trunk(_) | SipError::Wire(_))) => CliError::new(Exit::Config, e),
         StartError::Sip(e) => CliError::new(Exit::Unexpected, e),
     }
 }
