@@ -44,7 +44,6 @@ impl Phone {
             early_media: false,
             headers: Headers::new(),
             public_address: None,
-            srtp: None,
         }
     }
 
