@@ -44,6 +44,7 @@ impl Phone {
             early_media: false,
             headers: Headers::new(),
             public_address: None,
+            srtp: None,
         }
     }
 

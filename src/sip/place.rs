@@ -50,6 +50,8 @@ pub struct CallOut {
     pub headers: Headers,
     /// The address that the other side is told (Contact, SDP). Unset: the one that leads there.
     pub public_address: Option<IpAddr>,
+    /// `None`: whatever `media.srtp` says.
+    pub srtp: Option<SrtpPolicy>,
 }
 
 /// A call that was placed.
