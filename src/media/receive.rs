@@ -171,7 +171,7 @@ impl Receiver {
             }
             return Taken::Valid(None);
         }
-        let key = if is_event { self.keys.take(ssrc, timestamp, packet.mark(), payload) } else { None };
+        let key = if is_event { self.keys.take(ssrc, sequence, timestamp, packet.mark(), payload) } else { None };
         if key.is_some() {
             self.stats.keys_received += 1;
         }

@@ -14,8 +14,12 @@ pub const KEY_END_PACKETS: u32 = 3;
 const VOLUME_MINUS_DBM0: u8 = 10;
 /// Timestamps of keys already told: packets of an earlier key that come late are known by them.
 const REMEMBERED_KEYS: usize = 8;
-/// An event whose timestamp lies further back than this, in timestamp units (2 s at 8 kHz), is no straggler: the sender's clock restarted.
-const STRAGGLER_UNITS: u32 = 16_000;
+/// An event whose timestamp lies further back than this, in timestamp units (2 s at 48 kHz), is no straggler: the sender's clock restarted.
+const STRAGGLER_UNITS: u32 = 96_000;
+/// Two presses of a key begin at least so far apart, in timestamp units at 8 kHz: 40 ms of tone and 40 ms of pause (ITU-T Q.24).
+const PRESS_MIN_UNITS: u32 = 640;
+/// From this duration on a press may go on in a new segment: 0xFFFF but for two packet times, which may have been lost.
+const SEGMENT_DURATION_UNITS: u16 = u16::MAX - 2 * 960;
 
 /// The payload of one packet (section 2.3).
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -51,13 +55,23 @@ impl EventPayload {
     }
 }
 
-/// Tells each key press once, whichever of its packets come.
+/// Tells each key press once, whichever of its packets come and in whichever dialect: see the table in the tests.
 #[derive(Debug, Default)]
 pub struct KeyReceiver {
     ssrc: Option<u32>,
-    // Newest last.
+    newest: u16,
+    // Timestamps of the last presses, newest last.
     told: Vec<u32>,
-    current: Option<(u32, EventPayload)>,
+    press: Option<Press>,
+}
+
+/// The press that we are in, or were in last.
+#[derive(Debug)]
+struct Press {
+    timestamp: u32,
+    code: u8,
+    ended: bool,
+    duration: u16,
 }
 
 impl KeyReceiver {
@@ -66,43 +80,64 @@ impl KeyReceiver {
         Self::default()
     }
 
-    /// Takes a packet of the telephone-event payload type. All packets of one press carry the same timestamp (section 2.5.1.2), so a
-    /// timestamp that is new is a press, even if its start was lost. Another SSRC is another sender: its timestamps begin anew.
-    pub fn take(&mut self, ssrc: u32, timestamp: u32, marker: bool, payload: &[u8]) -> Option<Key> {
+    /// Takes a packet of the telephone-event payload type. All packets of one press should carry the same timestamp (section 2.5.1.2), so a
+    /// timestamp that is new is a press, even if its start was lost; what follows are the exceptions. Another SSRC is another sender: its
+    /// numbers begin anew.
+    pub fn take(&mut self, ssrc: u32, sequence: u16, timestamp: u32, marker: bool, payload: &[u8]) -> Option<Key> {
         let event = EventPayload::parse(payload)?;
         let key = Key::from_event(event.code)?;
         if self.ssrc != Some(ssrc) {
-            *self = Self { ssrc: Some(ssrc), ..Self::default() };
+            *self = Self { ssrc: Some(ssrc), newest: sequence.wrapping_sub(1), ..Self::default() };
         }
-        if self.told.contains(&timestamp) {
-            if let Some((_, seen)) = self.current.as_mut().filter(|(at, _)| *at == timestamp) {
-                seen.end |= event.end;
-                seen.duration = seen.duration.max(event.duration);
-            }
+        let is_newer = (1..1 << 15).contains(&sequence.wrapping_sub(self.newest));
+        if is_newer {
+            self.newest = sequence;
+        }
+        if self.continues(&event, timestamp, marker, is_newer) {
             return None;
         }
-        if let Some((at, seen)) = self.current {
-            // A straggler of a press so old that its timestamp is forgotten, or that lost all its packets until now: too late for its place.
-            if (1..STRAGGLER_UNITS).contains(&at.wrapping_sub(timestamp)) {
-                return None;
-            }
-            // Held longer than a duration can say: a new segment, which starts where the old one ended (section 2.5.1.3).
-            let is_segment = !marker && !seen.end && seen.code == event.code && timestamp.wrapping_sub(at) == u32::from(u16::MAX);
-            if is_segment {
-                self.remember(timestamp, event);
-                return None;
-            }
-        }
-        self.remember(timestamp, event);
-        Some(key)
-    }
-
-    fn remember(&mut self, timestamp: u32, event: EventPayload) {
         if self.told.len() >= REMEMBERED_KEYS {
             self.told.remove(0);
         }
         self.told.push(timestamp);
-        self.current = Some((timestamp, event));
+        self.press = Some(Press { timestamp, code: event.code, ended: event.end, duration: event.duration });
+        Some(key)
+    }
+
+    /// Whether a packet belongs to a press that has been told; the press then knows of it.
+    fn continues(&mut self, event: &EventPayload, timestamp: u32, marker: bool, is_newer: bool) -> bool {
+        let Some(press) = &mut self.press else { return false };
+        let ahead = timestamp.wrapping_sub(press.timestamp);
+        let same_key = press.code == event.code;
+        if ahead == 0 {
+            // Senders whose clock stands still give each press the same timestamp: then it is another if the key is, or if a marked start
+            // with a shorter duration follows an end.
+            let is_next = is_newer && (!same_key || (marker && press.ended && event.duration < press.duration));
+            if !is_next && same_key {
+                press.ended |= event.end;
+                press.duration = press.duration.max(event.duration);
+            }
+            return !is_next;
+        }
+        if self.told.contains(&timestamp) {
+            return true;
+        }
+        // A straggler of a press so old that its timestamp is forgotten, or that lost all its packets until now: too late for its place.
+        let is_straggler = ahead > u32::MAX - STRAGGLER_UNITS && !is_newer;
+        // Held longer than a duration can say: a new segment, which starts where the old one ended (section 2.5.1.3). Where the event's clock
+        // is not the timestamp's, the step is another; the full duration tells.
+        let is_segment = same_key && !marker && !press.ended && press.duration >= SEGMENT_DURATION_UNITS;
+        // The timestamp moves on with each packet of one press. A second press of a key begins at least a tone and a pause later.
+        let is_moving = same_key
+            && match (press.ended, event.end) {
+                (false, _) => ahead < PRESS_MIN_UNITS,
+                (true, true) => ahead < PRESS_MIN_UNITS && event.duration >= press.duration,
+                (true, false) => false,
+            };
+        if is_segment || is_moving {
+            (press.timestamp, press.ended, press.duration) = (timestamp, event.end, event.duration);
+        }
+        is_straggler || is_segment || is_moving
     }
 }
 
@@ -182,8 +217,12 @@ mod tests {
         packets
     }
 
-    fn hear(receiver: &mut KeyReceiver, packets: &[EventPacket]) -> Vec<Key> {
-        packets.iter().filter_map(|p| receiver.take(SSRC, p.timestamp, p.marker, &p.payload)).collect()
+    fn hear(receiver: &mut KeyReceiver, sequence: &mut u16, packets: &[EventPacket]) -> Vec<Key> {
+        let take = |p: &EventPacket| {
+            *sequence = sequence.wrapping_add(1);
+            receiver.take(SSRC, *sequence, p.timestamp, p.marker, &p.payload)
+        };
+        packets.iter().filter_map(take).collect()
     }
 
     #[test]
@@ -200,40 +239,95 @@ mod tests {
         assert!(events[7..].iter().all(|e| e.end && e.code == 7));
     }
 
-    #[test]
-    fn a_held_key_beyond_the_longest_duration_is_one_press() {
+    // One packet: sequence number, timestamp, marker, key, end, duration.
+    type Packet = (u16, u32, bool, char, bool, u16);
+
+    fn keys(packets: &[Packet]) -> String {
         let mut receiver = KeyReceiver::new();
-        let update = |duration| EventPayload { code: 5, end: false, volume: 10, duration }.bytes();
-        assert_eq!(receiver.take(SSRC, 100, true, &update(160)), Some(Key::Digit(5)));
-        assert_eq!(receiver.take(SSRC, 100, false, &update(u16::MAX)), None);
-        assert_eq!(receiver.take(SSRC, 100 + 65_535, false, &update(160)), None);
-        assert_eq!(receiver.take(SSRC, 100 + 65_535 + 9_000, true, &update(160)), Some(Key::Digit(5)));
+        let mut told = String::new();
+        for &(sequence, timestamp, marker, key, end, duration) in packets {
+            let code = Key::from_char(key).unwrap().event();
+            let payload = EventPayload { code, end, volume: 10, duration }.bytes();
+            if let Some(told_key) = receiver.take(SSRC, sequence, timestamp, marker, &payload) {
+                assert_eq!(told_key, Key::from_char(key).unwrap());
+                told.push(key);
+            }
+        }
+        told
     }
 
+    /// What is on the wire in the dialects that we know of, and what was pressed.
+    #[rustfmt::skip]
+    const DIALECTS: &[(&str, &[Packet], &str)] = &[
+        ("RFC 4733: start, updates, three ends", &[
+            (1, 800, true, '5', false, 160), (2, 800, false, '5', false, 320), (3, 800, false, '5', true, 480), (4, 800, false, '5', true, 480),
+            (5, 800, false, '5', true, 480), (9, 3_000, true, '5', false, 160), (10, 3_000, false, '5', true, 320)], "55"),
+        ("Asterisk: the start twice", &[
+            (1, 800, true, '1', false, 160), (2, 800, false, '1', false, 160), (3, 800, false, '1', false, 320), (4, 800, false, '1', true, 480)], "1"),
+        ("the start was lost", &[(3, 800, false, '7', false, 480), (4, 800, false, '7', true, 640)], "7"),
+        ("only one end came", &[(9, 800, false, '7', true, 640)], "7"),
+        ("all ends were lost, then another key, then the same", &[
+            (1, 800, true, '2', false, 160), (2, 800, false, '2', false, 320), (20, 3_200, true, '3', false, 160), (40, 6_400, true, '3', false, 160)], "233"),
+        ("the end bit is never set, no pause between keys", &[
+            (1, 800, true, '2', false, 800), (2, 1_600, true, '3', false, 800), (3, 2_400, true, '2', false, 800)], "232"),
+        ("durations are all 0", &[
+            (1, 800, true, '4', false, 0), (2, 800, false, '4', true, 0), (3, 800, false, '4', true, 0), (9, 2_400, true, '4', false, 0), (10, 2_400, false, '4', true, 0)], "44"),
+        ("one packet a key, only an end without a duration", &[(1, 800, true, '4', true, 0), (2, 2_400, true, '4', true, 0)], "44"),
+        ("no marker at all", &[
+            (1, 800, false, '6', false, 160), (2, 800, false, '6', true, 320), (5, 2_400, false, '6', false, 160), (6, 2_400, false, '6', true, 320)], "66"),
+        ("a marker on every packet", &[
+            (1, 800, true, '6', false, 160), (2, 800, true, '6', false, 320), (3, 800, true, '6', true, 480), (4, 800, true, '6', true, 480), (9, 2_400, true, '6', false, 160)], "66"),
+        ("Sonus: the timestamp moves with each packet", &[
+            (1, 800, true, '8', false, 160), (2, 960, false, '8', false, 320), (3, 1_120, false, '8', false, 480), (4, 1_280, false, '8', true, 640),
+            (5, 1_440, false, '8', true, 640), (6, 1_600, false, '8', true, 640), (20, 4_000, true, '8', false, 160), (21, 4_160, false, '8', true, 320)], "88"),
+        ("the timestamp moves and each packet has its own duration", &[
+            (1, 800, true, '8', false, 160), (2, 960, false, '8', false, 160), (3, 1_120, false, '8', true, 160), (4, 1_120, false, '8', true, 160)], "8"),
+        ("the timestamp stands still: other keys, and the same", &[
+            (1, 0, true, '1', false, 160), (2, 0, false, '1', true, 320), (3, 0, false, '1', true, 320), (4, 0, true, '2', false, 160), (5, 0, false, '2', true, 320),
+            (6, 0, true, '2', false, 160), (7, 0, false, '2', true, 320)], "122"),
+        ("held for 9 s: a new segment after 0xFFFF", &[
+            (1, 100, true, '5', false, 160), (2, 100, false, '5', false, 0xffff), (3, 65_635, false, '5', false, 160), (4, 65_635, false, '5', true, 9_000),
+            (5, 80_000, true, '5', false, 160)], "55"),
+        ("held long, the timestamp at 48 kHz and durations at 8", &[
+            (1, 100, true, '5', false, 160), (2, 100, false, '5', false, 0xffff), (3, 393_310, false, '5', false, 160), (4, 393_310, false, '5', true, 320)], "5"),
+        ("durations at 48 kHz under timestamps at 8", &[
+            (1, 800, true, '9', false, 960), (2, 800, false, '9', false, 1_920), (3, 800, false, '9', true, 2_880), (9, 2_080, true, '9', false, 960)], "99"),
+        ("everything twice", &[
+            (1, 800, true, '0', false, 160), (1, 800, true, '0', false, 160), (2, 800, false, '0', true, 320), (2, 800, false, '0', true, 320)], "0"),
+        ("packets of a press overtake each other and the next one", &[
+            (3, 800, false, '1', true, 480), (1, 800, true, '1', false, 160), (9, 2_400, true, '2', false, 160), (2, 800, false, '1', false, 320)], "12"),
+        ("a press of which all packets come too late for their place", &[
+            (9, 2_400, true, '2', false, 160), (1, 800, true, '1', false, 160), (2, 800, false, '1', true, 320)], "2"),
+        ("the sender's clock starts anew", &[
+            (1, 900_000, true, '2', false, 160), (2, 900_000, false, '2', true, 320), (3, 160, true, '3', false, 160)], "23"),
+        ("numbers wrap within a press", &[
+            (65_535, u32::MAX - 100, true, '3', false, 160), (0, u32::MAX - 100, false, '3', true, 320), (7, 2_000, true, '3', false, 160)], "33"),
+        ("star, pound, and a flash that is no key", &[(1, 0, true, '*', true, 320), (2, 2_000, true, '#', true, 320)], "*#"),
+    ];
+
     #[test]
-    fn a_straggler_of_an_earlier_press_is_no_press() {
-        let mut receiver = KeyReceiver::new();
-        let (first, second) = (press(Key::Digit(1), u32::MAX - 200), press(Key::Digit(2), 2_000));
-        assert_eq!(hear(&mut receiver, &second), [Key::Digit(2)]);
-        assert_eq!(hear(&mut receiver, &first), []);
+    fn each_press_is_told_once_in_every_dialect() {
+        for (name, packets, pressed) in DIALECTS {
+            assert_eq!(keys(packets), *pressed, "{name}");
+        }
     }
 
     #[test]
     fn another_sender_may_press_at_the_same_timestamp() {
         let mut receiver = KeyReceiver::new();
         let payload = press(Key::Star, 5)[0].payload;
-        assert_eq!(receiver.take(1, 5, true, &payload), Some(Key::Star));
-        assert_eq!(receiver.take(2, 5, true, &payload), Some(Key::Star));
-        assert_eq!(receiver.take(2, 5, false, &payload), None);
+        assert_eq!(receiver.take(1, 1, 5, true, &payload), Some(Key::Star));
+        assert_eq!(receiver.take(2, 900, 5, true, &payload), Some(Key::Star));
+        assert_eq!(receiver.take(2, 901, 5, false, &payload), None);
     }
 
     #[test]
     fn short_payloads_and_events_that_are_no_keys_are_ignored() {
         let mut receiver = KeyReceiver::new();
-        assert_eq!(receiver.take(SSRC, 1, true, &[5, 0, 0]), None);
-        assert_eq!(receiver.take(SSRC, 1, true, &[]), None);
-        assert_eq!(receiver.take(SSRC, 2, true, &[16, 0, 0, 160]), None, "flash");
-        assert_eq!(receiver.take(SSRC, 1, true, &[5, 0, 0, 160, 99]), Some(Key::Digit(5)));
+        assert_eq!(receiver.take(SSRC, 1, 1, true, &[5, 0, 0]), None);
+        assert_eq!(receiver.take(SSRC, 2, 1, true, &[]), None);
+        assert_eq!(receiver.take(SSRC, 3, 2, true, &[16, 0, 0, 160]), None, "flash");
+        assert_eq!(receiver.take(SSRC, 4, 1, true, &[5, 0, 0, 160, 99]), Some(Key::Digit(5)));
     }
 
     proptest! {
@@ -244,6 +338,7 @@ mod tests {
             start in any::<u32>(),
         ) {
             let mut receiver = KeyReceiver::new();
+            let mut sequence = 65_500;
             let (mut told, mut expected) = (Vec::new(), Vec::new());
             for (n, code) in codes.iter().enumerate() {
                 let key = Key::from_event(*code).unwrap();
@@ -253,16 +348,16 @@ mod tests {
                 if !packets.is_empty() {
                     expected.push(key);
                 }
-                told.extend(hear(&mut receiver, &packets));
+                told.extend(hear(&mut receiver, &mut sequence, &packets));
             }
             prop_assert_eq!(told, expected);
         }
 
         #[test]
-        fn any_bytes_are_survived(packets in prop::collection::vec((any::<u32>(), any::<bool>(), prop::collection::vec(any::<u8>(), 0..9)), 0..200)) {
+        fn any_bytes_are_survived(packets in prop::collection::vec((any::<u16>(), any::<u32>(), any::<bool>(), prop::collection::vec(any::<u8>(), 0..9)), 0..200)) {
             let mut receiver = KeyReceiver::new();
-            for (timestamp, marker, payload) in packets {
-                receiver.take(SSRC, timestamp, marker, &payload);
+            for (sequence, timestamp, marker, payload) in packets {
+                receiver.take(SSRC, sequence, timestamp, marker, &payload);
             }
             prop_assert!(receiver.told.len() <= REMEMBERED_KEYS);
         }
