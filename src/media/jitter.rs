@@ -6,12 +6,17 @@
 //! The listener is a machine, so the buffer trades differently from a telephone's: after a stall on the network it keeps the
 //! audio that comes in a burst (a dropped digit costs a whole attempt) and tells by [`JitterBuffer::surplus`] that more than
 //! one frame may be taken at a time, so latency falls back at once without cutting anything out.
+//!
+//! The delay follows the network (`delay`): when a packet is missed and the delay is less than most packets would need, the buffer waits
+//! instead of going on without it; what it waits too long it gives back in pauses of the sender and by the surplus.
 #![deny(clippy::indexing_slicing, clippy::as_conversions)]
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// Beyond the configured delay (and two packets) the buffer counts as ahead from here, in milliseconds.
+use super::delay::LatenessMeter;
+
+/// Beyond the delay (and two packets) the buffer counts as ahead from here, in milliseconds.
 pub const SURPLUS_MS: u64 = 20;
 
 /// What became of a packet.
@@ -59,9 +64,9 @@ pub struct PacketNumbers {
 
 /// See the module. All positions are timestamps extended to 64 bits; lengths are in timestamp units of the RTP clock.
 pub struct JitterBuffer {
-    delay: Duration,
+    least_units: i64,
     max_units: i64,
-    surplus_units: i64,
+    lateness: LatenessMeter,
     clock_hz: u32,
     ssrc: Option<u32>,
     newest_sequence: u16,
@@ -73,9 +78,12 @@ pub struct JitterBuffer {
     position: i64,
     // All before it has been played or given up.
     floor: i64,
+    // Of the packet played last.
+    played: Option<u16>,
 }
 
 struct Held {
+    sequence: u16,
     payload: Vec<u8>,
     units: i64,
 }
@@ -97,12 +105,13 @@ impl std::fmt::Debug for JitterBuffer {
 }
 
 impl JitterBuffer {
-    /// `clock_hz`: the RTP clock's. `delay`: how long a first packet waits. `max`: most audio that is held.
+    /// `clock_hz`: the RTP clock's. `delay`: how long a packet waits at least. `max`: most audio that is held; half of it is the
+    /// longest that the delay may grow to.
     pub fn new(clock_hz: u32, delay: Duration, max: Duration) -> Self {
         Self {
-            delay,
+            least_units: units_in(clock_hz, delay),
             max_units: units_in(clock_hz, max),
-            surplus_units: units_in(clock_hz, delay + Duration::from_millis(SURPLUS_MS)),
+            lateness: LatenessMeter::new(clock_hz),
             clock_hz,
             ssrc: None,
             newest_sequence: 0,
@@ -112,6 +121,7 @@ impl JitterBuffer {
             phase: Phase::Empty,
             position: 0,
             floor: 0,
+            played: None,
         }
     }
 
@@ -130,9 +140,11 @@ impl JitterBuffer {
             self.newest_sequence = sequence;
             self.newest_timestamp = i64::from(timestamp);
             self.packet_units = length;
+            self.lateness.restart();
             self.reset(now, self.newest_timestamp);
         }
         let start = extend(self.newest_timestamp, timestamp);
+        self.lateness.take(now, start);
         let is_newest = (1..1 << 15).contains(&sequence.wrapping_sub(self.newest_sequence));
         if is_newest {
             self.newest_sequence = sequence;
@@ -157,7 +169,7 @@ impl JitterBuffer {
                 return Put::Late;
             }
         }
-        self.packets.insert(start, Held { payload, units: length });
+        self.packets.insert(start, Held { sequence, payload, units: length });
         match self.bound() {
             0 => Put::Queued,
             dropped => Put::Overflowed(dropped),
@@ -168,7 +180,7 @@ impl JitterBuffer {
     pub fn pull(&mut self, now: Duration, units: u32) -> Vec<Piece> {
         if let Phase::Filling { since } = self.phase {
             let first = self.packets.first_key_value().map(|(start, _)| *start);
-            if now.saturating_sub(since) >= self.delay {
+            if units_in(self.clock_hz, now.saturating_sub(since)) >= self.target_units() {
                 self.phase = Phase::Playing;
                 self.position = first.unwrap_or(self.position);
             }
@@ -181,7 +193,8 @@ impl JitterBuffer {
             self.position = self.packets.first_key_value().map_or(self.position, |(start, _)| *start);
         }
         let mut pieces = Vec::new();
-        let until = self.position + i64::from(units);
+        let mut until = self.position + i64::from(units);
+        let mut may_wait = true;
         while self.position < until {
             match self.packets.first_key_value().map(|(start, held)| (*start, start + held.units)) {
                 Some((start, end)) if start <= self.position => {
@@ -190,9 +203,26 @@ impl JitterBuffer {
                         pieces.push(Piece::Heard { payload: held.payload, skip: unsigned(self.position - start) });
                         self.position = end;
                         self.floor = self.floor.max(end);
+                        self.played = Some(held.sequence);
                     }
                 }
                 next => {
+                    let waited = self.lateness.waited(now, self.position).unwrap_or(0);
+                    let lacking = (self.target_units() - waited).min(until - self.position);
+                    if std::mem::take(&mut may_wait) && lacking > 0 {
+                        // Not lost yet: most packets come in the time that this one has not had.
+                        pieces.push(Piece::Missing(unsigned(lacking)));
+                        until -= lacking;
+                        continue;
+                    }
+                    let excess = waited - self.target_units() - self.slack_units();
+                    if let Some((start, _)) = next.filter(|_| excess > 0 && self.is_pause()) {
+                        // The sender said nothing meanwhile: nobody misses a part of that.
+                        let skipped = excess.min(start - self.position);
+                        self.position += skipped;
+                        until += skipped;
+                        continue;
+                    }
                     let end = next.map_or(until, |(start, _)| start.min(until));
                     pieces.push(Piece::Missing(unsigned(end - self.position)));
                     self.position = end;
@@ -209,13 +239,37 @@ impl JitterBuffer {
 
     /// So much waits that a second frame should be pulled now.
     pub fn surplus(&self) -> bool {
-        self.phase == Phase::Playing && self.depth_units() > self.surplus_units + 2 * self.packet_units
+        self.phase == Phase::Playing && self.depth_units() > self.target_units() + self.slack_units()
+    }
+
+    /// How long a packet waits now, from its quickest possible arrival.
+    pub fn target(&self) -> Duration {
+        self.duration(self.target_units())
+    }
+
+    fn target_units(&self) -> i64 {
+        self.lateness.lateness().clamp(self.least_units, self.least_units.max(self.max_units / 2))
+    }
+
+    /// Beyond the target: what packets of this length make the depth swing anyway.
+    fn slack_units(&self) -> i64 {
+        units_in(self.clock_hz, Duration::from_millis(SURPLUS_MS)) + 2 * self.packet_units
+    }
+
+    /// The next packet follows right on the last one played: what lies between was never sent.
+    fn is_pause(&self) -> bool {
+        let next = self.packets.first_key_value().map(|(_, held)| held.sequence);
+        next.is_some_and(|next| self.played.is_some_and(|played| next == played.wrapping_add(1)))
+    }
+
+    fn duration(&self, units: i64) -> Duration {
+        let micros = u128::from(unsigned(units)) * 1_000_000 / u128::from(self.clock_hz.max(1));
+        Duration::from_micros(u64::try_from(micros).unwrap_or(u64::MAX))
     }
 
     /// From the next unit to play to the newest that waits.
     pub fn depth(&self) -> Duration {
-        let micros = u128::from(unsigned(self.depth_units())) * 1_000_000 / u128::from(self.clock_hz.max(1));
-        Duration::from_micros(u64::try_from(micros).unwrap_or(u64::MAX))
+        self.duration(self.depth_units())
     }
 
     fn depth_units(&self) -> i64 {
@@ -231,6 +285,7 @@ impl JitterBuffer {
 
     /// Waits the delay anew, to go on from `at`.
     fn anchor(&mut self, now: Duration, at: i64) {
+        self.played = None;
         self.phase = Phase::Filling { since: now };
         self.position = at;
     }
@@ -268,225 +323,4 @@ fn unsigned(count: i64) -> u32 {
 
 #[cfg(test)]
 #[allow(clippy::indexing_slicing, clippy::as_conversions)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    const FRAME: usize = 160;
-
-    fn ms(n: u64) -> Duration {
-        Duration::from_millis(n)
-    }
-
-    fn buffer() -> JitterBuffer {
-        JitterBuffer::new(8_000, ms(40), ms(500))
-    }
-
-    // Packet n of a stream, a byte a unit: each carries its own place, so order can be read off.
-    fn put(buffer: &mut JitterBuffer, now: u64, n: u32, base: (u16, u32)) -> Put {
-        let numbers =
-            PacketNumbers { ssrc: 9, sequence: base.0.wrapping_add(n as u16), timestamp: base.1.wrapping_add(n * FRAME as u32) };
-        buffer.put(ms(now), numbers, whole(n as usize..n as usize + 1), FRAME as u32)
-    }
-
-    // What was heard, and how many units were pulled in all.
-    fn heard(pieces: Vec<Piece>) -> (Vec<u8>, usize) {
-        let (mut out, mut units) = (Vec::new(), 0);
-        for piece in pieces {
-            match piece {
-                Piece::Heard { payload, skip } => {
-                    out.extend(&payload[skip as usize..]);
-                    units += payload.len() - skip as usize;
-                }
-                Piece::Missing(count) => units += count as usize,
-            }
-        }
-        (out, units)
-    }
-
-    fn pull(buffer: &mut JitterBuffer, now: u64) -> Vec<u8> {
-        let (out, units) = heard(buffer.pull(ms(now), FRAME as u32));
-        assert!(units >= FRAME, "a pull always covers its time");
-        out
-    }
-
-    fn whole(packets: std::ops::Range<usize>) -> Vec<u8> {
-        (packets.start * FRAME..packets.end * FRAME).map(|n| (n % 251) as u8).collect()
-    }
-
-    #[test]
-    fn packets_are_played_in_order_after_the_delay_across_both_wraps() {
-        let mut buffer = buffer();
-        let base = (u16::MAX - 1, u32::MAX - 200);
-        let mut out = Vec::new();
-        for (tick, n) in [0u32, 2, 1, 3, 5, 4, 6, 7].into_iter().enumerate() {
-            let now = 20 * tick as u64;
-            assert_eq!(put(&mut buffer, now, n, base), Put::Queued);
-            out.extend(pull(&mut buffer, now + 1));
-            assert_eq!(out.is_empty(), now < 40, "silence until the first packet is 40 ms old");
-        }
-        for now in [160, 180, 200] {
-            out.extend(pull(&mut buffer, now + 1));
-        }
-        assert_eq!(out, whole(0..8));
-    }
-
-    #[test]
-    fn duplicates_and_late_packets_are_told_and_not_played() {
-        let mut buffer = buffer();
-        put(&mut buffer, 0, 0, (5, 5));
-        assert_eq!(put(&mut buffer, 1, 0, (5, 5)), Put::Duplicate);
-        put(&mut buffer, 20, 1, (5, 5));
-        put(&mut buffer, 41, 3, (5, 5));
-        assert_eq!(pull(&mut buffer, 41), whole(0..1));
-        assert_eq!(pull(&mut buffer, 61), whole(1..2));
-        assert_eq!(pull(&mut buffer, 81), Vec::<u8>::new());
-        assert_eq!(put(&mut buffer, 82, 2, (5, 5)), Put::Late);
-        assert_eq!(put(&mut buffer, 82, 0, (5, 5)), Put::Late);
-        assert_eq!(pull(&mut buffer, 101), whole(3..4));
-        assert_eq!(put(&mut buffer, 102, 3, (5, 5)), Put::Late, "the newest again");
-    }
-
-    #[test]
-    fn after_a_stall_the_burst_is_kept_and_the_surplus_told() {
-        let mut buffer = buffer();
-        let mut out = Vec::new();
-        for n in 0..5 {
-            put(&mut buffer, 20 * n, n as u32, (0, 0));
-            out.extend(pull(&mut buffer, 20 * n + 1));
-        }
-        for now in (101..400).step_by(20) {
-            out.extend(pull(&mut buffer, now));
-        }
-        // 300 ms of packets at once.
-        for n in 5..20 {
-            assert_eq!(put(&mut buffer, 400, n, (0, 0)), Put::Queued);
-        }
-        let mut twice = 0;
-        for tick in 0..15 {
-            out.extend(pull(&mut buffer, 440 + 20 * tick));
-            if buffer.surplus() {
-                twice += 1;
-                out.extend(pull(&mut buffer, 440 + 20 * tick));
-            }
-        }
-        assert_eq!(out, whole(0..20), "nothing is lost");
-        assert!(twice >= 5 && buffer.depth() == Duration::ZERO, "{twice} {:?}", buffer.depth());
-    }
-
-    #[test]
-    fn a_sender_whose_clock_lags_is_followed() {
-        let mut buffer = buffer();
-        let mut out = Vec::new();
-        // 21 ms between packets of 20 ms: the buffer runs dry again and again.
-        let mut next = 0u32;
-        for now in 0..4_200u64 {
-            if now == 21 * u64::from(next) {
-                assert_eq!(put(&mut buffer, now, next, (0, 0)), Put::Queued);
-                next += 1;
-            }
-            if now % 20 == 3 {
-                out.extend(pull(&mut buffer, now));
-            }
-        }
-        assert_eq!(out, whole(0..out.len() / FRAME), "delayed, never cut");
-        assert!(out.len() / FRAME > 190, "{}", out.len() / FRAME);
-    }
-
-    #[test]
-    fn another_ssrc_and_a_clock_set_back_begin_anew() {
-        let mut buffer = buffer();
-        for n in 0..10 {
-            put(&mut buffer, 20 * n, n as u32, (100, 900_000));
-            pull(&mut buffer, 20 * n + 1);
-        }
-        // Same SSRC, next sequence number, timestamps from zero.
-        assert_eq!(put(&mut buffer, 200, 0, (110, 0)), Put::Queued);
-        assert_eq!(pull(&mut buffer, 245), whole(0..1));
-        let numbers = PacketNumbers { ssrc: 10, sequence: 3, timestamp: 77 };
-        assert_eq!(buffer.put(ms(250), numbers, vec![5; FRAME], FRAME as u32), Put::Queued);
-        assert_eq!(pull(&mut buffer, 270), Vec::<u8>::new());
-        assert_eq!(pull(&mut buffer, 290), vec![5; FRAME]);
-    }
-
-    #[test]
-    fn a_clock_that_jumps_ahead_is_followed_without_waiting_out_the_jump() {
-        let mut buffer = buffer();
-        for n in 0..5 {
-            put(&mut buffer, 20 * n, n as u32, (0, 0));
-            pull(&mut buffer, 20 * n + 1);
-        }
-        put(&mut buffer, 100, 0, (5, 900_000));
-        let out: Vec<u8> = (0..4).flat_map(|tick| pull(&mut buffer, 101 + 20 * tick)).collect();
-        assert_eq!(out[out.len() - FRAME..], whole(0..1));
-    }
-
-    #[test]
-    fn what_waits_is_bounded() {
-        let mut buffer = buffer();
-        let mut dropped = 0;
-        for n in 0..100 {
-            if let Put::Overflowed(count) = put(&mut buffer, 0, n, (0, 0)) {
-                dropped += count;
-            }
-        }
-        assert_eq!((dropped, buffer.packets.len()), (75, 25));
-        assert_eq!(pull(&mut buffer, 40), whole(75..76));
-    }
-
-    proptest! {
-        #[test]
-        fn what_is_heard_is_in_order_and_once_and_what_comes_in_time_is_heard(
-            delays in prop::collection::vec((0u64..38, 0usize..3), 1..80),
-            sequence in any::<u16>(), timestamp in any::<u32>(), pieces in 1u64..5,
-        ) {
-            let step = 20 / pieces;
-            // A pull that reaches over a packet's end asks for the next one up to a step before its time.
-            let latest = if 20 % step == 0 { 38 } else { 40 - step };
-            let mut buffer = buffer();
-            // (arrival, packet): each comes never, once or twice, up to 38 ms late.
-            let mut arrivals: Vec<(u64, u32)> = Vec::new();
-            for (n, (delay, copies)) in delays.iter().enumerate() {
-                for copy in 0..*copies {
-                    arrivals.push((20 * n as u64 + (delay + 7 * copy as u64) % latest, n as u32));
-                }
-            }
-            arrivals.sort_unstable();
-            let mut out = Vec::new();
-            let (mut next, mut owed) = (0, 0i64);
-            for now in 0..(20 * delays.len() as u64 + 200) {
-                while arrivals.get(next).is_some_and(|(at, _)| *at == now) {
-                    put(&mut buffer, now, arrivals[next].1, (sequence, timestamp));
-                    next += 1;
-                }
-                if now % step == 0 {
-                    owed += 8 * step as i64;
-                    if owed > 0 {
-                        let (bytes, units) = heard(buffer.pull(ms(now), owed as u32));
-                        out.extend(bytes);
-                        owed -= units as i64;
-                    }
-                }
-            }
-            let mut expected: Vec<u32> = arrivals.iter().map(|(_, n)| *n).collect();
-            expected.sort_unstable();
-            expected.dedup();
-            let all: Vec<u8> = expected.iter().flat_map(|n| whole(*n as usize..*n as usize + 1)).collect();
-            prop_assert_eq!(out, all);
-        }
-
-        #[test]
-        fn any_numbers_are_survived_and_memory_is_bounded(
-            packets in prop::collection::vec((any::<u16>(), any::<u32>(), 0u32..3, 1usize..400, 0u64..50), 0..300),
-        ) {
-            let mut buffer = buffer();
-            let mut now = 0;
-            for (sequence, timestamp, ssrc, length, wait) in packets {
-                now += wait;
-                buffer.put(ms(now), PacketNumbers { ssrc, sequence, timestamp }, vec![1; length], length as u32);
-                pull(&mut buffer, now);
-                prop_assert!(buffer.packets.values().map(|held| held.units).sum::<i64>() <= 4_000);
-            }
-        }
-    }
-}
+mod tests;

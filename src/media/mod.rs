@@ -33,6 +33,7 @@ mod port; // the sockets of a call
 mod udp; // datagrams in batches
 
 mod decode; // PURE: payloads in order into frames
+mod delay; // PURE: how late packets come
 mod opus; // PURE: Opus at 16 kHz
 mod outbox; // events to a call that may lag
 mod peer; // PURE: whose packets are ours

@@ -216,7 +216,7 @@ impl Receiver {
 
     /// How long a packet waits before it is played.
     pub fn delay(&self) -> Duration {
-        self.delay
+        self.jitter.target()
     }
 
     /// The receiving half of the counters.
