@@ -31,11 +31,11 @@ pub struct MediaConfig {
     pub advertised_address: Option<IpAddr>,
     /// First UDP port for RTP. Only even ports are used (RFC 3550 section 11).
     pub port_min: u16,
-    /// Last UDP port for RTP. One call takes one even port, so half the range is the limit of calls.
+    /// Last UDP port for RTP. One call takes one even port and the odd one above it (RTCP), so half the range is the limit of calls.
     pub port_max: u16,
-    /// How long a packet waits for earlier ones before it is played, in milliseconds.
+    /// How long a packet waits for earlier ones before it is played, in milliseconds: at least; it follows the network's jitter.
     pub jitter_delay_ms: u32,
-    /// Most audio that the jitter buffer holds, in milliseconds; beyond it the oldest is dropped.
+    /// Most audio that the jitter buffer holds, in milliseconds; beyond it the oldest is dropped. The delay grows to half of it at most.
     pub jitter_max_ms: u32,
     /// A call without a single valid packet for this long is ended, in milliseconds.
     pub media_timeout_ms: u32,
@@ -47,6 +47,32 @@ pub struct MediaConfig {
     /// Encryption of audio, with keys by signalling (SRTP, SDES): "off", "offered" or "required". Where it is offered, calls over TLS
     /// ask for it, and callers who ask for it get it. A trunk's own `srtp` has precedence.
     pub srtp: SrtpPolicy,
+    /// Keys as tones in the audio: "off", "auto" (for peers that negotiate no telephone-event) or "on" (for all).
+    pub inband_dtmf: InbandDtmf,
+}
+
+/// When keys are heard, and sent, as tones in the audio.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum InbandDtmf {
+    /// Never.
+    Off,
+    /// With peers that negotiate no telephone-event.
+    #[default]
+    Auto,
+    /// Heard from all; sent to those that take no telephone-event.
+    On,
+}
+
+impl InbandDtmf {
+    /// Whether to listen for tones; `events`: the peer negotiated telephone-event.
+    pub fn listens(self, events: bool) -> bool {
+        match self {
+            Self::Off => false,
+            Self::Auto => !events,
+            Self::On => true,
+        }
+    }
 }
 
 impl Default for MediaConfig {
@@ -62,6 +88,7 @@ impl Default for MediaConfig {
             hold_timeout_ms: 180_000,
             codecs: vec![Codec::Opus, Codec::G722, Codec::Pcmu, Codec::Pcma],
             srtp: SrtpPolicy::Offered,
+            inband_dtmf: InbandDtmf::Auto,
         }
     }
 }

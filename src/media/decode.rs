@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use super::codec::{Codec, Decoder};
+use super::comfort_noise::ComfortNoise;
 use super::conceal::{CONCEAL_FULL_MS, CONCEAL_MAX_MS, Concealer};
 use super::frame::SampleRate;
 use super::resample::{Resampler, round};
@@ -105,6 +106,15 @@ impl Stream {
             self.concealer.missing(count)
         };
         self.concealed_samples += u64::try_from(audible).unwrap_or(0);
+        self.emit(&samples);
+    }
+
+    /// A pause of the peer's of so many timestamp units, of which it said how loud it is.
+    pub fn pause(&mut self, units: u32, noise: &mut ComfortNoise) {
+        let mut samples = Vec::new();
+        noise.make(self.codec.samples_in(units), &mut samples);
+        (self.made, self.gain) = (0, 1.0);
+        let samples = self.concealer.heard(samples);
         self.emit(&samples);
     }
 

@@ -53,6 +53,15 @@ impl Key {
             _ => None,
         }
     }
+
+    /// `0`-`9`, `*`, `#`.
+    pub fn as_char(self) -> char {
+        match self {
+            Self::Digit(d) => char::from_digit(d.into(), 10).unwrap_or('0'),
+            Self::Star => '*',
+            Self::Pound => '#',
+        }
+    }
 }
 
 impl fmt::Debug for Key {

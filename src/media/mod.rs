@@ -16,7 +16,9 @@ pub mod rtp_session; // legs over UDP
 
 pub mod codec; // PURE: PCMU, PCMA, G.722, Opus
 pub mod conceal; // PURE: lost audio
+pub mod dtmf; // PURE: keys as tones
 pub mod g711; // PURE: PCMU and PCMA, table by table
+pub mod impair; // PURE: a bad line to measure by
 pub mod jitter; // PURE: packets into order
 pub mod playout; // PURE: prompts into frames
 pub mod quality; // PURE: what a call sounded like, by the E-model
@@ -32,6 +34,7 @@ mod pacer; // turns each 20 ms
 mod port; // the sockets of a call
 mod udp; // datagrams in batches
 
+mod comfort_noise; // PURE: silence that was told of
 mod decode; // PURE: payloads in order into frames
 mod delay; // PURE: how late packets come
 mod opus; // PURE: Opus at 16 kHz

@@ -5,8 +5,10 @@ use std::time::Duration;
 
 use rtp_rs::RtpReader;
 
-use super::config::MediaConfig;
+use super::comfort_noise::ComfortNoise;
+use super::config::{InbandDtmf, MediaConfig};
 use super::decode::Stream;
+use super::dtmf::ToneDetector;
 use super::frame::{Frame, SampleRate};
 use super::jitter::{JitterBuffer, PacketNumbers, Piece, Put};
 use super::leg::Key;
@@ -20,10 +22,13 @@ use super::telephone_event::KeyReceiver;
 
 /// Longest audio in one packet, in milliseconds; RFC 3551 asks receivers to take 200.
 pub const PACKET_MAX_MS: u32 = 240;
-/// RFC 3389 comfort noise: shows that the peer lives; we put silence in its place anyway.
+/// RFC 3389 comfort noise, taken whether agreed or not.
 const COMFORT_NOISE_PAYLOAD_TYPE: u8 = 13;
 /// Pulls of the jitter buffer that one frame may take: a few short packets, or a resampler that starts.
 const PULLS_PER_FRAME: usize = 8;
+
+/// A key that a telephone-event told is not told again by its tone, which is heard up to so much later, in milliseconds.
+const SAME_KEY_MS: u64 = 1_000;
 
 /// What a datagram was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,6 +52,12 @@ pub struct Receiver {
     jitter: JitterBuffer,
     stream: Stream,
     keys: KeyReceiver,
+    inband: InbandDtmf,
+    tones: Option<ToneDetector>,
+    tone_key: Option<Key>,
+    event_key: Option<(Key, Duration)>,
+    // The peer pauses, and said how loud its silence is.
+    pause: Option<ComfortNoise>,
     // Whom we listen to; some senders press keys under an SSRC of their own.
     ssrc: Option<u32>,
     key_ssrc: Option<u32>,
@@ -60,6 +71,7 @@ pub struct Receiver {
 impl Receiver {
     /// For one session. Its frames stay at the rate of the first codec, whatever is agreed later.
     pub fn new(config: &MediaConfig, media: NegotiatedMedia) -> Self {
+        let tones = config.inband_dtmf.listens(media.telephone_event.is_some()).then(|| ToneDetector::new(media.codec.rate()));
         let (codec, rate, delay, max) = (media.codec, media.codec.rate(), config.jitter_delay(), config.jitter_max());
         Self {
             srtp: media.srtp.as_ref().map(inbound),
@@ -71,6 +83,11 @@ impl Receiver {
             jitter: JitterBuffer::new(codec.rtp_clock_hz(), delay, max),
             stream: Stream::new(codec, rate),
             keys: KeyReceiver::new(),
+            inband: config.inband_dtmf,
+            tones,
+            tone_key: None,
+            event_key: None,
+            pause: None,
             ssrc: None,
             key_ssrc: None,
             unproven: None,
@@ -98,6 +115,8 @@ impl Receiver {
             }
             (srtp, keys) => *srtp = keys.as_ref().map(inbound),
         }
+        let listens = self.inband.listens(media.telephone_event.is_some());
+        self.tones = listens.then(|| self.tones.take().unwrap_or_else(|| ToneDetector::new(self.rate)));
         self.media = media;
     }
 
@@ -162,7 +181,11 @@ impl Receiver {
                 return Taken::Valid(None);
             }
         }
+        if is_noise && !is_audio && !is_event {
+            self.pause = ComfortNoise::parse(payload);
+        }
         if let Some(units) = units {
+            self.pause = None;
             match self.jitter.put(now, PacketNumbers { ssrc, sequence, timestamp }, payload.to_vec(), units) {
                 Put::Queued => {}
                 Put::Overflowed(dropped) => self.stats.packets_overflowed += dropped,
@@ -172,8 +195,9 @@ impl Receiver {
             return Taken::Valid(None);
         }
         let key = if is_event { self.keys.take(ssrc, sequence, timestamp, packet.mark(), payload) } else { None };
-        if key.is_some() {
+        if let Some(key) = key {
             self.stats.keys_received += 1;
+            self.event_key = Some((key, now));
         }
         Taken::Valid(key)
     }
@@ -191,12 +215,31 @@ impl Receiver {
             while let Some(piece) = pieces.next() {
                 match (piece, pieces.peek()) {
                     (Piece::Heard { payload, skip }, _) => self.stream.heard(&payload, skip),
+                    (Piece::Missing(units), None) if self.pause.is_some() => {
+                        if let Some(noise) = &mut self.pause {
+                            self.stream.pause(units, noise);
+                        }
+                    }
                     (Piece::Missing(units), Some(Piece::Heard { payload, .. })) => self.stream.missing(units, Some(payload)),
                     (Piece::Missing(units), _) => self.stream.missing(units, self.jitter.next_payload()),
                 }
             }
         }
-        Frame { rate: self.rate, samples: self.stream.take(wanted) }
+        let samples = self.stream.take(wanted);
+        let key = self.tones.as_mut().and_then(|tones| tones.take(&samples));
+        let known = |key| {
+            self.event_key.is_some_and(|(told, at)| told == key && now.saturating_sub(at) < Duration::from_millis(SAME_KEY_MS))
+        };
+        if let Some(key) = key.filter(|key| !known(*key)) {
+            self.stats.keys_received += 1;
+            self.tone_key = Some(key);
+        }
+        Frame { rate: self.rate, samples }
+    }
+
+    /// A key of which the last frame was the proof, as a tone.
+    pub fn tone_key(&mut self) -> Option<Key> {
+        self.tone_key.take()
     }
 
     /// More audio waits than the delay asks for.
@@ -268,6 +311,7 @@ fn inbound(keys: &SrtpKeys) -> (Inbound, Vec<u8>) {
 mod tests {
     use super::*;
     use crate::media::codec::Codec;
+    use crate::media::dtmf::tone;
     use crate::media::g711::Law;
     use proptest::prelude::*;
     use rtp_rs::RtpPacketBuilder;
@@ -337,6 +381,56 @@ mod tests {
         assert_eq!(take(from(4, 0, 1, &audio)), Taken::Malformed);
         assert_eq!(take(from(4, 0, 2, &audio)), Taken::Valid(None), "a transferred call");
         assert_eq!(receiver.stats().packets_lost, 0);
+    }
+
+    #[test]
+    fn keys_as_tones_are_heard_where_no_events_are_agreed_and_told_once_where_both_come() {
+        let keys = |config: InbandDtmf, events: bool, with_events: bool| {
+            let media = NegotiatedMedia::new(Codec::Pcmu, 0);
+            let media = if events { media.with_telephone_event(101, 8_000) } else { media };
+            let mut receiver = Receiver::new(&MediaConfig { inband_dtmf: config, ..MediaConfig::default() }, media);
+            let sound: Vec<i16> = "4#4".chars().flat_map(|c| tone(Key::from_char(c).unwrap(), SampleRate::HZ_8000)).collect();
+            let mut told = String::new();
+            let mut tell = |key: Option<Key>| told.extend(key.map(Key::as_char));
+            for (n, piece) in (0u16..).zip(sound.chunks(160)) {
+                let now = Duration::from_millis(20 * u64::from(n));
+                if with_events && n % 10 == 0 {
+                    let code = Key::from_char(['4', '#', '4'][usize::from(n / 10)]).unwrap().event();
+                    if let Taken::Valid(key) = receiver.take(now, &packet(101, 2 * n, &[code, 10, 0, 160])) {
+                        tell(key);
+                    }
+                }
+                let timestamp = 160 * u32::from(n);
+                let datagram = RtpPacketBuilder::new().payload_type(0).ssrc(1).sequence((2 * n + 1).into()).timestamp(timestamp);
+                receiver.take(now, &datagram.payload(&Law::Mu.encode(piece)).build().unwrap());
+                receiver.frame(now);
+                tell(receiver.tone_key());
+            }
+            told
+        };
+        assert_eq!(keys(InbandDtmf::Auto, false, false), "4#4");
+        assert_eq!(keys(InbandDtmf::Off, false, false), "");
+        assert_eq!(keys(InbandDtmf::Auto, true, false), "", "it could send events");
+        assert_eq!(keys(InbandDtmf::On, true, true), "4#4");
+    }
+
+    #[test]
+    fn a_pause_that_was_told_of_is_noise_of_that_level_and_speech_ends_it() {
+        let mut receiver = receiver();
+        let mut level = Vec::new();
+        for n in 0..60u16 {
+            let now = Duration::from_millis(20 * u64::from(n));
+            match n {
+                0..10 | 50.. => drop(receiver.take(now, &packet(0, n, &Law::Mu.encode(&[4_000; 160])))),
+                10 => drop(receiver.take(now, &packet(13, n, &[60]))),
+                _ => {}
+            }
+            let frame = receiver.frame(now + Duration::from_millis(1));
+            level.push((frame.samples.iter().map(|s| f64::from(*s).powi(2)).sum::<f64>() / 160.0).sqrt());
+        }
+        // 60 dB below 32,768.
+        assert!(level[14..48].iter().all(|l| (25.0..42.0).contains(l)), "{level:?}");
+        assert!(level[53..].iter().all(|l| *l > 3_000.0), "{level:?}");
     }
 
     proptest! {

@@ -10,7 +10,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 pub use super::codec::Codec;
-pub use super::config::MediaConfig;
+pub use super::config::{InbandDtmf, MediaConfig};
 pub use super::negotiated::{NegotiatedMedia, RtcpPath, TelephoneEvent};
 pub use super::port::{MediaError, RtpPort, bind_port};
 pub use super::stats::MediaStats;
@@ -212,7 +212,7 @@ pub fn start(config: &MediaConfig, setup: SessionSetup, entropy: &dyn Entropy) -
     let (wishes_sender, wishes) = mpsc::channel(SIGNALLING_QUEUE_EVENTS);
     let control = SessionControl { orders: Arc::new(orders), news: news_sender };
     let codec = media.codec;
-    let sender = Sender::new(media.clone(), entropy);
+    let sender = Sender::new(media.clone(), entropy).with_tones(config.inband_dtmf != InbandDtmf::Off);
     // RFC 7022 section 4.2: a name for this call only.
     let cname = hex::encode(entropy.bytes::<12>());
     let reports = Reports::new(sender.ssrc(), cname, u64::from_le_bytes(entropy.bytes()), Duration::ZERO);

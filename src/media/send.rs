@@ -7,6 +7,7 @@ use std::time::Duration;
 use rtp_rs::RtpPacketBuilder;
 
 use super::codec::Encoder;
+use super::dtmf::tone;
 use super::frame::{Frame, SampleRate};
 use super::leg::{Key, Sound};
 use super::negotiated::NegotiatedMedia;
@@ -51,6 +52,9 @@ pub struct Sender {
     pressing: Option<KeySender>,
     // In a talkspurt: the next one begins with a marker (RFC 3551 section 4.1).
     talking: bool,
+    // Keys as tones, for a peer that takes no events: what is left of the one that sounds.
+    tones: bool,
+    sounding: Vec<i16>,
     keys_sent: u64,
     keys_unsendable: u64,
     packets: u32,
@@ -86,11 +90,20 @@ impl Sender {
             waiting: VecDeque::new(),
             pressing: None,
             talking: false,
+            tones: false,
+            sounding: Vec::new(),
             keys_sent: 0,
             keys_unsendable: 0,
             packets: 0,
             octets: 0,
         }
+    }
+
+    /// Keys go out as tones where the peer takes no telephone-event.
+    #[must_use]
+    pub fn with_tones(mut self, tones: bool) -> Self {
+        self.tones = tones;
+        self
     }
 
     /// Another agreement (re-INVITE): SSRC, sequence numbers and timestamps go on.
@@ -158,7 +171,7 @@ impl Sender {
 
     /// Queues a key; false if it cannot be sent: the peer takes no telephone-event, or too many wait.
     pub fn press(&mut self, key: Key) -> bool {
-        let possible = self.media.telephone_event.is_some() && self.waiting.len() < KEY_QUEUE_KEYS;
+        let possible = (self.media.telephone_event.is_some() || self.tones) && self.waiting.len() < KEY_QUEUE_KEYS;
         if possible {
             self.waiting.push_back(key);
         } else {
@@ -208,6 +221,15 @@ impl Sender {
             };
             return (datagram, Vec::new());
         }
+        if self.media.telephone_event.is_none()
+            && let Some(samples) = self.tone_frame()
+        {
+            let starts = !std::mem::replace(&mut self.talking, true);
+            self.silence = Silence::default();
+            let payload = self.encode(&samples);
+            let datagram = payload.and_then(|payload| self.datagram(self.media.payload_type, starts, self.timestamp, &payload));
+            return (datagram, Vec::new());
+        }
         let rate = self.rate;
         let (frame, ended) = match self.next_live().filter(|f| f.rate == rate) {
             Some(live) => (Some(live), Vec::new()),
@@ -226,6 +248,16 @@ impl Sender {
             }
         };
         (datagram, ended)
+    }
+
+    /// The next 20 ms of a key that is sent as a tone, if one is: prompts wait meanwhile.
+    fn tone_frame(&mut self) -> Option<Vec<i16>> {
+        if self.sounding.is_empty() {
+            self.sounding = tone(self.waiting.pop_front()?, self.rate);
+            self.keys_sent += 1;
+        }
+        let wanted = self.rate.samples_in(Duration::from_millis(FRAME_MS)).min(self.sounding.len());
+        Some(self.sounding.drain(..wanted).collect())
     }
 
     /// Packets of silence keep NATs open and tell the peer that we live.
@@ -369,5 +401,15 @@ mod tests {
         let mut sender = sender(false);
         assert!(!sender.press(Key::Star));
         assert_eq!(sender.keys(), (0, 1));
+    }
+
+    #[test]
+    fn a_peer_that_takes_no_events_hears_tones_and_then_the_prompt() {
+        let mut sender = sender(false).with_tones(true);
+        sender.play(1, sound(2));
+        assert!(sender.press(Key::Digit(4)) && sender.press(Key::Pound));
+        let sent = headers(&mut sender, 22);
+        assert!(sent.iter().all(|p| p.0 == 0) && sent.iter().filter(|p| p.1).count() == 1);
+        assert_eq!(sender.keys(), (2, 0));
     }
 }

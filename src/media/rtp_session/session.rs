@@ -208,10 +208,10 @@ impl Session {
             }
         }
         for _ in 0..elapsed.min(CATCH_UP_FRAMES) {
-            self.frames.push(self.ear.receiver.frame(now));
+            self.hear(now, outbox)?;
         }
         if self.ear.receiver.surplus() {
-            self.frames.push(self.ear.receiver.frame(now));
+            self.hear(now, outbox)?;
         }
         let (datagram, ended) = self.sender.packet(elapsed);
         if let (Some(datagram), Some(to)) = (datagram, self.ear.peer.destination()) {
@@ -230,6 +230,15 @@ impl Session {
         }
         self.report(turn, now);
         Ok(())
+    }
+
+    /// The next frame, and the key that it may prove.
+    fn hear(&mut self, now: Duration, outbox: &mut Outbox) -> Result<(), SessionEnd> {
+        self.frames.push(self.ear.receiver.frame(now));
+        match self.ear.receiver.tone_key() {
+            Some(key) => Ok(outbox.must_arrive(LegEvent::Key(key))?),
+            None => Ok(()),
+        }
     }
 
     fn ordered(&mut self, at: Instant, outbox: &mut Outbox) -> Result<(), SessionEnd> {
