@@ -4,7 +4,7 @@
 use std::io::IsTerminal;
 use std::sync::OnceLock;
 
-use tracing_subscriber::filter::filter_fn;
+use tracing_subscriber::filter::{FilterFn, filter_fn};
 use tracing_subscriber::prelude::*;
 use tracing_subscriber::{EnvFilter, Layer, Registry, reload};
 
@@ -31,9 +31,7 @@ static FILTER: OnceLock<reload::Handle<EnvFilter, Registry>> = OnceLock::new();
 pub fn init(format: LogFormat, default_filter: &str) {
     let filter = EnvFilter::try_from_env("VOICEPAY_LOG").unwrap_or_else(|_| EnvFilter::new(default_filter));
     let (filter, handle) = reload::Layer::new(filter);
-    // The SIP stack writes whole messages at `info`: who calls whom, and whatever a peer puts into a body. Whatever the filter says,
-    // that is never let through.
-    let cap = filter_fn(|m| !m.target().starts_with("rsipstack") || *m.level() <= tracing::Level::WARN);
+    let cap = stack_cap();
     let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
     // A second initialisation (tests in one process) is not an error worth stopping for.
     let set = match format {
@@ -46,6 +44,12 @@ pub fn init(format: LogFormat, default_filter: &str) {
     if set.is_ok() {
         let _only_the_first = FILTER.set(handle);
     }
+}
+
+/// The SIP stack writes whole messages at `info`: who calls whom, and whatever a peer puts into a body, keyed digits among it. Whatever
+/// the filter says, that is never let through: every layer that writes anything carries this.
+pub fn stack_cap() -> FilterFn {
+    filter_fn(|m| !m.target().starts_with("rsipstack") || *m.level() <= tracing::Level::WARN)
 }
 
 /// Whether a filter can be used; says what is wrong with it.

@@ -331,3 +331,147 @@ async fn a_bad_offer_within_the_call_leaves_the_session_and_a_stale_update_is_50
         assert!(answer_to(&peer, &format!("{cseq} {method}")).await.starts_with("SIP/2.0 481"), "{method}");
     }
 }
+
+/// Time leaps for every timer of the runtime; sockets don't notice, so what was sent gets a moment to arrive.
+async fn later(s: u64) {
+    tokio::time::sleep(Duration::from_millis(150)).await;
+    tokio::time::pause();
+    tokio::time::advance(Duration::from_secs(s)).await;
+    tokio::time::resume();
+}
+
+#[tokio::test]
+async fn we_confirm_the_session_by_update_or_by_an_invite_that_changes_nothing() {
+    let timer = "Supported: timer\r\nSession-Expires: 90;refresher=uas\r\n";
+    let allow = format!("{timer}Allow: INVITE, ACK, BYE, UPDATE\r\n");
+    let (_service, peer, _leg, _, _) = up(SipConfig::default(), "refresh-update", &allow).await;
+    later(46).await;
+    let update = peer.expect("UPDATE ").await;
+    assert_eq!(header(&update, "Session-Expires"), Some("90;refresher=uac"));
+    assert_eq!(header(&update, "Content-Length"), Some("0"));
+    reply(&peer, &update, "200 OK", "Session-Expires: 90;refresher=uac\r\n", "").await;
+    later(46).await;
+    // Whoever lists UPDATE and then does not know it gets an INVITE.
+    let update = peer.expect("UPDATE ").await;
+    reply(&peer, &update, "405 Method Not Allowed", "", "").await;
+    assert!(peer.expect("INVITE ").await.contains("m=audio"));
+
+    let (_service, peer, _leg, _, ok) = up(SipConfig::default(), "refresh-invite", timer).await;
+    later(46).await;
+    let invite = peer.expect("INVITE ").await;
+    let body = |text: &str| text.split("\r\n\r\n").nth(1).unwrap().to_owned();
+    assert_eq!(body(&invite), body(&ok), "the same session");
+    reply(&peer, &invite, "200 OK", "Session-Expires: 90;refresher=uac\r\n", OFFER).await;
+    peer.expect("ACK ").await;
+}
+
+#[tokio::test]
+async fn a_session_that_nobody_confirms_ends() {
+    let timer = "Supported: timer\r\nSession-Expires: 90;refresher=uac\r\n";
+    let (_service, peer, mut leg, _, _) = up(SipConfig::default(), "expires", timer).await;
+    later(61).await;
+    let bye = peer.expect("BYE ").await;
+    reply(&peer, &bye, "200 OK", "", "").await;
+    assert_eq!(end_of(&mut leg).await, Some(LegEnd::Failed));
+}
+
+#[tokio::test]
+async fn a_session_that_the_other_side_knows_no_more_ends() {
+    let timer = "Supported: timer\r\nSession-Expires: 90;refresher=uas\r\nAllow: UPDATE\r\n";
+    let (_service, peer, mut leg, _, _) = up(SipConfig::default(), "lost", timer).await;
+    later(46).await;
+    let update = peer.expect("UPDATE ").await;
+    reply(&peer, &update, "481 Call/Transaction Does Not Exist", "", "").await;
+    let bye = peer.expect("BYE ").await;
+    reply(&peer, &bye, "481 Call/Transaction Does Not Exist", "", "").await;
+    assert_eq!(end_of(&mut leg).await, Some(LegEnd::Failed));
+}
+
+#[tokio::test]
+async fn a_cancel_after_the_answer_is_200_and_changes_nothing() {
+    let mut service = service(SipConfig::default()).await;
+    let peer = Peer::new(&service, "late-cancel").await;
+    peer.send(&peer.request("INVITE", 1, "inv", None, "", OFFER)).await;
+    let ok = peer.expect("SIP/2.0 200").await;
+    peer.send(&peer.request("CANCEL", 1, "inv", None, "", "")).await;
+    assert!(answer_to(&peer, "1 CANCEL").await.starts_with("SIP/2.0 200"));
+    peer.send(&peer.request("ACK", 1, "ack", Some(&to_tag(&ok)), "", "")).await;
+    let mut leg = service.leg().await;
+    event(&mut leg, |e| matches!(e, LegEvent::Frame(_))).await;
+    // And after the ACK.
+    peer.send(&peer.request("CANCEL", 1, "inv", None, "", "")).await;
+    assert!(answer_to(&peer, "1 CANCEL").await.starts_with("SIP/2.0 200"));
+    event(&mut leg, |e| matches!(e, LegEvent::Frame(_))).await;
+}
+
+#[tokio::test]
+async fn a_bye_while_our_bye_is_under_way_is_200_too() {
+    let (_service, peer, leg, tag, _) = up(SipConfig::default(), "byes-cross", "").await;
+    drop(leg);
+    let ours = peer.expect("BYE ").await;
+    peer.send(&peer.request("BYE", 2, "bye", Some(&tag), "", "")).await;
+    assert!(answer_to(&peer, "2 BYE").await.starts_with("SIP/2.0 200"));
+    reply(&peer, &ours, "200 OK", "", "").await;
+}
+
+#[tokio::test]
+async fn a_second_invite_before_the_first_is_answered_is_500_and_says_when() {
+    let mut service = service(SipConfig { ring_ms: 700, ..SipConfig::default() }).await;
+    let peer = Peer::new(&service, "second-invite").await;
+    peer.send(&peer.request("INVITE", 1, "inv", None, "", OFFER)).await;
+    let tag = to_tag(&peer.expect("SIP/2.0 180").await);
+    peer.send(&peer.request("INVITE", 2, "second", Some(&tag), "", OFFER)).await;
+    let soon = answer_to(&peer, "2 INVITE").await;
+    assert!(soon.starts_with("SIP/2.0 500") && header(&soon, "Retry-After").is_some(), "{soon}");
+    peer.send(&peer.request("ACK", 2, "second", Some(&tag), "", "")).await;
+    let ok = answer_to(&peer, "1 INVITE").await;
+    assert!(ok.starts_with("SIP/2.0 200"), "{ok}");
+    peer.send(&peer.request("ACK", 1, "ack", Some(&tag), "", "")).await;
+    service.leg().await;
+}
+
+/// What the process would log, with everything switched on.
+#[derive(Clone, Default)]
+struct Log(std::sync::Arc<std::sync::Mutex<Vec<u8>>>);
+
+impl std::io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn keys_in_info_reach_no_log_even_at_trace() {
+    use tracing_subscriber::prelude::*;
+    let log = Log::default();
+    let writer = log.clone();
+    let lines = tracing_subscriber::fmt::layer().with_ansi(false).with_writer(move || writer.clone());
+    // The very cap that the process has, over a filter that lets all through.
+    let subscriber = tracing_subscriber::registry().with(lines.with_filter(crate::telemetry::stack_cap()));
+    // This test's runtime has one thread, so that it is this thread that signals.
+    let _guard = tracing::subscriber::set_default(subscriber);
+    let (_service, peer, mut leg, tag, _) = up(SipConfig::default(), "canary-call", "").await;
+    let canary = "73501946";
+    for (digit, cseq) in canary.chars().zip(2u32..) {
+        let body = format!("Signal={digit}\r\nDuration=100{canary}\r\n");
+        let text = peer.request("INFO", cseq, &format!("n{cseq}"), Some(&tag), "", &body);
+        peer.send(&text.replace("application/sdp", "application/dtmf-relay")).await;
+        assert!(answer_to(&peer, &format!("{cseq} INFO")).await.starts_with("SIP/2.0 200"));
+    }
+    // One that can't be read, and one outside any call.
+    let odd = peer.request("INFO", 20, "odd", Some(&tag), "", &format!("Signal=x{canary}"));
+    peer.send(&odd.replace("application/sdp", "application/dtmf-relay")).await;
+    answer_to(&peer, "20 INFO").await;
+    peer.send(&peer.request("INFO", 21, "stray", Some("nobody"), "", canary)).await;
+    answer_to(&peer, "21 INFO").await;
+    let pressed = event(&mut leg, |e| matches!(e, LegEvent::Key(_))).await;
+    tracing::trace!(?pressed, "the call hears a key");
+    let written = String::from_utf8_lossy(&log.0.lock().unwrap()).into_owned();
+    assert!(written.contains("the call hears a key"), "the log works");
+    assert!(!written.contains(canary) && !written.contains("Signal="), "{written}");
+}

@@ -113,7 +113,9 @@ pub fn answer(limits: Limits, request: &Headers) -> Result<Option<Answered>, Too
         // Table 2: who doesn't know timers can't be made to refresh.
         _ if !known => Refresher::Uas,
         Some(chosen) => chosen,
-        None => Refresher::Uac,
+        // Who asked for a timer keeps it; who did not is asked for nothing: some list `timer` and never refresh.
+        None if theirs.is_some() => Refresher::Uac,
+        None => Refresher::Uas,
     };
     let expires = SessionExpires { interval_s, refresher: Some(refresher) };
     Ok(Some(Answered { expires, require: known && refresher == Refresher::Uac }))
@@ -236,11 +238,11 @@ mod tests {
         assert_eq!(answered(Some("600"), None, true), (600, Uac, true));
         assert_eq!(answered(Some("3600"), None, true), (1_800, Uac, true), "we shorten");
         assert_eq!(answered(Some("3600"), Some("2000"), true), (2_000, Uac, true), "but not below their Min-SE");
-        assert_eq!(answered(None, None, true), (1_800, Uac, true));
+        assert_eq!(answered(None, None, true), (1_800, Uas, false), "nobody asked for it");
         assert_eq!(answered(None, None, false), (1_800, Uas, false), "who knows no timers is asked nothing");
         assert_eq!(answered(Some("60"), None, false), (90, Uas, false), "a proxy's value; the UAC can't act on 422");
         assert_eq!(answer(LIMITS, &request(Some("89"), None, true)), Err(TooSmall(90)));
-        assert_eq!(answered(Some("soon"), None, true).0, 1_800);
+        assert_eq!(answered(Some("soon"), None, true), (1_800, Uas, false));
     }
 
     #[test]

@@ -10,8 +10,8 @@ use crate::sip::dialog::Dialog;
 use crate::sip::headers::Headers;
 use crate::sip::offering::{GLARE_TRIES, glare_wait};
 use crate::sip::refer::{self, ReferTo, Referral};
-use crate::sip::session_timer::{self, Refresher, after_too_small, asked};
-use crate::sip::signalling::{ACCEPTED_BODY, CallEvent, Over, Refusal};
+use crate::sip::session_timer::{self, Limits, Refresher, after_too_small, asked};
+use crate::sip::signalling::{ACCEPTED_BODY, CallEvent, Over, Refusal, SUPPORTED_EXTENSIONS};
 
 impl CallTask {
     /// Ends the session; the task lives until the BYE is answered.
@@ -74,7 +74,7 @@ impl CallTask {
     /// Half of the session's time is over (RFC 4028 section 10): UPDATE where it is known, else a re-INVITE that changes nothing.
     pub(super) fn refresh(&mut self) {
         if self.peer_updates {
-            let extra = self.session_headers();
+            let extra = self.session_headers().with("Supported", SUPPORTED_EXTENSIONS);
             return self.run_errand(Errand { extra, ..Errand::bare(What::Refresh, Method::Update) });
         }
         if !self.may_offer() {
@@ -125,10 +125,11 @@ impl CallTask {
         }
     }
 
-    /// Session-Expires and Min-SE of a request of ours: who refreshes stays who it is.
+    /// Session-Expires and Min-SE of a request of ours: the interval and who refreshes stay as they are (RFC 4028 section 7.4).
     fn session_headers(&self) -> Headers {
-        let refresher = self.timer.map(|t| if t.is_ours() { Refresher::Uac } else { Refresher::Uas });
-        asked(self.limits, refresher).with("Supported", "timer")
+        let Some(timer) = self.timer else { return asked(self.limits, None) };
+        let limits = Limits { expires_s: timer.interval_s(), ..self.limits };
+        asked(limits, Some(if timer.is_ours() { Refresher::Uac } else { Refresher::Uas }))
     }
 
     /// The time has come for our offer.
@@ -140,14 +141,13 @@ impl CallTask {
 
     /// A re-INVITE: with an offer, or with what holds already, to refresh the session.
     fn invite(&mut self, reoffer: Option<Reoffer>, authorisation: Option<&Heard>) {
+        let mut about = self.about_us();
+        self.session_headers().iter().for_each(|(n, v)| about.push(n, v));
         let description = reoffer.as_ref().map(|r| r.description.clone()).or_else(|| self.description.clone());
         let (Some(dialog), Some(description)) = (self.dialog.as_mut(), description) else { return };
         let request = dialog.request("INVITE");
         let mut headers = request.headers;
-        self.about_us().iter().for_each(|(n, v)| headers.push(n, v));
-        asked(self.limits, self.timer.map(|t| if t.is_ours() { Refresher::Uac } else { Refresher::Uas }))
-            .iter()
-            .for_each(|(n, v)| headers.push(n, v));
+        about.iter().for_each(|(n, v)| headers.push(n, v));
         headers.push("Content-Type", ACCEPTED_BODY);
         if let Some(heard) = authorisation {
             self.authorise(heard, "INVITE", &request.uri, false, &mut headers);
