@@ -408,6 +408,8 @@ mod tests {
         assert!(all.iter().all(|(r, n)| *n == if *r == Reason::Offer { 2 } else { 1 }));
         let names: std::collections::HashSet<_> = all.iter().map(|(r, _)| r.name()).collect();
         assert_eq!(names.len(), Reason::ALL.len());
+        let told = include_str!("../../docs/TRUNKS.md");
+        assert!(names.iter().all(|n| told.contains(&format!("`{n}`"))), "docs/TRUNKS.md lacks one of {names:?}");
     }
 
     proptest! {
