@@ -106,6 +106,10 @@ pub fn run(args: DemoArgs, ctx: &Context) -> CliResult {
     config.sip.listen = ([127, 0, 0, 1], args.port).into();
     config.sip.public_address = None;
     config.sip.trusted_peers.clear();
+    // The demo's calls come from this machine, on no trunk, in plain text.
+    config.sip.trunks.clear();
+    config.sip.unknown_peers = crate::sip::trunk::config::UnknownPeers::AllowPrivate;
+    config.sip.private_networks = crate::sip::SipConfig::default().private_networks;
     config.media.bind_address = [127, 0, 0, 1].into();
     config.media.advertised_address = None;
     let show = show::Show::new(ctx);
