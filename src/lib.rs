@@ -47,6 +47,8 @@ pub mod vault; // card numbers sealed at rest
 #[cfg_attr(not(test), deny(clippy::indexing_slicing, clippy::as_conversions))]
 pub mod call; // edge of dialogue: one task a call
 #[cfg_attr(not(test), deny(clippy::indexing_slicing, clippy::as_conversions))]
+pub mod ops; // what operators see: metrics, records, traces, recordings
+#[cfg_attr(not(test), deny(clippy::indexing_slicing, clippy::as_conversions))]
 pub mod processor; // edge of payment and ledger: submit, worker, sweep
 
 pub mod app; // builds and joins everything

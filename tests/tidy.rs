@@ -35,12 +35,16 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("store", &["payment", "ledger", "voiceprint", "vault"]),
     ("gateway", &["payment"]),
     ("processor", &["payment", "ledger", "store", "gateway", "vault"]),
-    ("call", &["dialogue", "decision", "media", "speech", "voiceprint", "vault", "store", "processor", "prompts", "payment"]),
+    ("ops", &[]),
+    (
+        "call",
+        &["dialogue", "decision", "media", "speech", "voiceprint", "vault", "store", "processor", "prompts", "payment", "ops"],
+    ),
     ("eval", &["speech", "voiceprint", "decision", "media", "models"]),
     // Embeds each room's own section; rooms never see the whole.
     (
         "config",
-        &["call", "dialogue", "sip", "media", "speech", "voiceprint", "decision", "vault", "store", "gateway", "processor"],
+        &["call", "dialogue", "sip", "media", "speech", "voiceprint", "decision", "vault", "store", "gateway", "processor", "ops"],
     ),
 ];
 

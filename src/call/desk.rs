@@ -33,6 +33,7 @@ const FAILURE_WINDOW: Duration = Duration::from_secs(24 * 3600);
 const INVITE_LIMIT_WRONG_TRIES: u32 = 5;
 
 /// What a call has of the back office.
+#[derive(Clone)]
 pub struct Desk {
     /// Rows.
     pub store: Arc<dyn Store>,

@@ -12,8 +12,10 @@ use super::ahead::{Ahead, Findings, Lanes};
 use super::desk::Failed;
 use super::hearing::{self, Hearing};
 use super::inference::Overload;
+use super::recording::Recorder;
 use super::services::Services;
 use super::timeline::{Timeline, Who};
+use super::trace::{CallTrace, payment_word};
 use super::work::{Done, Kept};
 use super::{CallRecord, KEY_PRESSED, figures};
 use crate::clock::Timestamp;
@@ -22,12 +24,13 @@ use crate::dialogue::{
     self, CallVerdict, Caller, DeadlineKind, DialogueConfig, Effect, IdentityOutcome, Input, Keypress, ListenFor, PlayId, State,
 };
 use crate::e164::E164;
-use crate::ids::{CallId, CustomerId, PayeeId};
+use crate::ids::{CallId, CustomerId, IntentId, PayeeId};
 use crate::language::Language;
 use crate::media::leg::{Attestation, CallerClaim, Key, Leg, LegCommand, LegEvent, Sound};
 use crate::speech::endpoint::Endpointer;
 use crate::speech::turn::{Spoken, TurnEvent};
 use crate::store;
+use crate::telemetry::metrics::metrics;
 use crate::voiceprint::{Embedding, Enrolment};
 
 /// How long a leg may take to accept a command before the call is taken to be broken, in milliseconds.
@@ -48,6 +51,9 @@ pub(super) struct Call {
     pub(super) id: CallId,
     pub(super) services: Arc<Services>,
     pub(super) timeline: Timeline,
+    trace: CallTrace,
+    recorder: Option<Recorder>,
+    payment: Option<(IntentId, &'static str)>,
     pub(super) jobs: JoinSet<Done>,
     /// Early work of this call: one piece of each kind at a time, so that nobody's pauses keep others from being heard.
     pub(super) lanes: Lanes,
@@ -94,6 +100,9 @@ impl Call {
         let started_at = services.clock.now();
         Self {
             timeline: Timeline::start(id.clone(), services.watchers.clone()),
+            trace: CallTrace::default(),
+            recorder: Recorder::begin(services.recording.as_ref(), id.as_str(), leg.info.rate),
+            payment: None,
             jobs: JoinSet::new(),
             lanes: Lanes::new(),
             looked_up: (None, false),
@@ -168,6 +177,7 @@ impl Call {
         let verdict = self.verdict.unwrap_or(CallVerdict::ServiceTrouble);
         let _leg_may_be_gone = self.leg.commands.try_send(LegCommand::HangUp);
         (self.ahead, self.findings, self.card, self.voice, self.fresh) = (None, None, None, None, None);
+        self.recorder = None; // closes the tape
         self.jobs.shutdown().await;
         self.timeline.add(Who::Check, format!("verdict: {verdict:?}"));
         let record = CallRecord {
@@ -176,10 +186,12 @@ impl Call {
             codec: self.leg.info.codec.to_owned(),
             attestation: self.leg.info.attestation,
             started_at: self.started_at,
-            duration_ms: u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX),
+            duration_ms: self.elapsed_ms(),
             verdict,
             number_compared: self.scored_number,
             events: self.timeline.take_events(),
+            payment: self.payment.take(),
+            spans: self.trace.finish(self.elapsed_ms()),
             evidence: std::mem::take(&mut self.evidence),
         };
         let row = self.row(Some(&record));
@@ -225,6 +237,9 @@ impl Call {
     async fn on_leg(&mut self, event: Option<LegEvent>) {
         match event {
             Some(LegEvent::Frame(frame)) => {
+                if let Some(recorder) = &mut self.recorder {
+                    recorder.frame(&frame);
+                }
                 let Some(hearing) = &mut self.hearing else { return };
                 for event in hearing.push(&frame) {
                     self.on_heard(event).await;
@@ -281,6 +296,9 @@ impl Call {
         let Spoken { utterance, end_point_delay_ms, why } = spoken;
         let ahead = self.ahead.take().filter(|a| Arc::ptr_eq(&a.findings.utterance, &utterance));
         self.stop_hearing();
+        if let Some(recorder) = &mut self.recorder {
+            recorder.heard(utterance.net_speech_ms);
+        }
         self.turn_ended = Some(Instant::now());
         let facts = hearing::facts(&utterance, least_speech_ms);
         self.timeline.add_with(
@@ -359,6 +377,7 @@ impl Call {
                 self.customer = Some(known.customer.clone());
                 self.language = known.language;
             }
+            self.note(&input);
             let mut effects = Vec::new();
             let state = std::mem::take(&mut self.state);
             self.state = dialogue::handle(&self.config, state, self.now(), input, &mut effects);
@@ -372,18 +391,48 @@ impl Call {
         self.verdict = Some(CallVerdict::ServiceTrouble);
     }
 
+    /// For the trace, the tape and the records: what the dialogue is told.
+    fn note(&mut self, input: &Input) {
+        let now_ms = self.elapsed_ms();
+        self.trace.input(now_ms, input);
+        if let Some(recorder) = &mut self.recorder {
+            recorder.input(input);
+        }
+        if let Input::Payment(outcome) = input {
+            let word = payment_word(outcome);
+            metrics().payments.inc([word]);
+            self.payment = self.payment.take().map(|(intent, _)| (intent, word));
+        }
+    }
+
+    fn elapsed_ms(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
     async fn carry_out(&mut self, effect: Effect) -> Option<Input> {
+        self.trace.effect(self.elapsed_ms(), &effect);
         match effect {
             Effect::Play { id, prompt } => {
                 let book = self.services.prompts.book(self.language);
                 self.timeline.add(Who::Service, book.text(&prompt));
                 let clip = prompt_payee(&prompt).and_then(|p| self.payee_clips.get(p));
                 let audio = book.sound(&prompt, clip.map(AsRef::as_ref));
+                if let Some(recorder) = &mut self.recorder {
+                    recorder.play(u64::from(id.0), &prompt, &audio);
+                }
                 return self.command(LegCommand::Play { id: u64::from(id.0), audio }).await;
             }
-            Effect::StopPlaying => return self.command(LegCommand::StopPlaying).await,
+            Effect::StopPlaying => {
+                if let Some(recorder) = &mut self.recorder {
+                    recorder.stop_playing();
+                }
+                return self.command(LegCommand::StopPlaying).await;
+            }
             Effect::Listen { listen_for, barge_in } => {
                 self.stop_hearing();
+                if let Some(recorder) = &mut self.recorder {
+                    recorder.listen(&listen_for);
+                }
                 self.findings = None;
                 self.turns += 1;
                 let (rate, ears) = (self.leg.info.rate, self.ears.take());
@@ -423,6 +472,11 @@ impl Call {
             // This changes what the next call sees: it is durable before anything else is done.
             Effect::RecordFailure { customer, caller, attested, factor } => {
                 self.timeline.add(Who::Check, "a factor failed; counted");
+                metrics().factor_failures.inc([match factor {
+                    dialogue::Factor::Voice => "voice",
+                    dialogue::Factor::Number => "number",
+                    dialogue::Factor::Challenge => "challenge",
+                }]);
                 let failed = Failed { customer: &customer, caller: caller.as_ref(), attested, factor, trunk: &self.peer };
                 let limit = self.config.failures_24h_limit_tries;
                 let kept = self.services.desk.record_failure(&self.id, failed, limit, self.now());
@@ -451,7 +505,10 @@ impl Call {
                 // Handed over once, here; from the commit on the payment is the processor's, whatever becomes of the call.
                 self.timeline.add(Who::Check, format!("hands over {} on {}", charge.amount, charge.card));
                 match self.services.off_clock(self.services.desk.submit(&self.id, *charge)).await {
-                    Ok(intent) => self.await_payment(intent),
+                    Ok(intent) => {
+                        self.payment = Some((intent.clone(), payment_word(&dialogue::PaymentOutcome::Unknown)));
+                        self.await_payment(intent);
+                    }
                     Err(outcome) => {
                         self.timeline.add(Who::Check, format!("not handed over: {outcome:?}"));
                         return Some(Input::Payment(outcome));
@@ -464,6 +521,9 @@ impl Call {
 
     fn stop_hearing(&mut self) {
         self.ahead = None;
+        if let Some(recorder) = &mut self.recorder {
+            recorder.stop_listening();
+        }
         if let Some(hearing) = self.hearing.take() {
             self.ears = Some(hearing.end());
         }

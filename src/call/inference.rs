@@ -7,6 +7,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
+
+use crate::telemetry::metrics::metrics;
 
 /// How much inference may run and wait.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -38,6 +41,16 @@ pub enum Overload {
     /// The thread died; the call fails closed.
     #[error("an inference thread failed")]
     Failed,
+}
+
+impl Overload {
+    fn word(self) -> &'static str {
+        match self {
+            Self::QueueFull => "queue_full",
+            Self::TooLate => "too_late",
+            Self::Failed => "failed",
+        }
+    }
 }
 
 /// The bounded pool.
@@ -87,13 +100,24 @@ impl Inference {
     /// Runs `work` on a thread of its own. Work that has begun is not interrupted when its caller gives up: it keeps its
     /// place in the count until it ends, so that giving up can't overload the machine.
     pub async fn run<R: Send + 'static>(&self, work: impl FnOnce() -> R + Send + 'static) -> Result<R, Overload> {
-        let place = Place::take(&self.inside, self.capacity).ok_or(Overload::QueueFull)?;
+        let refused = |overload: Overload| {
+            metrics().inference_refused.inc([overload.word()]);
+            overload
+        };
+        let place = Place::take(&self.inside, self.capacity).ok_or_else(|| refused(Overload::QueueFull))?;
         let threads = Arc::clone(&self.threads);
+        let begun = Instant::now();
         let answer = async move {
             let permit = threads.acquire_owned().await.map_err(|_closed| Overload::Failed)?;
+            metrics().inference_wait.observe_time([], begun.elapsed());
             Self::on_thread(permit, place, work).await
         };
-        tokio::time::timeout(self.deadline, answer).await.map_err(|_elapsed| Overload::TooLate)?
+        tokio::time::timeout(self.deadline, answer).await.unwrap_or(Err(Overload::TooLate)).map_err(refused)
+    }
+
+    /// How much may run and wait.
+    pub fn capacity(&self) -> usize {
+        self.capacity
     }
 
     async fn on_thread<R: Send + 'static>(
@@ -103,7 +127,10 @@ impl Inference {
     ) -> Result<R, Overload> {
         let work = move || {
             let _held_until_done = (permit, place);
-            work()
+            let begun = Instant::now();
+            let done = work();
+            metrics().inference_run.observe_time([], begun.elapsed());
+            done
         };
         tokio::task::spawn_blocking(work).await.map_err(|_panicked| Overload::Failed)
     }

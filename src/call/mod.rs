@@ -9,9 +9,11 @@ mod following;
 pub mod heard_before;
 mod hearing;
 pub mod inference;
+pub mod recording;
 pub mod registry;
 mod services;
 pub mod timeline;
+mod trace;
 mod voice;
 mod work;
 
@@ -20,7 +22,7 @@ use serde::Serialize;
 use crate::clock::Timestamp;
 use crate::decision::replay::StoredEvidence;
 use crate::dialogue::CallVerdict;
-use crate::ids::CallId;
+use crate::ids::{CallId, IntentId};
 use crate::media::leg::Attestation;
 
 pub use desk::Desk;
@@ -53,6 +55,11 @@ pub struct CallRecord {
     pub number_compared: bool,
     /// What happened, in order.
     pub events: Vec<timeline::Event>,
+    /// The payment that it handed over, and what it learnt of it in a word.
+    pub payment: Option<(IntentId, &'static str)>,
+    /// For a trace: not stored.
+    #[serde(skip)]
+    pub spans: Vec<crate::ops::trace::Span>,
     /// What each verdict on a voice and a number was made on: scores, which can be judged again under another policy.
     pub evidence: Vec<StoredEvidence>,
 }

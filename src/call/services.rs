@@ -11,6 +11,7 @@ use super::desk::Desk;
 use super::heard_before::ReuseConfig;
 use super::hearing;
 use super::inference::Inference;
+use super::recording::Recording;
 use super::registry::Registry;
 use super::timeline::Watched;
 use super::work::{embed_trouble, speech_trouble};
@@ -30,6 +31,7 @@ use crate::voiceprint::{Embedder, Embedding, VoiceConfig};
 const PAUSED_LOOK: Duration = Duration::from_millis(10);
 
 /// Shared by all calls.
+#[derive(Clone)]
 pub struct Services {
     /// Wall clock.
     pub clock: Arc<dyn Clock>,
@@ -53,6 +55,8 @@ pub struct Services {
     pub registry: Registry,
     /// Whoever watches.
     pub watchers: tokio::sync::broadcast::Sender<Watched>,
+    /// Where calls are recorded, if they are.
+    pub recording: Option<Recording>,
     /// `[dialogue]`
     pub dialogue: DialogueConfig,
     /// Who is heard to speak at all.

@@ -4,6 +4,7 @@
 //! and the environment (`VOICEPAY__SIP__LISTEN=…` sets `sip.listen`). A wrong key or value names itself and its line.
 
 mod load;
+mod reload;
 mod rules;
 
 use std::path::{Path, PathBuf};
@@ -11,6 +12,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 pub use load::{ConfigError, DEFAULT_TOML};
+pub use reload::Changes;
 
 /// The whole configuration.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -50,6 +52,8 @@ pub struct Config {
     pub gateway: crate::gateway::GatewayConfig,
     /// Sending and asking.
     pub processor: crate::processor::ProcessorConfig,
+    /// What operators see.
+    pub ops: crate::ops::OpsConfig,
 }
 
 /// The process as a whole.
@@ -111,6 +115,10 @@ impl Config {
         }
         for path in [&mut self.store.path, &mut self.vault.master_key_file, &mut self.gateway.sandbox_journal] {
             *path = dir.join(&path); // joining an absolute path gives that path
+        }
+        let records = self.ops.cdr_dir.iter_mut().chain([&mut self.ops.recording.dir]);
+        for path in records {
+            *path = dir.join(&path);
         }
         self
     }
