@@ -1,18 +1,19 @@
 //! Builds the rooms, joins them, and takes them down again. The one place where everything is known.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{broadcast, mpsc};
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::call::inference::Inference;
+use crate::call::recording::Recording;
 use crate::call::registry::{LiveCall, Registry};
 use crate::call::timeline::{WATCH_QUEUE_EVENTS, Watched};
 use crate::call::{CallRecord, Desk, Services, run_call};
 use crate::clock::{Clock, Entropy};
-use crate::config::{Config, ConfigError};
+use crate::config::{Changes, Config, ConfigError};
 use crate::decision::{Calibration, Policy, PolicyError};
 use crate::dialogue::DialogueConfig;
 use crate::gateway::{self, sandbox::SandboxError};
@@ -20,6 +21,9 @@ use crate::ids::CallId;
 use crate::language::Language;
 use crate::media::leg::Leg;
 use crate::models::{Model, ModelError};
+use crate::ops::config::RecordingMode;
+use crate::ops::recording::Recordings;
+use crate::telemetry::{self, metrics::metrics};
 use crate::processor::Processor;
 use crate::prompts::{Bank, PromptError};
 use crate::sip::{self, Listener, SipError};
@@ -33,6 +37,15 @@ use crate::store::{self, SqliteStore, Store, StoreError, UnlockError};
 use crate::vault::Vault;
 use crate::voiceprint::fingerprint::Fingerprinter;
 use crate::voiceprint::{EmbedError, Embedder};
+
+mod pulse; // what a scrape asks
+mod records; // what a call leaves for operators
+
+pub use records::RecordsError;
+use records::{Records, keep_refused};
+
+/// How long a call's record waits for what its line went through, in milliseconds: the media task ends with the call.
+const REPORT_WAIT_MS: u64 = 1_000;
 
 /// After the calls were cut off: for their records and their BYEs, in milliseconds.
 const GOODBYE_WAIT_MS: u64 = 3_000;
@@ -84,6 +97,20 @@ pub enum StartError {
     /// Signalling.
     #[error(transparent)]
     Sip(#[from] SipError),
+    /// Records, traces or recordings.
+    #[error(transparent)]
+    Records(#[from] RecordsError),
+    /// The address for metrics.
+    #[error("cannot listen for metrics on {address}: {source}; is `ops.listen` wrong, or taken?")]
+    Ops {
+        /// From the configuration.
+        address: std::net::SocketAddr,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// The log filter of a configuration that was read again.
+    #[error("service.log: {0}")]
+    Log(String),
 }
 
 /// The store, the vault and the processor: what commands and calls share.
@@ -151,14 +178,7 @@ impl Voices {
             let both = Arc::new(Bilingual { numbers, answers, mandarin_numbers: Arc::new(mandarin_numbers), mandarin_answers });
             (numbers, answers) = (Arc::clone(&both) as Arc<dyn NumberEngine>, both);
         }
-        let policy = Policy::resolve(
-            &config.dialogue.policy_version,
-            &config.decision,
-            &calibration,
-            embedder.version().as_str(),
-            numbers.name(),
-            config.voice.min_net_speech_ms,
-        )?;
+        let policy = policy(config, &calibration, &embedder, numbers.as_ref())?;
         Ok(Self {
             embedder: Arc::new(embedder),
             answers,
@@ -170,10 +190,33 @@ impl Voices {
         })
     }
 
+    /// The same models under another configuration's thresholds.
+    fn retuned(&self, config: &Config) -> Result<Self, StartError> {
+        let policy = policy(config, &self.calibration, &self.embedder, self.numbers.as_ref())?;
+        let activity = VoiceActivity { config: config.speech.vad, ..self.activity.clone() };
+        Ok(Self { policy, activity, ..self.clone() })
+    }
+
     /// Which voice model is loaded.
     pub fn voice_model(&self) -> &str {
         self.embedder.version().as_str()
     }
+}
+
+fn policy(
+    config: &Config,
+    calibration: &Calibration,
+    embedder: &Embedder,
+    numbers: &dyn NumberEngine,
+) -> Result<Policy, StartError> {
+    Ok(Policy::resolve(
+        &config.dialogue.policy_version,
+        &config.decision,
+        calibration,
+        embedder.version().as_str(),
+        numbers.name(),
+        config.voice.min_net_speech_ms,
+    )?)
 }
 
 /// What tells a voice from noise.
@@ -220,6 +263,7 @@ pub fn services(
         prompts: Arc::clone(&voices.prompts),
         inference: Inference::new(&config.inference),
         registry: Registry::new(config.sip.max_calls),
+        recording: None,
         watchers: broadcast::channel(WATCH_QUEUE_EVENTS).0,
         dialogue: DialogueConfig { challenge: config.challenge.clone(), ..config.dialogue.clone() },
         activity: voices.activity.clone(),
@@ -238,8 +282,17 @@ pub fn services(
 /// A running service.
 #[derive(Debug)]
 pub struct App {
-    services: Arc<Services>,
+    /// What new calls are taken by.
+    services: watch::Sender<Arc<Services>>,
     office: Office,
+    voices: Voices,
+    /// In force, which is not all of the file where a restart is needed.
+    config: Mutex<Config>,
+    book: Arc<Records>,
+    ops_address: Option<std::net::SocketAddr>,
+    draining: CancellationToken,
+    /// Stops what answers operators; last.
+    ops_stop: CancellationToken,
     listener: Listener,
     /// Cuts off the calls that are up.
     cut: CancellationToken,
@@ -248,7 +301,6 @@ pub struct App {
     worker: tokio::task::JoinHandle<()>,
     calls: tokio::task::JoinHandle<()>,
     records: broadcast::Sender<CallRecord>,
-    drain: Duration,
 }
 
 impl App {
@@ -260,7 +312,10 @@ impl App {
         entropy: Arc<dyn Entropy>,
     ) -> Result<Self, StartError> {
         let office = Office::open(config, Arc::clone(&clock), Arc::clone(&entropy)).await?;
-        let services = Arc::new(services(config, &office, voices, clock, entropy, false));
+        let book = Arc::new(Records::start(&config.ops, Arc::clone(&entropy))?);
+        let recording = recording(config, Arc::clone(&clock))?;
+        let first = Services { recording, ..services(config, &office, voices, Arc::clone(&clock), entropy, false) };
+        let (services, current) = watch::channel(Arc::new(first));
         let (cut, worker_stop) = (CancellationToken::new(), CancellationToken::new());
         let (leg_tx, leg_rx) = mpsc::channel(config.sip.max_calls);
         // The port comes last: a call that is answered finds everything ready.
@@ -270,9 +325,85 @@ impl App {
             async move { processor.run(stop).await }
         });
         let records = broadcast::channel(WATCH_QUEUE_EVENTS).0;
-        let calls = tokio::spawn(take_calls(Arc::clone(&services), leg_rx, records.clone()));
-        let drain = Duration::from_secs(config.service.drain_s);
-        Ok(Self { services, office, listener, cut, worker_stop, worker, calls, records, drain })
+        let calls = tokio::spawn(take_calls(current.clone(), leg_rx, records.clone(), Arc::clone(&book)));
+        tokio::spawn(keep_refused(Arc::clone(&book), listener.refused(), Arc::clone(&clock)));
+        let (draining, ops_stop) = (CancellationToken::new(), CancellationToken::new());
+        let mut ops_address = None;
+        if let Some(address) = config.ops.listen {
+            let store = Arc::clone(&office.store);
+            let (trunks, draining) = (listener.trunks().clone(), draining.clone());
+            let pulse = Arc::new(pulse::Pulse { services: current, store, trunks, draining });
+            let served = crate::ops::http::serve(address, pulse, ops_stop.clone()).await;
+            ops_address = Some(served.map_err(|source| StartError::Ops { address, source })?);
+        }
+        note_config_time(clock.as_ref());
+        let (voices, config) = (voices.clone(), Mutex::new(config.clone()));
+        Ok(Self {
+            services,
+            office,
+            voices,
+            config,
+            book,
+            ops_address,
+            draining,
+            ops_stop,
+            listener,
+            cut,
+            worker_stop,
+            worker,
+            calls,
+            records,
+        })
+    }
+
+    /// Goes by another configuration, as far as that is possible in a running process: calls from now on are taken by it, those that
+    /// are up go on with what they started with. An error leaves everything as it was.
+    pub fn reload(&self, new: &Config) -> Result<Changes, StartError> {
+        let mut in_force = self.config.lock().unwrap_or_else(PoisonError::into_inner);
+        let reloaded = in_force.reloaded(new).map_err(StartError::from).and_then(|(changes, merged)| {
+            let before = Arc::clone(&self.services.borrow());
+            let voices = self.voices.retuned(&merged)?;
+            let (clock, entropy) = (Arc::clone(&before.clock), Arc::clone(&before.entropy));
+            let fresh = services(&merged, &self.office, &voices, clock, entropy, false);
+            // What is counted and shared goes on; only what calls go by is new.
+            let fresh = Services {
+                inference: before.inference.clone(),
+                registry: before.registry.clone(),
+                watchers: before.watchers.clone(),
+                fingerprinter: Arc::clone(&before.fingerprinter),
+                recording: before.recording.clone(),
+                ..fresh
+            };
+            telemetry::check_filter(&merged.service.log).map_err(StartError::Log)?;
+            self.listener.reconfigure(merged.sip.clone(), merged.media.clone())?;
+            Ok((changes, merged, fresh))
+        });
+        let (changes, merged, fresh) = reloaded?;
+        note_config_time(fresh.clock.as_ref());
+        metrics().config_reloads.inc(["applied"]);
+        metrics().config_restart_keys.set_count([], changes.restart.len());
+        if let Err(error) = telemetry::set_filter(&merged.service.log) {
+            tracing::warn!(%error, "the log filter stays as it was");
+        }
+        self.book.set_numbers(merged.ops.cdr_numbers);
+        self.services.send_replace(Arc::new(fresh));
+        *in_force = merged;
+        Ok(changes)
+    }
+
+    /// Where metrics are answered, if they are.
+    pub fn ops_address(&self) -> Option<std::net::SocketAddr> {
+        self.ops_address
+    }
+
+    /// How long a stop waits for calls to end by themselves.
+    pub fn drain(&self) -> Duration {
+        Duration::from_secs(self.config.lock().unwrap_or_else(PoisonError::into_inner).service.drain_s)
+    }
+
+    /// How many calls are up.
+    pub fn calls_up(&self) -> usize {
+        self.services.borrow().registry.live()
     }
 
     /// Where SIP is heard.
@@ -287,7 +418,7 @@ impl App {
 
     /// What happens in calls, as it happens.
     pub fn watch(&self) -> broadcast::Receiver<Watched> {
-        self.services.watchers.subscribe()
+        self.services.borrow().watchers.subscribe()
     }
 
     /// Records of calls, as they end.
@@ -297,14 +428,26 @@ impl App {
 
     /// No new calls; waits for those that are up, at most `service.drain_s`; then stops the payment worker, which finishes what it sends.
     pub async fn stop(self) {
+        self.stop_unless(std::future::pending()).await;
+    }
+
+    /// The same, but calls that are up are cut off as soon as `hurry` is done.
+    pub async fn stop_unless(self, hurry: impl Future<Output = ()>) {
+        let drain = self.drain();
+        let registry = self.services.borrow().registry.clone();
+        self.draining.cancel();
         self.listener.close();
-        if tokio::time::timeout(self.drain, self.services.registry.drained()).await.is_err() {
-            tracing::warn!(calls = self.services.registry.live(), "calls were still up after service.drain_s and are dropped");
+        tokio::select! {
+            () = registry.drained() => {}
+            () = tokio::time::sleep(drain) => {
+                tracing::warn!(calls = registry.live(), "calls were still up after service.drain_s and are dropped");
+            }
+            () = hurry => tracing::warn!(calls = registry.live(), "told to stop at once: calls that are up are dropped"),
         }
         self.cut.cancel();
         let goodbyes = async {
             self.listener.ended().await;
-            self.services.registry.drained().await;
+            registry.drained().await;
         };
         if tokio::time::timeout(Duration::from_millis(GOODBYE_WAIT_MS), goodbyes).await.is_err() {
             tracing::warn!("some calls could not be ended in order");
@@ -314,26 +457,58 @@ impl App {
         if let Err(error) = self.worker.await {
             tracing::error!(%error, "the payment worker did not end well; what is in doubt is swept at the next start");
         }
+        let _aborted = self.calls.await;
+        // The last records and spans go out, which takes as long as a disk and a collector take.
+        let (book, services) = (self.book, self.services);
+        if tokio::task::spawn_blocking(move || drop((book, services))).await.is_err() {
+            tracing::error!("the last records of calls may be lost");
+        }
+        self.ops_stop.cancel();
     }
 }
 
+fn recording(config: &Config, clock: Arc<dyn Clock>) -> Result<Option<Recording>, StartError> {
+    let section = &config.ops.recording;
+    if section.mode == RecordingMode::Off {
+        return Ok(None);
+    }
+    let directory = |source| RecordsError::Directory { key: "ops.recording.dir", path: section.dir.clone(), source };
+    let recordings = Arc::new(Recordings::start(section, clock).map_err(directory)?);
+    Ok(Some(Recording { recordings, mode: section.mode }))
+}
+
+fn note_config_time(clock: &dyn Clock) {
+    let since_epoch = clock.now().since(crate::clock::Timestamp(0));
+    metrics().config_reloaded_at.set([], since_epoch.as_secs_f64());
+}
+
 /// One task a call, until no more come.
-async fn take_calls(services: Arc<Services>, mut legs: mpsc::Receiver<Leg>, records: broadcast::Sender<CallRecord>) {
+async fn take_calls(
+    current: watch::Receiver<Arc<Services>>,
+    mut legs: mpsc::Receiver<Leg>,
+    records: broadcast::Sender<CallRecord>,
+    book: Arc<Records>,
+) {
     let mut calls = JoinSet::new();
     loop {
         tokio::select! {
             leg = legs.recv() => match leg {
-                Some(leg) => {
+                Some(mut leg) => {
+                    let services = Arc::clone(&current.borrow());
                     let live = LiveCall { since: services.clock.now(), peer: leg.info.peer.clone() };
                     let id = CallId::fresh(services.entropy.as_ref());
                     let Some(place) = services.registry.enter(id.clone(), live) else {
                         tracing::warn!(peer = %leg.info.peer, "no place for another call");
                         continue; // dropping the leg hangs up
                     };
-                    let (services, records) = (Arc::clone(&services), records.clone());
+                    metrics().calls_started.inc([&leg.info.trunk]);
+                    let (records, book) = (records.clone(), Arc::clone(&book));
+                    let (info, report) = (leg.info.clone(), std::mem::replace(&mut leg.report, oneshot::channel().1));
                     calls.spawn(async move {
                         let _place = place;
                         let record = run_call(id, leg, services).await;
+                        let report = tokio::time::timeout(Duration::from_millis(REPORT_WAIT_MS), report).await;
+                        book.call_over(&info, record.clone(), report.ok().and_then(Result::ok));
                         let _nobody_listens = records.send(record);
                     });
                 }

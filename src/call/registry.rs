@@ -39,6 +39,11 @@ impl Registry {
         Some(Entry { id, registry: self.clone() })
     }
 
+    /// How many may be up.
+    pub fn limit(&self) -> usize {
+        self.limit_calls
+    }
+
     /// How many are up.
     pub fn live(&self) -> usize {
         self.calls.lock().unwrap_or_else(PoisonError::into_inner).len()

@@ -3,6 +3,7 @@
 pub mod answer;
 pub mod calibrate;
 pub mod call;
+pub mod calls;
 pub mod card;
 pub mod config;
 pub mod customer;
@@ -90,6 +91,8 @@ enum Command {
     Enrol(enrol::EnrolArgs),
     /// What was charged.
     Payments(payments::PaymentsArgs),
+    /// Which calls there were, and what happened in one.
+    Calls(calls::CallsArgs),
     /// Fetch and verify the speech models.
     Models(models::ModelsArgs),
     /// Check or print the configuration.
@@ -120,6 +123,7 @@ pub fn main() -> u8 {
         Command::Request(a) => request::run(a, &ctx),
         Command::Enrol(a) => enrol::run(a, &ctx),
         Command::Payments(a) => payments::run(a, &ctx),
+        Command::Calls(a) => calls::run(a, &ctx),
         Command::Models(a) => models::run(a, &ctx),
         Command::Config(a) => config::run(a, &ctx),
         Command::Doctor(a) => doctor::run(a, &ctx),

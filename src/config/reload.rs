@@ -58,6 +58,7 @@ const RULES: &[(&str, Takes)] = &[
     ("decision.phrase_accept_far", Takes::Effect),
     ("decision.challenge_when", Takes::Effect),
     ("decision.challenge_from_minor", Takes::Effect),
+    ("decision.challenge_failed_attestation", Takes::Effect),
     ("decision.challenge_voice_far", Takes::Effect),
     ("decision.challenge_pooling", Takes::Effect),
     ("decision.tighten.*", Takes::Effect),

@@ -33,6 +33,7 @@ pub use config::SipConfig;
 pub use dial::{DialError, DialOptions, Unanswered, dial};
 pub use place::{CallOut, Dialler, Placed};
 pub use server::{Listener, Refused, listen};
+pub use trunk::Trunks;
 
 /// Why no calls can be taken.
 #[derive(Debug, thiserror::Error)]

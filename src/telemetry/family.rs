@@ -97,7 +97,9 @@ impl<T: Default> Cells<T> {
 
 /// A label value that can do no harm: short, printable, and no number that could name somebody.
 fn clean(value: &str) -> String {
-    if value.bytes().filter(u8::is_ascii_digit).count() > LABEL_MAX_DIGITS {
+    // A peer's address has as many digits as a number, but can't be one.
+    let address = value.parse::<std::net::IpAddr>().is_ok();
+    if !address && value.bytes().filter(u8::is_ascii_digit).count() > LABEL_MAX_DIGITS {
         return REDACTED.to_owned();
     }
     let plain = |c: char| if c.is_ascii_alphanumeric() || "._-:/@".contains(c) { c } else { '_' };

@@ -50,6 +50,7 @@ families! {
     calls_started: Counter = "voicepay_calls_started_total", ["trunk"], "Calls answered, by the trunk they came over.";
     calls_ended: Counter = "voicepay_calls_ended_total", ["verdict"], "Calls over, by the dialogue's verdict.";
     calls_refused: Counter = "voicepay_calls_refused_total", ["status"], "Calls refused before they were answered, by SIP status.";
+    refusals: Gauge = "voicepay_call_refusals_total", ["reason"], "Calls refused, by our own reason: draining, calls, unknown_peer, no_srtp and others.";
     call_setup: Histogram = "voicepay_call_setup_seconds", [] by SETUP_S, "From the INVITE to our 200, in seconds.";
     call_duration: Histogram = "voicepay_call_duration_seconds", [] by CALL_S, "From answer to end of a call, in seconds.";
 
@@ -57,6 +58,7 @@ families! {
     sip_responses: Counter = "voicepay_sip_responses_total", ["class"], "SIP responses sent, by class (1xx to 6xx).";
     sip_dropped: Counter = "voicepay_sip_dropped_total", ["reason"], "SIP datagrams and messages dropped without an answer, by reason.";
     trunk_up: Gauge = "voicepay_trunk_up", ["trunk"], "1 while a trunk answers our OPTIONS, 0 while it doesn't.";
+    trunk_calls: Gauge = "voicepay_trunk_calls", ["trunk"], "Calls that are up now, by trunk.";
     trunk_registered: Gauge = "voicepay_trunk_registered", ["trunk"], "1 while a registering trunk is registered, 0 while it isn't.";
     identity_verdicts: Counter = "voicepay_identity_verdicts_total", ["attestation"], "Calls by what their Identity header attests (STIR/SHAKEN).";
 

@@ -1,0 +1,281 @@
+//! What a call leaves for operators when it is over: its detail record, its trace, and counts. Here the types of the rooms become the
+//! plain ones of `ops`.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::broadcast;
+use tokio::sync::broadcast::error::RecvError;
+
+use crate::call::CallRecord;
+use crate::clock::{Clock, Entropy, Timestamp};
+use crate::dialogue::CallVerdict;
+use crate::media::leg::{CallerClaim, LegEnd, LegInfo, LegReport};
+use crate::ops::OpsConfig;
+use crate::ops::cause::{Ending, q850_of_status};
+use crate::ops::cdr::{self, CallDetail, CdrWriter, PaymentDetail};
+use crate::ops::config::Numbers;
+use crate::ops::otlp::Exporter;
+use crate::ops::trace::Trace;
+use crate::sip::Refused;
+use crate::telemetry::metrics::metrics;
+
+/// Why records can't be kept.
+#[derive(Debug, thiserror::Error)]
+pub enum RecordsError {
+    /// A directory that the configuration names.
+    #[error("{key}: {} can't be used: {source}", .path.display())]
+    Directory {
+        /// Which key.
+        key: &'static str,
+        /// Its value.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// A thread.
+    #[error("no thread for {0}: {1}")]
+    Thread(&'static str, io::Error),
+}
+
+/// Writer and exporter, as far as the configuration wants them.
+#[derive(Debug)]
+pub(super) struct Records {
+    cdr: Option<CdrWriter>,
+    exporter: Option<Exporter>,
+    numbers: Mutex<Numbers>,
+}
+
+impl Records {
+    pub(super) fn start(config: &OpsConfig, entropy: Arc<dyn Entropy>) -> Result<Self, RecordsError> {
+        let cdr = match &config.cdr_dir {
+            Some(path) => {
+                let directory = |source| RecordsError::Directory { key: "ops.cdr_dir", path: path.clone(), source };
+                Some(CdrWriter::start(path).map_err(directory)?)
+            }
+            None => None,
+        };
+        let exporter = match &config.otlp_endpoint {
+            Some(endpoint) => Some(Exporter::start(endpoint, entropy).map_err(|e| RecordsError::Thread("traces", e))?),
+            None => None,
+        };
+        Ok(Self { cdr, exporter, numbers: Mutex::new(config.cdr_numbers) })
+    }
+
+    /// How numbers are written from now on.
+    pub(super) fn set_numbers(&self, numbers: Numbers) {
+        *self.numbers.lock().unwrap_or_else(PoisonError::into_inner) = numbers;
+    }
+
+    fn number(&self, text: &str) -> Option<String> {
+        self.numbers.lock().unwrap_or_else(PoisonError::into_inner).write(text)
+    }
+
+    /// A call is over.
+    pub(super) fn call_over(&self, info: &LegInfo, record: CallRecord, report: Option<LegReport>) {
+        let verdict = format!("{:?}", record.verdict);
+        let all = metrics();
+        all.calls_ended.inc([&verdict]);
+        all.call_duration.observe_time([], Duration::from_millis(record.duration_ms));
+        all.identity_verdicts.inc([info.attestation.verstat()]);
+        let media = report.and_then(|r| serde_json::to_value(r.stats).ok());
+        if let Some(mos_x100) = media.as_ref().and_then(|m| m.get("mos_x100")).and_then(serde_json::Value::as_f64) {
+            all.rtp_mos.observe([], mos_x100 / 100.0);
+        }
+        let ending = ending(report, record.verdict);
+        if let Some(cdr) = &self.cdr {
+            let ended = record.started_at.plus(Duration::from_millis(record.duration_ms));
+            let (calling, calling_claim) = self.caller(&info.caller);
+            cdr.write(CallDetail {
+                schema: cdr::SCHEMA,
+                call: Some(record.call.to_string()),
+                sip_call_id: info.protocol_id.clone(),
+                direction: "inbound",
+                trunk: info.trunk.clone(),
+                peer: info.peer.clone(),
+                transport: info.transport,
+                secure: info.secure,
+                calling,
+                calling_claim,
+                attestation: Some(info.attestation.verstat()),
+                called: self.number(&info.called),
+                codec: Some(record.codec.clone()),
+                invited_at: Some(record.started_at.minus(Duration::from_millis(info.setup_ms.into())).to_string()),
+                answered_at: Some(record.started_at.to_string()),
+                ended_at: ended.to_string(),
+                setup_ms: Some(info.setup_ms),
+                duration_ms: record.duration_ms,
+                ended_by: ending.by(),
+                end: ending.name(),
+                sip_status: 200,
+                q850: ending.q850(),
+                verdict: Some(verdict.clone()),
+                media,
+                payment: record.payment.as_ref().map(|(id, outcome)| PaymentDetail { id: id.to_string(), outcome }),
+                ended,
+            });
+        }
+        if let Some(exporter) = &self.exporter {
+            let attributes = vec![
+                ("voicepay.call", record.call.to_string()),
+                ("voicepay.trunk", info.trunk.clone()),
+                ("voicepay.verdict", verdict),
+                ("voicepay.end", ending.name().to_owned()),
+                ("voicepay.attestation", info.attestation.verstat().to_owned()),
+                ("media.codec", record.codec),
+                ("network.transport", info.transport.to_owned()),
+            ];
+            exporter.send(Trace {
+                answered_at: record.started_at,
+                setup_ms: info.setup_ms.into(),
+                duration_ms: record.duration_ms,
+                ok: !matches!(record.verdict, CallVerdict::ServiceTrouble | CallVerdict::Busy),
+                attributes,
+                spans: record.spans,
+            });
+        }
+    }
+
+    /// A caller was refused.
+    fn refused(&self, refused: &Refused, now: Timestamp) {
+        let Some(cdr) = &self.cdr else { return };
+        let (calling, calling_claim) = self.caller(&refused.caller);
+        let peer = refused.peer.ip().to_canonical().to_string();
+        cdr.write(CallDetail {
+            schema: cdr::SCHEMA,
+            call: None,
+            sip_call_id: refused.call_id.clone(),
+            direction: "inbound",
+            trunk: peer.clone(),
+            peer,
+            transport: refused.transport,
+            secure: false,
+            calling,
+            calling_claim,
+            attestation: None,
+            called: self.number(&refused.called),
+            codec: None,
+            invited_at: None,
+            answered_at: None,
+            ended_at: now.to_string(),
+            setup_ms: None,
+            duration_ms: 0,
+            ended_by: "service",
+            end: "refused",
+            sip_status: refused.status,
+            q850: q850_of_status(refused.status),
+            verdict: None,
+            media: None,
+            payment: None,
+            ended: now,
+        });
+    }
+
+    fn caller(&self, claim: &CallerClaim) -> (Option<String>, &'static str) {
+        match claim {
+            CallerClaim::Asserted(number) => (self.number(number), "asserted"),
+            CallerClaim::Unverified(number) => (self.number(number), "unverified"),
+            CallerClaim::Withheld => (None, "withheld"),
+        }
+    }
+}
+
+/// Keeps records of callers who are refused, until the listener is gone.
+pub(super) async fn keep_refused(records: Arc<Records>, mut told: broadcast::Receiver<Refused>, clock: Arc<dyn Clock>) {
+    if records.cdr.is_none() {
+        return;
+    }
+    loop {
+        match told.recv().await {
+            Ok(refused) => records.refused(&refused, clock.now()),
+            Err(RecvError::Lagged(missed)) => metrics().cdr_dropped.add(["queue_full"], missed),
+            Err(RecvError::Closed) => return,
+        }
+    }
+}
+
+/// How an answered call ended. Without a word of its line (a leg without packets) the verdict tells who went.
+fn ending(report: Option<LegReport>, verdict: CallVerdict) -> Ending {
+    match (report.map(|r| r.end), verdict) {
+        (Some(None), _) => Ending::Service,
+        (Some(Some(LegEnd::Caller)), _) | (None, CallVerdict::Abandoned) => Ending::Caller,
+        (Some(Some(LegEnd::Abandoned)), _) => Ending::Abandoned,
+        (Some(Some(LegEnd::MediaTimeout)), _) => Ending::MediaTimeout,
+        (Some(Some(LegEnd::Failed)), _) => Ending::Failed,
+        (None, _) => Ending::Service,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::{CallId, IntentId};
+    use crate::media::frame::SampleRate;
+    use crate::media::leg::Attestation;
+    use crate::media::stats::MediaStats;
+
+    fn info() -> LegInfo {
+        LegInfo {
+            protocol_id: "abc@192.0.2.1".into(),
+            caller: CallerClaim::Asserted("+447700900123".into()),
+            attestation: Attestation::Absent,
+            called: "+448081570000".into(),
+            peer: "192.0.2.1".into(),
+            trunk: "carrier".into(),
+            transport: "UDP",
+            secure: false,
+            setup_ms: 30,
+            rate: SampleRate::HZ_8000,
+            codec: "PCMA",
+        }
+    }
+
+    fn record() -> CallRecord {
+        CallRecord {
+            call: CallId::parse("call_0123456789ab").unwrap(),
+            peer: "192.0.2.1".into(),
+            attestation: Attestation::Absent,
+            codec: "PCMA".into(),
+            started_at: Timestamp(1_790_000_000_000),
+            duration_ms: 40_000,
+            verdict: CallVerdict::Paid,
+            number_compared: true,
+            events: Vec::new(),
+            payment: Some((IntentId::parse("int_0123456789ab").unwrap(), "paid")),
+            spans: Vec::new(),
+            evidence: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_record_says_who_called_only_as_far_as_it_may() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = OpsConfig { cdr_dir: Some(dir.path().to_owned()), ..OpsConfig::default() };
+        let records = Records::start(&config, Arc::new(crate::clock::SystemEntropy)).unwrap();
+        let stats = MediaStats { packets_received: 2_000, ..MediaStats::default() };
+        records.call_over(&info(), record(), Some(LegReport { end: Some(LegEnd::Caller), stats }));
+        records.set_numbers(Numbers::None);
+        records.call_over(&info(), record(), None);
+        let refused = Refused {
+            call_id: "late@192.0.2.9".into(),
+            caller: CallerClaim::Withheld,
+            called: "pay".into(),
+            peer: "192.0.2.9:5060".parse().unwrap(),
+            transport: "UDP",
+            status: 503,
+        };
+        records.refused(&refused, Timestamp(1_790_000_050_000));
+        drop(records);
+        let file = std::fs::read_dir(dir.path()).unwrap().next().unwrap().unwrap().path();
+        let text = std::fs::read_to_string(file).unwrap();
+        assert!(!text.contains("7700900123") && !text.contains("8081570000"), "{text}");
+        let lines: Vec<serde_json::Value> = text.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
+        assert_eq!((lines[0]["calling"].as_str(), lines[1]["calling"].as_str()), (Some("+44…23"), None));
+        assert_eq!((&lines[0]["ended_by"], &lines[1]["ended_by"]), (&"caller".into(), &"service".into()));
+        assert_eq!(lines[0]["media"]["packets_received"], 2_000);
+        assert_eq!(lines[0]["payment"]["outcome"], "paid");
+        assert_eq!((&lines[2]["sip_status"], &lines[2]["q850"]), (&503.into(), &41.into()));
+    }
+}
