@@ -44,7 +44,20 @@ const ARROWS: &[(&str, &[&str])] = &[
     // Embeds each room's own section; rooms never see the whole.
     (
         "config",
-        &["call", "dialogue", "sip", "media", "speech", "voiceprint", "decision", "vault", "store", "gateway", "processor", "ops"],
+        &[
+            "call",
+            "dialogue",
+            "sip",
+            "media",
+            "speech",
+            "voiceprint",
+            "decision",
+            "vault",
+            "store",
+            "gateway",
+            "processor",
+            "ops",
+        ],
     ),
 ];
 

@@ -293,7 +293,8 @@ mod tests {
         let (service, caller) = tape(RecordingMode::Prompts, |r| {
             r.play(1, &Prompt::Greeting, &sound(500));
             say(r, SECRET);
-            let digits = Prompt::SayDigits { digits: vec![4; 8], repeated: false, attempt: 1, why: crate::dialogue::Again::First };
+            let digits =
+                Prompt::SayDigits { digits: vec![4; 8], repeated: false, attempt: 1, why: crate::dialogue::Again::First };
             r.play(2, &digits, &sound(SECRET));
             say(r, SECRET);
             r.play(3, &Prompt::Goodbye, &sound(600));

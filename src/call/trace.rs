@@ -23,10 +23,7 @@ impl CallTrace {
             Effect::Listen { listen_for, barge_in } => self.spans.begin(
                 now_ms,
                 "listen",
-                vec![
-                    ("listen.for", Attribute::Word(listen_name(listen_for))),
-                    ("listen.barge_in", Attribute::Flag(*barge_in)),
-                ],
+                vec![("listen.for", Attribute::Word(listen_name(listen_for))), ("listen.barge_in", Attribute::Flag(*barge_in))],
             ),
             Effect::StopListening => self.spans.end(now_ms, "listen", Vec::new(), false),
             Effect::LookUp { .. } => begin("lookup"),
@@ -177,8 +174,7 @@ mod tests {
         let mut trace = CallTrace::default();
         let customer = CustomerId::parse("cus_0123456789abcdef").unwrap();
         let digits = vec![4, 2, 4, 2, 4, 2, 4, 2];
-        let say =
-            Prompt::SayDigits { digits: digits.clone(), repeated: false, attempt: 1, why: crate::dialogue::Again::First };
+        let say = Prompt::SayDigits { digits: digits.clone(), repeated: false, attempt: 1, why: crate::dialogue::Again::First };
         trace.effect(0, &Effect::Play { id: PlayId(1), prompt: say });
         trace.input(900, &Input::PromptDone(PlayId(1)));
         trace.effect(900, &Effect::Listen { listen_for: ListenFor::Challenge { digits }, barge_in: false });
@@ -187,10 +183,7 @@ mod tests {
         trace.input(2_200, &Input::VoiceScored(Err(crate::dialogue::ScoreTrouble::Failed)));
         let spans = trace.finish(3_000);
         let seen: Vec<_> = spans.iter().map(|s| (s.name, s.start_ms, s.end_ms, s.failed)).collect();
-        assert_eq!(
-            seen,
-            [("prompt", 0, 900, false), ("listen", 900, 2_000, false), ("inference.voice", 2_000, 2_200, true)]
-        );
+        assert_eq!(seen, [("prompt", 0, 900, false), ("listen", 900, 2_000, false), ("inference.voice", 2_000, 2_200, true)]);
         assert!(!format!("{spans:?}").contains("4, 2"), "{spans:?}");
     }
 }

@@ -34,7 +34,10 @@ pub(super) fn check(c: &Config) -> Result<(), ConfigError> {
     c.refresh.check().map_err(|(key, what)| ConfigError::RoomRule { section: "refresh", key, what })?;
     c.ops.check().map_err(|(key, what)| ConfigError::RoomRule { section: "ops", key, what })?;
     if let Err(why) = crate::telemetry::check_filter(&c.service.log) {
-        return Err(ConfigError::Rule { key: "service.log".to_owned(), what: format!("is no filter of tracing directives: {why}") });
+        return Err(ConfigError::Rule {
+            key: "service.log".to_owned(),
+            what: format!("is no filter of tracing directives: {why}"),
+        });
     }
     rule(c.inference.deadline_ms >= 1_000, "inference.deadline_ms", "must be at least 1000: no recognition is quicker under load")
 }

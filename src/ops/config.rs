@@ -103,7 +103,11 @@ impl OpsConfig {
              a public network put one beside the service that passes spans on over TLS",
         )?;
         rule((10..=3_600).contains(&self.recording.limit_s), "recording.limit_s", "must be 10 to 3600")?;
-        rule((1..=3_650).contains(&self.recording.keep_days), "recording.keep_days", "must be 1 to 3650: nothing is kept for ever")
+        rule(
+            (1..=3_650).contains(&self.recording.keep_days),
+            "recording.keep_days",
+            "must be 1 to 3650: nothing is kept for ever",
+        )
     }
 }
 
@@ -126,7 +130,8 @@ mod tests {
     fn impossible_values_are_named() {
         let with = |endpoint: &str| OpsConfig { otlp_endpoint: Some(endpoint.into()), ..OpsConfig::default() }.check();
         assert_eq!(with("http://127.0.0.1:4318"), Ok(()));
-        for wrong in ["127.0.0.1:4318", "https://collector.example", "http://", "http:///v1", "http://user:pw@h", "http://h?x=1"] {
+        for wrong in ["127.0.0.1:4318", "https://collector.example", "http://", "http:///v1", "http://user:pw@h", "http://h?x=1"]
+        {
             assert_eq!(with(wrong).unwrap_err().0, "otlp_endpoint", "{wrong}");
         }
         let recording = RecordingConfig { keep_days: 0, ..RecordingConfig::default() };

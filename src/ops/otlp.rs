@@ -42,7 +42,13 @@ impl Exporter {
             .into();
         let stopping = Arc::new(AtomicBool::new(false));
         let told = false;
-        let sender = Sender { url: format!("{}/v1/traces", endpoint.trim_end_matches('/')), agent, entropy, told, stopping: Arc::clone(&stopping) };
+        let sender = Sender {
+            url: format!("{}/v1/traces", endpoint.trim_end_matches('/')),
+            agent,
+            entropy,
+            told,
+            stopping: Arc::clone(&stopping),
+        };
         let thread = std::thread::Builder::new().name("otlp".into()).spawn(move || sender.run(&traces))?;
         Ok(Self { queue: Some(queue), stopping, thread: Some(thread) })
     }

@@ -60,9 +60,13 @@ mod tests {
         let metrics = Metrics::new();
         sample(&metrics);
         let text = metrics.text();
-        for name in
-            ["process_resident_memory_bytes", "process_threads", "process_open_fds", "process_max_fds", "process_start_time_seconds"]
-        {
+        for name in [
+            "process_resident_memory_bytes",
+            "process_threads",
+            "process_open_fds",
+            "process_max_fds",
+            "process_start_time_seconds",
+        ] {
             let line = text.lines().find(|l| l.starts_with(name)).unwrap();
             assert!(line.rsplit_once(' ').unwrap().1.parse::<f64>().unwrap() > 0.0, "{line}");
         }

@@ -180,7 +180,10 @@ pub(super) mod tests {
         let mut seen = std::collections::BTreeSet::new();
         let hex_of = |v: &Value, length: usize| {
             let text = v.as_str().unwrap();
-            assert!(text.len() == length && text.bytes().all(|b| b.is_ascii_hexdigit()) && text.bytes().any(|b| b != b'0'), "{text}");
+            assert!(
+                text.len() == length && text.bytes().all(|b| b.is_ascii_hexdigit()) && text.bytes().any(|b| b != b'0'),
+                "{text}"
+            );
             text.to_owned()
         };
         let time = |v: &Value| v.as_str().expect("64-bit numbers are text").parse::<u64>().unwrap();
