@@ -47,6 +47,9 @@ use records::{Records, keep_refused};
 /// How long a call's record waits for what its line went through, in milliseconds: the media task ends with the call.
 const REPORT_WAIT_MS: u64 = 1_000;
 
+/// For the last records, spans and recordings at a stop, in milliseconds: a disk and a collector in trouble are not waited for.
+const LAST_RECORDS_WAIT_MS: u64 = 10_000;
+
 /// After the calls were cut off: for their records and their BYEs, in milliseconds.
 const GOODBYE_WAIT_MS: u64 = 3_000;
 
@@ -300,6 +303,8 @@ pub struct App {
     worker_stop: CancellationToken,
     worker: tokio::task::JoinHandle<()>,
     calls: tokio::task::JoinHandle<()>,
+    /// Keeps records of refused callers.
+    refused: tokio::task::JoinHandle<()>,
     records: broadcast::Sender<CallRecord>,
 }
 
@@ -326,7 +331,7 @@ impl App {
         });
         let records = broadcast::channel(WATCH_QUEUE_EVENTS).0;
         let calls = tokio::spawn(take_calls(current.clone(), leg_rx, records.clone(), Arc::clone(&book)));
-        tokio::spawn(keep_refused(Arc::clone(&book), listener.refused(), Arc::clone(&clock)));
+        let refused = tokio::spawn(keep_refused(Arc::clone(&book), listener.refused(), Arc::clone(&clock)));
         let (draining, ops_stop) = (CancellationToken::new(), CancellationToken::new());
         let mut ops_address = None;
         if let Some(address) = config.ops.listen {
@@ -352,6 +357,7 @@ impl App {
             worker_stop,
             worker,
             calls,
+            refused,
             records,
         })
     }
@@ -458,9 +464,16 @@ impl App {
             tracing::error!(%error, "the payment worker did not end well; what is in doubt is swept at the next start");
         }
         let _aborted = self.calls.await;
+        let _kept = tokio::time::timeout(Duration::from_millis(REPORT_WAIT_MS), self.refused).await;
         // The last records and spans go out, which takes as long as a disk and a collector take.
-        let (book, services) = (self.book, self.services);
-        if tokio::task::spawn_blocking(move || drop((book, services))).await.is_err() {
+        let (book, recording) = (self.book, self.services.borrow().recording.clone());
+        let last = tokio::task::spawn_blocking(move || {
+            book.close();
+            if let Some(recording) = recording {
+                recording.recordings.close();
+            }
+        });
+        if tokio::time::timeout(Duration::from_millis(LAST_RECORDS_WAIT_MS), last).await.is_err() {
             tracing::error!("the last records of calls may be lost");
         }
         self.ops_stop.cancel();

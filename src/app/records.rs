@@ -3,7 +3,7 @@
 
 use std::io;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
 use std::time::Duration;
 
 use tokio::sync::broadcast;
@@ -43,8 +43,8 @@ pub enum RecordsError {
 /// Writer and exporter, as far as the configuration wants them.
 #[derive(Debug)]
 pub(super) struct Records {
-    cdr: Option<CdrWriter>,
-    exporter: Option<Exporter>,
+    cdr: RwLock<Option<CdrWriter>>,
+    exporter: RwLock<Option<Exporter>>,
     numbers: Mutex<Numbers>,
 }
 
@@ -61,7 +61,17 @@ impl Records {
             Some(endpoint) => Some(Exporter::start(endpoint, entropy).map_err(|e| RecordsError::Thread("traces", e))?),
             None => None,
         };
-        Ok(Self { cdr, exporter, numbers: Mutex::new(config.cdr_numbers) })
+        Ok(Self { cdr: RwLock::new(cdr), exporter: RwLock::new(exporter), numbers: Mutex::new(config.cdr_numbers) })
+    }
+
+    /// No more records; waits for the disk, and once for the collector.
+    pub(super) fn close(&self) {
+        drop(self.cdr.write().unwrap_or_else(PoisonError::into_inner).take());
+        drop(self.exporter.write().unwrap_or_else(PoisonError::into_inner).take());
+    }
+
+    fn cdr(&self) -> RwLockReadGuard<'_, Option<CdrWriter>> {
+        self.cdr.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// How numbers are written from now on.
@@ -85,7 +95,7 @@ impl Records {
             all.rtp_mos.observe([], mos_x100 / 100.0);
         }
         let ending = ending(report, record.verdict);
-        if let Some(cdr) = &self.cdr {
+        if let Some(cdr) = self.cdr().as_ref() {
             let ended = record.started_at.plus(Duration::from_millis(record.duration_ms));
             let (calling, calling_claim) = self.caller(&info.caller);
             cdr.write(CallDetail {
@@ -117,7 +127,7 @@ impl Records {
                 ended,
             });
         }
-        if let Some(exporter) = &self.exporter {
+        if let Some(exporter) = self.exporter.read().unwrap_or_else(PoisonError::into_inner).as_ref() {
             let attributes = vec![
                 ("voicepay.call", record.call.to_string()),
                 ("voicepay.trunk", info.trunk.clone()),
@@ -140,7 +150,8 @@ impl Records {
 
     /// A caller was refused.
     fn refused(&self, refused: &Refused, now: Timestamp) {
-        let Some(cdr) = &self.cdr else { return };
+        let guard = self.cdr();
+        let Some(cdr) = guard.as_ref() else { return };
         let (calling, calling_claim) = self.caller(&refused.caller);
         let peer = refused.peer.ip().to_canonical().to_string();
         cdr.write(CallDetail {
@@ -184,7 +195,7 @@ impl Records {
 
 /// Keeps records of callers who are refused, until the listener is gone.
 pub(super) async fn keep_refused(records: Arc<Records>, mut told: broadcast::Receiver<Refused>, clock: Arc<dyn Clock>) {
-    if records.cdr.is_none() {
+    if records.cdr().is_none() {
         return;
     }
     loop {

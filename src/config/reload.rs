@@ -33,9 +33,12 @@ const RULES: &[(&str, Takes)] = &[
     ("sip.user_agent", Takes::Restart),
     ("sip.ring_ms", Takes::Effect),
     ("sip.t1_ms", Takes::Restart),
+    ("sip.session_expires_s", Takes::Restart),
+    ("sip.min_session_expires_s", Takes::Restart),
     ("sip.realm", Takes::Effect),
     ("sip.dns_servers", Takes::Restart),
     ("sip.trunk", Takes::Effect),
+    ("sip.stir.*", Takes::Effect),
     ("media.*", Takes::Effect), // each call binds its own port and makes its own buffers
     ("dialogue.*", Takes::Effect),
     ("challenge.*", Takes::Effect),

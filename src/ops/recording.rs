@@ -9,7 +9,7 @@ use std::io::{self, Seek, SeekFrom, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime};
 
@@ -36,13 +36,13 @@ enum Piece {
     Samples { tape: u64, moments: Vec<Moment> },
 }
 
-/// Where tapes are begun; dropping it ends the thread once the last tape is closed or dropped.
+/// Where tapes are begun.
 #[derive(Debug)]
 pub struct Recordings {
-    queue: Option<SyncSender<Piece>>,
+    queue: Mutex<Option<SyncSender<Piece>>>,
     limit_s: u32,
     next: std::sync::atomic::AtomicU64,
-    thread: Option<JoinHandle<()>>,
+    thread: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl Recordings {
@@ -52,12 +52,13 @@ impl Recordings {
         let (queue, pieces) = mpsc::sync_channel(QUEUE_PIECES);
         let writer = Writer { dir: config.dir.clone(), keep_days: config.keep_days, clock, tapes: HashMap::new() };
         let thread = std::thread::Builder::new().name("recordings".into()).spawn(move || writer.run(&pieces))?;
-        Ok(Self { queue: Some(queue), limit_s: config.limit_s, next: 0.into(), thread: Some(thread) })
+        let (queue, thread) = (Mutex::new(Some(queue)), Mutex::new(Some(thread)));
+        Ok(Self { queue, limit_s: config.limit_s, next: 0.into(), thread })
     }
 
     /// A tape for a call, at this rate. `name` is a call's identifier: it names the file.
     pub fn begin(&self, name: &str, rate_hz: u32) -> Option<Tape> {
-        let queue = self.queue.clone()?;
+        let queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner).clone()?;
         let tape = self.next.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         let alive = Arc::new(());
         let begin = Piece::Begin { tape, name: name.to_owned(), rate_hz, alive: Arc::downgrade(&alive) };
@@ -70,12 +71,20 @@ impl Recordings {
     }
 }
 
-impl Drop for Recordings {
-    fn drop(&mut self) {
-        drop(self.queue.take());
-        if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
+impl Recordings {
+    /// No more tapes; waits until those that there are have been dropped and written.
+    pub fn close(&self) {
+        drop(self.queue.lock().unwrap_or_else(PoisonError::into_inner).take());
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if thread.is_some_and(|thread| thread.join().is_err()) {
             tracing::error!("the writer of recordings failed");
         }
+    }
+}
+
+impl Drop for Recordings {
+    fn drop(&mut self) {
+        self.close();
     }
 }
 
