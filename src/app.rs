@@ -467,11 +467,14 @@ impl App {
         let _kept = tokio::time::timeout(Duration::from_millis(REPORT_WAIT_MS), self.refused).await;
         // The last records and spans go out, which takes as long as a disk and a collector take.
         let (book, recording) = (self.book, self.services.borrow().recording.clone());
-        let last = tokio::task::spawn_blocking(move || {
+        let (done, last) = oneshot::channel();
+        // A thread of its own: the runtime would wait for one of its own for ever.
+        std::thread::spawn(move || {
             book.close();
             if let Some(recording) = recording {
                 recording.recordings.close();
             }
+            let _nobody_waits = done.send(());
         });
         if tokio::time::timeout(Duration::from_millis(LAST_RECORDS_WAIT_MS), last).await.is_err() {
             tracing::error!("the last records of calls may be lost");
