@@ -336,8 +336,8 @@ impl App {
         let mut ops_address = None;
         if let Some(address) = config.ops.listen {
             let store = Arc::clone(&office.store);
-            let (trunks, draining) = (listener.trunks().clone(), draining.clone());
-            let pulse = Arc::new(pulse::Pulse { services: current, store, trunks, draining });
+            let (trunks, wire, draining) = (listener.trunks().clone(), Arc::clone(listener.wire()), draining.clone());
+            let pulse = Arc::new(pulse::Pulse { services: current, store, trunks, wire, draining });
             let served = crate::ops::http::serve(address, pulse, ops_stop.clone()).await;
             ops_address = Some(served.map_err(|source| StartError::Ops { address, source })?);
         }

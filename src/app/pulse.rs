@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 use crate::call::Services;
 use crate::ops::http::Probe;
 use crate::sip::Trunks;
+use crate::sip::wire::Wire;
 use crate::store::Store;
 use crate::telemetry::metrics::metrics;
 
@@ -17,6 +18,7 @@ pub(super) struct Pulse {
     pub(super) services: watch::Receiver<Arc<Services>>,
     pub(super) store: Arc<dyn Store>,
     pub(super) trunks: Trunks,
+    pub(super) wire: Arc<Wire>,
     pub(super) draining: CancellationToken,
 }
 
@@ -42,6 +44,18 @@ impl Probe for Pulse {
             if let Some(registration) = &trunk.registration {
                 all.trunk_registered.set([&trunk.name], flag(registration.registered));
             }
+        }
+        let wire = self.wire.figures();
+        #[allow(clippy::as_conversions, clippy::cast_precision_loss)] // exact up to 2^53
+        let fates = [
+            ("passed", wire.passed as f64),
+            ("answered", wire.answered as f64),
+            ("dropped", wire.dropped as f64),
+            ("busy", wire.busy as f64),
+            ("merged", wire.merged as f64),
+        ];
+        for (fate, messages) in fates {
+            all.sip_messages.set([fate], messages);
         }
         for (reason, count) in self.trunks.refusals().all() {
             #[allow(clippy::as_conversions, clippy::cast_precision_loss)] // exact up to 2^53

@@ -21,6 +21,13 @@ const RULES: &[(&str, Takes)] = &[
     ("service.log", Takes::Effect),
     ("identity.*", Takes::Effect),
     ("sip.listen", Takes::Restart),
+    ("sip.tcp", Takes::Restart),
+    ("sip.tls.listen", Takes::Restart),
+    ("sip.tls.certificate", Takes::Effect), // read anew at each reload, changed or not
+    ("sip.tls.private_key", Takes::Effect),
+    ("sip.tls.client_ca", Takes::Effect),
+    ("sip.tls.server_ca", Takes::Effect),
+    ("sip.overload_limit_per_s", Takes::Restart),
     ("sip.public_address", Takes::Restart), // the stack writes it into Via
     ("sip.trusted_peers", Takes::Effect),
     ("sip.private_networks", Takes::Effect),

@@ -15,6 +15,24 @@ const JITTER_S: &[f64] = &[0.002, 0.005, 0.01, 0.02, 0.03, 0.05, 0.08, 0.12, 0.2
 const MOS: &[f64] = &[1.5, 2.0, 2.5, 3.0, 3.5, 3.8, 4.0, 4.2, 4.4];
 const MODEL_S: &[f64] = &[0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.4, 0.8, 1.5, 3.0, 6.0, 15.0];
 
+/// Methods that are counted by name; whatever else somebody writes there is OTHER.
+const SIP_METHODS: [&str; 14] = [
+    "ACK",
+    "BYE",
+    "CANCEL",
+    "INFO",
+    "INVITE",
+    "MESSAGE",
+    "NOTIFY",
+    "OPTIONS",
+    "PRACK",
+    "PUBLISH",
+    "REFER",
+    "REGISTER",
+    "SUBSCRIBE",
+    "UPDATE",
+];
+
 macro_rules! families {
     ($($field:ident: $kind:ident = $name:literal, [$($label:literal),*] $(by $buckets:ident)?, $help:literal;)*) => {
         /// Every family.
@@ -56,7 +74,7 @@ families! {
 
     sip_requests: Counter = "voicepay_sip_requests_total", ["method"], "SIP requests received, by method; unknown methods are OTHER.";
     sip_responses: Counter = "voicepay_sip_responses_total", ["class"], "SIP responses sent, by class (1xx to 6xx).";
-    sip_dropped: Counter = "voicepay_sip_dropped_total", ["reason"], "SIP datagrams and messages dropped without an answer, by reason.";
+    sip_messages: Gauge = "voicepay_sip_messages_total", ["fate"], "SIP messages that came in, by what became of them: passed to the stack, answered without it, dropped; of the last two busy (no room) and merged (the same request by another way).";
     trunk_up: Gauge = "voicepay_trunk_up", ["trunk"], "1 while a trunk answers our OPTIONS, 0 while it doesn't.";
     trunk_calls: Gauge = "voicepay_trunk_calls", ["trunk"], "Calls that are up now, by trunk.";
     trunk_registered: Gauge = "voicepay_trunk_registered", ["trunk"], "1 while a registering trunk is registered, 0 while it isn't.";
@@ -120,6 +138,24 @@ impl Metrics {
         out
     }
 
+    /// A SIP message came in, whatever becomes of it.
+    pub fn sip_came(&self, message: &[u8]) {
+        if message.starts_with(b"SIP/") {
+            return;
+        }
+        let method = message.split(|b| *b == b' ').next().unwrap_or_default();
+        let known = SIP_METHODS.iter().find(|known| known.as_bytes() == method);
+        self.sip_requests.inc([known.copied().unwrap_or("OTHER")]);
+    }
+
+    /// A SIP message left us.
+    pub fn sip_left(&self, message: &[u8]) {
+        let status = message.strip_prefix(b"SIP/2.0 ").and_then(|rest| rest.get(..3)).and_then(|d| std::str::from_utf8(d).ok());
+        if let Some(status) = status.and_then(|d| d.parse().ok()) {
+            self.sip_response(status);
+        }
+    }
+
     /// A SIP response left us.
     pub fn sip_response(&self, status: u16) {
         let class = match status {
@@ -167,7 +203,15 @@ mod tests {
         for status in [100, 200, 202, 503, 7] {
             metrics.sip_response(status);
         }
-        assert_eq!(metrics.sip_responses.value(["2xx"]), 2);
+        metrics.sip_left(b"SIP/2.0 200 OK\r\n");
+        for odd in [&b"SIP/2.0 2"[..], b"SIP/2.0 \xff\xff\xff", b"INVITE sip:x SIP/2.0", b""] {
+            metrics.sip_left(odd);
+        }
+        metrics.sip_came(b"INVITE sip:+447700900123@x SIP/2.0\r\n");
+        metrics.sip_came(b"SIP/2.0 200 OK");
+        metrics.sip_came(b"4242424242424242 sip:x SIP/2.0");
+        assert_eq!((metrics.sip_requests.value(["INVITE"]), metrics.sip_requests.value(["OTHER"])), (1, 1));
+        assert_eq!(metrics.sip_responses.value(["2xx"]), 3);
         assert_eq!(metrics.sip_responses.value([OTHER]), 1);
         assert!(metrics.text().contains("voicepay_sip_responses_total{class=\"5xx\"} 1"));
     }

@@ -28,6 +28,7 @@ use self::tls::{Tls, TlsConfig, TlsError};
 use self::trace::{Entry, Trace};
 use super::signalling::Transport;
 use crate::clock::{Clock, Entropy, SystemClock};
+use crate::telemetry::metrics::metrics;
 
 pub mod framing; // PURE: messages out of a stream
 pub mod grammar; // PURE: values
@@ -403,11 +404,13 @@ impl Wire {
 
     /// A message came in, whatever becomes of it.
     fn came(&self, message: &[u8], link: &Link) {
+        metrics().sip_came(message);
         self.note(message, link, true);
     }
 
     /// A message went out.
     fn left(&self, message: &[u8], link: &Link) {
+        metrics().sip_left(message);
         self.note(message, link, false);
     }
 
