@@ -28,6 +28,7 @@ const RULES: &[(&str, Takes)] = &[
     ("sip.tls.client_ca", Takes::Effect),
     ("sip.tls.server_ca", Takes::Effect),
     ("sip.overload_limit_per_s", Takes::Restart),
+    ("sip.trace_file", Takes::Restart),     // a thread of the wire writes it
     ("sip.public_address", Takes::Restart), // the stack writes it into Via
     ("sip.trusted_peers", Takes::Effect),
     ("sip.private_networks", Takes::Effect),
