@@ -57,9 +57,11 @@ pub struct Limits {
     pub opening_per_source: Rate,
     /// What is under way (in-dialog requests, ACK, CANCEL, responses), of one source; beyond it dropped.
     pub within_per_source: Rate,
-    /// Answers of our own to one source; beyond it silence.
+    /// "Not now" (482, 503, 513) to one source: who keeps to the grammar is told, so that he doesn't repeat himself.
+    pub refusals_per_source: Rate,
+    /// Answers to what is malformed, to one source; beyond it silence.
     pub answers_per_source: Rate,
-    /// Answers of our own to everybody: sources can be forged, and nobody is to be flooded by way of us.
+    /// The same to everybody: sources can be forged, and nobody is to be flooded by way of us.
     pub answers: Rate,
 }
 
@@ -72,6 +74,7 @@ impl Limits {
             opening: rate(opening, opening),
             opening_per_source: rate(opening * 0.75, opening * 0.75),
             within_per_source: rate(opening * 8.0, opening * 8.0),
+            refusals_per_source: rate(opening, opening),
             answers_per_source: rate(50.0, 200.0),
             answers: rate(500.0, 1_000.0),
         }
@@ -102,6 +105,7 @@ pub struct Meter {
 struct Source {
     opening: Bucket,
     within: Bucket,
+    refusals: Bucket,
     answers: Bucket,
 }
 
@@ -111,6 +115,7 @@ impl Meter {
         let source = Source {
             opening: Bucket::full(limits.opening_per_source),
             within: Bucket::full(limits.within_per_source),
+            refusals: Bucket::full(limits.refusals_per_source),
             answers: Bucket::full(limits.answers_per_source),
         };
         Self {
@@ -145,7 +150,13 @@ impl Meter {
         }
     }
 
-    /// May we answer this source ourselves?
+    /// May we tell this source that its message, though well-formed, comes at a bad time?
+    pub fn refusal(&mut self, now: Duration, ip: IpAddr, secret: &WireSecret) -> bool {
+        let limits = self.limits;
+        self.source(ip, secret).is_none_or(|s| s.refusals.take(now, limits.refusals_per_source))
+    }
+
+    /// May we tell this source that its message is malformed?
     pub fn answer(&mut self, now: Duration, ip: IpAddr, secret: &WireSecret) -> bool {
         let limits = self.limits;
         let own = self.source(ip, secret).is_none_or(|s| s.answers.take(now, limits.answers_per_source));
@@ -211,6 +222,7 @@ mod tests {
         let later = at + Duration::from_millis(100);
         assert_eq!((0..100).filter(|_| meter.message(later, A, true, &secret) == Allowed::Yes).count(), 7);
         assert_eq!((0..5_000).filter(|_| meter.answer(at, A, &secret)).count(), 200);
+        assert_eq!((0..5_000).filter(|_| meter.refusal(at, A, &secret)).count(), 100);
     }
 
     #[test]

@@ -361,7 +361,10 @@ impl Wire {
     }
 
     fn answer(&self, text: &Text<'_>, peer: SocketAddr, refusal: &Answer, fault: Fault) -> Admitted {
-        let allowed = locked(&self.meter).answer(self.now(), peer.ip(), &self.secret);
+        let allowed = match fault {
+            Fault::Theirs => locked(&self.meter).answer(self.now(), peer.ip(), &self.secret),
+            Fault::Ours => locked(&self.meter).refusal(self.now(), peer.ip(), &self.secret),
+        };
         match answer::response(text, peer, &self.secret, refusal).filter(|_| allowed) {
             Some(bytes) => {
                 self.counts.answered.fetch_add(1, Ordering::Relaxed);

@@ -101,6 +101,24 @@ fn responses_are_passed_or_dropped_never_answered() {
     }
 }
 
+#[test]
+#[ignore = "a measurement: run it alone, with --nocapture"]
+fn what_screening_costs() {
+    let invite = OPTIONS.replace("OPTIONS", "INVITE").replace(
+        "\r\n\r\n",
+        "\r\nContact: <sip:c@d>\r\nMax-Forwards: 70\r\nUser-Agent: x\r\nAllow: INVITE, ACK\r\nSupported: timer\r\n\
+         Content-Type: application/sdp\r\n\r\nv=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\nm=audio 4000 RTP/AVP 0 8 101\r\n",
+    );
+    let garbage = vec![0x55; 1_400];
+    for (name, message) in [("INVITE", invite.as_bytes()), ("garbage", garbage.as_slice())] {
+        let (began, rounds) = (tokio::time::Instant::now(), 20_000);
+        for _ in 0..rounds {
+            std::hint::black_box(screen(message, Framing::Datagram, &secret()));
+        }
+        println!("{name}: {} bytes in {:.1} us", message.len(), began.elapsed().as_secs_f64() * 1e6 / f64::from(rounds));
+    }
+}
+
 proptest! {
     #[test]
     fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..600)) {
