@@ -10,6 +10,8 @@ use crate::sip::signalling::ALLOWED_METHODS;
 
 /// A body longer than this is 413: a session description is some hundred bytes.
 pub const BODY_LIMIT_BYTES: usize = 32 * 1024;
+/// The longest word that may begin a message; what goes on beyond it is no method of anybody's.
+const METHOD_LIMIT_BYTES: usize = 64;
 /// Fields that stand once at most (RFC 3261 section 7.3.1 allows several only where the value is a list).
 const ONCE: [&str; 9] =
     ["From", "To", "Call-ID", "CSeq", "Max-Forwards", "Content-Length", "Content-Type", "Session-Expires", "Min-SE"];
@@ -94,9 +96,20 @@ impl Answer {
 
 /// Screens a message. `secret` makes the tag of a caller of RFC 2543, who has none.
 pub fn screen<'a>(message: &'a [u8], framing: Framing, secret: &WireSecret) -> Screened<'a> {
+    if !begins_like_sip(message) {
+        // A flood of nonsense costs us a glance at each.
+        let text = Text { start: &[], fields: Vec::new(), body: &[], fault: None };
+        return Screened { text, verdict: Verdict::Drop("not SIP") };
+    }
     let text = text::split(message);
     let verdict = judge(&text, framing, secret);
     Screened { text, verdict }
+}
+
+/// A token and a space, or `SIP/`.
+fn begins_like_sip(message: &[u8]) -> bool {
+    let Some(end) = message.iter().take(METHOD_LIMIT_BYTES).position(|b| !text::is_token_byte(*b)) else { return false };
+    end > 0 && matches!(message.get(end), Some(b' ' | b'\t' | b'/'))
 }
 
 fn judge(text: &Text<'_>, framing: Framing, secret: &WireSecret) -> Verdict {
