@@ -7,7 +7,7 @@ SHELL := bash
 CARGO := PATH="$$HOME/.cargo/bin:$$PATH" cargo
 VOICEPAY := $(CARGO) run --quiet --locked --
 
-.PHONY: help setup build models test test-peers bench-calls demo bench eval train-digits prompts fixtures lint clean
+.PHONY: help setup build models test test-peers bench-calls demo bench eval train-digits prompts fixtures fuzz lint clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -51,6 +51,9 @@ prompts: ## record the texts of prompts/en.toml that changed
 
 fixtures: ## speak audio-fixtures/ again
 	@scripts/make-fixtures.sh
+
+fuzz: ## fuzz what reads from the network (MINUTES=1 a target, TARGET="sdp rtp": all)
+	@scripts/fuzz.sh "$(or $(MINUTES),1)" $(TARGET)
 
 lint: setup ## formatting and clippy, no warnings allowed
 	@$(CARGO) fmt --check

@@ -40,6 +40,6 @@ mod delay; // PURE: how late packets come
 mod opus; // PURE: Opus at 16 kHz
 mod outbox; // events to a call that may lag
 mod peer; // PURE: whose packets are ours
-mod receive; // PURE: datagrams into frames and keys
-mod reports; // PURE: RTCP's timing and what reports tell
+pub mod receive; // PURE: datagrams into frames and keys
+pub mod reports; // PURE: RTCP's timing and what reports tell
 mod send; // PURE: prompts and keys into datagrams

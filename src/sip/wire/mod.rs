@@ -40,7 +40,7 @@ pub mod text; // PURE: lines
 pub mod tls; // certificates
 pub mod trace; // messages written down
 
-mod answer; // PURE: stateless answers
+pub mod answer; // PURE: stateless answers
 mod stream; // a connection
 mod streams; // all connections
 mod udp; // datagrams
