@@ -37,6 +37,11 @@ impl Peer {
         is_new
     }
 
+    /// Whether this is the very address and port of its SDP: nobody who only shares its IP (a NAT's other telephones) can have taken its place.
+    pub fn is_negotiated(&self, from: SocketAddr) -> bool {
+        canonical(from) == self.negotiated
+    }
+
     /// Whether this is an address of the peer, whatever the port.
     pub fn is_of(&self, ip: IpAddr) -> bool {
         let ip = ip.to_canonical();

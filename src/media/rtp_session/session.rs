@@ -335,11 +335,11 @@ impl Session {
         Ok(())
     }
 
-    /// Once the peer's address is sure, the kernel drops whatever comes from elsewhere before it costs anything. When the peer falls
-    /// silent, all may come again: it may have moved.
+    /// Once the peer sends from where its SDP said, the kernel drops whatever comes from elsewhere before it costs anything. A learned address
+    /// is not sure enough for that. When the peer falls silent, all may come again: it may have moved.
     fn keep_strangers_out(&mut self, now: Duration) {
         match (self.line.connected, self.ear.steady) {
-            (None, Some((from, count))) if count >= CONNECT_AFTER_PACKETS => {
+            (None, Some((from, count))) if count >= CONNECT_AFTER_PACKETS && self.ear.peer.is_negotiated(from) => {
                 if udp::connect(&self.port.rtp, from).unwrap_or(false) {
                     self.line.connected = Some(from);
                 }

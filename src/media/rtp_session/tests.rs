@@ -290,3 +290,36 @@ async fn ports_are_even_and_when_none_is_free_it_is_said() {
     let elsewhere = MediaConfig { bind_address: "192.0.2.1".parse().unwrap(), ..config };
     assert!(matches!(bind_port(&elsewhere, &entropy).await, Err(MediaError::Bind { .. })));
 }
+
+#[tokio::test]
+async fn two_sessions_report_to_each_other_while_strangers_flood_one_of_them() {
+    let (a, b, stranger) = (port().await, port().await, socket().await);
+    let (at_a, at_b) = (a.local_addr().unwrap(), b.local_addr().unwrap());
+    let (a, mut leg_a) = begin(&config(), a, at_b, CancellationToken::new());
+    let (b, mut leg_b) = begin(&config(), b, at_a, CancellationToken::new());
+    let sound = Arc::new(tone(9));
+    leg_a.commands.send(LegCommand::Play { id: 1, audio: sound.clone() }).await.unwrap();
+    leg_b.commands.send(LegCommand::Play { id: 2, audio: sound.clone() }).await.unwrap();
+    // Ten thousand a second, from another port of the peer's own address.
+    let flood = tokio::spawn(async move {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        for _ in 0..750 {
+            for _ in 0..100 {
+                let _refused = stranger.send_to(&[0x80; 172], at_a).await;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    });
+    let time = Duration::from_millis(8_500);
+    let (told_a, told_b) = tokio::join!(listen(&mut leg_a, time), listen(&mut leg_b, time));
+    flood.abort();
+    let heard = [blocks_heard(&sound, &told_a.heard), blocks_heard(&sound, &told_b.heard)];
+    a.control().end(LegEnd::Caller);
+    b.control().end(LegEnd::Caller);
+    for stats in [a.finished().await.stats, b.finished().await.stats] {
+        assert!(stats.rtcp_received >= 1 && stats.rtcp_sent >= 2, "{stats:?}");
+        assert!(stats.mos_x100 > Some(430) && stats.lost_permille == 0, "{stats:?}");
+        assert!(stats.peer_lost_permille == Some(0) && stats.rtt_ms < Some(500), "{stats:?}");
+    }
+    assert!(heard[0] > 300 && heard[1] > 300, "{heard:?} of 425");
+}
