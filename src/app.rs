@@ -1,6 +1,6 @@
 //! Builds the rooms, joins them, and takes them down again. The one place where everything is known.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
@@ -40,6 +40,7 @@ use crate::voiceprint::{EmbedError, Embedder};
 
 mod pulse; // what a scrape asks
 mod records; // what a call leaves for operators
+mod switchboard; // people, called for callers
 
 pub use records::RecordsError;
 use records::{Records, keep_refused};
@@ -276,6 +277,7 @@ pub fn services(
         calibration: Arc::clone(&voices.calibration),
         reuse: config.reuse,
         refresh: config.refresh,
+        switchboard: OnceLock::new(),
         default_country: config.identity.default_country.clone(),
         default_language: config.identity.default_language,
         paused_clock,
@@ -325,6 +327,12 @@ impl App {
         let (leg_tx, leg_rx) = mpsc::channel(config.sip.max_calls);
         // The port comes last: a call that is answered finds everything ready.
         let listener = sip::listen(config.sip.clone(), config.media.clone(), leg_tx, cut.clone()).await?;
+        let telephone = switchboard::OwnTelephone {
+            dialler: listener.dialler(),
+            trunks: listener.trunks().clone(),
+            ring: Duration::from_millis(u64::from(config.dialogue.transfer_wait_ms)),
+        };
+        let _set_once = current.borrow().switchboard.set(Arc::new(telephone));
         let worker = tokio::spawn({
             let (processor, stop) = (office.processor.clone(), worker_stop.clone());
             async move { processor.run(stop).await }
@@ -378,6 +386,7 @@ impl App {
                 watchers: before.watchers.clone(),
                 fingerprinter: Arc::clone(&before.fingerprinter),
                 recording: before.recording.clone(),
+                switchboard: before.switchboard.clone(),
                 ..fresh
             };
             telemetry::check_filter(&merged.service.log).map_err(StartError::Log)?;

@@ -1,6 +1,6 @@
 //! The service as an operator runs it: a process of its own that is scraped, told to reload and to stop, while a call written by hand
 //! is up. What it tells the service manager, what it writes about the call, and what a second signal does.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::disallowed_methods)]
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream, UdpSocket};

@@ -33,7 +33,9 @@ impl Probe for Pulse {
         all.inferences_limit.set_count([], services.inference.capacity());
         let flag = |on: bool| if on { 1.0 } else { 0.0 };
         // Told anew each time: a trunk that a reload removed must not stand for ever.
-        (all.trunk_up.clear(), all.trunk_registered.clear(), all.trunk_calls.clear());
+        all.trunk_up.clear();
+        all.trunk_registered.clear();
+        all.trunk_calls.clear();
         for (trunk, calls) in self.trunks.calls() {
             all.trunk_calls.set_count([&trunk], calls);
         }

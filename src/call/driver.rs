@@ -9,6 +9,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::ahead::{Ahead, Findings, Lanes};
+use super::caller::{from, signed, who_calls};
 use super::desk::Failed;
 use super::hearing::{self, Hearing};
 use super::inference::Overload;
@@ -21,12 +22,12 @@ use super::{CallRecord, KEY_PRESSED, figures};
 use crate::clock::Timestamp;
 use crate::decision::replay::StoredEvidence;
 use crate::dialogue::{
-    self, CallVerdict, Caller, DeadlineKind, DialogueConfig, Effect, IdentityOutcome, Input, Keypress, ListenFor, PlayId, State,
+    self, CallVerdict, DeadlineKind, DialogueConfig, Effect, IdentityOutcome, Input, Keypress, ListenFor, PlayId, State,
 };
 use crate::e164::E164;
 use crate::ids::{CallId, CustomerId, IntentId, PayeeId};
 use crate::language::Language;
-use crate::media::leg::{Attestation, CallerClaim, Key, Leg, LegCommand, LegEvent, Sound};
+use crate::media::leg::{Key, Leg, LegCommand, LegEvent, Sound};
 use crate::speech::endpoint::Endpointer;
 use crate::speech::turn::{Spoken, TurnEvent};
 use crate::store;
@@ -72,10 +73,14 @@ pub(super) struct Call {
     pub(super) enrolment: Enrolment,
     pub(super) invite: Option<zeroize::Zeroizing<String>>,
     pub(super) peer: String,
-    leg: Leg,
+    pub(super) leg: Leg,
     state: State,
     pub(super) config: DialogueConfig,
-    deadlines: HashMap<DeadlineKind, Timestamp>,
+    pub(super) deadlines: HashMap<DeadlineKind, Timestamp>,
+    /// Since when the caller has us on hold: until the end of it no deadline but the call's own comes.
+    pub(super) held: Option<Instant>,
+    /// Somebody whom we called for the caller.
+    pub(super) person: Option<Box<Leg>>,
     pub(super) hearing: Option<Hearing>,
     /// Turns of listening so far: names the one that a reading belongs to.
     pub(super) turns: u64,
@@ -118,6 +123,8 @@ impl Call {
             state: State::new(),
             config: services.dialogue_config(),
             deadlines: HashMap::new(),
+            held: None,
+            person: None,
             hearing: None,
             turns: 0,
             ears: None,
@@ -143,7 +150,7 @@ impl Call {
     }
 
     async fn live(&mut self) {
-        let caller = self.who_calls();
+        let caller = who_calls(&self.leg.info, &self.services.default_country);
         self.calling = caller.number().cloned();
         if let Err(error) = self.services.off_clock(self.services.desk.record_start(&self.row(None))).await {
             tracing::error!(call = %self.id, %error, "the call's beginning could not be recorded: it is not taken");
@@ -156,7 +163,13 @@ impl Call {
         }
         self.step(Input::Started { caller }).await;
         while self.verdict.is_none() {
-            let next_deadline = self.deadlines.iter().min_by_key(|(_, at)| **at).map(|(kind, at)| (*kind, *at));
+            let counts = |kind: DeadlineKind| self.held.is_none() || kind == DeadlineKind::CallLimit;
+            let next_deadline = self
+                .deadlines
+                .iter()
+                .filter(|(kind, _)| counts(**kind))
+                .min_by_key(|(_, at)| **at)
+                .map(|(kind, at)| (*kind, *at));
             let until = next_deadline.map(|(_, at)| self.started + at.since(self.started_at));
             tokio::select! {
                 event = self.leg.events.recv() => self.on_leg(event).await,
@@ -175,10 +188,11 @@ impl Call {
     /// processor), and the record is kept.
     async fn close(mut self) -> CallRecord {
         let verdict = self.verdict.unwrap_or(CallVerdict::ServiceTrouble);
-        let _leg_may_be_gone = self.leg.commands.try_send(LegCommand::HangUp);
         (self.ahead, self.findings, self.card, self.voice, self.fresh) = (None, None, None, None, None);
         self.recorder = None; // closes the tape
         self.jobs.shutdown().await;
+        self.join_the_person().await;
+        let _leg_may_be_gone = self.leg.commands.try_send(LegCommand::HangUp);
         self.timeline.add(Who::Check, format!("verdict: {verdict:?}"));
         let record = CallRecord {
             call: self.id.clone(),
@@ -216,24 +230,6 @@ impl Call {
         }
     }
 
-    fn who_calls(&self) -> Caller {
-        let normal = |text: &str| E164::normalise(text, &self.services.default_country).ok();
-        let (text, asserted) = match &self.leg.info.caller {
-            CallerClaim::Asserted(text) => (text, true),
-            CallerClaim::Unverified(text) => (text, false),
-            CallerClaim::Withheld => return Caller::Withheld,
-        };
-        let Some(number) = normal(text) else { return Caller::Withheld };
-        match self.leg.info.attestation {
-            // A signature that does not hold weighs more than a peer's word: the peer passed the header on.
-            Attestation::Failed(_) => Caller::Disputed(number),
-            Attestation::Full => Caller::Attested(number),
-            // These signers do not vouch for the number.
-            Attestation::Partial | Attestation::Gateway | Attestation::Absent if asserted => Caller::Attested(number),
-            Attestation::Partial | Attestation::Gateway | Attestation::Absent => Caller::Unattested(number),
-        }
-    }
-
     async fn on_leg(&mut self, event: Option<LegEvent>) {
         match event {
             Some(LegEvent::Frame(frame)) => {
@@ -260,9 +256,14 @@ impl Call {
                     self.step(Input::PromptDone(PlayId(id))).await;
                 }
             }
-            Some(LegEvent::Held) => self.timeline.add(Who::Caller, "puts us on hold"),
-            Some(LegEvent::Resumed) => self.timeline.add(Who::Caller, "is back from hold"),
-            Some(LegEvent::Answered | LegEvent::Transfer(_)) => {}
+            Some(LegEvent::Held) => self.held(),
+            Some(LegEvent::Resumed) => self.resumed(),
+            Some(LegEvent::Transfer(news)) => {
+                if let Some(input) = self.on_transfer(news) {
+                    self.step(input).await;
+                }
+            }
+            Some(LegEvent::Answered) => {} // of calls that we place
             Some(LegEvent::Ended(how)) => {
                 self.timeline.add(Who::Caller, format!("is gone ({how:?})"));
                 self.step(Input::HungUp).await;
@@ -346,6 +347,8 @@ impl Call {
             Kept::Take(take) => drop(self.enrolment.add(*take)),
             Kept::Payees(clips) => self.payee_clips.extend(clips),
             Kept::Invite(code) => self.invite = Some(code),
+            // Too late is too late: dropping the leg hangs up.
+            Kept::Person(leg) => self.person = (self.state.name() == dialogue::CONNECTING).then_some(leg),
             Kept::Ahead { moment: (turn, pause), question, ran } => {
                 if let Some(ahead) = self.ahead.as_mut().filter(|a| turn == self.turns && a.pause == pause) {
                     match ran {
@@ -448,7 +451,7 @@ impl Call {
                 self.deadlines.remove(&kind);
             }
             Effect::HangUp(verdict) => self.verdict = Some(verdict),
-            Effect::Transfer => return Some(Input::Transferred(false)),
+            Effect::Transfer => return self.transfer().await,
             Effect::LookUp { caller, attested, customer_number } => {
                 self.looked_up = (caller.clone(), attested);
                 self.look_up(caller, attested, customer_number);
@@ -529,33 +532,12 @@ impl Call {
         }
     }
 
-    async fn command(&mut self, command: LegCommand) -> Option<Input> {
+    pub(super) async fn command(&mut self, command: LegCommand) -> Option<Input> {
         let sent = tokio::time::timeout(Duration::from_millis(COMMAND_WAIT_MS), self.leg.commands.send(command)).await;
         match sent {
             Ok(Ok(())) => None,
             // The leg is gone: its last event says so, or nothing will; either way the caller is.
             Ok(Err(_)) | Err(_) => Some(Input::HungUp),
-        }
-    }
-}
-
-/// Who calls, for a timeline: numbers in short, as in logs.
-fn from(caller: &Caller) -> String {
-    match caller {
-        Caller::Attested(number) => format!("from {number:?}, which is vouched for"),
-        Caller::Disputed(number) => format!("from {number:?}, whose signature does not hold"),
-        Caller::Unattested(number) => format!("from {number:?}, which nobody vouches for"),
-        Caller::Withheld => "from a withheld number".to_owned(),
-    }
-}
-
-/// What the signature on the caller's number came to, for a timeline.
-fn signed(attestation: Attestation) -> Option<String> {
-    match attestation {
-        Attestation::Absent => None,
-        Attestation::Failed(fault) => Some(format!("the caller's number: {} ({})", attestation.verstat(), fault.code())),
-        Attestation::Full | Attestation::Partial | Attestation::Gateway => {
-            Some(format!("the caller's number: {}", attestation.verstat()))
         }
     }
 }

@@ -2,6 +2,7 @@
 //! asks for, and feeds back what they say; every decision is the dialogue's.
 
 mod ahead;
+mod caller;
 mod challenge;
 mod desk;
 mod driver;
@@ -14,6 +15,7 @@ pub mod registry;
 mod services;
 pub mod timeline;
 mod trace;
+mod transfer;
 mod voice;
 mod work;
 
@@ -28,6 +30,7 @@ use crate::media::leg::Attestation;
 pub use desk::Desk;
 pub use driver::run_call;
 pub use services::Services;
+pub use transfer::Switchboard;
 
 /// How a key press stands in a timeline: which key is nobody's business.
 pub const KEY_PRESSED: &str = "presses a key";

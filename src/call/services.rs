@@ -1,7 +1,7 @@
 //! What every call shares: models, prompts, the desk, limits.
 
 use std::future::Future;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tokio::sync::OwnedSemaphorePermit;
@@ -14,6 +14,7 @@ use super::inference::Inference;
 use super::recording::Recording;
 use super::registry::Registry;
 use super::timeline::Watched;
+use super::transfer::Switchboard;
 use super::work::{embed_trouble, speech_trouble};
 use crate::clock::{Clock, Entropy};
 use crate::decision::refresh::RefreshConfig;
@@ -73,6 +74,8 @@ pub struct Services {
     pub reuse: ReuseConfig,
     /// `[refresh]`
     pub refresh: RefreshConfig,
+    /// Who places calls for us; known once we listen ourselves. Without, nobody is called.
+    pub switchboard: OnceLock<Arc<dyn Switchboard>>,
     /// `identity.default_country`
     pub default_country: String,
     /// `identity.default_language`

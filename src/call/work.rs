@@ -17,7 +17,7 @@ use crate::dialogue::{
 };
 use crate::e164::E164;
 use crate::ids::{CardId, CustomerId, IntentId, PayeeId};
-use crate::media::leg::Sound;
+use crate::media::leg::{Leg, Sound};
 use crate::secret::SecretBytes;
 use crate::speech::SpeechError;
 use crate::speech::turn::Readiness;
@@ -62,6 +62,8 @@ pub(super) enum Kept {
     Take(Box<Take>),
     /// Recorded names.
     Payees(Vec<(PayeeId, Arc<Sound>)>),
+    /// Somebody who was called for the caller, and answered.
+    Person(Box<Leg>),
     /// A code that is right, to be spent when the template is stored.
     Invite(Zeroizing<String>),
     /// Work at a pause (turn and pause) is done; `None`: no thread was idle.

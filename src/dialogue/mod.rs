@@ -68,6 +68,9 @@ pub use prompt::{Again, Prompt, SpokenDate, SpokenPayee};
 
 use crate::clock::Timestamp;
 
+/// The name of the state in which a caller is being connected to a person.
+pub const CONNECTING: &str = "connecting";
+
 /// Where a call stands. Begin with [`State::new`]; what is inside a live call is the dialogue's own.
 #[derive(Debug)]
 pub enum State {

@@ -70,11 +70,7 @@ pub fn root(name: &str) -> Made {
 
 /// The same, valid from and to so many seconds from [`NOW`].
 pub fn root_valid(name: &str, valid_s: (i64, i64)) -> Made {
-    root_with(KeyPair::generate_for(&PKCS_ECDSA_P384_SHA384).unwrap(), name, valid_s)
-}
-
-/// The same, with this key.
-pub fn root_with(key: KeyPair, name: &str, valid_s: (i64, i64)) -> Made {
+    let key = KeyPair::generate_for(&PKCS_ECDSA_P384_SHA384).unwrap();
     let params = authority_params(name, None, valid_s);
     Made { pem: params.self_signed(&key).unwrap().pem(), params, key }
 }

@@ -390,17 +390,6 @@ async fn the_laboratory_authority_makes_what_the_service_takes() {
     let mut service = service(config).await;
     let signed = signer.identity_for(&format!("+{ORIG}"), &format!("sip:+{DEST}@localhost"), Attest::B, now(), [3; 16]).unwrap();
     assert_eq!(service.verdict(Some(&signed)).await, Attestation::Partial);
-    // Older authorities have RSA keys.
-    for (bits, came) in [("2048", Ok(())), ("1024", Err(ChainUntrusted))] {
-        let option = format!("rsa_keygen_bits:{bits}");
-        let key =
-            std::process::Command::new("openssl").args(["genpkey", "-algorithm", "RSA", "-pkeyopt", &option]).output().unwrap();
-        let Ok(key) = KeyPair::from_pem(&String::from_utf8(key.stdout).unwrap()) else { continue }; // the signer takes no short ones
-        let root = authority::root_with(key, "RSA root", (-1_000, 1_000));
-        let leaf = authority::leaf(&root, &Leaf::default());
-        let roots = Roots::from_pem(root.pem.as_bytes()).unwrap();
-        assert_eq!(validate(leaf.pem.as_bytes(), &roots, authority::NOW).map(|_| ()).map_err(|e| e.fault), came, "{bits} bits");
-    }
     // A provider's own certificate, by its code.
     let by_code = std::fs::read(made("code", &["709J"]).join("leaf.pem")).unwrap();
     let roots = Roots::from_pem(&std::fs::read(folder.path().join("code/root.pem")).unwrap()).unwrap();
