@@ -26,8 +26,8 @@ pub struct BridgeEnd {
     pub end: Option<LegEnd>,
 }
 
-/// Joins two legs that are answered; both should have nothing left to play. Adds no delay but for the other leg's next packet time: at
-/// most one frame. A leg that does not keep up loses audio. Safe to drop: the legs go on, in silence.
+/// Joins two legs that are answered; both should have nothing left to play. Adds no delay but for the other leg's next packet
+/// time: at most one frame. A leg that does not keep up loses audio. Safe to drop: the legs go on, in silence.
 pub async fn bridge(first: &mut Leg, second: &mut Leg) -> BridgeEnd {
     let mut forth = Lane::new(first.info.rate, second.info.rate);
     let mut back = Lane::new(second.info.rate, first.info.rate);

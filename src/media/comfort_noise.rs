@@ -1,5 +1,5 @@
-//! Comfort noise (RFC 3389): a peer that suppresses silence tells how loud its silence is, and we make it. Digital silence in its place would
-//! teach the end-pointer a noise floor of nothing, above which every breath counts as speech. Pure.
+//! Comfort noise (RFC 3389): a peer that suppresses silence tells how loud its silence is, and we make it. Digital silence in
+//! its place would teach the end-pointer a noise floor of nothing, above which every breath counts as speech. Pure.
 #![deny(clippy::indexing_slicing, clippy::as_conversions)]
 
 use super::resample::round;
@@ -19,10 +19,12 @@ pub struct ComfortNoise {
 }
 
 impl ComfortNoise {
-    /// From a payload: its first byte is the level, in −dBov (section 3.1); the spectrum that may follow is not followed. `None`: empty.
+    /// From a payload: its first byte is the level, in −dBov (section 3.1); the spectrum that may follow is not followed.
+    /// `None`: empty.
     pub fn parse(payload: &[u8]) -> Option<Self> {
         let level = (payload.first()? & 0x7f).max(LOUDEST_MINUS_DBOV);
-        // Overload is a square wave at full scale. Uniform noise has 1/√3 of its peak as RMS, and smoothing takes √((1 − a) / (1 + a)).
+        // Overload is a square wave at full scale. Uniform noise has 1/√3 of its peak as RMS, and smoothing takes √((1 − a) /
+        // (1 + a)).
         let rms = 32_768.0 * 10f64.powf(-f64::from(level) / 20.0);
         let amplitude = rms * 3f64.sqrt() / ((1.0 - SMOOTHING) / (1.0 + SMOOTHING)).sqrt();
         Some(Self { amplitude, random: 0x2545_f491, last: 0.0 })

@@ -31,21 +31,24 @@ pub struct MediaConfig {
     pub advertised_address: Option<IpAddr>,
     /// First UDP port for RTP. Only even ports are used (RFC 3550 section 11).
     pub port_min: u16,
-    /// Last UDP port for RTP. One call takes one even port and the odd one above it (RTCP), so half the range is the limit of calls.
+    /// Last UDP port for RTP. One call takes one even port and the odd one above it (RTCP), so half the range is the limit of
+    /// calls.
     pub port_max: u16,
     /// How long a packet waits for earlier ones before it is played, in milliseconds: at least; it follows the network's jitter.
     pub jitter_delay_ms: u32,
-    /// Most audio that the jitter buffer holds, in milliseconds; beyond it the oldest is dropped. The delay grows to half of it at most.
+    /// Most audio that the jitter buffer holds, in milliseconds; beyond it the oldest is dropped. The delay grows to half of it
+    /// at most.
     pub jitter_max_ms: u32,
     /// A call without a single valid packet for this long is ended, in milliseconds.
     pub media_timeout_ms: u32,
     /// A call that the other side keeps on hold for this long is ended, in milliseconds. Meanwhile no audio need come.
     pub hold_timeout_ms: u32,
-    /// Codecs, best first: of those that the other side has, the first is taken. Wideband comes first because voices differ above
-    /// the telephone band too; Opus before G.722 because it carries speech over losses. Opus costs most by far, in time and memory.
+    /// Codecs, best first: of those that the other side has, the first is taken. Wideband comes first because voices differ
+    /// above the telephone band too; Opus before G.722 because it carries speech over losses. Opus costs most by far, in time
+    /// and memory.
     pub codecs: Vec<Codec>,
-    /// Encryption of audio, with keys by signalling (SRTP, SDES): "off", "offered" or "required". Where it is offered, calls over TLS
-    /// ask for it, and callers who ask for it get it. A trunk's own `srtp` has precedence.
+    /// Encryption of audio, with keys by signalling (SRTP, SDES): "off", "offered" or "required". Where it is offered, calls
+    /// over TLS ask for it, and callers who ask for it get it. A trunk's own `srtp` has precedence.
     pub srtp: SrtpPolicy,
     /// Keys as tones in the audio: "off", "auto" (for peers that negotiate no telephone-event) or "on" (for all).
     pub inband_dtmf: InbandDtmf,

@@ -94,7 +94,8 @@ impl LatenessMeter {
         self.late
     }
 
-    /// If the unit `position` is played at `now`, so long after its quickest possible arrival is that; `None` before the first packet.
+    /// If the unit `position` is played at `now`, so long after its quickest possible arrival is that; `None` before the first
+    /// packet.
     pub fn waited(&self, now: Duration, position: i64) -> Option<i64> {
         self.base().map(|base| self.units(now) - position - base)
     }

@@ -1,8 +1,10 @@
-//! Keys as tones (ITU-T Q.23): heard in the audio of peers that send no telephone-events, and made for peers that take none. Pure.
+//! Keys as tones (ITU-T Q.23): heard in the audio of peers that send no telephone-events, and made for peers that take none.
+//! Pure.
 //!
-//! The detector follows the limits of ITU-T Q.24: a frequency within ±1.5 % is a key's, one beyond ±3.5 % is none; tones of 40 ms count, and
-//! so do pauses; the groups' levels may differ. It measures each tone's frequency by how its phase moves between two looks, which is far sharper
-//! than what one look of 16 ms could tell apart, and asks that two tones be nearly all that there is: speech is not (talk-off).
+//! The detector follows the limits of ITU-T Q.24: a frequency within ±1.5 % is a key's, one beyond ±3.5 % is none; tones of 40
+//! ms count, and so do pauses; the groups' levels may differ. It measures each tone's frequency by how its phase moves between
+//! two looks, which is far sharper than what one look of 16 ms could tell apart, and asks that two tones be nearly all that
+//! there is: speech is not (talk-off).
 #![deny(clippy::indexing_slicing, clippy::as_conversions)]
 
 use std::f64::consts::TAU;
@@ -14,7 +16,8 @@ use super::resample::round;
 
 /// The lower group, a row of the keypad each.
 const ROWS_HZ: [f64; 4] = [697.0, 770.0, 852.0, 941.0];
-/// The upper group, a column each. The fourth column (A to D) is heard, so that it is not taken for a neighbour, and is no key of ours.
+/// The upper group, a column each. The fourth column (A to D) is heard, so that it is not taken for a neighbour, and is no key
+/// of ours.
 const COLUMNS_HZ: [f64; 4] = [1_209.0, 1_336.0, 1_477.0, 1_633.0];
 const KEYPAD: [[char; 4]; 4] = [['1', '2', '3', 'A'], ['4', '5', '6', 'B'], ['7', '8', '9', 'C'], ['*', '0', '#', 'D']];
 /// Between two looks, in milliseconds.
@@ -165,8 +168,8 @@ fn phasor(samples: &[i16], step: f64) -> (f64, f64) {
     (re * cos - im * sin, re * sin + im * cos)
 }
 
-/// By which share of itself the tone's true frequency lies off its nominal one: the phase moves on by more or less than it should between
-/// two looks. Unknown counts as far off.
+/// By which share of itself the tone's true frequency lies off its nominal one: the phase moves on by more or less than it
+/// should between two looks. Unknown counts as far off.
 fn deviation(before: (f64, f64), now: (f64, f64), frequency: f64, rate: SampleRate, hop: usize) -> f64 {
     if before == (0.0, 0.0) {
         return f64::INFINITY;

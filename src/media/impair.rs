@@ -1,5 +1,5 @@
-//! A bad line without a network: sound through a codec, packets that are lost, late, doubled and out of order, and the same receiver as in a
-//! call. The same seed gives the same line, so that what recognition loses by a line can be measured. Pure.
+//! A bad line without a network: sound through a codec, packets that are lost, late, doubled and out of order, and the same
+//! receiver as in a call. The same seed gives the same line, so that what recognition loses by a line can be measured. Pure.
 
 use std::time::Duration;
 
@@ -34,8 +34,8 @@ impl BadLine {
     pub const CLEAN: Self = Self { loss_permille: 0, burst_packets: 1, jitter_ms: 0, duplicate_permille: 0, seed: 0 };
 }
 
-/// What is heard of `sound` at the far end of such a line, and what its packets went through. It begins with the jitter buffer's delay and
-/// ends a second after the last packet, at the codec's rate.
+/// What is heard of `sound` at the far end of such a line, and what its packets went through. It begins with the jitter
+/// buffer's delay and ends a second after the last packet, at the codec's rate.
 pub fn carry(sound: &Sound, media: &NegotiatedMedia, config: &MediaConfig, line: BadLine) -> (Sound, MediaStats) {
     let rate = media.codec.rate();
     let frame = Duration::from_millis(FRAME_MS);

@@ -20,7 +20,8 @@ use crate::clock::{Entropy, SeededEntropy};
 /// What the line does to the frames between the two.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct LineOptions {
-    /// Share of frames lost in each direction, 0 to 1; they are concealed. Keys are never lost, as on a real line they hardly are.
+    /// Share of frames lost in each direction, 0 to 1; they are concealed. Keys are never lost, as on a real line they hardly
+    /// are.
     pub loss: f64,
     /// Which ones: the same seed, the same losses.
     pub seed: u64,

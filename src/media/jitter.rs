@@ -7,8 +7,9 @@
 //! audio that comes in a burst (a dropped digit costs a whole attempt) and tells by [`JitterBuffer::surplus`] that more than
 //! one frame may be taken at a time, so latency falls back at once without cutting anything out.
 //!
-//! The delay follows the network (`delay`): when a packet is missed and the delay is less than most packets would need, the buffer waits
-//! instead of going on without it; what it waits too long it gives back in pauses of the sender and by the surplus.
+//! The delay follows the network (`delay`): when a packet is missed and the delay is less than most packets would need, the
+//! buffer waits instead of going on without it; what it waits too long it gives back in pauses of the sender and by the
+//! surplus.
 #![deny(clippy::indexing_slicing, clippy::as_conversions)]
 
 use std::collections::BTreeMap;
@@ -35,7 +36,8 @@ pub enum Put {
 /// What comes next, in order.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Piece {
-    /// A payload; its first `skip` timestamp units have been played already (overlapping packets, or part of its time was given up).
+    /// A payload; its first `skip` timestamp units have been played already (overlapping packets, or part of its time was given
+    /// up).
     Heard { payload: Vec<u8>, skip: u32 },
     /// No packet covers so many timestamp units.
     Missing(u32),

@@ -104,7 +104,8 @@ pub enum Attestation {
 }
 
 impl Attestation {
-    /// The summary that networks pass on with a call (`verstat`, 3GPP TS 24.229 section 7.2A.20), with the level where there is one.
+    /// The summary that networks pass on with a call (`verstat`, 3GPP TS 24.229 section 7.2A.20), with the level where there is
+    /// one.
     pub fn verstat(self) -> &'static str {
         match self {
             Self::Absent => "No-TN-Validation",
@@ -124,7 +125,8 @@ impl Attestation {
     }
 }
 
-/// Why a signed caller number does not hold, by what is to blame. `sip_status` says which answer RFC 8224 section 6.2.2 has for it.
+/// Why a signed caller number does not hold, by what is to blame. `sip_status` says which answer RFC 8224 section 6.2.2 has for
+/// it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum AttestationFault {
     /// Signed too long ago, or in the future: a copy of another call's, or a clock that is wrong.

@@ -2,8 +2,8 @@
 //! rest of the house a [`Leg`](leg::Leg); nobody beyond this room knows codecs, sockets or packet rates.
 //!
 //! What a packet meets: `rtp_session` (sockets, pacing) → `peer` (whose packet is it) → `receive` → `jitter` (order) → `decode`
-//! (`codec`, and `conceal` for gaps) → `leg`. What a prompt meets: `leg` → `playout` → `resample` → `send` → `codec` → `rtp_session`.
-//! `in_process` is a second kind of call, without packets, at any rate.
+//! (`codec`, and `conceal` for gaps) → `leg`. What a prompt meets: `leg` → `playout` → `resample` → `send` → `codec` →
+//! `rtp_session`. `in_process` is a second kind of call, without packets, at any rate.
 
 pub mod frame;
 pub mod leg;

@@ -10,8 +10,8 @@ use super::srtp::SrtpKeys;
 pub struct TelephoneEvent {
     /// Its payload type.
     pub payload_type: u8,
-    /// In which durations are counted. It should be the audio's clock (section 2.1); peers that offer Opus with events at 8000 only
-    /// are taken at their word.
+    /// In which durations are counted. It should be the audio's clock (section 2.1); peers that offer Opus with events at 8000
+    /// only are taken at their word.
     pub clock_hz: u32,
 }
 

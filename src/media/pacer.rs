@@ -1,10 +1,11 @@
 //! Pacing: threads that give every session its turn each 20 ms.
 //!
-//! A task with a timer and a woken socket for each call costs two wake-ups a packet time and lets a busy runtime hold audio up. Here a thread
-//! sleeps until the next slot and gives the slot's sessions their turns one after another; calls are spread evenly over the slots of a packet
-//! time, so neither the wire nor the processor sees bursts. Sockets are looked at in the turn, so nothing watches them. What the calls are
-//! told is handed over when the slot's turns are done: one wake-up of the runtime for all instead of one each.
-//! The threads belong to the process, start with the first session, and sleep while there is none.
+//! A task with a timer and a woken socket for each call costs two wake-ups a packet time and lets a busy runtime hold audio up.
+//! Here a thread sleeps until the next slot and gives the slot's sessions their turns one after another; calls are spread
+//! evenly over the slots of a packet time, so neither the wire nor the processor sees bursts. Sockets are looked at in the
+//! turn, so nothing watches them. What the calls are told is handed over when the slot's turns are done: one wake-up of the
+//! runtime for all instead of one each. The threads belong to the process, start with the first session, and sleep while there
+//! is none.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -23,8 +24,9 @@ pub const SLOTS: usize = 5;
 pub const CORES_PER_PACER: usize = 2;
 /// Pacing threads at most.
 pub const PACERS_MAX: usize = 8;
-/// Pacing threads ask for this much more of the processor than inference does (`nice`): the next packet is due in 20 ms, a verdict in
-/// hundreds. Refused without the right to (systemd: `LimitNICE=`), and then nothing is lost but some evenness under full load.
+/// Pacing threads ask for this much more of the processor than inference does (`nice`): the next packet is due in 20 ms, a
+/// verdict in hundreds. Refused without the right to (systemd: `LimitNICE=`), and then nothing is lost but some evenness under
+/// full load.
 #[cfg(target_os = "linux")]
 const NICENESS: libc::c_int = -10;
 

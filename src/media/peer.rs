@@ -3,7 +3,8 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-/// A learned port that has been silent for so long may be replaced by another of the same IP (a NAT that rebound), in milliseconds.
+/// A learned port that has been silent for so long may be replaced by another of the same IP (a NAT that rebound), in
+/// milliseconds.
 pub const PEER_RELEARN_MS: u64 = 2_000;
 
 /// The peer's addresses.
@@ -37,7 +38,8 @@ impl Peer {
         is_new
     }
 
-    /// Whether this is the very address and port of its SDP: nobody who only shares its IP (a NAT's other telephones) can have taken its place.
+    /// Whether this is the very address and port of its SDP: nobody who only shares its IP (a NAT's other telephones) can have
+    /// taken its place.
     pub fn is_negotiated(&self, from: SocketAddr) -> bool {
         canonical(from) == self.negotiated
     }

@@ -54,8 +54,8 @@ pub enum MediaError {
     },
 }
 
-/// Binds a free even port of the configured range and the odd one above it, starting anywhere in it, so that a port is not reused at once by
-/// the next call while the last one's peer still sends.
+/// Binds a free even port of the configured range and the odd one above it, starting anywhere in it, so that a port is not
+/// reused at once by the next call while the last one's peer still sends.
 pub async fn bind_port(config: &MediaConfig, entropy: &dyn Entropy) -> Result<RtpPort, MediaError> {
     let (address, min, max) = (config.bind_address, config.port_min, config.port_max);
     let first_even = u32::from(min).next_multiple_of(2).max(2);

@@ -1,8 +1,8 @@
-//! What a call sounded like: the E-model (ITU-T G.107; wideband G.107.1) from loss, its burstiness and delay to a rating R and a mean opinion
-//! score (MOS). Pure.
+//! What a call sounded like: the E-model (ITU-T G.107; wideband G.107.1) from loss, its burstiness and delay to a rating R and
+//! a mean opinion score (MOS). Pure.
 //!
-//! Such scores compare calls and show a bad trunk; they are no listening test. R leaves out what we can't know of the far telephone (echo,
-//! noise, loudness): those take the recommendation's defaults.
+//! Such scores compare calls and show a bad trunk; they are no listening test. R leaves out what we can't know of the far
+//! telephone (echo, noise, loudness): those take the recommendation's defaults.
 #![deny(clippy::indexing_slicing, clippy::as_conversions)]
 
 use std::time::Duration;
@@ -13,8 +13,8 @@ pub const SAMPLE_MS: u64 = 5_000;
 const R_NARROW: f64 = 93.2;
 /// R of a perfect wideband call (G.107.1 section 7.1).
 const R_WIDE: f64 = 129.0;
-/// What coding, packing and a telephone's own buffers add to the path's delay on each side together, in milliseconds: one packet time
-/// and as much again.
+/// What coding, packing and a telephone's own buffers add to the path's delay on each side together, in milliseconds: one
+/// packet time and as much again.
 const TERMINAL_DELAY_MS: f64 = 40.0;
 
 /// What a codec costs.
@@ -30,10 +30,11 @@ pub struct Impairment {
 impl Impairment {
     /// G.711 with concealment like that of its Appendix I (G.113 Appendix I: Ie 0, Bpl 25.1; without it Bpl would be 4.3).
     pub const G711: Self = Self { ie: 0.0, bpl: 25.1, wide: false };
-    /// G.722 at 64 kbit/s: Ie,wb 13 (G.113 Appendix IV). **Approximate**: Bpl 10 lies between the value without concealment (about 5) and G.711's with.
+    /// G.722 at 64 kbit/s: Ie,wb 13 (G.113 Appendix IV). **Approximate**: Bpl 10 lies between the value without concealment
+    /// (about 5) and G.711's with.
     pub const G722: Self = Self { ie: 13.0, bpl: 10.0, wide: true };
-    /// Opus at 16 to 32 kbit/s. **Approximate**: the ITU gives no values; these follow published listening tests near AMR-WB's at 23 kbit/s
-    /// (Ie,wb 1), with its in-band redundancy and concealment.
+    /// Opus at 16 to 32 kbit/s. **Approximate**: the ITU gives no values; these follow published listening tests near AMR-WB's
+    /// at 23 kbit/s (Ie,wb 1), with its in-band redundancy and concealment.
     pub const OPUS: Self = Self { ie: 4.0, bpl: 15.0, wide: true };
 
     /// By the codec's name in SDP; an unknown one counts as G.711.
@@ -45,8 +46,8 @@ impl Impairment {
         }
     }
 
-    /// The rating R, 0 to 100 (129 for wideband). `loss` in 0..1 after the jitter buffer, `burst_ratio` ≥ 1 as G.107 section 3.5 has it (1: losses
-    /// are independent), `delay` from mouth to ear, one way.
+    /// The rating R, 0 to 100 (129 for wideband). `loss` in 0..1 after the jitter buffer, `burst_ratio` ≥ 1 as G.107 section
+    /// 3.5 has it (1: losses are independent), `delay` from mouth to ear, one way.
     pub fn rating(&self, loss: f64, burst_ratio: f64, delay: Duration) -> f64 {
         let percent = 100.0 * loss.clamp(0.0, 1.0);
         let spread = percent / burst_ratio.max(1.0) + self.bpl;
@@ -102,7 +103,8 @@ impl Passage {
         (share(self.missed, self.expected)).min(1.0)
     }
 
-    /// How much longer runs of loss are than independent losses of this rate would make them (G.107 section 3.5): 1 for random loss.
+    /// How much longer runs of loss are than independent losses of this rate would make them (G.107 section 3.5): 1 for random
+    /// loss.
     pub fn burst_ratio(self) -> f64 {
         if self.bursts == 0 {
             return 1.0;

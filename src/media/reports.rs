@@ -1,5 +1,5 @@
-//! RTCP as a member of a call sees it: when our reports are due (RFC 3550 sections 6.2 and 6.3), what they say, and what the peer's reports
-//! tell us: how it hears us, and the round trip. Pure.
+//! RTCP as a member of a call sees it: when our reports are due (RFC 3550 sections 6.2 and 6.3), what they say, and what the
+//! peer's reports tell us: how it hears us, and the round trip. Pure.
 #![deny(clippy::indexing_slicing, clippy::as_conversions)]
 
 use std::time::Duration;
@@ -140,8 +140,8 @@ impl Reports {
         Ok(told)
     }
 
-    /// The report that is due, if it is (section 6.3.6: the timer is reconsidered, so that a crowd does not speak at once). `wall` is the time
-    /// since 1970.
+    /// The report that is due, if it is (section 6.3.6: the timer is reconsidered, so that a crowd does not speak at once).
+    /// `wall` is the time since 1970.
     pub fn due(&mut self, now: Duration, wall: Duration, sent: Sent, heard: Option<Reception>) -> Option<Vec<u8>> {
         if now < self.due_at {
             return None;
@@ -226,7 +226,8 @@ impl Reports {
     fn heard_of_us(&mut self, now: Duration, block: &ReportBlock) {
         let ReportBlock { fraction_lost, cumulative_lost, jitter, .. } = *block;
         self.peer_hears = Some(PeerHears { fraction_lost, cumulative_lost, jitter });
-        // By our own monotone clock, so a wall clock that is set in between spoils nothing; and only by a report that we did send.
+        // By our own monotone clock, so a wall clock that is set in between spoils nothing; and only by a report that we did
+        // send.
         let ours = self.our_reports.iter().find(|(middle, _)| block.last_report != 0 && *middle == block.last_report);
         let away = ours.and_then(|(_, at)| now.checked_sub(*at));
         if let Some(away) = away {

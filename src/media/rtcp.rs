@@ -115,8 +115,8 @@ pub fn is_rtcp(datagram: &[u8]) -> bool {
     matches!(datagram, [first, 192..=223, ..] if first >> 6 == 2)
 }
 
-/// Reads a compound packet (or, leniently, one of reduced size: RFC 5506) and hands over each element; unknown types (XR, APP, feedback)
-/// are stepped over. Nothing is handed over unless the whole frame of packets is sound.
+/// Reads a compound packet (or, leniently, one of reduced size: RFC 5506) and hands over each element; unknown types (XR, APP,
+/// feedback) are stepped over. Nothing is handed over unless the whole frame of packets is sound.
 pub fn read(datagram: &[u8], mut each: impl FnMut(Element)) -> Result<(), RtcpError> {
     if datagram.is_empty() {
         return Err(RtcpError::Short { bytes: 0 });

@@ -1,5 +1,6 @@
-//! A leg over UDP: a session receives and orders the peer's packets, sends one of ours each 20 ms, and exchanges RTCP reports. `pacer` gives
-//! it its turns; signalling steers it through [`SessionControl`]. The same session serves the service and our softphone.
+//! A leg over UDP: a session receives and orders the peer's packets, sends one of ours each 20 ms, and exchanges RTCP reports.
+//! `pacer` gives it its turns; signalling steers it through [`SessionControl`]. The same session serves the service and our
+//! softphone.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -202,9 +203,9 @@ impl RtpSession {
     }
 }
 
-/// Starts a session. From the start the call hears a frame for every 20 ms that pass (silence before the first packet and in pauses of
-/// the peer, made-up sound in gaps), so that counting frames is measuring time. `entropy` gives SSRC, first sequence number, first timestamp
-/// and RTCP's name and timing.
+/// Starts a session. From the start the call hears a frame for every 20 ms that pass (silence before the first packet and in
+/// pauses of the peer, made-up sound in gaps), so that counting frames is measuring time. `entropy` gives SSRC, first sequence
+/// number, first timestamp and RTCP's name and timing.
 pub fn start(config: &MediaConfig, setup: SessionSetup, entropy: &dyn Entropy) -> RtpSession {
     let SessionSetup { socket, remote, signalled, media, far, stop } = setup;
     let (orders, told) = watch::channel(Orders { end: None, remote, media: media.clone(), flowing: Flowing::Both });

@@ -3,8 +3,8 @@
 
 use super::leg::Key;
 
-/// How long a key that we send sounds, in milliseconds: 160 is well over the 40 that every receiver must take (RFC 4733 section 2.5.1.2
-/// leaves it to the sender; ITU-T Q.24).
+/// How long a key that we send sounds, in milliseconds: 160 is well over the 40 that every receiver must take (RFC 4733 section
+/// 2.5.1.2 leaves it to the sender; ITU-T Q.24).
 pub const KEY_TONE_MS: u32 = 160;
 /// Silence after a key that we send, in milliseconds.
 pub const KEY_GAP_MS: u32 = 100;
@@ -14,7 +14,8 @@ pub const KEY_END_PACKETS: u32 = 3;
 const VOLUME_MINUS_DBM0: u8 = 10;
 /// Timestamps of keys already told: packets of an earlier key that come late are known by them.
 const REMEMBERED_KEYS: usize = 8;
-/// An event whose timestamp lies further back than this, in timestamp units (2 s at 48 kHz), is no straggler: the sender's clock restarted.
+/// An event whose timestamp lies further back than this, in timestamp units (2 s at 48 kHz), is no straggler: the sender's
+/// clock restarted.
 const STRAGGLER_UNITS: u32 = 96_000;
 /// Two presses of a key begin at least so far apart, in timestamp units at 8 kHz: 40 ms of tone and 40 ms of pause (ITU-T Q.24).
 const PRESS_MIN_UNITS: u32 = 640;
@@ -80,9 +81,9 @@ impl KeyReceiver {
         Self::default()
     }
 
-    /// Takes a packet of the telephone-event payload type. All packets of one press should carry the same timestamp (section 2.5.1.2), so a
-    /// timestamp that is new is a press, even if its start was lost; what follows are the exceptions. Another SSRC is another sender: its
-    /// numbers begin anew.
+    /// Takes a packet of the telephone-event payload type. All packets of one press should carry the same timestamp (section
+    /// 2.5.1.2), so a timestamp that is new is a press, even if its start was lost; what follows are the exceptions. Another
+    /// SSRC is another sender: its numbers begin anew.
     pub fn take(&mut self, ssrc: u32, sequence: u16, timestamp: u32, marker: bool, payload: &[u8]) -> Option<Key> {
         let event = EventPayload::parse(payload)?;
         let key = Key::from_event(event.code)?;
@@ -110,8 +111,8 @@ impl KeyReceiver {
         let ahead = timestamp.wrapping_sub(press.timestamp);
         let same_key = press.code == event.code;
         if ahead == 0 {
-            // Senders whose clock stands still give each press the same timestamp: then it is another if the key is, or if a marked start
-            // with a shorter duration follows an end.
+            // Senders whose clock stands still give each press the same timestamp: then it is another if the key is, or if a
+            // marked start with a shorter duration follows an end.
             let is_next = is_newer && (!same_key || (marker && press.ended && event.duration < press.duration));
             if !is_next && same_key {
                 press.ended |= event.end;
@@ -122,10 +123,11 @@ impl KeyReceiver {
         if self.told.contains(&timestamp) {
             return true;
         }
-        // A straggler of a press so old that its timestamp is forgotten, or that lost all its packets until now: too late for its place.
+        // A straggler of a press so old that its timestamp is forgotten, or that lost all its packets until now: too late for
+        // its place.
         let is_straggler = ahead > u32::MAX - STRAGGLER_UNITS && !is_newer;
-        // Held longer than a duration can say: a new segment, which starts where the old one ended (section 2.5.1.3). Where the event's clock
-        // is not the timestamp's, the step is another; the full duration tells.
+        // Held longer than a duration can say: a new segment, which starts where the old one ended (section 2.5.1.3). Where the
+        // event's clock is not the timestamp's, the step is another; the full duration tells.
         let is_segment = same_key && !marker && !press.ended && press.duration >= SEGMENT_DURATION_UNITS;
         // The timestamp moves on with each packet of one press. A second press of a key begins at least a tone and a pause later.
         let is_moving = same_key
@@ -179,8 +181,8 @@ impl KeySender {
         Self { key, timestamp, packet_units, sent: 0, tone_packets, all_packets }
     }
 
-    /// What to send at this packet time: an event packet, or `None` for silence. Updates while the key is down, then the end three times,
-    /// a packet time apart so that one burst of loss does not take them all.
+    /// What to send at this packet time: an event packet, or `None` for silence. Updates while the key is down, then the end
+    /// three times, a packet time apart so that one burst of loss does not take them all.
     pub fn next_packet(&mut self) -> Option<EventPacket> {
         let n = self.sent;
         self.sent += 1;
@@ -257,51 +259,191 @@ mod tests {
     }
 
     /// What is on the wire in the dialects that we know of, and what was pressed.
-    #[rustfmt::skip]
     const DIALECTS: &[(&str, &[Packet], &str)] = &[
-        ("RFC 4733: start, updates, three ends", &[
-            (1, 800, true, '5', false, 160), (2, 800, false, '5', false, 320), (3, 800, false, '5', true, 480), (4, 800, false, '5', true, 480),
-            (5, 800, false, '5', true, 480), (9, 3_000, true, '5', false, 160), (10, 3_000, false, '5', true, 320)], "55"),
-        ("Asterisk: the start twice", &[
-            (1, 800, true, '1', false, 160), (2, 800, false, '1', false, 160), (3, 800, false, '1', false, 320), (4, 800, false, '1', true, 480)], "1"),
+        (
+            "RFC 4733: start, updates, three ends",
+            &[
+                (1, 800, true, '5', false, 160),
+                (2, 800, false, '5', false, 320),
+                (3, 800, false, '5', true, 480),
+                (4, 800, false, '5', true, 480),
+                (5, 800, false, '5', true, 480),
+                (9, 3_000, true, '5', false, 160),
+                (10, 3_000, false, '5', true, 320),
+            ],
+            "55",
+        ),
+        (
+            "Asterisk: the start twice",
+            &[
+                (1, 800, true, '1', false, 160),
+                (2, 800, false, '1', false, 160),
+                (3, 800, false, '1', false, 320),
+                (4, 800, false, '1', true, 480),
+            ],
+            "1",
+        ),
         ("the start was lost", &[(3, 800, false, '7', false, 480), (4, 800, false, '7', true, 640)], "7"),
         ("only one end came", &[(9, 800, false, '7', true, 640)], "7"),
-        ("all ends were lost, then another key, then the same", &[
-            (1, 800, true, '2', false, 160), (2, 800, false, '2', false, 320), (20, 3_200, true, '3', false, 160), (40, 6_400, true, '3', false, 160)], "233"),
-        ("the end bit is never set, no pause between keys", &[
-            (1, 800, true, '2', false, 800), (2, 1_600, true, '3', false, 800), (3, 2_400, true, '2', false, 800)], "232"),
-        ("durations are all 0", &[
-            (1, 800, true, '4', false, 0), (2, 800, false, '4', true, 0), (3, 800, false, '4', true, 0), (9, 2_400, true, '4', false, 0), (10, 2_400, false, '4', true, 0)], "44"),
-        ("one packet a key, only an end without a duration", &[(1, 800, true, '4', true, 0), (2, 2_400, true, '4', true, 0)], "44"),
-        ("no marker at all", &[
-            (1, 800, false, '6', false, 160), (2, 800, false, '6', true, 320), (5, 2_400, false, '6', false, 160), (6, 2_400, false, '6', true, 320)], "66"),
-        ("a marker on every packet", &[
-            (1, 800, true, '6', false, 160), (2, 800, true, '6', false, 320), (3, 800, true, '6', true, 480), (4, 800, true, '6', true, 480), (9, 2_400, true, '6', false, 160)], "66"),
-        ("Sonus: the timestamp moves with each packet", &[
-            (1, 800, true, '8', false, 160), (2, 960, false, '8', false, 320), (3, 1_120, false, '8', false, 480), (4, 1_280, false, '8', true, 640),
-            (5, 1_440, false, '8', true, 640), (6, 1_600, false, '8', true, 640), (20, 4_000, true, '8', false, 160), (21, 4_160, false, '8', true, 320)], "88"),
-        ("the timestamp moves and each packet has its own duration", &[
-            (1, 800, true, '8', false, 160), (2, 960, false, '8', false, 160), (3, 1_120, false, '8', true, 160), (4, 1_120, false, '8', true, 160)], "8"),
-        ("the timestamp stands still: other keys, and the same", &[
-            (1, 0, true, '1', false, 160), (2, 0, false, '1', true, 320), (3, 0, false, '1', true, 320), (4, 0, true, '2', false, 160), (5, 0, false, '2', true, 320),
-            (6, 0, true, '2', false, 160), (7, 0, false, '2', true, 320)], "122"),
-        ("held for 9 s: a new segment after 0xFFFF", &[
-            (1, 100, true, '5', false, 160), (2, 100, false, '5', false, 0xffff), (3, 65_635, false, '5', false, 160), (4, 65_635, false, '5', true, 9_000),
-            (5, 80_000, true, '5', false, 160)], "55"),
-        ("held long, the timestamp at 48 kHz and durations at 8", &[
-            (1, 100, true, '5', false, 160), (2, 100, false, '5', false, 0xffff), (3, 393_310, false, '5', false, 160), (4, 393_310, false, '5', true, 320)], "5"),
-        ("durations at 48 kHz under timestamps at 8", &[
-            (1, 800, true, '9', false, 960), (2, 800, false, '9', false, 1_920), (3, 800, false, '9', true, 2_880), (9, 2_080, true, '9', false, 960)], "99"),
-        ("everything twice", &[
-            (1, 800, true, '0', false, 160), (1, 800, true, '0', false, 160), (2, 800, false, '0', true, 320), (2, 800, false, '0', true, 320)], "0"),
-        ("packets of a press overtake each other and the next one", &[
-            (3, 800, false, '1', true, 480), (1, 800, true, '1', false, 160), (9, 2_400, true, '2', false, 160), (2, 800, false, '1', false, 320)], "12"),
-        ("a press of which all packets come too late for their place", &[
-            (9, 2_400, true, '2', false, 160), (1, 800, true, '1', false, 160), (2, 800, false, '1', true, 320)], "2"),
-        ("the sender's clock starts anew", &[
-            (1, 900_000, true, '2', false, 160), (2, 900_000, false, '2', true, 320), (3, 160, true, '3', false, 160)], "23"),
-        ("numbers wrap within a press", &[
-            (65_535, u32::MAX - 100, true, '3', false, 160), (0, u32::MAX - 100, false, '3', true, 320), (7, 2_000, true, '3', false, 160)], "33"),
+        (
+            "all ends were lost, then another key, then the same",
+            &[
+                (1, 800, true, '2', false, 160),
+                (2, 800, false, '2', false, 320),
+                (20, 3_200, true, '3', false, 160),
+                (40, 6_400, true, '3', false, 160),
+            ],
+            "233",
+        ),
+        (
+            "the end bit is never set, no pause between keys",
+            &[(1, 800, true, '2', false, 800), (2, 1_600, true, '3', false, 800), (3, 2_400, true, '2', false, 800)],
+            "232",
+        ),
+        (
+            "durations are all 0",
+            &[
+                (1, 800, true, '4', false, 0),
+                (2, 800, false, '4', true, 0),
+                (3, 800, false, '4', true, 0),
+                (9, 2_400, true, '4', false, 0),
+                (10, 2_400, false, '4', true, 0),
+            ],
+            "44",
+        ),
+        (
+            "one packet a key, only an end without a duration",
+            &[(1, 800, true, '4', true, 0), (2, 2_400, true, '4', true, 0)],
+            "44",
+        ),
+        (
+            "no marker at all",
+            &[
+                (1, 800, false, '6', false, 160),
+                (2, 800, false, '6', true, 320),
+                (5, 2_400, false, '6', false, 160),
+                (6, 2_400, false, '6', true, 320),
+            ],
+            "66",
+        ),
+        (
+            "a marker on every packet",
+            &[
+                (1, 800, true, '6', false, 160),
+                (2, 800, true, '6', false, 320),
+                (3, 800, true, '6', true, 480),
+                (4, 800, true, '6', true, 480),
+                (9, 2_400, true, '6', false, 160),
+            ],
+            "66",
+        ),
+        (
+            "Sonus: the timestamp moves with each packet",
+            &[
+                (1, 800, true, '8', false, 160),
+                (2, 960, false, '8', false, 320),
+                (3, 1_120, false, '8', false, 480),
+                (4, 1_280, false, '8', true, 640),
+                (5, 1_440, false, '8', true, 640),
+                (6, 1_600, false, '8', true, 640),
+                (20, 4_000, true, '8', false, 160),
+                (21, 4_160, false, '8', true, 320),
+            ],
+            "88",
+        ),
+        (
+            "the timestamp moves and each packet has its own duration",
+            &[
+                (1, 800, true, '8', false, 160),
+                (2, 960, false, '8', false, 160),
+                (3, 1_120, false, '8', true, 160),
+                (4, 1_120, false, '8', true, 160),
+            ],
+            "8",
+        ),
+        (
+            "the timestamp stands still: other keys, and the same",
+            &[
+                (1, 0, true, '1', false, 160),
+                (2, 0, false, '1', true, 320),
+                (3, 0, false, '1', true, 320),
+                (4, 0, true, '2', false, 160),
+                (5, 0, false, '2', true, 320),
+                (6, 0, true, '2', false, 160),
+                (7, 0, false, '2', true, 320),
+            ],
+            "122",
+        ),
+        (
+            "held for 9 s: a new segment after 0xFFFF",
+            &[
+                (1, 100, true, '5', false, 160),
+                (2, 100, false, '5', false, 0xffff),
+                (3, 65_635, false, '5', false, 160),
+                (4, 65_635, false, '5', true, 9_000),
+                (5, 80_000, true, '5', false, 160),
+            ],
+            "55",
+        ),
+        (
+            "held long, the timestamp at 48 kHz and durations at 8",
+            &[
+                (1, 100, true, '5', false, 160),
+                (2, 100, false, '5', false, 0xffff),
+                (3, 393_310, false, '5', false, 160),
+                (4, 393_310, false, '5', true, 320),
+            ],
+            "5",
+        ),
+        (
+            "durations at 48 kHz under timestamps at 8",
+            &[
+                (1, 800, true, '9', false, 960),
+                (2, 800, false, '9', false, 1_920),
+                (3, 800, false, '9', true, 2_880),
+                (9, 2_080, true, '9', false, 960),
+            ],
+            "99",
+        ),
+        (
+            "everything twice",
+            &[
+                (1, 800, true, '0', false, 160),
+                (1, 800, true, '0', false, 160),
+                (2, 800, false, '0', true, 320),
+                (2, 800, false, '0', true, 320),
+            ],
+            "0",
+        ),
+        (
+            "packets of a press overtake each other and the next one",
+            &[
+                (3, 800, false, '1', true, 480),
+                (1, 800, true, '1', false, 160),
+                (9, 2_400, true, '2', false, 160),
+                (2, 800, false, '1', false, 320),
+            ],
+            "12",
+        ),
+        (
+            "a press of which all packets come too late for their place",
+            &[(9, 2_400, true, '2', false, 160), (1, 800, true, '1', false, 160), (2, 800, false, '1', true, 320)],
+            "2",
+        ),
+        (
+            "the sender's clock starts anew",
+            &[(1, 900_000, true, '2', false, 160), (2, 900_000, false, '2', true, 320), (3, 160, true, '3', false, 160)],
+            "23",
+        ),
+        (
+            "numbers wrap within a press",
+            &[
+                (65_535, u32::MAX - 100, true, '3', false, 160),
+                (0, u32::MAX - 100, false, '3', true, 320),
+                (7, 2_000, true, '3', false, 160),
+            ],
+            "33",
+        ),
         ("star, pound, and a flash that is no key", &[(1, 0, true, '*', true, 320), (2, 2_000, true, '#', true, 320)], "*#"),
     ];
 

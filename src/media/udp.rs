@@ -1,7 +1,8 @@
 //! Datagrams in batches, with the time at which the kernel took each from the network.
 //!
-//! A call's socket is looked at once each packet time. One `recvmmsg` then fetches all that came, and the kernel's own time stamps keep the
-//! jitter and the round trip exact, although nobody was woken when a packet arrived. Buffers are shared by all calls of a pacer.
+//! A call's socket is looked at once each packet time. One `recvmmsg` then fetches all that came, and the kernel's own time
+//! stamps keep the jitter and the round trip exact, although nobody was woken when a packet arrived. Buffers are shared by all
+//! calls of a pacer.
 #![allow(unsafe_code)] // recvmmsg and setsockopt have no safe form in the standard library; every use says why it holds
 
 use std::io;
@@ -80,8 +81,8 @@ mod system {
     }
 
     impl Inbox {
-        /// Hands over what waits, at most [`BATCH_DATAGRAMS`], and tells how many there were. Never blocks. `wall` is the wall clock's time
-        /// since 1970, against which the kernel's stamps are read.
+        /// Hands over what waits, at most [`BATCH_DATAGRAMS`], and tells how many there were. Never blocks. `wall` is the wall
+        /// clock's time since 1970, against which the kernel's stamps are read.
         pub fn receive(&mut self, socket: &UdpSocket, wall: Duration, mut each: impl FnMut(Datagram<'_>)) -> io::Result<usize> {
             // SAFETY: an array of plain structs of numbers and pointers, for which all zeros are a value.
             let mut iovecs: [libc::iovec; BATCH_DATAGRAMS] = unsafe { MaybeUninit::zeroed().assume_init() };
@@ -127,7 +128,8 @@ mod system {
 
     /// The kernel's time stamp, since 1970.
     fn stamp_of(header: &libc::msghdr) -> Option<Duration> {
-        // SAFETY: the kernel filled this header; the macros walk the control buffer that it points at, within the length it left there.
+        // SAFETY: the kernel filled this header; the macros walk the control buffer that it points at, within the length it
+        // left there.
         let mut control = unsafe { libc::CMSG_FIRSTHDR(header) };
         while !control.is_null() {
             // SAFETY: a non-null result of these macros points at a whole `cmsghdr` inside the buffer.
@@ -183,8 +185,8 @@ mod system {
         socket.connect(to).map(|()| true)
     }
 
-    /// Undoes `connect`: datagrams from anywhere arrive again. Only of a socket that was bound to a port by number: the kernel takes back one
-    /// that it chose itself.
+    /// Undoes `connect`: datagrams from anywhere arrive again. Only of a socket that was bound to a port by number: the kernel
+    /// takes back one that it chose itself.
     pub fn disconnect(socket: &UdpSocket) -> io::Result<()> {
         // SAFETY: plain numbers.
         let mut nowhere: libc::sockaddr = unsafe { MaybeUninit::zeroed().assume_init() };

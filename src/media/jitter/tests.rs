@@ -165,8 +165,8 @@ fn what_waits_is_bounded() {
     assert_eq!(pull(&mut buffer, 40), whole(75..76));
 }
 
-/// Sends `count` packets of 20 ms, `late(n)` ms after their time (`None`: lost), each sender's 20 ms lasting `1 + ppm` of ours, and pulls
-/// as a session does. What was heard, and how many packets were late.
+/// Sends `count` packets of 20 ms, `late(n)` ms after their time (`None`: lost), each sender's 20 ms lasting `1 + ppm` of ours,
+/// and pulls as a session does. What was heard, and how many packets were late.
 fn run(buffer: &mut JitterBuffer, count: u32, ppm: i64, late: impl Fn(u32) -> Option<u64>) -> (Vec<u8>, u32) {
     let mut arrivals: Vec<(u64, u32)> = (0..count)
         .filter_map(|n| late(n).map(|late| ((20_000 * i64::from(n) * (1_000_000 + ppm) / 1_000_000) as u64 + 1_000 * late, n)))

@@ -1,6 +1,6 @@
-//! How many calls a core: many sessions over real UDP on loopback, a prompt played and audio received in each, against a peer in a process of
-//! its own. Ignored in ordinary runs: it takes a minute and wants the machine to itself. Run it with
-//! `CALLS=400 cargo test --lib media::rtp_session::load::calls -- --ignored --nocapture`.
+//! How many calls a core: many sessions over real UDP on loopback, a prompt played and audio received in each, against a peer
+//! in a process of its own. Ignored in ordinary runs: it takes a minute and wants the machine to itself. Run it with `CALLS=400
+//! cargo test --lib media::rtp_session::load::calls -- --ignored --nocapture`.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::UdpSocket as StdSocket;

@@ -24,7 +24,7 @@ use crate::media::send::Sender;
 use crate::media::udp::{self, BATCH_DATAGRAMS, Datagram};
 
 /// Batches of datagrams taken in one turn, before the pace comes first again.
-pub const BATCHES_PER_TURN: usize = 16;
+pub const BATCHES_PER_TURN: usize = 64;
 /// Frames handed over at once after the machine was held up.
 pub const CATCH_UP_FRAMES: u32 = 5;
 /// Errors of the socket in a row that end the session.
@@ -117,8 +117,8 @@ impl Line {
         }
     }
 
-    /// Packet times since the last turn, by the clock: a late turn stands for all the time that has passed. Turns come a little early or
-    /// late, so time is rounded to the nearest.
+    /// Packet times since the last turn, by the clock: a late turn stands for all the time that has passed. Turns come a little
+    /// early or late, so time is rounded to the nearest.
     fn elapsed(&mut self, now: Instant) -> u32 {
         let first = *self.first.get_or_insert(now);
         let half = Duration::from_millis(FRAME_MS / 2);
@@ -335,8 +335,8 @@ impl Session {
         Ok(())
     }
 
-    /// Once the peer sends from where its SDP said, the kernel drops whatever comes from elsewhere before it costs anything. A learned address
-    /// is not sure enough for that. When the peer falls silent, all may come again: it may have moved.
+    /// Once the peer sends from where its SDP said, the kernel drops whatever comes from elsewhere before it costs anything. A
+    /// learned address is not sure enough for that. When the peer falls silent, all may come again: it may have moved.
     fn keep_strangers_out(&mut self, now: Duration) {
         match (self.line.connected, self.ear.steady) {
             (None, Some((from, count))) if count >= CONNECT_AFTER_PACKETS && self.ear.peer.is_negotiated(from) => {
@@ -470,8 +470,8 @@ impl Ear {
         key.map(LegEvent::Key)
     }
 
-    /// Takes a datagram that may be RTCP. Understood reports count as a sign of life: a telephone that suppresses silence, or is on hold,
-    /// sends nothing else.
+    /// Takes a datagram that may be RTCP. Understood reports count as a sign of life: a telephone that suppresses silence, or
+    /// is on hold, sends nothing else.
     fn rtcp(&mut self, arrived: Duration, datagram: &Datagram<'_>) {
         if !self.peer.is_of(datagram.from.ip()) {
             self.foreign += 1;
