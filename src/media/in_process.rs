@@ -61,17 +61,30 @@ pub fn connect(info: LegInfo, rate: SampleRate, options: LineOptions) -> Line {
     let (phone, phone_far) = pair(info);
     let (service_commands, service_side) = Side::new(service_far, rate);
     let (phone_commands, phone_side) = Side::new(phone_far, rate);
-    let call =
-        Call { service: service_side, phone: phone_side, options, entropy: SeededEntropy::new(options.seed), frames_lost: 0 };
+    let call = Call {
+        service: service_side,
+        phone: phone_side,
+        options,
+        entropy: SeededEntropy::new(options.seed),
+        frames_lost: 0,
+        held: false,
+    };
     let task = tokio::spawn(call.run(service_commands, phone_commands));
     Line { service, phone, task }
 }
+
+/// Live frames that wait to be heard.
+const SPEAK_QUEUE_FRAMES: usize = 5;
 
 /// One side: what it says, and what it hears.
 struct Side {
     outbox: Outbox,
     playout: Playout,
     keys: VecDeque<Key>,
+    // Live audio: what waits is the newest.
+    spoken: VecDeque<Frame>,
+    // It has put the other side on hold.
+    holds: bool,
     // Packet times until the key that is down, and the gap after it, are over.
     key_frames: u64,
     hears: Concealer,
@@ -89,8 +102,15 @@ impl From<Undelivered> for Over {
 impl Side {
     fn new(far: FarEnd, rate: SampleRate) -> (mpsc::Receiver<LegCommand>, Self) {
         let hears = Concealer::new(rate);
-        let side =
-            Self { outbox: Outbox::new(far.events), playout: Playout::new(rate), keys: VecDeque::new(), key_frames: 0, hears };
+        let side = Self {
+            outbox: Outbox::new(far.events),
+            playout: Playout::new(rate),
+            keys: VecDeque::new(),
+            spoken: VecDeque::new(),
+            holds: false,
+            key_frames: 0,
+            hears,
+        };
         (far.commands, side)
     }
 
@@ -107,8 +127,15 @@ impl Side {
                     self.keys.push_back(key);
                 }
             }
-            // There is nobody between the two ends who could do any of it.
-            Some(LegCommand::Speak(_) | LegCommand::Hold | LegCommand::Resume) => {}
+            Some(LegCommand::Speak(frame)) => {
+                self.spoken.push_back(frame);
+                if self.spoken.len() > SPEAK_QUEUE_FRAMES {
+                    self.spoken.pop_front();
+                }
+            }
+            Some(LegCommand::Hold) => self.holds = true,
+            Some(LegCommand::Resume) => self.holds = false,
+            // There is nobody between the two ends who could do it.
             Some(LegCommand::Transfer { .. }) => {
                 self.outbox.must_arrive(LegEvent::Transfer(TransferNews::Refused { status: 501 }))?;
             }
@@ -132,7 +159,7 @@ impl Side {
         for ended in ended {
             self.outbox.must_arrive(ended.into())?;
         }
-        Ok((None, frame))
+        Ok((None, frame.or_else(|| self.spoken.pop_front())))
     }
 }
 
@@ -142,6 +169,7 @@ struct Call {
     options: LineOptions,
     entropy: SeededEntropy,
     frames_lost: u64,
+    held: bool,
 }
 
 /// Who ended it.
@@ -183,7 +211,16 @@ impl Call {
         LineReport { frames_lost: self.frames_lost, frames_dropped }
     }
 
+    /// The phone may put the service on hold: then nothing goes either way, and what would be played waits.
     fn tick(&mut self) -> Result<(), Gone> {
+        if self.phone.holds != self.held {
+            self.held = self.phone.holds;
+            let news = if self.held { LegEvent::Held } else { LegEvent::Resumed };
+            self.service.outbox.must_arrive(news).map_err(|_| Gone::Service)?;
+        }
+        if self.held {
+            return Ok(());
+        }
         let (key, frame) = self.service.say().map_err(|_| Gone::Service)?;
         let lost = self.loses();
         hear(&mut self.phone, key, frame, lost).map_err(|_| Gone::Phone)?;

@@ -183,6 +183,12 @@ impl<F: FnMut(PhoneEvent)> Phone<F> {
             }
             Action::RepeatDigits { voice, if_asked } => self.repeat_digits(voice, *if_asked).await,
             Action::Keys(keys) => self.press(keys).await,
+            Action::Hold(duration) => {
+                self.command(LegCommand::Hold).await?;
+                let end = Instant::now() + *duration;
+                self.listen_until(|_, now| if now >= end { Ok(()) } else { Err(Some(end)) }).await?;
+                self.command(LegCommand::Resume).await
+            }
             Action::WaitHangUp => {
                 while self.ended.is_none() {
                     self.hear_next(None).await;

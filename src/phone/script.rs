@@ -22,6 +22,9 @@
 //! wait_ms = 300
 //!
 //! [[step]]
+//! hold_ms = 5000             # the other side is put on hold, and back
+//!
+//! [[step]]
 //! wait_hang_up = true        # or: hang_up = true
 //! ```
 
@@ -74,6 +77,8 @@ pub enum Action {
     RepeatDigits { voice: DigitVoice, if_asked: bool },
     /// Press keys, one after another.
     Keys(Vec<Key>),
+    /// Put the call on hold for so long.
+    Hold(Duration),
     /// Wait until the other side hangs up.
     WaitHangUp,
     /// Hang up.
@@ -98,6 +103,7 @@ impl Action {
             Self::RepeatDigits { if_asked: false, .. } => "say the digits that were asked for".to_owned(),
             Self::RepeatDigits { if_asked: true, .. } => "say the digits that were asked for, if any".to_owned(),
             Self::Keys(keys) => format!("press {} keys", keys.len()),
+            Self::Hold(d) => format!("hold the call for {} ms", d.as_millis()),
             Self::WaitHangUp => "wait for the other side to hang up".to_owned(),
             Self::HangUp => "hang up".to_owned(),
         }
@@ -240,6 +246,7 @@ struct WrittenStep {
     repeat_digits: Option<String>,
     if_asked: Option<bool>,
     keys: Option<String>,
+    hold_ms: Option<u64>,
     wait_hang_up: Option<bool>,
     hang_up: Option<bool>,
     timeout_ms: Option<u64>,
@@ -279,6 +286,9 @@ impl WrittenStep {
         if let Some(text) = &self.keys {
             actions.push(("keys", keys(text).map(Action::Keys)));
         }
+        if let Some(ms) = self.hold_ms {
+            actions.push(("hold_ms", millis("hold_ms", ms).map(Action::Hold)));
+        }
         if let Some(yes) = self.wait_hang_up {
             actions.push(("wait_hang_up", flag("wait_hang_up", yes).map(|()| Action::WaitHangUp)));
         }
@@ -292,7 +302,7 @@ impl WrittenStep {
         let Some((_, action)) = actions.pop() else {
             return Err((
                 "step",
-                "it does nothing: give it one of wait_prompt, wait_ms, say, repeat_digits, keys, wait_hang_up, hang_up"
+                "it does nothing: give it one of wait_prompt, wait_ms, say, repeat_digits, keys, hold_ms, wait_hang_up, hang_up"
                     .to_owned(),
             ));
         };
@@ -312,7 +322,7 @@ impl WrittenStep {
             return Err(("at_least_ms", "only a `wait_prompt` asks for so much speech".to_owned()));
         }
         let timeout = millis("timeout_ms", self.timeout_ms.unwrap_or(STEP_TIMEOUT_MS))?;
-        if let Action::Wait(d) = &action
+        if let Action::Wait(d) | Action::Hold(d) = &action
             && *d > timeout
         {
             return Err(("timeout_ms", format!("it ends the step before its {} ms are over", d.as_millis())));

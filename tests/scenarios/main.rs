@@ -3,6 +3,7 @@
 
 mod support;
 
+mod a_caller_can_reach_a_person_and_may_put_us_on_hold;
 mod a_caller_enrols_a_voice_by_telephone;
 mod a_caller_pays_by_voice_and_is_charged_once;
 mod a_caller_who_says_nothing_or_hangs_up_pays_nothing;

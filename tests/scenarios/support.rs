@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use voicepay::app::{Office, Voices, services};
 use voicepay::call::timeline::Who;
-use voicepay::call::{CallRecord, Services, run_call};
+use voicepay::call::{CallRecord, Services, Switchboard, run_call};
 use voicepay::clock::{Clock, Entropy, SeededEntropy, SystemClock, SystemEntropy, Timestamp};
 use voicepay::config::Config;
 use voicepay::e164::E164;
@@ -19,7 +19,7 @@ use voicepay::ids::{AuditId, CallId, CardId, CustomerId, InviteId, PayeeId, Requ
 use voicepay::language::Language;
 use voicepay::media::frame::SampleRate;
 use voicepay::media::in_process::{LineOptions, connect};
-use voicepay::media::leg::{Attestation, CallerClaim, LegInfo, Sound};
+use voicepay::media::leg::{Attestation, CallerClaim, Leg, LegInfo, Sound};
 use voicepay::media::wav::read_wav;
 use voicepay::models::Model;
 use voicepay::money::{Currency, Money};
@@ -371,6 +371,13 @@ impl World {
         (record, report)
     }
 
+    /// Whoever is called for a caller answers, does this, and hangs up.
+    pub fn with_person(&self, steps: impl IntoIterator<Item = Step>) -> &Self {
+        let person = Person(Script::new(steps));
+        assert!(self.services.switchboard.set(Arc::new(person)).is_ok());
+        self
+    }
+
     /// `voicepay` on this world's data, as an operator uses it.
     pub fn command(&self, args: &[&str]) {
         let done = std::process::Command::new(env!("CARGO_BIN_EXE_voicepay"))
@@ -405,6 +412,20 @@ impl World {
     /// Every byte that the service keeps: database, write-ahead log, journal.
     pub fn kept_bytes(&self) -> Vec<u8> {
         std::fs::read_dir(self.dir.path()).unwrap().flat_map(|e| std::fs::read(e.unwrap().path()).unwrap()).collect()
+    }
+}
+
+/// Answers every call.
+#[derive(Debug)]
+struct Person(Script);
+
+#[async_trait::async_trait]
+impl Switchboard for Person {
+    async fn call(&self, _to: &str, info: &LegInfo) -> Result<Leg, String> {
+        let line = connect(info.clone(), info.rate, LineOptions::default());
+        let script = self.0.clone();
+        tokio::spawn(async move { run_script(line.phone, &script, |_| ()).await });
+        Ok(line.service)
     }
 }
 
