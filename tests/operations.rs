@@ -180,6 +180,8 @@ fn a_service_is_scraped_reloaded_and_drained_while_a_call_is_up() {
         assert!(Instant::now() < until, "{}", service.get("/metrics"));
     }
 
+    std::thread::sleep(Duration::from_secs(1)); // so that there is something to count and to record
+
     // What can change does, what can't is named; what is wrong is refused whole; the call goes on.
     config(dir.path(), "max_calls = 7\nunknown_peers = \"refuse\"\n", "[identity]\ndefault_country = \"44\"\n");
     let answer = service.reload();
@@ -224,5 +226,8 @@ fn a_service_is_scraped_reloaded_and_drained_while_a_call_is_up() {
     assert_eq!((&stranger["sip_status"], &stranger["end"], &stranger["q850"]), (&403.into(), &"refused".into(), &21.into()));
     let recording = dir.path().join(format!("data/recordings/{}.wav", call["call"].as_str().unwrap()));
     assert!(std::fs::metadata(&recording).unwrap().len() > 10_000, "what was said to the caller");
+    assert!(told(&manager).starts_with("RELOADING=1"));
+    let refused = told(&manager);
+    assert!(refused.starts_with("READY=1\nSTATUS=the last configuration was refused:") && refused.contains("ring_ms"), "{refused}");
     assert!(told(&manager).starts_with("STOPPING=1\n"));
 }
