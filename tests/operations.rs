@@ -228,6 +228,9 @@ fn a_service_is_scraped_reloaded_and_drained_while_a_call_is_up() {
     assert!(std::fs::metadata(&recording).unwrap().len() > 10_000, "what was said to the caller");
     assert!(told(&manager).starts_with("RELOADING=1"));
     let refused = told(&manager);
-    assert!(refused.starts_with("READY=1\nSTATUS=the last configuration was refused:") && refused.contains("ring_ms"), "{refused}");
+    assert!(
+        refused.starts_with("READY=1\nSTATUS=the last configuration was refused:") && refused.contains("ring_ms"),
+        "{refused}"
+    );
     assert!(told(&manager).starts_with("STOPPING=1\n"));
 }
