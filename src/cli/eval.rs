@@ -10,7 +10,7 @@ use crate::clock::{Clock, SystemClock};
 use crate::eval::all::{self, Everywhere};
 use crate::eval::bench::Bench;
 use crate::eval::data::Split;
-use crate::eval::degrade::{Codec, Line, Noise};
+use crate::eval::degrade::{Codec, Line, Network, Noise};
 use crate::eval::holdout::TrainedOn;
 use crate::eval::people::People;
 use crate::eval::plan::Plan;
@@ -130,7 +130,13 @@ struct Common {
     /// What is behind the speech: a sound file, a folder of them (one drawn an utterance), white or pink. 15 dB unless --snr.
     #[arg(long, value_name = "DIR|FILE|white|pink")]
     noise: Option<String>,
-    /// Seeds the sample, the noise, the random numbers and the intervals.
+    /// Packets of the call that are lost, in percent: they go through the receiver of a real call.
+    #[arg(long, value_name = "PERCENT", value_parser = clap::value_parser!(u32).range(0..=50))]
+    loss: Option<u32>,
+    /// Packets are 0 to so many milliseconds late, evenly; through the receiver of a real call, too.
+    #[arg(long, value_name = "MS", value_parser = clap::value_parser!(u32).range(0..=400))]
+    jitter: Option<u32>,
+    /// Seeds the sample, the noise, the network, the random numbers and the intervals.
     #[arg(long, default_value_t = 0)]
     seed: u64,
     /// Inferences at once, one thread each; default: one a core. Latencies are best measured with 1.
@@ -172,9 +178,14 @@ impl Common {
             Some(name) => Noise::find(name, &split.root, &split.name)?,
             None => Noise::None,
         };
+        let network = (self.loss.is_some() || self.jitter.is_some())
+            .then(|| Network { loss_permille: self.loss.unwrap_or(0) * 10, jitter_ms: self.jitter.unwrap_or(0) });
+        if network.is_some() && self.codec == Codec::None {
+            return Err(EvalError::Conditions("--loss and --jitter need packets: give --codec mulaw or alaw".to_owned()));
+        }
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         Ok(Plan {
-            line: Line { codec: self.codec, noise, snr_db: self.snr.unwrap_or(SNR_DEFAULT_DB), seed: self.seed },
+            line: Line { codec: self.codec, noise, snr_db: self.snr.unwrap_or(SNR_DEFAULT_DB), network, seed: self.seed },
             split,
             list: self.list,
             noise_name: self.noise,

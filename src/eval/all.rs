@@ -122,7 +122,9 @@ impl Everywhere<'_> {
         }
         let line = match job.snr_db {
             None => Line { seed: self.plan.seed, ..Line::clean(job.codec) },
-            Some(db) => Line { codec: job.codec, noise: babble?.clone(), snr_db: f64::from(db), seed: self.plan.seed },
+            Some(db) => {
+                Line { codec: job.codec, noise: babble?.clone(), snr_db: f64::from(db), network: None, seed: self.plan.seed }
+            }
         };
         let limit = match (self.plan.limit, job.limit) {
             (Some(a), Some(b)) => Some(a.min(b)),

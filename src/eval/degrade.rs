@@ -8,6 +8,13 @@ use rustfft::FftPlanner;
 use rustfft::num_complex::Complex;
 use serde::Serialize;
 
+use crate::media::codec::Codec as LineCodec;
+use crate::media::config::MediaConfig;
+use crate::media::frame::SampleRate;
+use crate::media::impair::{BadLine, carry};
+use crate::media::leg::Sound;
+use crate::media::negotiated::NegotiatedMedia;
+
 use super::EvalError;
 use super::random::Random;
 use super::splice::load;
@@ -46,6 +53,15 @@ pub enum Noise {
     Files(Arc<Vec<(PathBuf, Vec<f64>)>>),
 }
 
+/// What the network does to packets of 20 ms. Each is lost on its own, and is 0 to so many milliseconds late, evenly.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Network {
+    /// Of a thousand packets, so many never come.
+    pub loss_permille: u32,
+    /// In milliseconds.
+    pub jitter_ms: u32,
+}
+
 /// The conditions of a measurement.
 #[derive(Clone, Debug)]
 pub struct Line {
@@ -55,14 +71,16 @@ pub struct Line {
     pub noise: Noise,
     /// Speech-active level over noise level, in decibels.
     pub snr_db: f64,
-    /// Seeds noise, together with the utterance's id.
+    /// What packets go through; `None`: a line without packets. The receiver is the one of a call: jitter buffer, concealment.
+    pub network: Option<Network>,
+    /// Seeds noise and network, together with the utterance's id.
     pub seed: u64,
 }
 
 impl Line {
     /// A clean line.
     pub fn clean(codec: Codec) -> Self {
-        Self { codec, noise: Noise::None, snr_db: f64::INFINITY, seed: 0 }
+        Self { codec, noise: Noise::None, snr_db: f64::INFINITY, network: None, seed: 0 }
     }
 
     /// Speech as it comes out of the far end: 16-bit values at [`RATE`].
@@ -80,7 +98,21 @@ impl Line {
         if peak > PEAK {
             x.iter_mut().for_each(|s| *s *= PEAK / peak);
         }
-        x.into_iter().map(|s| self.codec.round_trip(sixteen_bits(s))).collect()
+        let samples = x.into_iter().map(sixteen_bits);
+        match (self.network, self.codec.on_the_wire()) {
+            (Some(network), Some(codec)) => {
+                let sound = Sound { rate: SampleRate::HZ_8000, samples: samples.collect() };
+                let line = BadLine {
+                    loss_permille: network.loss_permille,
+                    jitter_ms: network.jitter_ms,
+                    seed: random.below(usize::MAX) as u64,
+                    ..BadLine::CLEAN
+                };
+                let media = NegotiatedMedia::new(codec, codec.static_payload_type().unwrap_or(0));
+                carry(&sound, &media, &MediaConfig::default(), line).0.samples
+            }
+            (Some(_) | None, _) => samples.map(|s| self.codec.round_trip(s)).collect(),
+        }
     }
 }
 
@@ -91,6 +123,15 @@ impl Codec {
             Self::None => sample,
             Self::Mulaw => mulaw(sample),
             Self::Alaw => alaw(sample),
+        }
+    }
+
+    /// What packets carry it, if any do.
+    fn on_the_wire(self) -> Option<LineCodec> {
+        match self {
+            Self::None => None,
+            Self::Mulaw => Some(LineCodec::Pcmu),
+            Self::Alaw => Some(LineCodec::Pcma),
         }
     }
 
@@ -252,7 +293,7 @@ mod tests {
         for noise in [Noise::White, Noise::Pink, Noise::Files(Arc::new(vec![(PathBuf::from("n"), tone(500, 0.2))]))] {
             let mut x = tone(8000, 0.5);
             x.extend(vec![0.0; 8000]);
-            let line = Line { codec: Codec::None, noise, snr_db: 15.0, seed: 0 };
+            let line = Line { codec: Codec::None, noise, snr_db: 15.0, network: None, seed: 0 };
             let out = line.through("u", x);
             let pause: Vec<f64> = out.iter().skip(8000).map(|s| f64::from(*s) / 32768.0).collect();
             let db = 20.0 * rms(&pause).log10();

@@ -75,7 +75,9 @@ impl Plan {
     /// The conditions in words, for progress.
     pub fn words(&self, list: &str) -> String {
         let c = self.condition(list, None);
-        format!("{list}, {} {}", c.codec, c.noise_words())
+        let network = self.line.network;
+        let packets = network.map(|n| format!(", {}% of packets lost, up to {} ms late", n.loss_permille / 10, n.jitter_ms));
+        format!("{list}, {} {}{}", c.codec, c.noise_words(), packets.unwrap_or_default())
     }
 
     /// The seeded draw of `--limit` from a list, in the list's order.
@@ -104,6 +106,7 @@ impl Plan {
             "codec": self.line.codec.name(),
             "snr_db": if noise.is_null() { Value::Null } else { json!(self.line.snr_db) },
             "noise": noise,
+            "network": self.line.network,
             "enrolment": "same codec, no noise",
             "threads": self.threads,
             "models": models.iter().map(|(k, v)| ((*k).to_owned(), json!(v))).collect::<serde_json::Map<_, _>>(),
