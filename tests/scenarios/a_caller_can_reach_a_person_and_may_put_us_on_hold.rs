@@ -13,7 +13,7 @@ async fn zero_connects_the_caller_to_the_person_who_is_configured() {
     let world = World::with_alice(|config| config.dialogue.person = "sip:desk@192.0.2.1".to_owned()).await;
     world.enrol_alice().await;
     // The person hears Alice say a number, answers, and hangs up.
-    world.with_person([hear(2_000), say("mallory/yes"), Action::HangUp.into()]);
+    world.with_person([hear(2_000), say("mallory/yes"), Action::Wait(Duration::from_secs(3)).into(), Action::HangUp.into()]);
     let talk = [hear(4_000), Step::keys("0"), hear(2_000), say("alice/card"), hear(200), hung_up()];
     let (record, report) = world.call(ALICE, talk).await;
     assert_eq!((record.verdict, world.charges()), (CallVerdict::Person, 0), "\n{}", story(&record));
