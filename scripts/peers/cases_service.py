@@ -1,10 +1,12 @@
 """The service as its unit in sip-config/systemd/ runs it."""
 
 import shutil
+import signal
+import socket
 
 import sipp
 from cases import CALL_S, case, paid_over
-from proc import Failed, command
+from proc import Failed, command, until
 from service import ROOT
 
 UNIT = ROOT / "sip-config" / "systemd" / "voicepay.service"
@@ -30,7 +32,7 @@ def _(w):
     service = w.service(settings={"service.drain_s": drain})
     phone = sipp.paying(w, service.at)
     w.sleep(5)
-    service.terminate()
+    service.signal(signal.SIGTERM)
     w.sleep(1)
     late = sipp.paying(w, service.at, name="late")
     if late.ended(20) == 0:
@@ -39,6 +41,47 @@ def _(w):
     left = service.ended(20)
     if (code, left) != (0, 0):
         raise Failed(f"sipp ended with {code}, the service with {left}")
+    return paid_over(service)
+
+
+@case(
+    "systemd-reload",
+    "it tells systemd how it is; reloaded within a call, a wrong configuration is refused, a right one taken; pays",
+    peer="SIPp",
+    needs=("ops.cdr_numbers",),
+)
+def _(w):
+    if _setting("Type") != ["notify"] or "-HUP" not in _setting("ExecReload")[0]:
+        raise Failed("the unit isn't what this case tests")
+    config = w.logs / "voicepay.toml"
+    config.write_text("[sip]\nmax_calls = 5\n")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        path = w.logs / "notify"
+        manager.bind(str(path))
+        manager.settimeout(15)
+        watchdog_us = int(_setting("WatchdogSec")[0]) * 1_000_000
+        service = w.service(config=config, env={"NOTIFY_SOCKET": str(path), "WATCHDOG_USEC": str(watchdog_us)})
+
+        def told(word):
+            while word not in manager.recv(4096).decode().splitlines():
+                pass
+
+        told("READY=1")
+        phone = sipp.paying(w, service.at)
+        w.sleep(5)
+        config.write_text("[sip]\nmax_calls = 5\nno_such_key = 1\n")
+        service.signal(signal.SIGHUP)
+        until("the wrong configuration is refused", lambda: '"reload_refused"' in service.text(), 10)
+        config.write_text("[sip]\nmax_calls = 7\n")
+        service.signal(signal.SIGHUP)
+        told("RELOADING=1")
+        until("the right one is taken", lambda: '"reloaded"' in service.text(), 10)
+        told("WATCHDOG=1")
+        code = phone.ended(CALL_S)
+        if code != 0:
+            raise Failed(f"sipp ended with {code}")
+        service.stop()
+        told("STOPPING=1")
     return paid_over(service)
 
 

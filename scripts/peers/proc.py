@@ -51,9 +51,9 @@ class Process:
         self.child.stdin.write(line.encode() + b"\n")
         self.child.stdin.flush()
 
-    def terminate(self):
-        """SIGTERM, without waiting."""
-        os.kill(self.pid, signal.SIGTERM)
+    def signal(self, number):
+        """A signal, without waiting."""
+        os.kill(self.pid, number)
 
     def kill(self):
         """SIGKILL: as if the machine had lost power."""

@@ -143,12 +143,13 @@ class Data:
 class Service(Process):
     """`voicepay serve` on ports of its own."""
 
-    def __init__(self, data, log_dir, *, name="voicepay", host="127.0.0.1", settings=None, tls=None, config=None):
+    def __init__(self, data, log_dir, *, name="voicepay", host="127.0.0.1", settings=None, tls=None, config=None, env=None):
         self.data, self.host = data, host
         self.rtp = ports(RTP_PORTS)
         self.sip_port = ports(2)  # the second for TLS
         where = f"[{host}]" if ":" in host else host
         env = {
+            **(env or {}),
             **data.env(),
             "VOICEPAY__SIP__LISTEN": f"{where}:{self.sip_port}",
             "VOICEPAY__MEDIA__PORT_MIN": str(self.rtp),
