@@ -23,11 +23,11 @@ HEARD_DBFS = -45.0
 
 
 def read(path):
-    """Samples of a mono WAV of 16 bits, and their rate."""
+    """Samples of a WAV of 16 bits, the first channel, and their rate."""
     with wave.open(str(path)) as w:
-        if (w.getnchannels(), w.getsampwidth()) != (1, 2):
-            raise Failed(f"{path}: not mono of 16 bits")
-        return array.array("h", w.readframes(w.getnframes())), w.getframerate()
+        if w.getsampwidth() != 2:
+            raise Failed(f"{path}: not of 16 bits")
+        return array.array("h", w.readframes(w.getnframes()))[:: w.getnchannels()], w.getframerate()
 
 
 def write(path, samples, rate=RATE_HZ):
