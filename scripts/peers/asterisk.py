@@ -17,7 +17,7 @@ START_S = 40.0
 RTP_PORTS = 40
 # What a softphone registers with; stands in pjsip.conf.
 PASSWORD = "change-me-too"
-SAID = ("card", "yes", "counting")
+SAID = ("card", "yes", "yes_please", "counting")
 
 
 def tree(version):
