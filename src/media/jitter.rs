@@ -19,6 +19,9 @@ use super::delay::LatenessMeter;
 
 /// Beyond the delay (and two packets) the buffer counts as ahead from here, in milliseconds.
 pub const SURPLUS_MS: u64 = 20;
+/// Packets a second that are held at most: of 2.5 ms, the shortest that a codec has. Many tiny packets cost more than their
+/// audio.
+const HELD_PACKETS_PER_S: i64 = 400;
 
 /// What became of a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -292,11 +295,13 @@ impl JitterBuffer {
         self.position = at;
     }
 
-    /// Drops the oldest while more than `max` waits; tells how many.
+    /// Drops the oldest while more than `max` waits, or more packets than that can sensibly have; tells how many.
     fn bound(&mut self) -> u64 {
         let mut held: i64 = self.packets.values().map(|p| p.units).sum();
+        let packets_max = self.max_units.saturating_mul(HELD_PACKETS_PER_S) / i64::from(self.clock_hz.max(1));
+        let packets_max = usize::try_from(packets_max).unwrap_or(0).max(1);
         let mut dropped = 0;
-        while held > self.max_units {
+        while held > self.max_units || self.packets.len() > packets_max {
             let Some((_, oldest)) = self.packets.pop_first() else { break };
             held -= oldest.units;
             dropped += 1;

@@ -8,6 +8,7 @@
 //! is none.
 
 use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -75,6 +76,9 @@ static PACERS: LazyLock<Vec<Arc<Pacer>>> = LazyLock::new(|| {
     (0..pacers).filter_map(start).collect()
 });
 
+/// The sessions of one slot; `None` only on their way out.
+type Slot = Vec<Option<Box<dyn Paced>>>;
+
 #[derive(Default)]
 struct Pacer {
     arrivals: Mutex<VecDeque<Box<dyn Paced>>>,
@@ -91,7 +95,7 @@ impl Pacer {
     fn run(&self) {
         #[cfg(target_os = "linux")]
         ask_for_precedence();
-        let mut slots: [Vec<Box<dyn Paced>>; SLOTS] = Default::default();
+        let mut slots: [Slot; SLOTS] = Default::default();
         let mut inbox = Inbox::default();
         let width = Duration::from_micros(FRAME_MS * 1_000 / u64::try_from(SLOTS).unwrap_or(1));
         let mut due = Instant::now();
@@ -107,14 +111,21 @@ impl Pacer {
                     std::thread::sleep(early);
                 }
                 let before = slot.len();
+                // One session's fault must not silence the others: neither its turn, nor what it tells, nor its going.
                 slot.retain_mut(|session| {
                     let (now, wall) = (Instant::now(), SystemClock.since_1970());
                     let mut turn = Turn { inbox: &mut inbox, now, wall };
-                    // One session's fault must not silence the others.
-                    let lived = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| session.turn(&mut turn)));
-                    lived.unwrap_or(false)
+                    harmless(|| session.as_mut().is_some_and(|s| s.turn(&mut turn))) || gone(session)
                 });
-                slot.iter_mut().for_each(|session| session.deliver());
+                slot.retain_mut(|session| {
+                    let told = || {
+                        session.as_mut().is_some_and(|s| {
+                            s.deliver();
+                            true
+                        })
+                    };
+                    harmless(told) || gone(session)
+                });
                 self.load.fetch_sub(before - slot.len(), Ordering::Relaxed);
             }
             // After a stall the slots that were missed are missed: each session sees for itself how much time has passed.
@@ -126,7 +137,7 @@ impl Pacer {
     }
 
     /// Takes new sessions into the emptiest slots; sleeps while there is nothing to pace.
-    fn admit(&self, slots: &mut [Vec<Box<dyn Paced>>; SLOTS], due: &mut Instant) {
+    fn admit(&self, slots: &mut [Slot; SLOTS], due: &mut Instant) {
         let mut arrivals = self.lock();
         while arrivals.is_empty() && slots.iter().all(Vec::is_empty) {
             arrivals = self.woken.wait(arrivals).unwrap_or_else(PoisonError::into_inner);
@@ -134,10 +145,25 @@ impl Pacer {
         }
         while let Some(session) = arrivals.pop_front() {
             if let Some(slot) = slots.iter_mut().min_by_key(|slot| slot.len()) {
-                slot.push(session);
+                slot.push(Some(session));
             }
         }
     }
+}
+
+/// What `work` says; false if it panics.
+fn harmless(work: impl FnOnce() -> bool) -> bool {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or(false)
+}
+
+/// Drops a session that is over, whatever its drop does; false.
+fn gone(session: &mut Option<Box<dyn Paced>>) -> bool {
+    let session = session.take();
+    let _dropped = harmless(|| {
+        drop(session);
+        true
+    });
+    false
 }
 
 #[cfg(target_os = "linux")]
@@ -155,33 +181,52 @@ mod tests {
     struct Counting {
         left: usize,
         told: mpsc::Sender<Instant>,
-        panics: bool,
+        panics: Fault,
+    }
+
+    #[derive(Clone, Copy, PartialEq)]
+    enum Fault {
+        None,
+        Turn,
+        Deliver,
+        Drop,
+    }
+
+    impl Drop for Counting {
+        fn drop(&mut self) {
+            assert!(self.panics != Fault::Drop, "a session's own fault");
+        }
     }
 
     impl Paced for Counting {
         fn turn(&mut self, turn: &mut Turn<'_>) -> bool {
             let _gone = self.told.send(turn.now);
             self.left -= 1;
-            assert!(!self.panics, "a session's own fault");
+            assert!(self.panics != Fault::Turn, "a session's own fault");
             self.left > 0
         }
 
-        fn deliver(&mut self) {}
+        fn deliver(&mut self) {
+            assert!(self.panics != Fault::Deliver, "a session's own fault");
+        }
     }
 
     #[test]
     fn each_session_gets_a_turn_each_20_ms_until_it_is_over_and_one_that_panics_ends_alone() {
         let (told, turns) = mpsc::channel();
         let (bad, bad_turns) = mpsc::channel();
-        for _ in 0..7 {
-            pace(Box::new(Counting { left: 10, told: bad.clone(), panics: true }));
+        for panics in [Fault::Turn, Fault::Deliver, Fault::Drop] {
+            for _ in 0..7 {
+                let left = if panics == Fault::Drop { 1 } else { 10 };
+                pace(Box::new(Counting { left, told: bad.clone(), panics }));
+            }
         }
-        pace(Box::new(Counting { left: 26, told, panics: false }));
+        pace(Box::new(Counting { left: 26, told, panics: Fault::None }));
         drop(bad);
         let at: Vec<Instant> = turns.iter().collect();
         assert_eq!(at.len(), 26);
         let took = *at.last().unwrap() - at[0];
         assert!((Duration::from_millis(490)..Duration::from_millis(700)).contains(&took), "{took:?}");
-        assert_eq!(bad_turns.iter().count(), 7);
+        assert_eq!(bad_turns.iter().count(), 21);
     }
 }

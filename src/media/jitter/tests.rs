@@ -305,3 +305,16 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_flood_of_packets_of_one_sample_is_bounded_by_their_number() {
+    let mut buffer = buffer();
+    let mut dropped = 0;
+    for n in 0..3_000u32 {
+        let numbers = PacketNumbers { ssrc: 9, sequence: n as u16, timestamp: n };
+        if let Put::Overflowed(count) = buffer.put(ms(0), numbers, vec![0xff], 1) {
+            dropped += count;
+        }
+    }
+    assert_eq!((buffer.packets.len(), dropped), (200, 2_800), "500 ms of packets of 2.5 ms");
+}

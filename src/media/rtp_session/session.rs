@@ -201,6 +201,7 @@ impl Session {
                 // What comes is music or nothing. It is heard out, so that the first frame after the hold is new.
                 for _ in 0..elapsed.min(CATCH_UP_FRAMES) {
                     let _unheard = self.ear.receiver.frame(now);
+                    let _unheard = self.ear.receiver.tone_key();
                 }
                 self.sender.pass(elapsed);
                 self.report(turn, now);

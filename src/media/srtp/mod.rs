@@ -66,10 +66,11 @@ impl Outbound {
         Self { rtp: StreamKeys::new(key, Direction::Rtp), rtcp: StreamKeys::new(key, Direction::Rtcp), last: None, rtcp_index: 0 }
     }
 
-    /// Another key in the middle of a stream: the rollover counter goes on (RFC 3711 section 3.2.1).
+    /// Another key in the middle of a stream: the rollover counter goes on (RFC 3711 section 3.3.1). So does SRTCP's index: if a
+    /// key ever came back, nothing would be encrypted twice under the same index.
     pub fn rekey(&mut self, key: &MasterKey) {
-        let last = self.last;
-        *self = Self { last, ..Self::new(key) };
+        let (last, rtcp_index) = (self.last, self.rtcp_index);
+        *self = Self { last, rtcp_index, ..Self::new(key) };
     }
 
     /// Turns an RTP packet into an SRTP packet. Packets must come in the order of their sequence numbers.

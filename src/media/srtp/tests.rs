@@ -240,6 +240,26 @@ fn after_a_new_key_both_readings_of_the_rollover_counter_are_understood() {
 }
 
 #[test]
+fn srtcp_counts_on_over_new_keys_so_that_a_key_that_comes_back_encrypts_nothing_twice() {
+    let entropy = SeededEntropy::new(5);
+    let first = MasterKey::generate(Suite::AesCm128HmacSha1_80, &entropy);
+    let second = MasterKey::generate(Suite::AesCm128HmacSha1_80, &entropy);
+    let mut out = Outbound::new(&first);
+    let report = || [&[0x80, 201, 0, 1, 0, 0, 0, 9][..], &[7; 24]].concat();
+    let mut sealed = Vec::new();
+    for key in [&first, &second, &first] {
+        out.rekey(key);
+        let mut packet = report();
+        out.protect_rtcp(&mut packet).unwrap();
+        sealed.push(packet);
+    }
+    assert_ne!(sealed[0][8..32], sealed[2][8..32], "the same report under the same key");
+    let mut into = Inbound::new(&first);
+    assert_eq!(into.unprotect_rtcp(&mut sealed[0]), Ok(32));
+    assert_eq!(into.unprotect_rtcp(&mut sealed[2]), Ok(32));
+}
+
+#[test]
 fn a_key_holder_cannot_make_us_remember_without_bound() {
     let master = MasterKey::generate(Suite::AesCm128HmacSha1_32, &SeededEntropy::new(7));
     let mut into = Inbound::new(&master);
