@@ -419,7 +419,7 @@ impl Call {
                 let book = self.services.prompts.book(self.language);
                 self.timeline.add(Who::Service, book.text(&prompt));
                 let clip = prompt_payee(&prompt).and_then(|p| self.payee_clips.get(p));
-                let audio = book.sound(&prompt, clip.map(AsRef::as_ref));
+                let audio = book.sound(&prompt, clip.map(AsRef::as_ref), self.leg.info.rate);
                 if let Some(recorder) = &mut self.recorder {
                     recorder.play(u64::from(id.0), &prompt, &audio);
                 }

@@ -14,6 +14,7 @@ use super::serve::{runtime, start_error, told_to_stop};
 use crate::app::{StartError, voice_activity};
 use crate::dialogue::{Again, Prompt};
 use crate::language::Language;
+use crate::media::frame::SampleRate;
 use crate::media::leg::{Leg, LegCommand, LegEvent, Sound};
 use crate::prompts::Bank;
 use crate::speech::endpoint::ListenSpec;
@@ -55,7 +56,7 @@ pub fn run(_args: AnswerArgs, ctx: &Context) -> CliResult {
     telemetry::init(if ctx.json { telemetry::LogFormat::Json } else { telemetry::LogFormat::Text }, &config.service.log);
     let bank = Bank::load().map_err(|e| CliError::new(Exit::Unexpected, e))?;
     let ward = Arc::new(Ward {
-        sound: bank.book(Language::English).sound(&Prompt::AskCard { attempt: 1, why: Again::First }, None),
+        sound: bank.book(Language::English).sound(&Prompt::AskCard { attempt: 1, why: Again::First }, None, SampleRate::HZ_8000),
         activity: voice_activity(config.speech.vad).map_err(start_error)?,
         listen: config.speech.card,
         counts: Counts::default(),

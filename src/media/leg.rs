@@ -6,6 +6,7 @@ use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
 
 use super::frame::{Frame, SampleRate};
+use super::resample::Resampler;
 use super::stats::MediaStats;
 
 /// Events waiting for the call's task: 2 s of 20 ms frames and some digits. A call that lags further loses audio, not memory.
@@ -352,13 +353,29 @@ pub enum LegCommand {
     HangUp,
 }
 
-/// Audio to play, at any rate; media resamples.
+/// Audio to play, at any rate; media resamples. What many calls play is better brought to their rate once ([`Sound::at`]).
 #[derive(Clone, PartialEq, Eq)]
 pub struct Sound {
     /// At this rate.
     pub rate: SampleRate,
     /// Mono.
     pub samples: Vec<i16>,
+}
+
+impl Sound {
+    /// The same sound at another rate.
+    #[must_use]
+    pub fn at(self, rate: SampleRate) -> Self {
+        if rate == self.rate {
+            return self;
+        }
+        let mut resampler = Resampler::new(self.rate, rate);
+        let mut samples = Vec::new();
+        resampler.push(&self.samples, &mut samples);
+        resampler.finish(&mut samples);
+        samples.shrink_to_fit();
+        Self { rate, samples }
+    }
 }
 
 impl fmt::Debug for Sound {

@@ -42,7 +42,8 @@ struct Item {
     id: u64,
     sound: Arc<Sound>,
     at: usize,
-    resampler: Resampler,
+    // Where the sound has another rate than the frames.
+    resampler: Option<Resampler>,
 }
 
 impl std::fmt::Debug for Playout {
@@ -63,7 +64,7 @@ impl Playout {
             self.refused.push(Ended { id, completed: false });
             return;
         }
-        let resampler = Resampler::new(sound.rate, self.rate);
+        let resampler = (sound.rate != self.rate).then(|| Resampler::new(sound.rate, self.rate));
         self.queue.push_back(Item { id, sound, at: 0, resampler });
     }
 
@@ -111,10 +112,15 @@ impl Playout {
         let step = item.sound.rate.samples_in(Duration::from_millis(FRAME_MS)).max(1);
         let piece = item.sound.samples.get(item.at..).unwrap_or_default();
         let piece = piece.get(..step).unwrap_or(piece);
-        item.resampler.push(piece, &mut self.ready);
+        match &mut item.resampler {
+            Some(resampler) => resampler.push(piece, &mut self.ready),
+            None => self.ready.extend_from_slice(piece),
+        }
         item.at += piece.len();
         if item.at >= item.sound.samples.len() {
-            item.resampler.finish(&mut self.ready);
+            if let Some(resampler) = &mut item.resampler {
+                resampler.finish(&mut self.ready);
+            }
             self.ends.push_back((self.ready.len(), item.id));
             self.queue.pop_front();
         }

@@ -50,7 +50,7 @@ pub struct Book {
     catalogue: Catalogue,
     clips: BTreeMap<String, Clip>,
     /// Prompts that nothing is filled into: the same sound in every call that plays them. Bounded by the wordings.
-    fixed: RwLock<BTreeMap<Vec<&'static str>, Arc<Sound>>>,
+    fixed: RwLock<BTreeMap<(SampleRate, Vec<&'static str>), Arc<Sound>>>,
 }
 
 impl std::fmt::Debug for Book {
@@ -115,16 +115,19 @@ impl Book {
         Ok(Self { language, catalogue, clips, fixed: RwLock::default() })
     }
 
-    /// A prompt to play: [`render`](Self::render), shared by all calls where nothing is filled in.
-    pub fn sound(&self, prompt: &Prompt, payee_clip: Option<&Sound>) -> Arc<Sound> {
+    /// A prompt to play on a leg of this rate: [`render`](Self::render), shared by all calls where nothing is filled in. It is
+    /// brought down to the leg's rate here, once, and not in each call's turn each 20 ms; a leg above [`MASTER_RATE`] gets that.
+    pub fn sound(&self, prompt: &Prompt, payee_clip: Option<&Sound>, leg: SampleRate) -> Arc<Sound> {
+        let rate = leg.min(MASTER_RATE);
+        let make = || Arc::new(self.render(prompt, payee_clip).at(rate));
         if !fills_of(prompt).is_empty() {
-            return Arc::new(self.render(prompt, payee_clip));
+            return make();
         }
-        let phrases = phrases_of(prompt);
-        let kept = self.fixed.read().unwrap_or_else(PoisonError::into_inner).get(&phrases).cloned();
+        let key = (rate, phrases_of(prompt));
+        let kept = self.fixed.read().unwrap_or_else(PoisonError::into_inner).get(&key).cloned();
         kept.unwrap_or_else(|| {
-            let sound = Arc::new(self.render(prompt, payee_clip));
-            Arc::clone(self.fixed.write().unwrap_or_else(PoisonError::into_inner).entry(phrases).or_insert(sound))
+            let sound = make();
+            Arc::clone(self.fixed.write().unwrap_or_else(PoisonError::into_inner).entry(key).or_insert(sound))
         })
     }
 
@@ -344,11 +347,24 @@ mod tests {
     fn what_is_the_same_in_every_call_is_kept_once() {
         let bank = Bank::load().unwrap();
         let book = bank.book(Language::English);
-        let asked = |attempt| book.sound(&Prompt::AskCard { attempt, why: Again::Silence }, None);
+        let asked = |attempt| book.sound(&Prompt::AskCard { attempt, why: Again::Silence }, None, MASTER_RATE);
         assert!(Arc::ptr_eq(&asked(2), &asked(2)));
         assert_ne!(asked(2), asked(3));
         assert_eq!(*asked(2), book.render(&Prompt::AskCard { attempt: 2, why: Again::Silence }, None));
-        assert!(!Arc::ptr_eq(&book.sound(&paid(), None), &book.sound(&paid(), None)), "somebody's payment stays nobody's");
+        let done = || book.sound(&paid(), None, MASTER_RATE);
+        assert!(!Arc::ptr_eq(&done(), &done()), "somebody's payment stays nobody's");
+    }
+
+    #[test]
+    fn a_narrowband_leg_gets_prompts_at_its_own_rate_and_shares_them() {
+        let bank = Bank::load().unwrap();
+        let book = bank.book(Language::English);
+        let ask = Prompt::AskCard { attempt: 1, why: Again::First };
+        let at = |rate| book.sound(&ask, None, rate);
+        let (narrow, wide) = (at(SampleRate::HZ_8000), at(SampleRate::HZ_16000));
+        assert_eq!((narrow.rate, narrow.samples.len()), (SampleRate::HZ_8000, wide.samples.len().div_ceil(2)));
+        assert!(Arc::ptr_eq(&narrow, &at(SampleRate::HZ_8000)) && Arc::ptr_eq(&wide, &at(SampleRate::HZ_48000)));
+        assert_eq!(book.sound(&paid(), None, SampleRate::HZ_8000).rate, SampleRate::HZ_8000, "what is filled in, too");
     }
 
     fn paid() -> Prompt {

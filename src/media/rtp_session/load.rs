@@ -48,8 +48,10 @@ async fn calls() {
     let mut told = BufReader::new(peer.stdout.take().unwrap()).lines().map_while(Result::ok);
     let remote: SocketAddr = told.find_map(|l| l.split_once("PEER ").map(|(_, at)| at.trim().parse().unwrap())).unwrap();
     let config = MediaConfig { port_min: 20_000, port_max: 27_999, ..MediaConfig::default() };
-    let wave = (0..8_000 * 10).map(|n| (9_000.0 * (f64::from(n) * 0.21).sin()) as i16).collect();
-    let prompt = Arc::new(Sound { rate: SampleRate::HZ_8000, samples: wave });
+    // PROMPT_HZ=16000: resampled by every call for itself, as a prompt would be that nobody brought to the leg's rate.
+    let rate = SampleRate::new(number("PROMPT_HZ", 8_000) as u32).unwrap();
+    let wave = (0..rate.hz() * 10).map(|n| (9_000.0 * (f64::from(n) * 0.21).sin()) as i16).collect();
+    let prompt = Arc::new(Sound { rate, samples: wave });
     // What a process has anyway is not a call's: one session first.
     let mut sessions = Vec::new();
     let mut before = 0;
