@@ -91,9 +91,6 @@ impl Records {
         all.call_duration.observe_time([], Duration::from_millis(record.duration_ms));
         all.identity_verdicts.inc([info.attestation.verstat()]);
         let media = report.and_then(|r| serde_json::to_value(r.stats).ok());
-        if let Some(mos_x100) = media.as_ref().and_then(|m| m.get("mos_x100")).and_then(serde_json::Value::as_f64) {
-            all.rtp_mos.observe([], mos_x100 / 100.0);
-        }
         let ending = ending(report, record.verdict);
         if let Some(cdr) = self.cdr().as_ref() {
             let ended = record.started_at.plus(Duration::from_millis(record.duration_ms));

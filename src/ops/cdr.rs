@@ -10,6 +10,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use serde::Serialize;
+use tokio::time::Instant;
 
 use crate::clock::Timestamp;
 use crate::telemetry::metrics::metrics;
@@ -134,7 +135,13 @@ struct DayFiles {
 impl DayFiles {
     fn run(&mut self, records: &Receiver<CallDetail>) {
         let mut told = false;
+        let mut synced = Instant::now();
         loop {
+            // Also where records come so fast that none is waited for.
+            if synced.elapsed() >= Duration::from_millis(SYNC_MS) {
+                synced = Instant::now();
+                self.sync();
+            }
             match records.recv_timeout(Duration::from_millis(SYNC_MS)) {
                 Ok(record) => match self.append(&record) {
                     Ok(()) => {

@@ -13,12 +13,16 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime};
 
+use tokio::time::Instant;
+
 use super::config::RecordingConfig;
 use crate::clock::{Clock, Timestamp};
 use crate::telemetry::metrics::metrics;
 
 /// Pieces of tape that may wait for the disk, all calls together.
 const QUEUE_PIECES: usize = 1_024;
+/// The same, to count with.
+const QUEUE_PIECES_U64: u64 = 1_024;
 /// How often ended tapes are looked for when nothing else comes, in milliseconds.
 const SWEEP_MS: u64 = 500;
 /// How often expired recordings are looked for, in milliseconds.
@@ -50,7 +54,14 @@ impl Recordings {
     pub fn start(config: &RecordingConfig, clock: Arc<dyn Clock>) -> io::Result<Self> {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&config.dir)?;
         let (queue, pieces) = mpsc::sync_channel(QUEUE_PIECES);
-        let writer = Writer { dir: config.dir.clone(), keep_days: config.keep_days, clock, tapes: HashMap::new() };
+        let writer = Writer {
+            dir: config.dir.clone(),
+            keep_days: config.keep_days,
+            clock,
+            tapes: HashMap::new(),
+            taken: 0,
+            swept: Instant::now(),
+        };
         let thread = std::thread::Builder::new().name("recordings".into()).spawn(move || writer.run(&pieces))?;
         let (queue, thread) = (Mutex::new(Some(queue)), Mutex::new(Some(thread)));
         Ok(Self { queue, limit_s: config.limit_s, next: 0.into(), thread })
@@ -116,6 +127,8 @@ struct Open {
     file: io::BufWriter<File>,
     bytes: u32,
     alive: Weak<()>,
+    /// Its call is gone. What it left in the queue has been taken when so many pieces have been.
+    last_piece: Option<u64>,
     failed: bool,
 }
 
@@ -124,6 +137,9 @@ struct Writer {
     keep_days: u32,
     clock: Arc<dyn Clock>,
     tapes: HashMap<u64, Open>,
+    /// Pieces taken so far.
+    taken: u64,
+    swept: Instant,
 }
 
 impl Writer {
@@ -135,13 +151,30 @@ impl Writer {
                 expired_at = Some(now);
                 self.expire(now);
             }
+            if self.swept.elapsed() >= Duration::from_millis(SWEEP_MS) {
+                self.sweep();
+            }
             match pieces.recv_timeout(Duration::from_millis(SWEEP_MS)) {
-                Ok(piece) => self.take(piece),
+                Ok(piece) => {
+                    self.taken += 1;
+                    self.take(piece);
+                }
                 // The queue is empty: a tape whose call is gone gets nothing more.
                 Err(RecvTimeoutError::Timeout) => self.close(|open| open.alive.strong_count() == 0),
                 Err(RecvTimeoutError::Disconnected) => return self.close(|_| true),
             }
         }
+    }
+
+    /// Ends tapes also where other calls leave the queue no pause: what a call pushed was in the queue before it was gone, so it
+    /// has been taken after as many pieces as the queue can hold.
+    fn sweep(&mut self) {
+        self.swept = Instant::now();
+        let taken = self.taken;
+        for open in self.tapes.values_mut().filter(|open| open.last_piece.is_none() && open.alive.strong_count() == 0) {
+            open.last_piece = Some(taken + QUEUE_PIECES_U64);
+        }
+        self.close(|open| open.last_piece.is_some_and(|last| taken >= last));
     }
 
     fn take(&mut self, piece: Piece) {
@@ -151,7 +184,7 @@ impl Writer {
                 let begun = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path).and_then(|file| {
                     let mut file = io::BufWriter::new(file);
                     file.write_all(&header(rate_hz, 0))?;
-                    Ok(Open { file, bytes: 0, alive, failed: false })
+                    Ok(Open { file, bytes: 0, alive, last_piece: None, failed: false })
                 });
                 match begun {
                     Ok(open) => drop(self.tapes.insert(tape, open)),
@@ -265,6 +298,22 @@ mod tests {
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         assert_eq!(fs::metadata(dir.path().join("rec")).unwrap().permissions().mode() & 0o777, 0o700);
         assert_eq!(hound::WavReader::open(dir.path().join("rec/call_2.wav")).unwrap().duration(), 160_000, "10 s, not 100");
+    }
+
+    #[test]
+    fn a_tape_is_closed_while_other_calls_go_on_without_a_pause() {
+        let dir = tempfile::tempdir().unwrap();
+        let recordings = Recordings::start(&config(dir.path()), Arc::new(SystemClock)).unwrap();
+        let mut busy = recordings.begin("call_2", 8_000).unwrap();
+        recordings.begin("call_1", 8_000).unwrap().push(vec![[1, 2]; 160]);
+        let path = dir.path().join("rec/call_1.wav");
+        let whole = || hound::WavReader::open(&path).is_ok_and(|reader| reader.duration() == 160);
+        let closed = (0..5_000).any(|_| {
+            std::thread::sleep(Duration::from_millis(1));
+            busy.push(vec![[3, 4]; 8]);
+            whole()
+        });
+        assert!(closed, "nobody waits for all calls to be over");
     }
 
     #[test]
