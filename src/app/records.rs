@@ -1,5 +1,5 @@
-//! What a call leaves for operators when it is over: its detail record, its trace, and counts. Here the types of the rooms become the
-//! plain ones of `ops`.
+//! What a call leaves for operators when it is over: its detail record, its trace, and counts. Here the types of the rooms become
+//! the plain ones of `ops`.
 
 use std::io;
 use std::path::PathBuf;

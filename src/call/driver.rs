@@ -62,7 +62,8 @@ pub(super) struct Call {
     pub(super) looked_up: (Option<E164>, bool),
     /// The last utterance, which the dialogue's next question is about, and what is known of it. Gone when the next turn begins.
     pub(super) findings: Option<Arc<Findings>>,
-    /// The last utterance that was listened to as a card number: it is scored once the voice is accepted, perhaps only after fresh digits.
+    /// The last utterance that was listened to as a card number: it is scored once the voice is accepted, perhaps only after
+    /// fresh digits.
     pub(super) card: Option<Arc<Findings>>,
     /// What is being worked out while the caller pauses.
     pub(super) ahead: Option<Ahead>,

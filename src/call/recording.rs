@@ -1,9 +1,9 @@
 //! What of a call may be put on tape. Everything is silence but what is surely harmless, and that list is short: what the service
-//! says, unless it is digits to be repeated; and, where the configuration wants it, a caller's short answer to a yes-or-no question, once
-//! it was understood as one.
+//! says, unless it is digits to be repeated; and, where the configuration wants it, a caller's short answer to a yes-or-no
+//! question, once it was understood as one.
 //!
-//! The caller's side waits in memory from the question on. It is kept only if the answer is understood, is no longer than a few words,
-//! and no key was pressed: whoever says or keys a card number there leaves silence.
+//! The caller's side waits in memory from the question on. It is kept only if the answer is understood, is no longer than a few
+//! words, and no key was pressed: whoever says or keys a card number there leaves silence.
 
 use std::sync::Arc;
 

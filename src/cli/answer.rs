@@ -1,5 +1,5 @@
-//! `voicepay answer`: every call is answered with a prompt, and what is said is end-pointed; no dialogue, no database, nobody is charged.
-//! What a load test needs, and a quick look whether a trunk's audio comes through.
+//! `voicepay answer`: every call is answered with a prompt, and what is said is end-pointed; no dialogue, no database, nobody is
+//! charged. What a load test needs, and a quick look whether a trunk's audio comes through.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -20,8 +20,8 @@ pub enum Codec {
     Pcmu,
     /// G.711 A-law, static payload type 8.
     Pcma,
-    /// G.722 at 64 kbit/s, static payload type 9: 16 kHz audio under an RTP clock of 8 kHz, by an old mistake that became the rule
-    /// (RFC 3551 section 4.5.2).
+    /// G.722 at 64 kbit/s, static payload type 9: 16 kHz audio under an RTP clock of 8 kHz, by an old mistake that became the
+    /// rule (RFC 3551 section 4.5.2).
     G722,
     /// Opus (RFC 6716, RFC 7587): dynamic payload type, RTP clock of 48 kHz whatever is encoded.
     Opus,

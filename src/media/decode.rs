@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use super::codec::{Codec, Decoder};
-use super::comfort_noise::ComfortNoise;
+use super::comfort_noise::{ComfortNoise, FloorMeter};
 use super::conceal::{CONCEAL_FULL_MS, CONCEAL_MAX_MS, Concealer};
 use super::frame::SampleRate;
 use super::resample::{Resampler, round};
@@ -26,6 +26,10 @@ pub struct Stream {
     gain: f64,
     concealed_samples: u64,
     undecodable: u64,
+    // What the line sounds like when nobody speaks; in a gap, the noise that stands for it and how long the gap is.
+    floor: FloorMeter,
+    noise: Option<ComfortNoise>,
+    gap: usize,
 }
 
 impl std::fmt::Debug for Stream {
@@ -55,6 +59,9 @@ impl Stream {
             gain: 1.0,
             concealed_samples: 0,
             undecodable: 0,
+            floor: FloorMeter::new(codec.rate()),
+            noise: None,
+            gap: 0,
         }
     }
 
@@ -73,6 +80,8 @@ impl Stream {
             return self.missing(units.saturating_sub(skip), None);
         }
         samples.drain(..self.codec.samples_in(skip).min(samples.len()));
+        self.floor.take(&samples);
+        (self.noise, self.gap) = (None, 0);
         if self.made > 0 {
             // Back up from where the made-up sound had faded to.
             let ramp = self.codec.rate().samples_in(Duration::from_millis(RECOVER_MS)).max(1);
@@ -95,10 +104,11 @@ impl Stream {
             let audible = count.min(longest.saturating_sub(self.made));
             self.concealed_samples += u64::try_from(audible).unwrap_or(0);
             self.made += count;
-            let samples = self.concealer.heard(samples);
+            let mut samples = self.concealer.heard(samples);
+            self.fill(&mut samples);
             return self.emit(&samples);
         }
-        let (samples, audible) = if self.made > 0 {
+        let (mut samples, audible) = if self.made > 0 {
             // What the decoder made up has faded out.
             self.gain = 0.0;
             (vec![0; count], 0)
@@ -106,7 +116,27 @@ impl Stream {
             self.concealer.missing(count)
         };
         self.concealed_samples += u64::try_from(audible).unwrap_or(0);
+        self.fill(&mut samples);
         self.emit(&samples);
+    }
+
+    /// As what is made up for a gap fades out, the line's own floor takes its place: a peer that suppresses silence without a
+    /// word (no comfort noise agreed) does not sound as if the line were dead.
+    fn fill(&mut self, samples: &mut [i16]) {
+        let in_ms = |ms| self.codec.rate().samples_in(Duration::from_millis(ms));
+        let (full, most) = (in_ms(CONCEAL_FULL_MS), in_ms(CONCEAL_MAX_MS));
+        if self.gap == 0 {
+            self.noise = self.floor.noise();
+        }
+        let from = self.gap;
+        self.gap = self.gap.saturating_add(samples.len());
+        let Some(noise) = &mut self.noise else { return };
+        let mut made = Vec::with_capacity(samples.len());
+        noise.make(samples.len(), &mut made);
+        for (n, (sample, noise)) in (from..).zip(samples.iter_mut().zip(made)) {
+            let weight = ratio(n.saturating_sub(full), most - full).min(1.0);
+            *sample = round(f64::from(*sample) + f64::from(noise) * weight);
+        }
     }
 
     /// A pause of the peer's of so many timestamp units, of which it said how loud it is.
@@ -114,6 +144,7 @@ impl Stream {
         let mut samples = Vec::new();
         noise.make(self.codec.samples_in(units), &mut samples);
         (self.made, self.gain) = (0, 1.0);
+        (self.noise, self.gap) = (None, 0);
         let samples = self.concealer.heard(samples);
         self.emit(&samples);
     }

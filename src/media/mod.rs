@@ -1,9 +1,20 @@
 //! Media: everything between the wire and 16-bit samples. Every kind of call (SIP today, a browser later) hands the
 //! rest of the house a [`Leg`](leg::Leg); nobody beyond this room knows codecs, sockets or packet rates.
 //!
-//! What a packet meets: `rtp_session` (sockets, pacing) → `peer` (whose packet is it) → `receive` → `jitter` (order) → `decode`
-//! (`codec`, and `conceal` for gaps) → `leg`. What a prompt meets: `leg` → `playout` → `resample` → `send` → `codec` →
-//! `rtp_session`. `in_process` is a second kind of call, without packets, at any rate.
+//! **Pacing.** No task and no timer watches a call's sockets: a few threads (`pacer`) give every session (`rtp_session`) its
+//! turn each 20 ms, and in it the session fetches what has come (`udp`, with the kernel's time stamps), hands over a frame and
+//! sends one.
+//!
+//! **What a packet meets:** `rtp_session` → `peer` (whose packet is it) → `receive` (`srtp`: is it authentic, has it come
+//! before) → `jitter` (order; how long to wait, `delay` measures) → `decode` (`codec`, `conceal` for gaps, `comfort_noise` for
+//! pauses) → `outbox` → `leg`. Keys come by `telephone_event`, or as tones by `dtmf`.
+//!
+//! **What a prompt meets:** `leg` → `playout` → `resample` (only where nobody brought it to the leg's rate before, once for all
+//! calls: [`Sound::at`](leg::Sound::at)) → `send` → `codec` → `srtp` → `rtp_session`.
+//!
+//! **RTCP** (`rtcp` on the wire, `reports` when and what) tells both ends how the other hears; `quality` makes a mean opinion
+//! score of it and `stats` the call's record. **Two legs** are joined by `bridge`. `in_process` is a second kind of call,
+//! without packets, at any rate.
 
 pub mod frame;
 pub mod leg;
@@ -30,11 +41,11 @@ pub mod telephone_event; // PURE: keys as packets, RFC 4733
 
 pub mod wav; // files
 
-mod pacer; // turns each 20 ms
+mod pacer; // turns each 20 ms, on threads of its own
 mod port; // the sockets of a call
 mod udp; // datagrams in batches
 
-mod comfort_noise; // PURE: silence that was told of
+mod comfort_noise; // PURE: silence that was told of, or measured
 mod decode; // PURE: payloads in order into frames
 mod delay; // PURE: how late packets come
 mod opus; // PURE: Opus at 16 kHz

@@ -1,5 +1,5 @@
-//! Opus for voice: 16 kHz mono both ways, over `opus-rs`. `audio-codec` wraps the same crate, but cuts packets at 20 ms, starts the
-//! decoder anew whenever a peer changes between mono and stereo, and passes on neither concealment nor FEC.
+//! Opus for voice: 16 kHz mono both ways, over `opus-rs`. `audio-codec` wraps the same crate, but cuts packets at 20 ms, starts
+//! the decoder anew whenever a peer changes between mono and stereo, and passes on neither concealment nor FEC.
 //!
 //! The decoder meets bytes from the network, so a panic within it is caught: the stream then begins anew.
 #![deny(clippy::indexing_slicing, clippy::as_conversions)]

@@ -340,6 +340,25 @@ mod tests {
     }
 
     #[test]
+    fn a_pause_without_a_word_sounds_like_the_line_before_and_not_like_a_dead_one() {
+        let mut receiver = receiver();
+        let noise: Vec<i16> = (0..160).map(|n| if n % 2 == 0 { 40 } else { -40 }).collect();
+        let word: Vec<i16> = (0..160).map(|n| (8_000.0 * (f64::from(n) * 0.4).sin()) as i16).collect();
+        let mut levels = Vec::new();
+        for n in 0..90u16 {
+            let now = Duration::from_millis(20 * u64::from(n));
+            // 0.4 s of the room, 0.4 s of speech, then nothing is sent, then speech again.
+            if !(40..80).contains(&n) {
+                receiver.take(now, &packet(0, n, &Law::Mu.encode(if n < 20 { &noise } else { &word })));
+            }
+            let frame = receiver.frame(now + Duration::from_millis(1));
+            levels.push((frame.samples.iter().map(|s| f64::from(*s).powi(2)).sum::<f64>() / 160.0).sqrt());
+        }
+        assert!(levels[48..80].iter().all(|rms| (20.0..80.0).contains(rms)), "{levels:?}");
+        assert!(levels[84..].iter().all(|rms| *rms > 4_000.0), "{levels:?}");
+    }
+
+    #[test]
     fn a_lost_packet_among_heard_ones_is_made_up_and_counted() {
         let mut receiver = receiver();
         let tone: Vec<i16> = (0..1_600).map(|n| (8_000.0 * (f64::from(n) * 0.1).sin()) as i16).collect();

@@ -1,5 +1,5 @@
-//! What operators have of a running service: metrics and health over HTTP, call detail records, traces, recordings, and word to the
-//! service manager. Knows no other room: what happened is told to it in its own plain types.
+//! What operators have of a running service: metrics and health over HTTP, call detail records, traces, recordings, and word to
+//! the service manager. Knows no other room: what happened is told to it in its own plain types.
 
 pub mod cause; // PURE: why a call ended, in the network's numbers
 pub mod cdr; // call detail records

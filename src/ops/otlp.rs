@@ -1,5 +1,5 @@
-//! Traces to a collector: OTLP over HTTP with JSON bodies, from a thread of its own. Bounded everywhere; when the collector is away,
-//! traces are dropped and counted, and no call notices.
+//! Traces to a collector: OTLP over HTTP with JSON bodies, from a thread of its own. Bounded everywhere; when the collector is
+//! away, traces are dropped and counted, and no call notices.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

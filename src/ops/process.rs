@@ -43,8 +43,8 @@ fn field(text: &str, name: &str) -> Option<f64> {
     text.lines().find_map(|l| l.strip_prefix(name))?.split_whitespace().next()?.parse().ok()
 }
 
-/// User and system time together, and when the process started, in ticks (proc(5): fields 14, 15 and 22; the second one, the command in
-/// parentheses, may hold anything).
+/// User and system time together, and when the process started, in ticks (proc(5): fields 14, 15 and 22; the second one, the
+/// command in parentheses, may hold anything).
 fn times(stat: &str) -> Option<(f64, f64)> {
     let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
     let number = |n: usize| fields.get(n)?.parse::<f64>().ok();

@@ -1,5 +1,5 @@
-//! Recordings on disk: a WAV file a call with two channels (left: the service, right: the caller), for their owner only, limited in
-//! length and in days. What may be recorded at all is decided by the call (`call/recording.rs`); here is only the tape.
+//! Recordings on disk: a WAV file a call with two channels (left: the service, right: the caller), for their owner only, limited
+//! in length and in days. What may be recorded at all is decided by the call (`call/recording.rs`); here is only the tape.
 //!
 //! One thread writes all tapes. A call hands samples over and never waits: when the thread can't keep up, that call's tape ends.
 

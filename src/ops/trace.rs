@@ -97,8 +97,8 @@ impl Trace {
     }
 }
 
-/// OTLP's ExportTraceServiceRequest as JSON (OTLP 1.x, "JSON Protobuf encoding": ids in hexadecimal, 64-bit numbers as text). `random`
-/// gives fresh identifiers, none of them all zeroes.
+/// OTLP's ExportTraceServiceRequest as JSON (OTLP 1.x, "JSON Protobuf encoding": ids in hexadecimal, 64-bit numbers as text).
+/// `random` gives fresh identifiers, none of them all zeroes.
 pub fn export_request(traces: &[Trace], mut random: impl FnMut() -> [u8; 16]) -> Value {
     let spans: Vec<Value> = traces.iter().flat_map(|t| spans_of(t, &mut random)).collect();
     json!({ "resourceSpans": [{

@@ -1,5 +1,5 @@
-//! SRTP and SRTCP (RFC 3711; AES-256 after RFC 6188, AES-GCM after RFC 7714), keyed by signalling (SDES, RFC 4568). Pure: a packet
-//! and a context in, a packet out. Keys wipe themselves and never print.
+//! SRTP and SRTCP (RFC 3711; AES-256 after RFC 6188, AES-GCM after RFC 7714), keyed by signalling (SDES, RFC 4568). Pure: a
+//! packet and a context in, a packet out. Keys wipe themselves and never print.
 //!
 //! One [`Outbound`] and one [`Inbound`] a call; each does RTP and RTCP. No key derivation rate, no MKI, encryption always on:
 //! what SDES peers use.
