@@ -25,8 +25,10 @@ from service import FIXTURES, ROOT, binary
 
 PAGE = ROOT / "benches" / "CALLS.md"
 SERVICE_CORE, LOAD_CORE = 0, 1
+# Where the service's audio comes from: an address of its own, so that a capture sees nobody else's.
+MEDIA = "127.77.0.1"
 STEPS = (50, 100, 150, 200, 300, 400, 500, 600, 800, 1000, 1200, 1600, 2000)
-RAMP_PER_S = 20
+RAMP_PER_S = 50
 PLATEAU_S = 20.0
 SETTLE_S = 3.0
 # What counts as clean audio.
@@ -53,6 +55,7 @@ class Answering(Process):
             "VOICEPAY__SIP__LISTEN": f"127.0.0.1:{self.sip}",
             "VOICEPAY__SIP__MAX_CALLS": "9000",
             "VOICEPAY__SIP__MAX_CALLS_PER_S": "100000",
+            "VOICEPAY__MEDIA__BIND_ADDRESS": MEDIA,
             "VOICEPAY__MEDIA__PORT_MIN": str(self.rtp[0]),
             "VOICEPAY__MEDIA__PORT_MAX": str(self.rtp[1]),
             "VOICEPAY_LOG": "warn",
@@ -85,7 +88,10 @@ class Playing(Asterisk):
             logs,
             f"127.0.0.1:{ports()}",
             extensions={"[from-voicepay]\n": dialplan},
-            pjsip={"qualify_frequency = 30": "qualify_frequency = 0"},
+            pjsip={
+                "qualify_frequency = 30": "qualify_frequency = 0",
+                "media_address = 127.0.0.1": f"media_address = {MEDIA}\nbind_rtp_to_media_address = yes",
+            },
             sounds=[prompt],
             rtp=self.rtp,
             prefix=on(SERVICE_CORE),
@@ -100,7 +106,7 @@ class Recording(Playing):
     to = "record"
 
 
-def plateau(kind, calls, base, audio="speech"):
+def plateau(kind, calls, base, lasting_s, audio="speech"):
     """`calls` calls at once through one service; what it used, what it sent."""
     logs = Path(tempfile.mkdtemp(prefix=f"{kind.to}-{calls}-", dir=base))
     with contextlib.ExitStack() as stack:
@@ -112,8 +118,8 @@ def plateau(kind, calls, base, audio="speech"):
         service = started(kind(logs))
         time.sleep(SETTLE_S)
         empty = Used.of(service.pid)
-        lasting = calls / RAMP_PER_S + SETTLE_S + PLATEAU_S + SETTLE_S
-        capture = started(Capture(logs, *service.rtp, prefix=on(LOAD_CORE)))
+        lasting = calls / RAMP_PER_S + SETTLE_S + lasting_s + SETTLE_S
+        capture = started(Capture(logs, MEDIA, prefix=on(LOAD_CORE)))
         load = started(
             Load(logs, service.at, calls=calls, rate=RAMP_PER_S, lasting_s=lasting, to=kind.to, audio=audio, prefix=on(LOAD_CORE))
         )
@@ -121,7 +127,7 @@ def plateau(kind, calls, base, audio="speech"):
         time.sleep(SETTLE_S)
         live = load.live()
         before, t0, busy0 = Used.of(service.pid), time.time(), core_busy_s(LOAD_CORE)
-        time.sleep(PLATEAU_S)
+        time.sleep(lasting_s)
         after, t1, busy1 = Used.of(service.pid), time.time(), core_busy_s(LOAD_CORE)
         capture.whole()
         sent = capture.sent(calls, t0, t1)
@@ -144,12 +150,12 @@ def plateau(kind, calls, base, audio="speech"):
     return row
 
 
-def carried(kind, base, steps, say):
+def carried(kind, base, steps, lasting_s, say):
     """Steps up until the audio is no longer clean; the rows."""
     rows = []
     for calls in steps:
         try:
-            row = plateau(kind, calls, base)
+            row = plateau(kind, calls, base, lasting_s)
         except Failed as e:
             say(f"{kind.label}, {calls} calls: {e}")
             break
@@ -243,6 +249,8 @@ def main():
     args.add_argument("--steps", type=int, nargs="*", default=STEPS, help="calls at once")
     args.add_argument("--rates", type=int, nargs="*", default=SETUP_RATES, help="set-ups a second")
     args.add_argument("--soak", type=int, default=10000, help="calls one after another")
+    args.add_argument("--plateau", type=float, default=PLATEAU_S, help="seconds with all calls up")
+    args.add_argument("--conditions", default="", help="what else was running, for the page")
     args.add_argument("--only", choices=("carried", "set-ups", "memory", "soak"), action="append")
     args.add_argument("--ours", action="store_true", help="without Asterisk")
     args.add_argument("--no-report", action="store_true", help="leave benches/CALLS.md as it is")
@@ -262,22 +270,22 @@ def main():
 
     found = {}
     if wanted("carried"):
-        found["carried"] = [(k, carried(k, base, given.steps, say)) for k in kinds]
+        found["carried"] = [(k, carried(k, base, given.steps, given.plateau, say)) for k in kinds]
     if wanted("set-ups"):
         found["set-ups"] = [(k, set_ups(k, base, given.rates, say)) for k in kinds[:2]]
     if wanted("memory"):
-        found["memory"] = [(audio, plateau(Answering, 200, base, audio)) for audio in ("silence", "speech")]
+        found["memory"] = [(audio, plateau(Answering, 200, base, given.plateau, audio)) for audio in ("silence", "speech")]
         for audio, row in found["memory"]:
             say(f"200 calls, callers send {audio}: {row['kib_a_call']:.0f} KiB a call beyond {row['base_mib']:.0f} MiB")
     if wanted("soak"):
         found["soak"] = one_after_another(Answering, base, given.soak, say)
     shutil.rmtree(base, ignore_errors=True)
     if not given.no_report:
-        write(found, begun, busy)
+        write(found, begun, busy, given)
     return 0
 
 
-def write(found, begun, busy):
+def write(found, begun, busy, given):
     """benches/CALLS.md."""
     cpu = command(["sh", "-c", "grep -m1 'model name' /proc/cpuinfo | cut -d: -f2"]).strip()
     took = (datetime.now(timezone.utc) - begun).total_seconds() / 60
@@ -287,12 +295,12 @@ def write(found, begun, busy):
         "Written by `make bench-calls` (`scripts/peers/bench.sh`): our `voicepay answer` and Asterisk 22 in the same run, SIPp",
         "as load. The service has one core alone; SIPp and the capture share another. Gaps and losses are by the kernel's times",
         "of the packets that the service sent (tcpdump on the loopback device, whose cost falls on its core, too), over",
-        f"a plateau of {PLATEAU_S:.0f} s with all calls up. *Clean*: 99.9 % of gaps at most {GAP_MS:.0f} ms, no sequence number",
-        f"left out, at most {SHORT_PERMILLE} permille fewer packets than calls x 50 a second, no call failed. Steps end with the",
-        "first that isn't clean.",
+        f"a plateau of {given.plateau:.0f} s with all calls up. *Clean*: 99.9 % of gaps at most {GAP_MS:.0f} ms, no sequence",
+        f"number left out, at most {SHORT_PERMILLE} permille fewer packets than calls x 50 a second, no call failed. Steps end with",
+        "the first that isn't clean.",
         "",
         f"Run: {begun.strftime('%Y-%m-%d %H:%M')} UTC, {took:.0f} minutes, {os.cpu_count()} cores ({cpu}), {platform.system()}"
-        f" {platform.release()}; load average when it began: {busy}.",
+        f" {platform.release()}; load average when it began: {busy}. {given.conditions}",
         f"Versions: {report.versions()}.",
         "",
     ]

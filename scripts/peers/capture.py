@@ -3,6 +3,7 @@ says of gaps and losses. A capture that itself lost packets is no evidence and f
 
 import re
 import struct
+import time
 from dataclasses import dataclass
 
 from proc import Failed, Process, until
@@ -11,6 +12,8 @@ from proc import Failed, Process, until
 SNAP_BYTES = 74
 BUFFER_KIB = 131072
 TAIL_PERMILLE = 999
+# The kernel hands packets over in blocks; what is in the last one when tcpdump ends is lost.
+FLUSH_S = 1.5
 
 
 @dataclass
@@ -30,11 +33,11 @@ class Sent:
 
 
 class Capture(Process):
-    """tcpdump on packets that leave even UDP ports of a range: RTP, without RTCP."""
+    """tcpdump on packets that leave even UDP ports of an address: RTP, without RTCP."""
 
-    def __init__(self, log_dir, first_port, last_port, prefix=(), name="tcpdump"):
+    def __init__(self, log_dir, address, prefix=(), name="tcpdump"):
         self.path = log_dir / f"{name}.pcap"
-        asked = f"udp and src portrange {first_port}-{last_port} and udp[0:2] & 1 = 0"
+        asked = f"udp and src host {address} and udp[0:2] & 1 = 0"
         argv = [
             *prefix,
             "tcpdump",
@@ -57,6 +60,7 @@ class Capture(Process):
 
     def whole(self):
         """Ends the capture; fails if the kernel had no room for a packet."""
+        time.sleep(FLUSH_S)
         self.stop()
         lost = re.search(r"(\d+) packets dropped by kernel", self.text())
         if not lost or int(lost.group(1)):
