@@ -19,8 +19,10 @@ use crate::clock::{Entropy, Timestamp};
 
 /// How long a nonce may be used; after that a right answer gets `stale=true` and a new one.
 pub const NONCE_LIFETIME_MS: u64 = 300_000;
-/// Nonces whose counts are kept. Only a right answer costs a place.
+/// Nonces whose counts are kept. Only a right answer costs a place; with more calls than these in a nonce's lifetime the oldest go.
 pub const NONCES_KEPT: usize = 4_096;
+/// So many go at once, so that not every call pays for the search.
+const NONCES_FORGOTTEN: usize = NONCES_KEPT / 4;
 /// Counts behind the highest that may still come (a proxy may reorder).
 const COUNT_WINDOW: u32 = 64;
 /// A header longer than this is not looked at.
@@ -254,6 +256,8 @@ pub struct Verifier {
     algorithms: Vec<Algorithm>,
     /// Nonces that were answered rightly.
     used: HashMap<String, Counts>,
+    /// Of nonces made until then some were forgotten: one that isn't kept may have been used.
+    forgotten_until: Option<Timestamp>,
 }
 
 #[derive(Clone, Copy)]
@@ -276,7 +280,13 @@ impl Verifier {
     pub fn new(realm: &str, algorithms: &[Algorithm], entropy: &dyn Entropy) -> Self {
         let mut algorithms = algorithms.to_vec();
         algorithms.sort_unstable_by(|a, b| b.cmp(a));
-        Self { key: Zeroizing::new(entropy.bytes()), realm: realm.to_owned(), algorithms, used: HashMap::new() }
+        Self {
+            key: Zeroizing::new(entropy.bytes()),
+            realm: realm.to_owned(),
+            algorithms,
+            used: HashMap::new(),
+            forgotten_until: None,
+        }
     }
 
     /// One challenge for each algorithm, strongest first (RFC 8760 section 2.4), all with the same new nonce. Each is a
@@ -327,15 +337,27 @@ impl Verifier {
         if count == 0 {
             return Verdict::Replayed;
         }
+        if self.forgotten_until.is_some_and(|until| made <= until) {
+            // Perhaps used already: one more round, with a nonce that is newer.
+            return Verdict::Stale;
+        }
         if self.used.len() >= NONCES_KEPT {
             self.used.retain(|_, c| !too_old(now, c.made));
         }
         if self.used.len() >= NONCES_KEPT {
-            // Forgetting one that is still good would let its answers be replayed: this caller tries again with a later one.
-            return Verdict::Stale;
+            self.forget_oldest();
         }
         self.used.insert(nonce.to_owned(), Counts { made, highest: count, seen: 1 });
         Verdict::Right
+    }
+
+    /// Makes room. Whoever is in a hurry gets in whatever others do; what is forgotten opens nothing any more.
+    fn forget_oldest(&mut self) {
+        let mut made: Vec<Timestamp> = self.used.values().map(|c| c.made).collect();
+        made.sort_unstable();
+        let Some(until) = made.get(NONCES_FORGOTTEN).or(made.last()).copied() else { return };
+        self.used.retain(|_, c| c.made > until);
+        self.forgotten_until = self.forgotten_until.max(Some(until));
     }
 
     /// When one of our nonces was made.

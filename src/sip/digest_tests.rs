@@ -96,15 +96,26 @@ fn a_weaker_algorithm_than_was_asked_for_is_wrong() {
 }
 
 #[test]
-fn as_many_nonces_as_are_kept_are_kept_and_then_newcomers_wait() {
-    let entropy = SeededEntropy::new(5);
-    let mut v = verifier(7);
-    for i in 0..NONCES_KEPT + 5 {
-        let c = v.challenges(NOW, false, &entropy).remove(0);
-        let wanted = if i < NONCES_KEPT { Verdict::Right } else { Verdict::Stale };
-        assert_eq!(round(&mut v, NOW, &c, "secret", 1), wanted, "{i}");
+fn more_calls_than_nonces_are_kept_get_in_all_the_same_and_nothing_opens_twice() {
+    let entropy = SeededEntropy::new(4);
+    let mut v = verifier(4);
+    let made: Vec<(Timestamp, Challenge)> = (0..NONCES_KEPT as u64 * 2)
+        .map(|i| NOW.plus(Duration::from_millis(i)))
+        .map(|at| (at, v.challenges(at, false, &entropy).remove(0)))
+        .collect();
+    for (i, (at, c)) in made.iter().enumerate() {
+        assert_eq!(round(&mut v, *at, c, "secret", 1), Verdict::Right, "{i}");
+        assert!(v.used.len() <= NONCES_KEPT);
     }
-    let later = NOW.plus(Duration::from_millis(NONCE_LIFETIME_MS * 2));
+    let end = NOW.plus(Duration::from_millis(NONCES_KEPT as u64 * 2));
+    for (i, (_, c)) in made.iter().enumerate() {
+        let again = round(&mut v, end, c, "secret", 1);
+        assert!(matches!(again, Verdict::Stale | Verdict::Replayed), "{i}: {again:?}");
+    }
+    // All within one millisecond: whoever is too many comes again with a later one.
+    let many: Vec<Challenge> = (0..NONCES_KEPT * 2).map(|_| v.challenges(end, false, &entropy).remove(0)).collect();
+    assert!(many.iter().all(|c| round(&mut v, end, c, "secret", 1) != Verdict::Wrong));
+    let later = end.plus(Duration::from_millis(1));
     let c = v.challenges(later, false, &entropy).remove(0);
     assert_eq!(round(&mut v, later, &c, "secret", 1), Verdict::Right);
 }
