@@ -143,7 +143,7 @@ fn is_public_v6(a: Ipv6Addr) -> bool {
     let low = Ipv4Addr::from(u32::from(x) << 16 | u32::from(y));
     match (first, second) {
         // What leads on to IPv4 is as public as that (RFC 6052, RFC 3056).
-        (0x64, 0xff9b) => is_public_v4(low),
+        (0x64, 0xff9b) if matches!(a.segments(), [_, _, 0, 0, 0, 0, _, _]) => is_public_v4(low),
         (0x2002, high) => {
             let [_, _, third, ..] = a.segments();
             is_public_v4(Ipv4Addr::from(u32::from(high) << 16 | u32::from(third)))

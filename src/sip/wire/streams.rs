@@ -174,6 +174,11 @@ struct Share {
 
 impl Share {
     fn take(streams: &Arc<Streams>, ip: IpAddr) -> Option<Self> {
+        // A subscriber has an IPv6 network of 64 bits, not an address.
+        let ip = match ip.to_canonical() {
+            IpAddr::V6(v6) => IpAddr::V6((v6.to_bits() & !u128::from(u64::MAX)).into()),
+            v4 @ IpAddr::V4(_) => v4,
+        };
         let mut counts = locked(&streams.per_source);
         let count = counts.entry(ip).or_insert(0);
         if *count >= CONNECTION_LIMIT_PER_SOURCE {
