@@ -13,7 +13,7 @@ use crate::media::wav;
 use crate::phone::{PhoneEnd, PhoneEvent, PhoneEventKind, PhoneReport, Script, ScriptError, run_script};
 use crate::sip::stir::passport::Attest;
 use crate::sip::stir::sign::Signer;
-use crate::sip::{DialError, DialOptions, dial};
+use crate::sip::{DialError, DialOptions, TlsConfig, dial};
 
 /// Place a call with the built-in softphone.
 #[derive(Debug, clap::Args)]
@@ -21,7 +21,7 @@ use crate::sip::{DialError, DialOptions, dial};
     after_help = "Examples:\n  voicepay call sip:pay@127.0.0.1:5060 --script pay.toml --from +447700900123\n  voicepay call sip:pay@127.0.0.1 --script pay.toml --record heard.wav --json\n  voicepay call sip:+448081570000@127.0.0.1 --script pay.toml --from +447700900123 --identity-key leaf.key --identity-x5u https://localhost:8443/leaf.pem\n\nA script is a list of steps, one [[step]] table each:\n  [[step]]\n  wait_prompt = 700      # until the other side has spoken and then been silent for 700 ms\n  timeout_ms = 20000     # a step fails after 60 s unless it says so itself\n  [[step]]\n  say = \"number.wav\"     # beside the script; `text` names it in the timeline, `barge_in = 500` talks over a prompt\n  [[step]]\n  keys = \"1234#\"\n  [[step]]\n  wait_ms = 300\n  [[step]]\n  wait_hang_up = true    # or: hang_up = true\n\nThe exit code is 0 if every step was done, else 19."
 )]
 pub struct CallArgs {
-    /// Whom to call: sip:USER@HOST or sip:USER@HOST:PORT.
+    /// Whom to call: sip:USER@HOST or sip:USER@HOST:PORT; sips: is over TLS, with `sip.tls` of the configuration.
     uri: String,
     /// What to say and press, and when.
     #[arg(long, value_name = "FILE")]
@@ -71,6 +71,10 @@ async fn call(args: &CallArgs, script: &Script, ctx: &Context) -> Result<PhoneRe
         timeout: Duration::from_secs(args.answer_within),
         ..DialOptions::new(&args.uri, &args.from)
     };
+    if calls_over_tls(&args.uri) {
+        // The service's own certificate and authorities, but not its port.
+        options.tls = TlsConfig { listen: None, ..ctx.config()?.sip.tls };
+    }
     if let Some(identity) = identity(args)? {
         options.headers.push("Identity", identity);
     }
@@ -89,6 +93,12 @@ async fn call(args: &CallArgs, script: &Script, ctx: &Context) -> Result<PhoneRe
     // The last BYE and its answer are the dialler's to see through; the process must not end before them.
     tokio::time::sleep(Duration::from_millis(GOODBYE_MS)).await;
     Ok(report)
+}
+
+/// Is the configuration needed to verify whom we call? A call in the clear needs none, and must not fail for a broken one.
+fn calls_over_tls(uri: &str) -> bool {
+    let uri = uri.trim().to_ascii_lowercase();
+    uri.starts_with("sips:") || uri.split(';').any(|p| p == "transport=tls")
 }
 
 /// The signed number, where one was asked for.

@@ -1,4 +1,4 @@
-//! Calling somebody: our softphone's side of the signalling.
+//! Calling somebody from a socket of its own: our softphone's side of the signalling. The call itself is `place`'s.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
@@ -6,19 +6,18 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
-use super::conduct::{Agreement, address_towards, conduct};
+use super::conduct::address_towards;
 use super::headers::Headers;
+use super::place::{CallOut, Dialler};
 use super::rsip::{Rsip, StackOptions};
-use super::sdp::{self, AudioPolicy, Direction, LocalAudio, Offered};
 use super::session_timer::{LEAST_SESSION_INTERVAL_S, Limits};
-use super::signalling::{Call, CallEvent, Outgoing, Over, Signalling, StackError, Transport};
+use super::signalling::{Signalling, StackError, Transport};
 use super::wire::tls::TlsConfig;
 use super::wire::{self, WireOptions};
-use crate::clock::{Entropy, SystemEntropy};
+use crate::clock::SystemEntropy;
 use crate::media::config::MediaConfig;
-use crate::media::frame::SampleRate;
-use crate::media::leg::{self, Attestation, CallerClaim, Leg, LegInfo};
-use crate::media::rtp_session::{self, Codec, RtpPort, SessionSetup};
+use crate::media::leg::Leg;
+use crate::media::rtp_session::Codec;
 
 /// Where SIP is heard unless the URI says otherwise.
 const DEFAULT_PORT: u16 = 5060;
@@ -28,8 +27,6 @@ const DEFAULT_TLS_PORT: u16 = 5061;
 const T1_MS: u64 = 500;
 /// How long the socket stays after a call, for what the other side repeats.
 const LINGER_MS: u64 = 2_000;
-/// How long a call that was given up may take to end properly.
-const GIVE_UP_MS: u64 = 5_000;
 /// How long our softphone's calls may go unconfirmed.
 const SESSION_EXPIRES_S: u32 = 1_800;
 /// What our softphone calls itself.
@@ -148,29 +145,12 @@ pub async fn dial(mut options: DialOptions) -> Result<Leg, DialError> {
     if destination.is_ipv6() && options.media.bind_address == IpAddr::V4(Ipv4Addr::UNSPECIFIED) {
         options.media.bind_address = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
     }
-    let bind = |e: std::io::Error| DialError::Bind(e.to_string());
     let local = match options.local {
         Some(local) => local,
-        None => SocketAddr::new(address_towards(destination).await.map_err(bind)?, 0),
+        None => SocketAddr::new(address_towards(destination).await.map_err(|e| DialError::Bind(e.to_string()))?, 0),
     };
-    let entropy: &dyn Entropy = &SystemEntropy;
-    let wire = WireOptions { tls: options.tls.clone(), ..WireOptions::udp(local, Duration::from_millis(T1_MS)) };
-    let wire = wire::bind(&wire, entropy).await.map_err(|e| DialError::Bind(e.to_string()))?;
-    let socket = rtp_session::bind_port(&options.media, entropy).await.map_err(|e| DialError::Bind(e.to_string()))?;
-    let media_address = match options.media.advertised_address {
-        Some(address) => address,
-        None if options.media.bind_address.is_unspecified() => address_towards(destination).await.map_err(bind)?,
-        None => options.media.bind_address,
-    };
-    let audio = LocalAudio {
-        address: media_address,
-        port: socket.local_addr().map_err(bind)?.port(),
-        session_id: u32::from_le_bytes(entropy.bytes()),
-        version: 1,
-    };
-    let policy = AudioPolicy::new(&options.media, None, target.transport.is_secure());
-    let offered = sdp::offer(&audio, Direction::SendRecv, &policy, None, entropy);
-    let failed = |e: StackError| DialError::Failed(e.0);
+    let wire = WireOptions { tls: options.tls, ..WireOptions::udp(local, Duration::from_millis(T1_MS)) };
+    let wire = wire::bind(&wire, &SystemEntropy).await.map_err(|e| DialError::Bind(e.to_string()))?;
     let stack_options = StackOptions {
         user_agent: USER_AGENT.to_owned(),
         t1: Duration::from_millis(T1_MS),
@@ -178,137 +158,38 @@ pub async fn dial(mut options: DialOptions) -> Result<Leg, DialError> {
         session: Limits { expires_s: SESSION_EXPIRES_S, least_s: LEAST_SESSION_INTERVAL_S },
         draining: CancellationToken::new(),
     };
+    let failed = |e: StackError| DialError::Failed(e.0);
     let stack = Rsip::start(wire, stack_options, CancellationToken::new()).await.map_err(failed)?;
-    let contact = match stack.local_addr().ip() {
-        any if any.is_unspecified() => address_towards(destination).await.map_err(bind)?,
-        address => address,
-    };
-    let host = if contact.is_ipv6() { format!("[{contact}]") } else { contact.to_string() };
-    let mut headers = options.headers.clone();
-    if let Some(identity) = &options.asserted_identity {
-        headers.push("P-Asserted-Identity", format!("<sip:{}@{host}>", escape(identity)));
-    }
-    let call_id = format!("{}@{host}", hex::encode(entropy.bytes::<12>()));
-    let outgoing = Outgoing {
-        call_id: call_id.clone(),
+    let out = CallOut {
+        trunk: destination.ip().to_string(),
         target: options.target.trim().to_owned(),
         destination,
         transport: target.transport,
-        from: format!("sip:{}@{host}", escape(&options.from)),
-        contact,
-        headers,
-        offer: offered.text().to_owned(),
+        from: options.from,
+        from_host: None,
+        asserted_identity: options.asserted_identity,
+        withheld: false,
         credentials: None,
+        ring_timeout: options.timeout,
+        early_media: false,
+        headers: options.headers,
+        public_address: None,
+        srtp: None,
     };
-    let call = stack.caller().invite(outgoing).await.map_err(failed)?;
-    let info = LegInfo {
-        protocol_id: call_id,
-        caller: CallerClaim::Unverified(options.from.clone()),
-        attestation: Attestation::Absent,
-        called: target.user.clone(),
-        peer: destination.ip().to_string(),
-        trunk: destination.ip().to_string(),
-        transport: target.transport.token(),
-        secure: false,
-        setup_ms: 0,
-        rate: SampleRate::HZ_8000,
-        codec: "PCMU",
-    };
+    let placing = Dialler::new(stack.caller(), options.media, CancellationToken::new()).place(out).await?;
     let (reply, replied) = oneshot::channel();
-    let dialled = Dialled { call, socket, audio, policy, offered, info, media: options.media, timeout: options.timeout };
     tokio::spawn(async move {
-        dialled.run(reply).await;
+        placing.run(reply).await;
         // The other side may repeat its BYE: somebody should still be here.
         tokio::time::sleep(Duration::from_millis(LINGER_MS)).await;
         drop(stack);
     });
-    replied.await.unwrap_or_else(|_| Err(DialError::Failed("the call's task is gone".to_owned())))
-}
-
-/// A call that has been placed; a task of its own, so that it can still be given up when nobody waits any more.
-struct Dialled {
-    call: Box<dyn Call>,
-    socket: RtpPort,
-    audio: LocalAudio,
-    policy: AudioPolicy,
-    offered: Offered,
-    info: LegInfo,
-    media: MediaConfig,
-    timeout: Duration,
-}
-
-impl Dialled {
-    async fn run(mut self, mut reply: oneshot::Sender<Result<Leg, DialError>>) {
-        let answer = tokio::select! {
-            () = reply.closed() => Err(None),
-            () = tokio::time::sleep(self.timeout) => Err(Some(DialError::NoAnswer(self.timeout))),
-            answered = answered(&mut self.call) => answered.map_err(Some),
-        };
-        let agreed = match answer {
-            Ok(body) => sdp::parse(&body).and_then(|a| self.offered.agreed(&a)).map_err(|e| Some(e.into())),
-            Err(error) => Err(error),
-        };
-        let remote = match agreed {
-            Ok(remote) => remote,
-            Err(error) => {
-                if let Some(error) = error {
-                    let _gone = reply.send(Err(error));
-                }
-                return give_up(&mut self.call).await;
-            }
-        };
-        let agreement = Agreement { local: self.audio, remote, policy: self.policy };
-        let codec = agreement.remote.media.codec;
-        let (rate, secure) = (codec.rate(), agreement.is_secure());
-        let (leg, far) = leg::pair(LegInfo { rate, secure, codec: codec.encoding_name(), ..self.info });
-        let setup = SessionSetup {
-            socket: self.socket,
-            remote: agreement.destination(),
-            signalled: None,
-            media: agreement.media(),
-            far,
-            stop: CancellationToken::new(),
-        };
-        let session = rtp_session::start(&self.media, setup, &SystemEntropy);
-        // If nobody waits any more, the leg is dropped, and that hangs up.
-        let _gone = reply.send(Ok(leg));
-        conduct(&mut self.call, session, agreement).await;
-    }
-}
-
-async fn answered(call: &mut Box<dyn Call>) -> Result<Vec<u8>, DialError> {
-    loop {
-        match call.next().await {
-            CallEvent::Progress { status, .. } => tracing::debug!(status, "the call proceeds"),
-            CallEvent::Answered(body) => return Ok(body),
-            CallEvent::Acknowledged(_)
-            | CallEvent::Reoffer { .. }
-            | CallEvent::Settled(_)
-            | CallEvent::Reoffered(_)
-            | CallEvent::Keys(_)
-            | CallEvent::Refer(_) => {}
-            CallEvent::Over(Over::Refused { status, reason }) => return Err(DialError::Refused { status, reason }),
-            CallEvent::Over(Over::Failed(why)) => return Err(DialError::Failed(why)),
-            CallEvent::Over(Over::Bye | Over::Cancelled | Over::NotAcknowledged | Over::Ours | Over::Expired) => {
-                return Err(DialError::Failed("it ended before it was answered".to_owned()));
-            }
-        }
-    }
-}
-
-/// CANCEL or BYE, and a little time for them to do their work.
-pub(super) async fn give_up(call: &mut Box<dyn Call>) {
-    let goodbye = async {
-        call.hang_up().await;
-        while !matches!(call.next().await, CallEvent::Over(_)) {}
-    };
-    let _best_effort = tokio::time::timeout(Duration::from_millis(GIVE_UP_MS), goodbye).await;
+    replied.await.unwrap_or_else(|_| Err(DialError::Failed("the call's task is gone".to_owned()))).map(|placed| placed.leg)
 }
 
 /// A SIP URI taken apart.
 struct Target {
     given: String,
-    user: String,
     host: String,
     port: u16,
     transport: Transport,
@@ -335,7 +216,7 @@ impl Target {
             (Some(_), _) => return Err(wrong("its transport is none of udp, tcp and tls")),
         };
         let rest = rest.split([';', '?']).next().unwrap_or(rest);
-        let (user, host_port) = rest.rsplit_once('@').unwrap_or(("", rest));
+        let host_port = rest.rsplit_once('@').map_or(rest, |(_, host_port)| host_port);
         let (host, port) = match host_port.strip_prefix('[') {
             Some(v6) => {
                 let (host, after) = v6.split_once(']').ok_or_else(|| wrong("the bracket of an IPv6 address is not closed"))?;
@@ -354,7 +235,7 @@ impl Target {
             None => DEFAULT_PORT,
             Some(p) => p.parse().ok().filter(|p| *p != 0).ok_or_else(|| wrong("its port is not a number from 1 to 65535"))?,
         };
-        Ok(Self { given: given.to_owned(), user: user.to_owned(), host: host.to_owned(), port, transport })
+        Ok(Self { given: given.to_owned(), host: host.to_owned(), port, transport })
     }
 
     async fn resolve(&self) -> Result<SocketAddr, DialError> {
@@ -386,9 +267,9 @@ mod tests {
     #[test]
     fn targets_are_taken_apart() {
         let t = Target::parse("sip:pay@192.0.2.1:5070;transport=udp").unwrap();
-        assert_eq!((t.user.as_str(), t.host.as_str(), t.port), ("pay", "192.0.2.1", 5070));
+        assert_eq!((t.host.as_str(), t.port), ("192.0.2.1", 5070));
         let t = Target::parse("SIP:[2001:db8::1]").unwrap();
-        assert_eq!((t.user.as_str(), t.host.as_str(), t.port), ("", "2001:db8::1", 5060));
+        assert_eq!((t.host.as_str(), t.port), ("2001:db8::1", 5060));
         for (given, want) in [
             ("sip:a@h;transport=TCP", (Transport::Tcp, 5060)),
             ("sip:a@h;x=y;transport=tls", (Transport::Tls, 5061)),

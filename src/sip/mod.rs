@@ -34,6 +34,7 @@ pub use dial::{DialError, DialOptions, Unanswered, dial};
 pub use place::{CallOut, Dialler, Placed};
 pub use server::{Listener, Refused, listen};
 pub use trunk::Trunks;
+pub use wire::tls::TlsConfig;
 
 /// Why no calls can be taken.
 #[derive(Debug, thiserror::Error)]
@@ -52,6 +53,8 @@ pub enum SipError {
     Stack(String),
 }
 
+#[cfg(test)]
+mod bounds_tests; // what a peer can make us hold, and that nothing is left
 #[cfg(test)]
 mod calling_tests; // calls that the service places
 #[cfg(test)]

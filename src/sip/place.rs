@@ -1,7 +1,7 @@
 //! Calls that the listening service places from its own socket: call-backs, and the other leg of a bridged transfer.
 
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
 use tokio::sync::oneshot;
@@ -9,20 +9,23 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::conduct::{Agreement, address_towards, conduct_placed};
-use super::dial::{DialError, escape, give_up};
+use super::dial::{DialError, escape};
 use super::digest::Credentials;
 use super::headers::Headers;
 use super::identity::user_of_uri;
 use super::sdp::{self, AudioPolicy, Direction, LocalAudio, Offered};
-use super::signalling::{Call, CallEvent, Caller, Outgoing, Over, StackError, Transport};
+use super::signalling::{Call, CallEvent, Caller, Held, Outgoing, Over, StackError, Transport};
 use crate::clock::{Entropy, SystemEntropy};
 use crate::media::config::{MediaConfig, SrtpPolicy};
 use crate::media::frame::SampleRate;
 use crate::media::leg::{self, Attestation, CallName, CallerClaim, Leg, LegInfo};
 use crate::media::rtp_session::{self, RtpPort, RtpSession, SessionSetup};
 
+/// How long a call that was given up may take to end properly.
+const GIVE_UP_MS: u64 = 5_000;
+
 /// Whom to call, and on what terms.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct CallOut {
     /// The trunk's name, for records.
     pub trunk: String,
@@ -54,6 +57,13 @@ pub struct CallOut {
     pub srtp: Option<SrtpPolicy>,
 }
 
+impl std::fmt::Debug for CallOut {
+    /// No numbers.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "CallOut(over {:?} to {} by {})", self.trunk, self.destination, self.transport)
+    }
+}
+
 /// A call that was placed.
 #[derive(Debug)]
 pub struct Placed {
@@ -73,7 +83,7 @@ impl Placed {
 #[derive(Clone)]
 pub struct Dialler {
     caller: Arc<dyn Caller>,
-    media: MediaConfig,
+    media: Arc<RwLock<MediaConfig>>,
     stop: CancellationToken,
 }
 
@@ -86,18 +96,37 @@ impl std::fmt::Debug for Dialler {
 impl Dialler {
     /// Over a stack that runs.
     pub fn new(caller: Arc<dyn Caller>, media: MediaConfig, stop: CancellationToken) -> Self {
-        Self { caller, media, stop }
+        Self { caller, media: Arc::new(RwLock::new(media)), stop }
+    }
+
+    /// Calls from now on, of all clones, have this; those that are up or ring go on with what they started with.
+    pub fn reconfigure(&self, media: MediaConfig) {
+        *self.media.write().unwrap_or_else(PoisonError::into_inner) = media;
+    }
+
+    /// What the stack below holds at this moment, of these calls and of those that came in.
+    pub fn held(&self) -> Held {
+        self.caller.held()
     }
 
     /// Calls, and waits for the answer or, if wanted, for early media. Dropping this future cancels the call.
     pub async fn call(&self, out: CallOut) -> Result<Placed, DialError> {
+        let placing = self.place(out).await?;
+        let (reply, replied) = oneshot::channel();
+        tokio::spawn(placing.run(reply));
+        replied.await.unwrap_or_else(|_| Err(DialError::Failed("the call's task is gone".to_owned())))
+    }
+
+    /// Sends the INVITE; [`Placing::run`] does the rest.
+    pub(super) async fn place(&self, out: CallOut) -> Result<Placing, DialError> {
+        let media = self.media.read().unwrap_or_else(PoisonError::into_inner).clone();
         let entropy: &dyn Entropy = &SystemEntropy;
         let bind = |e: std::io::Error| DialError::Bind(e.to_string());
-        let socket = rtp_session::bind_port(&self.media, entropy).await.map_err(|e| DialError::Bind(e.to_string()))?;
+        let socket = rtp_session::bind_port(&media, entropy).await.map_err(|e| DialError::Bind(e.to_string()))?;
         let towards = address_towards(out.destination).await.map_err(bind)?;
-        let bound = self.media.bind_address;
+        let bound = media.bind_address;
         let audio = LocalAudio {
-            address: self.media.advertised_address.or(out.public_address).unwrap_or(if bound.is_unspecified() {
+            address: media.advertised_address.or(out.public_address).unwrap_or(if bound.is_unspecified() {
                 towards
             } else {
                 bound
@@ -106,7 +135,7 @@ impl Dialler {
             session_id: u32::from_le_bytes(entropy.bytes()),
             version: 1,
         };
-        let policy = AudioPolicy::new(&self.media, out.srtp, out.transport.is_secure());
+        let policy = AudioPolicy::new(&media, out.srtp, out.transport.is_secure());
         let offered = sdp::offer(&audio, Direction::SendRecv, &policy, None, entropy);
         let heard_at = self.caller.local_addr().ip();
         let contact = out.public_address.unwrap_or(if heard_at.is_unspecified() { towards } else { heard_at });
@@ -154,27 +183,24 @@ impl Dialler {
             codec: "PCMU",
         };
         let call = self.caller.invite(outgoing).await.map_err(|e: StackError| DialError::Failed(e.0))?;
-        let placing = Placing {
+        Ok(Placing {
             call,
             socket,
             audio,
             policy,
             offered,
             info,
-            media: self.media.clone(),
+            media,
             stop: self.stop.clone(),
             ring_timeout: out.ring_timeout,
             early_media: out.early_media,
             name: Arc::default(),
-        };
-        let (reply, replied) = oneshot::channel();
-        tokio::spawn(placing.run(reply));
-        replied.await.unwrap_or_else(|_| Err(DialError::Failed("the call's task is gone".to_owned())))
+        })
     }
 }
 
 /// A call on its way; a task of its own, so that it can still be given up when nobody waits any more.
-struct Placing {
+pub(super) struct Placing {
     call: Box<dyn Call>,
     socket: RtpPort,
     audio: LocalAudio,
@@ -189,7 +215,7 @@ struct Placing {
 }
 
 impl Placing {
-    async fn run(mut self, mut reply: oneshot::Sender<Result<Placed, DialError>>) {
+    pub(super) async fn run(mut self, mut reply: oneshot::Sender<Result<Placed, DialError>>) {
         let answer_by = Instant::now() + self.ring_timeout;
         let heard = tokio::select! {
             () = reply.closed() => Err(None),
@@ -227,6 +253,15 @@ impl Placing {
         let _gone = reply.send(Ok(Placed { leg, name: self.name.clone() }));
         conduct_placed(&mut self.call, session, agreement, (!answered).then_some(answer_by), &self.name).await;
     }
+}
+
+/// CANCEL or BYE, and a little time for them to do their work.
+async fn give_up(call: &mut Box<dyn Call>) {
+    let goodbye = async {
+        call.hang_up().await;
+        while !matches!(call.next().await, CallEvent::Over(_)) {}
+    };
+    let _best_effort = tokio::time::timeout(Duration::from_millis(GIVE_UP_MS), goodbye).await;
 }
 
 /// The answer's description, or if wanted that of early media; and whether it was the answer.

@@ -22,10 +22,12 @@ use super::dialog::tag_of;
 use super::headers::Headers;
 use super::refer::{Replaces, has_one_target};
 use super::rsip_request;
-use super::rsip_task::{DialogKey, Happening, Invited, answer, failed, headers_of, place, refuse_invite};
+use super::rsip_task::{
+    DialogKey, Happening, Invited, REFUSED_LIMIT_TRANSACTIONS, answer, failed, headers_of, place, refuse_invite,
+};
 use super::session_timer::{self, Limits, TooSmall};
 use super::signalling::{
-    ACCEPTED_BODY, ALLOWED_METHODS, Call, Caller, Invitation, Invite, OutOfDialog, Outgoing, Refusal, Reply, RequestError,
+    ACCEPTED_BODY, ALLOWED_METHODS, Call, Caller, Held, Invitation, Invite, OutOfDialog, Outgoing, Refusal, Reply, RequestError,
     SUPPORTED_EXTENSIONS, Signalling, StackError, Transport, UNDERSTOOD_EXTENSIONS,
 };
 use super::wire::{Sockets, Uptake, Wire, host_name, transport_of};
@@ -33,7 +35,7 @@ use crate::clock::{Entropy, SystemEntropy};
 
 /// Callers who wait to be looked at. One more is answered 503 at once.
 const INVITATION_QUEUE: usize = 64;
-/// INVITEs without a final answer, or whose refusal waits for its ACK; what comes on top is dropped, and comes again.
+/// INVITEs without a final answer; what comes on top is dropped, and comes again.
 const INVITE_LIMIT_TRANSACTIONS: usize = 1_024;
 /// What the 503 to OPTIONS says while no more calls are taken, in seconds: a restart takes less.
 const DRAINING_RETRY_AFTER_S: &str = "30";
@@ -69,6 +71,9 @@ pub(super) struct Shared {
     pub(super) session: Limits,
     pub(super) dialogs: Dialogs,
     pub(super) entropy: Arc<dyn Entropy>,
+    /// Places for refusals that wait for their ACKs: counted apart, so that forged INVITEs, which nobody acknowledges, don't keep real
+    /// ones out.
+    pub(super) refused: Arc<Semaphore>,
     /// Cancelled once no more calls are taken.
     draining: CancellationToken,
     /// Cancelled when the stack is dropped or told to stop.
@@ -158,6 +163,7 @@ impl Rsip {
             session: options.session,
             dialogs: Dialogs::default(),
             entropy: Arc::new(SystemEntropy),
+            refused: Arc::new(Semaphore::new(REFUSED_LIMIT_TRANSACTIONS)),
             draining: options.draining,
             stop: stop.clone(),
         });
@@ -204,6 +210,13 @@ impl Caller for Placer {
 
     async fn request(&self, request: OutOfDialog) -> Result<Reply, RequestError> {
         rsip_request::ask(&self.0, request).await
+    }
+
+    fn held(&self) -> Held {
+        let stats = self.0.endpoint.get_stats();
+        let transactions =
+            stats.running_transactions.saturating_add(stats.finished_transactions).saturating_add(stats.waiting_ack);
+        Held { dialogs: self.0.dialogs.lock().len(), transactions }
     }
 }
 

@@ -35,7 +35,7 @@ const SHUTDOWN_GRACE_MS: u64 = 2_000;
 const REFUSED_QUEUE_CALLS: usize = 256;
 
 /// A caller who was refused.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Refused {
     /// Call-ID.
     pub call_id: String,
@@ -49,6 +49,13 @@ pub struct Refused {
     pub transport: &'static str,
     /// What it was answered.
     pub status: u16,
+}
+
+impl std::fmt::Debug for Refused {
+    /// No numbers.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Refused({} from {} with {})", self.call_id, self.peer, self.status)
+    }
 }
 
 /// What calls are taken by; a call goes on with what it started with.
@@ -90,10 +97,11 @@ impl Listener {
     /// Calls from now on are taken by these; those that are up, or ring, go on with what they started with. Where we listen stays.
     /// Passwords, certificates, authorities and revoked certificates are read anew; one that can't be read leaves everything as it was.
     pub fn reconfigure(&self, sip: SipConfig, media: MediaConfig) -> Result<(), SipError> {
-        let settings = Settings::new(sip.clone(), media)?;
+        let settings = Settings::new(sip.clone(), media.clone())?;
         let trunks = Set::load(sip.clone())?;
         self.wire.tls().reload(&sip.tls).map_err(wire::WireError::from)?;
         self.trunks.replace(trunks);
+        self.dialler.reconfigure(media);
         self.settings.send_replace(settings);
         Ok(())
     }

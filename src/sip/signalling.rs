@@ -72,7 +72,7 @@ impl std::fmt::Debug for Invitation {
 }
 
 /// An INVITE, as far as anybody needs it.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Invite {
     /// Call-ID.
     pub call_id: String,
@@ -88,6 +88,13 @@ pub struct Invite {
     pub headers: Headers,
     /// The session description, `None` if there was no body.
     pub offer: Option<Vec<u8>>,
+}
+
+impl std::fmt::Debug for Invite {
+    /// No numbers, and not the offer: it may hold keys.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Invite({} from {} over {})", self.call_id, self.peer, self.transport)
+    }
 }
 
 /// A call that rings at neither end yet.
@@ -147,7 +154,6 @@ impl Refusal {
 }
 
 /// What a call tells.
-#[derive(Debug)]
 pub enum CallEvent {
     /// Ours: a provisional answer (180, 183…), with the description of early media if there is any.
     Progress { status: u16, description: Option<Vec<u8>> },
@@ -167,6 +173,24 @@ pub enum CallEvent {
     Refer(Referral),
     /// It is over; nothing comes after.
     Over(Over),
+}
+
+impl std::fmt::Debug for CallEvent {
+    /// No keys that were pressed, and no descriptions, which may hold keys of another kind.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Progress { status, .. } => write!(f, "Progress({status})"),
+            Self::Answered(_) => f.write_str("Answered"),
+            Self::Acknowledged(_) => f.write_str("Acknowledged"),
+            Self::Reoffer { .. } => f.write_str("Reoffer"),
+            Self::Settled(_) => f.write_str("Settled"),
+            Self::Reoffered(Ok(_)) => f.write_str("Reoffered"),
+            Self::Reoffered(Err(refusal)) => write!(f, "Reoffered({})", refusal.status),
+            Self::Keys(keys) => write!(f, "Keys({} of them)", keys.len()),
+            Self::Refer(referral) => write!(f, "Refer({referral:?})"),
+            Self::Over(over) => write!(f, "Over({over:?})"),
+        }
+    }
 }
 
 /// Why a call is over.
@@ -194,7 +218,7 @@ pub enum Over {
 pub struct StackError(pub String);
 
 /// A call to make.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Outgoing {
     /// Call-ID.
     pub call_id: String,
@@ -214,6 +238,13 @@ pub struct Outgoing {
     pub offer: String,
     /// For a 401 or 407, answered once for each nonce.
     pub credentials: Option<Credentials>,
+}
+
+impl std::fmt::Debug for Outgoing {
+    /// No numbers, and not the offer: it may hold keys.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Outgoing({} to {} over {})", self.call_id, self.destination, self.transport)
+    }
 }
 
 /// A SIP stack on one socket.
@@ -238,6 +269,17 @@ pub trait Caller: Send + Sync {
     async fn invite(&self, outgoing: Outgoing) -> Result<Box<dyn Call>, StackError>;
     /// Sends a request outside any dialog and waits for its final response.
     async fn request(&self, request: OutOfDialog) -> Result<Reply, RequestError>;
+    /// What the stack holds at this moment.
+    fn held(&self) -> Held;
+}
+
+/// What a stack holds: all of it goes back to nothing once calls are over and what could be repeated no longer is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Held {
+    /// Calls whose requests are listened for.
+    pub dialogs: usize,
+    /// Transactions that run, or wait for an ACK or a repetition.
+    pub transactions: usize,
 }
 
 /// A request outside any dialog: REGISTER, OPTIONS. URIs are bare (`sip:user@host`), without brackets.

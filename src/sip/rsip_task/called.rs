@@ -43,13 +43,15 @@ impl Invited {
         place: OwnedSemaphorePermit,
     ) -> Option<Self> {
         let tag = shared.tag();
-        let answering = Answering::new(&transaction, &tag)?;
+        let mut answering = Answering::new(&transaction, &tag)?;
+        let standing = answering.holding(place, &shared.refused);
         // At once, so that the caller stops repeating itself whatever the rest of the house is doing.
         answering.trying();
         let (tell, happenings) = mpsc::channel(HAPPENINGS_QUEUE);
-        let flow = Flow { connection: transaction.connection.clone(), peer: invite.peer, transport: invite.transport };
+        let flow =
+            Flow { connection: transaction.connection.clone(), peer: invite.peer, transport: invite.transport, name: None };
         let dialog = Dialog::called(&invite.headers, &tag);
-        message::drive(transaction, answering.cseq, tell.clone(), shared.stop.clone(), Some(place));
+        message::drive(transaction, answering.cseq, tell.clone(), shared.stop.clone(), Some(standing));
         let dialog = match dialog {
             Ok(dialog) => dialog,
             Err(error) => {
@@ -115,10 +117,11 @@ pub(in crate::sip) fn refuse_invite(
     shared: &Arc<Shared>,
     place: OwnedSemaphorePermit,
 ) {
-    let Some(answering) = Answering::new(&transaction, &shared.tag()) else { return };
+    let Some(mut answering) = Answering::new(&transaction, &shared.tag()) else { return };
     let (nobody, _) = mpsc::channel(1);
+    let standing = answering.holding(place, &shared.refused);
     answering.refuse(refusal);
-    message::drive(transaction, answering.cseq, nobody, shared.stop.clone(), Some(place));
+    message::drive(transaction, answering.cseq, nobody, shared.stop.clone(), Some(standing));
 }
 
 impl CallTask {
@@ -142,7 +145,7 @@ impl CallTask {
     pub(super) fn accept(&mut self, description: String) -> Result<(), StackError> {
         let now = self.now();
         let mut headers = self.about_us();
-        let Stage::Ringing(ringing) = &self.stage else {
+        let Stage::Ringing(ringing) = &mut self.stage else {
             return Err(StackError("there is nothing to accept any more".to_owned()));
         };
         copy_record_route(&ringing.answering, &mut headers);
@@ -152,6 +155,7 @@ impl CallTask {
         }
         headers.push("Content-Type", ACCEPTED_BODY);
         ringing.answering.send(200, &headers, Some(description.clone().into_bytes()));
+        ringing.answering.take();
         self.unconfirmed = Some(Unconfirmed { cseq: ringing.answering.cseq, offered: ringing.offerless, first: true });
         self.offering.our_offer = ringing.offerless;
         self.overtaken = ringing.reliable.as_ref().map(|(u, _)| *u);

@@ -6,15 +6,17 @@ use std::time::Duration;
 use rsipstack::sip::Method;
 use tokio::sync::mpsc;
 
-use super::message::{self, Flow, Heard, Outbound};
+use super::message::{self, Flow, Heard, Opener, Outbound};
 use super::{CallTask, Errand, HAPPENINGS_QUEUE, Stage, Start, What};
 use crate::sip::dialog::{Dialog, tag_of};
 use crate::sip::headers::Headers;
+use crate::sip::identity::{address_of, split_addresses};
 use crate::sip::reliable::{InOrder, Order, RAck, rseq_of};
 use crate::sip::rsip::Shared;
 use crate::sip::rsip_call::RsipCall;
 use crate::sip::session_timer::{after_too_small, asked};
 use crate::sip::signalling::{ACCEPTED_BODY, CallEvent, Outgoing, Over, StackError};
+use crate::sip::wire::host_name;
 
 /// Branches of a forked INVITE that are remembered; of further ones only the answer counts.
 const EARLY_LIMIT_DIALOGS: usize = 8;
@@ -22,6 +24,8 @@ const EARLY_LIMIT_DIALOGS: usize = 8;
 const MAX_FORWARDS: &str = "70";
 /// INVITEs that one call may come to (challenges, 422).
 const INVITE_TRIES: u32 = 5;
+/// Of the host that a redirection names, for its report.
+const HOST_LIMIT_CHARS: usize = 100;
 
 /// What belongs to an INVITE that is not answered.
 pub(super) struct Calling {
@@ -91,7 +95,8 @@ pub(in crate::sip) fn place(shared: Arc<Shared>, outgoing: Outgoing) -> Result<R
     let local_tag = shared.tag();
     let key = (outgoing.call_id.clone(), local_tag.clone());
     let contact = shared.contact(outgoing.contact, outgoing.transport);
-    let flow = Flow { connection: None, peer: outgoing.destination, transport: outgoing.transport };
+    let name = host_name(&outgoing.target).map(str::to_owned);
+    let flow = Flow { connection: None, peer: outgoing.destination, transport: outgoing.transport, name };
     let calling = Calling {
         outgoing: outgoing.clone(),
         local_tag,
@@ -124,6 +129,14 @@ pub(in crate::sip) fn place(shared: Arc<Shared>, outgoing: Outgoing) -> Result<R
     Ok(RsipCall::new(hold))
 }
 
+/// The host of a Contact: the user part may be somebody's number.
+fn contact_host(value: &str) -> Option<String> {
+    let uri = split_addresses(value).into_iter().next().and_then(address_of)?;
+    let (_, rest) = uri.split_once(':')?;
+    let host = rest.rsplit_once('@').map_or(rest, |(_, host)| host);
+    host.split([';', '?']).next().map(|h| h.chars().take(HOST_LIMIT_CHARS).collect())
+}
+
 impl CallTask {
     /// Sends the INVITE, or sends it again with the next number and the answer to a challenge.
     fn call(&mut self, challenged: Option<&Heard>) -> Result<(), StackError> {
@@ -147,7 +160,8 @@ impl CallTask {
         let outbound = calling.outbound(Method::Invite, headers, body, None);
         let (transaction, via) = outbound.transaction(&self.shared.endpoint, &self.flow)?;
         calling.via = via;
-        message::drive_invite(transaction, calling.cseq, self.tell.clone(), self.shared.stop.clone());
+        let opener = Opener::new(&self.shared.wire, &self.flow);
+        message::drive_invite(transaction, opener, calling.cseq, self.tell.clone(), self.shared.stop.clone());
         Ok(())
     }
 
@@ -246,7 +260,13 @@ impl CallTask {
         if next && self.call(Some(&heard)).is_ok() {
             return;
         }
-        self.close(Over::Refused { status: heard.status, reason: heard.reason });
+        // Where a call goes is ours to say, not the other side's: it may not even be a place that we may call in the clear.
+        let elsewhere = heard.headers.get("Contact").filter(|_| (300..400).contains(&heard.status)).and_then(contact_host);
+        let reason = match elsewhere {
+            Some(host) => format!("{} (to {host}; redirections are not followed)", heard.reason),
+            None => heard.reason,
+        };
+        self.close(Over::Refused { status: heard.status, reason });
     }
 
     /// CANCEL, once something provisional has come (RFC 3261 section 9.1); otherwise when it does.

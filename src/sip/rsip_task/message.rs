@@ -2,24 +2,31 @@
 //! not be dropped half-way, so each transaction has a task of its own that tells the call what happens.
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use rsipstack::sip::headers::make_header;
 use rsipstack::sip::prelude::{HasHeaders, HeadersExt};
-use rsipstack::sip::{Header, Method, Request, Response, SipMessage, StatusCode, Uri, Version};
+use rsipstack::sip::{Header, Host, Method, Request, Response, SipMessage, StatusCode, Uri, Version};
 use rsipstack::transaction::endpoint::EndpointInnerRef;
 use rsipstack::transaction::key::{TransactionKey, TransactionRole};
 use rsipstack::transaction::transaction::{Transaction, TransactionEvent, TransactionEventSender};
 use rsipstack::transport::{SipAddr, SipConnection};
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use crate::sip::headers::Headers;
 use crate::sip::signalling::{Refusal, StackError, Transport};
-use crate::sip::wire::stack_transport;
+use crate::sip::wire::{Wire, stack_transport, transport_of};
 
 /// How long writing one answer may take: a peer that doesn't read its connection is not waited for.
 const ANSWER_WRITE_MS: u64 = 5_000;
+/// Refusals that may wait for their ACKs, or to be forgotten by the stack.
+pub(in crate::sip) const REFUSED_LIMIT_TRANSACTIONS: usize = 8_192;
+/// With no more room than this, 1,024 of them wait already.
+const REFUSED_CROWD: usize = REFUSED_LIMIT_TRANSACTIONS - 1_024;
+/// How long a refusal is looked after when too many wait for their ACKs: long enough to be sent, and once more.
+const UNWATCHED_REFUSAL_MS: u64 = 1_000;
 
 /// What a call's task hears of its transactions.
 pub(in crate::sip) enum Happening {
@@ -92,6 +99,8 @@ pub(super) struct Answering {
     respond: TransactionEventSender,
     endpoint: EndpointInnerRef,
     pub(super) cseq: u32,
+    /// Told that the call is taken. Gone without a word: it was refused.
+    taken: Option<oneshot::Sender<()>>,
 }
 
 impl Answering {
@@ -104,7 +113,22 @@ impl Answering {
         }
         let cseq = request.cseq_header().and_then(|c| c.seq()).ok()?;
         request.body = Vec::new();
-        Some(Self { request, respond: transaction.tu_sender.clone(), endpoint: transaction.endpoint_inner.clone(), cseq })
+        let (respond, endpoint) = (transaction.tu_sender.clone(), transaction.endpoint_inner.clone());
+        Some(Self { request, respond, endpoint, cseq, taken: None })
+    }
+
+    /// Gives its place up once it is dropped: see [`drive`].
+    pub(super) fn holding(&mut self, place: OwnedSemaphorePermit, refused: &Arc<Semaphore>) -> Standing {
+        let (taken, decided) = oneshot::channel();
+        self.taken = Some(taken);
+        Standing { place, decided, refused: refused.clone() }
+    }
+
+    /// The last answer was a 200: its ACK must be waited for.
+    pub(super) fn take(&mut self) {
+        if let Some(taken) = self.taken.take() {
+            let _nobody_counts = taken.send(());
+        }
     }
 
     /// Sends a response; retransmission is the transaction's.
@@ -129,16 +153,55 @@ impl Answering {
     }
 }
 
+/// What a caller who is not decided on takes up.
+pub(super) struct Standing {
+    place: OwnedSemaphorePermit,
+    decided: oneshot::Receiver<()>,
+    refused: Arc<Semaphore>,
+}
+
+impl Standing {
+    /// Returns when its transaction need not be waited for any longer. Whoever is refused no longer stands in the way of others: a
+    /// forged source never acknowledges. While few wait for their ACKs a refusal is repeated until it comes; in a crowd it is sent, and
+    /// gives back the place that it has among the refused when the stack has forgotten it.
+    async fn over(self) -> Option<OwnedSemaphorePermit> {
+        let Self { place, decided, refused } = self;
+        if decided.await.is_ok() {
+            drop(place);
+            return std::future::pending().await; // the admission of calls bounds these
+        }
+        let crowded = refused.available_permits() <= REFUSED_CROWD;
+        let Ok(waits) = refused.try_acquire_owned() else {
+            // No room among the refused either: its place is what it keeps.
+            let _place = place;
+            return std::future::pending().await;
+        };
+        drop(place);
+        if !crowded {
+            let _waits = waits;
+            return std::future::pending().await;
+        }
+        tokio::time::sleep(Duration::from_millis(UNWATCHED_REFUSAL_MS)).await;
+        Some(waits)
+    }
+}
+
 /// Sees an INVITE transaction of theirs through.
 pub(super) fn drive(
     mut transaction: Transaction,
     cseq: u32,
     tell: mpsc::Sender<Happening>,
     stop: CancellationToken,
-    place: Option<OwnedSemaphorePermit>,
+    standing: Option<Standing>,
 ) {
+    let forgotten_after = transaction.endpoint_inner.option.t1x64;
     tokio::spawn(async move {
-        let _place = place;
+        let over = async {
+            match standing {
+                Some(standing) => standing.over().await,
+                None => std::future::pending().await,
+            }
+        };
         let through = async {
             while let Some(message) = transaction.receive().await {
                 let told = match message {
@@ -150,9 +213,17 @@ pub(super) fn drive(
             }
             let _call_is_gone = tell.send(Happening::Theirs(cseq, Told::Over)).await;
         };
-        tokio::select! {
-            () = stop.cancelled() => {}
-            () = through => {}
+        let waits = tokio::select! {
+            () = stop.cancelled() => None,
+            waits = over => waits,
+            () = through => None,
+        };
+        drop(transaction);
+        if let Some(_waits) = waits {
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = tokio::time::sleep(forgotten_after) => {}
+            }
         }
     });
 }
@@ -170,6 +241,11 @@ pub(in crate::sip) fn answer(mut transaction: Transaction, status: u16, headers:
     });
 }
 
+/// What a message came over.
+pub(in crate::sip) fn came_over(transaction: &Transaction) -> Transport {
+    transport_of(transaction.connection.as_ref().and_then(SipConnection::get_remote_addr).and_then(|a| a.r#type))
+}
+
 /// Where requests of a call go.
 #[derive(Clone)]
 pub(super) struct Flow {
@@ -178,6 +254,8 @@ pub(super) struct Flow {
     /// Where its packets come from.
     pub(super) peer: SocketAddr,
     pub(super) transport: Transport,
+    /// The name that `peer` has shown a certificate for, if it has one.
+    pub(super) name: Option<String>,
 }
 
 impl Flow {
@@ -200,10 +278,51 @@ impl Flow {
         {
             address.addr = self.peer.into();
         }
-        if address.r#type.is_none() && self.transport != Transport::Udp {
+        // What began under TLS stays there whatever a Contact says: our offers hold keys.
+        if self.transport.is_secure() || (address.r#type.is_none() && self.transport != Transport::Udp) {
             address.r#type = Some(stack_transport(self.transport));
         }
         Ok(address)
+    }
+}
+
+/// Sees to a request's connection where the call's own is gone or it goes elsewhere: one of ours, with its limits, its screening and
+/// our trust in certificates. The stack would open one of its own.
+pub(super) struct Opener {
+    wire: Arc<Wire>,
+    peer: SocketAddr,
+    name: Option<String>,
+}
+
+impl Opener {
+    pub(super) fn new(wire: &Arc<Wire>, flow: &Flow) -> Self {
+        Self { wire: wire.clone(), peer: flow.peer, name: flow.name.clone() }
+    }
+
+    async fn open_for(&self, transaction: &mut Transaction) -> Result<(), StackError> {
+        let wanted = match (&transaction.connection, &transaction.destination) {
+            (None, Some(wanted)) => wanted.clone(),
+            (Some(_), _) | (None, None) => return Ok(()),
+        };
+        let transport = transport_of(wanted.r#type);
+        if transport == Transport::Udp {
+            return Ok(());
+        }
+        let port = wanted.addr.port.map_or(if transport.is_secure() { 5_061 } else { 5_060 }, |p| p.value());
+        let (address, name) = match &wanted.addr.host {
+            Host::IpAddr(ip) => (SocketAddr::new(*ip, port), None),
+            Host::Domain(host) => {
+                let host = host.to_string();
+                let mut found = tokio::net::lookup_host((host.as_str(), port)).await.map_err(|e| StackError(e.to_string()))?;
+                let first = found.next().ok_or_else(|| StackError("its host has no address".to_owned()))?;
+                drop(found);
+                (first, Some(host))
+            }
+        };
+        let name = if address == self.peer { self.name.clone().or(name) } else { name };
+        self.wire.reach(transport, address, name.as_deref()).await.map_err(|e| StackError(e.to_string()))?;
+        transaction.destination = Some(SipAddr::new(stack_transport(transport), address.into()));
+        Ok(())
     }
 }
 
@@ -254,10 +373,20 @@ impl Outbound {
 }
 
 /// Sends our INVITE and tells of every response to it, for as long as more may come (forks, repeated 200s).
-pub(super) fn drive_invite(mut transaction: Transaction, cseq: u32, tell: mpsc::Sender<Happening>, stop: CancellationToken) {
+pub(super) fn drive_invite(
+    mut transaction: Transaction,
+    opener: Opener,
+    cseq: u32,
+    tell: mpsc::Sender<Happening>,
+    stop: CancellationToken,
+) {
     tokio::spawn(async move {
         let through = async {
-            if let Err(error) = transaction.send().await {
+            let sent = match opener.open_for(&mut transaction).await {
+                Ok(()) => transaction.send().await.map_err(failed),
+                Err(error) => Err(error),
+            };
+            if let Err(error) = sent {
                 tracing::debug!(%error, "an INVITE could not be sent");
                 let _call_is_gone = tell.send(Happening::Invited(cseq, Heard::unsent())).await;
                 return;
@@ -281,6 +410,7 @@ pub(super) fn drive_invite(mut transaction: Transaction, cseq: u32, tell: mpsc::
 /// Sends another request and tells its final response.
 pub(super) fn drive_errand(
     transaction: Result<Transaction, StackError>,
+    opener: Opener,
     errand: super::Errand,
     tell: mpsc::Sender<Happening>,
     stop: CancellationToken,
@@ -288,7 +418,7 @@ pub(super) fn drive_errand(
     tokio::spawn(async move {
         let answered = async {
             let Ok(mut transaction) = transaction else { return Heard::unsent() };
-            if transaction.send().await.is_err() {
+            if opener.open_for(&mut transaction).await.is_err() || transaction.send().await.is_err() {
                 return Heard::unsent();
             }
             let mut last = None;

@@ -18,7 +18,7 @@ use tokio::time::Instant;
 pub(super) use called::{Invited, refuse_invite};
 pub(super) use calling::place;
 use message::{Answering, Flow};
-pub(super) use message::{Happening, Heard, answer, failed, headers_of};
+pub(super) use message::{Happening, Heard, REFUSED_LIMIT_TRANSACTIONS, answer, failed, headers_of};
 
 use super::dialog::Dialog;
 use super::digest::{Challenge, Credentials};
@@ -38,6 +38,10 @@ const EVENTS_QUEUE: usize = 64;
 const ORDERS_QUEUE: usize = 8;
 /// A transfer that nobody has reported on for so long is over.
 const REFER_WAIT_MS: u64 = 60_000;
+/// Challenges that a request within the dialog answers: a nonce may be too old, but not for ever.
+const CHALLENGE_LIMIT: u32 = 3;
+/// Intervals that a call takes over from 422s; a peer that wants yet another one waits for the next refresh.
+const TOO_SMALL_LIMIT: u32 = 3;
 /// With nothing due a call looks up so often.
 const IDLE_MS: u64 = 60_000;
 
@@ -55,12 +59,13 @@ pub(super) struct Errand {
     method: Method,
     extra: Headers,
     body: Vec<u8>,
-    authorised: bool,
+    /// Challenges that were answered.
+    authorised: u32,
 }
 
 impl Errand {
     fn bare(what: What, method: Method) -> Self {
-        Self { what, method, extra: Headers::new(), body: Vec::new(), authorised: false }
+        Self { what, method, extra: Headers::new(), body: Vec::new(), authorised: 0 }
     }
 }
 
@@ -154,6 +159,8 @@ pub(super) struct CallTask {
     stage: Stage,
     offering: Offering,
     limits: Limits,
+    /// 422s since the last 2xx.
+    too_small: u32,
     timer: Option<SessionTimer>,
     /// The other side takes UPDATE.
     peer_updates: bool,
@@ -222,6 +229,7 @@ impl CallTask {
             stage,
             offering: Offering::default(),
             limits,
+            too_small: 0,
             timer: None,
             peer_updates: false,
             description: None,
@@ -398,6 +406,7 @@ impl CallTask {
 
     /// From a 2xx to a request of ours.
     fn confirmed(&mut self, response: &Headers) {
+        self.too_small = 0;
         let now = self.now();
         self.timer = SessionExpires::of(response).map(|e| SessionTimer::agreed(now, e, true));
     }

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use rsipstack::sip::Method;
 
-use super::message::{self, Heard, Outbound};
-use super::{CallTask, Errand, OurInvite, REFER_WAIT_MS, Reoffer, Stage, What};
+use super::message::{self, Heard, Opener, Outbound};
+use super::{CHALLENGE_LIMIT, CallTask, Errand, OurInvite, REFER_WAIT_MS, Reoffer, Stage, TOO_SMALL_LIMIT, What};
 use crate::sip::dialog::Dialog;
 use crate::sip::headers::Headers;
 use crate::sip::offering::{GLARE_TRIES, glare_wait};
@@ -48,7 +48,8 @@ impl CallTask {
         if let Err(error) = &transaction {
             tracing::debug!(%error, "a request could not be made");
         }
-        message::drive_errand(transaction, errand, self.tell.clone(), self.shared.stop.clone());
+        let opener = Opener::new(&self.shared.wire, &self.flow);
+        message::drive_errand(transaction, opener, errand, self.tell.clone(), self.shared.stop.clone());
     }
 
     /// The final response to one of these.
@@ -59,9 +60,10 @@ impl CallTask {
         errand.extra.iter().filter(|(n, _)| !n.ends_with("Authorization")).for_each(|(n, v)| extra.push(n, v));
         if errand.what != What::Cancel
             && errand.what != What::ForkBye
-            && self.authorise(&heard, &errand.method.to_string(), &uri, errand.authorised, &mut extra)
+            && errand.authorised < CHALLENGE_LIMIT
+            && self.authorise(&heard, &errand.method.to_string(), &uri, errand.authorised > 0, &mut extra)
         {
-            return self.run_errand(Errand { extra, authorised: true, ..errand });
+            return self.run_errand(Errand { extra, authorised: errand.authorised + 1, ..errand });
         }
         match errand.what {
             What::Bye => self.close(Over::Ours),
@@ -107,15 +109,17 @@ impl CallTask {
                 self.bye();
                 self.close(Over::Expired);
             }
-            422 => match after_too_small(self.limits, headers) {
-                Some(limits) => {
-                    self.limits = limits;
-                    self.refresh();
-                }
-                None => self.retry_refresh(),
-            },
+            422 if self.lengthened(headers) => self.refresh(),
             _ => self.retry_refresh(),
         }
+    }
+
+    /// A 422 that we can follow: its interval is ours from now on.
+    fn lengthened(&mut self, headers: &Headers) -> bool {
+        let limits = after_too_small(self.limits, headers).filter(|_| self.too_small < TOO_SMALL_LIMIT);
+        self.too_small = self.too_small.saturating_add(1);
+        self.limits = limits.unwrap_or(self.limits);
+        limits.is_some()
     }
 
     fn retry_refresh(&mut self) {
@@ -166,7 +170,8 @@ impl CallTask {
                 self.offering.our_invite = true;
                 self.offering.our_offer = true;
                 self.our_invite = Some(OurInvite { cseq: request.cseq, reoffer, authorised: authorisation.is_some() });
-                message::drive_invite(transaction, request.cseq, self.tell.clone(), self.shared.stop.clone());
+                let opener = Opener::new(&self.shared.wire, &self.flow);
+                message::drive_invite(transaction, opener, request.cseq, self.tell.clone(), self.shared.stop.clone());
             }
             Err(error) => {
                 tracing::debug!(%error, "a re-INVITE could not be made");
@@ -214,10 +219,7 @@ impl CallTask {
                 self.bye();
                 self.close(Over::Expired);
             }
-            (422, Some(reoffer)) if after_too_small(self.limits, &heard.headers).is_some() => {
-                self.limits = after_too_small(self.limits, &heard.headers).unwrap_or(self.limits);
-                self.invite(Some(reoffer), None);
-            }
+            (422, Some(reoffer)) if self.lengthened(&heard.headers) => self.invite(Some(reoffer), None),
             (status, None) => self.not_refreshed(status, &heard.headers),
             (_, Some(_)) => self.tell_house(CallEvent::Reoffered(Err(heard.into_refusal()))),
         }

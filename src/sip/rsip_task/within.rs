@@ -6,7 +6,7 @@ use rsipstack::transaction::transaction::Transaction;
 use tokio::sync::oneshot;
 
 use super::called::say_session;
-use super::message::{self, Answering, answer, headers_of};
+use super::message::{self, Answering, answer, came_over, headers_of};
 use super::{Asked, CallTask, Pending, Stage, Unconfirmed};
 use crate::sip::headers::Headers;
 use crate::sip::info::{self, ACCEPTED_INFO, NoKeys};
@@ -23,6 +23,13 @@ impl CallTask {
         let headers = headers_of(transaction.original.headers());
         let body = std::mem::take(&mut transaction.original.body);
         let method = transaction.original.method;
+        // Our answers to offers hold keys.
+        if self.flow.transport.is_secure() && !came_over(&transaction).is_secure() {
+            return refuse(
+                transaction,
+                &Refusal::new(403).warning(399, "this call came over TLS, and so must what belongs to it"),
+            );
+        }
         let from_tag = headers.get("From").and_then(crate::sip::dialog::tag_of).unwrap_or_default();
         let Some(dialog) = self.dialog_with(from_tag) else { return refuse(transaction, &Refusal::new(481)) };
         let Ok(cseq) = transaction.original.cseq_header().and_then(|c| c.seq()) else {

@@ -195,6 +195,8 @@ pub struct WireFigures {
     pub busy: u64,
     /// Of those answered: the same request by another way.
     pub merged: u64,
+    /// Of those passed: the stack has not taken them up yet.
+    pub waiting: usize,
 }
 
 /// What a wire has besides its limits.
@@ -293,6 +295,7 @@ impl Wire {
             dropped: of(&c.dropped),
             busy: of(&c.busy),
             merged: of(&c.merged),
+            waiting: STACK_QUEUE_MESSAGES.saturating_sub(self.places.available_permits()),
         }
     }
 

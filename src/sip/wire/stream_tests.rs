@@ -317,6 +317,37 @@ async fn a_call_over_tls_and_a_certificate_that_changes_under_it() {
 }
 
 #[tokio::test]
+async fn a_call_under_tls_stays_there_whatever_its_contact_says() {
+    let authority = Authority::new();
+    authority.issue("us", &["pay.example"]);
+    let config = SipConfig { tls: authority.config(true), ..local("127.0.0.1:0") };
+    let (listener, mut legs) = service(config.clone()).await;
+    let plain = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let elsewhere = format!("<sip:ann@{};transport=udp>", plain.local_addr().unwrap());
+    let ours = |text: String| text.replace("<sip:ann@127.0.0.1:9;transport=TLS>", &elsewhere);
+    let nobody = TlsConfig { certificate: None, private_key: None, ..authority.config(false) };
+    let mut peer = Peer::new(tls(config.tls.listen.unwrap(), &nobody, "pay.example").await.unwrap());
+    peer.send(&ours(request("TLS", "INVITE", 1, "tls", "", OFFER))).await;
+    let tag = to_tag(&peer.expect("SIP/2.0 200").await);
+    peer.send(&ours(request("TLS", "ACK", 1, "tls", &tag, ""))).await;
+    let leg = legs.recv().await.unwrap();
+    // What belongs to it and comes in the clear is refused.
+    let bye = request("UDP", "BYE", 2, "tls", &tag, "").replace("peer.example;", "peer.example;rport;");
+    plain.send_to(bye.as_bytes(), listener.local_addr).await.unwrap();
+    let mut buffer = [0; 4_096];
+    let (count, _) = tokio::time::timeout(WAIT, plain.recv_from(&mut buffer)).await.unwrap().unwrap();
+    assert!(String::from_utf8_lossy(&buffer[..count]).starts_with("SIP/2.0 403"));
+    // And our BYE doesn't go there in the clear when the connection is gone.
+    drop(peer);
+    while listener.wire().connections() > 0 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    drop(leg);
+    let nothing = tokio::time::timeout(Duration::from_millis(700), plain.recv_from(&mut buffer)).await;
+    assert!(nothing.is_err(), "{}", String::from_utf8_lossy(&buffer));
+}
+
+#[tokio::test]
 async fn who_must_show_a_certificate_and_has_none_gets_nowhere() {
     let authority = Authority::new();
     authority.issue("us", &["pay.example"]);
