@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use rtp_rs::RtpReader;
+use zeroize::Zeroizing;
 
 use super::comfort_noise::ComfortNoise;
 use super::config::{InbandDtmf, MediaConfig};
@@ -40,11 +41,10 @@ pub enum Taken {
 }
 
 /// See the module.
-#[derive(Debug)]
 pub struct Receiver {
     media: NegotiatedMedia,
     // With the room in which packets are decrypted.
-    srtp: Option<(Inbound, Vec<u8>)>,
+    srtp: Option<(Inbound, Zeroizing<Vec<u8>>)>,
     rate: SampleRate,
     delay: Duration,
     max: Duration,
@@ -66,6 +66,13 @@ pub struct Receiver {
     // Of streams before the codec changed.
     concealed_before: Duration,
     undecodable_before: u64,
+}
+
+impl std::fmt::Debug for Receiver {
+    /// Neither the last packet in the clear nor keys.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Receiver({:?}, {:?}, SSRC {:08x?})", self.stream, self.jitter, self.ssrc)
+    }
 }
 
 impl Receiver {
@@ -302,8 +309,8 @@ impl Receiver {
     }
 }
 
-fn inbound(keys: &SrtpKeys) -> (Inbound, Vec<u8>) {
-    (Inbound::new(&keys.theirs), Vec::new())
+fn inbound(keys: &SrtpKeys) -> (Inbound, Zeroizing<Vec<u8>>) {
+    (Inbound::new(&keys.theirs), Zeroizing::default())
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rtp_rs::RtpPacketBuilder;
+use zeroize::Zeroize;
 
 use super::codec::Encoder;
 use super::dtmf::tone;
@@ -31,7 +32,6 @@ pub const LIVE_LIMIT_FRAMES: usize = 2;
 const LIVE_SETTLES_PACKETS: u32 = 25;
 
 /// See the module.
-#[derive(Debug)]
 pub struct Sender {
     media: NegotiatedMedia,
     srtp: Option<Outbound>,
@@ -61,8 +61,22 @@ pub struct Sender {
     octets: u32,
 }
 
+impl std::fmt::Debug for Sender {
+    /// Neither audio nor keys, which may be a card's: as tones they are audio.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Sender({:?}, SSRC {:08x}, {} packets)", self.encoder, self.ssrc, self.packets)
+    }
+}
+
+impl Drop for Sender {
+    fn drop(&mut self) {
+        self.sounding.zeroize();
+        self.bridged.zeroize();
+    }
+}
+
 /// Silence encoded so far in this pause.
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct Silence {
     packets: u32,
     payload: Vec<u8>,
@@ -121,6 +135,14 @@ impl Sender {
                 }
             }
             (srtp, keys) => *srtp = keys.as_ref().map(|keys| Outbound::new(&keys.ours)),
+        }
+        if media.telephone_event.is_none() {
+            // A key that was down is up; what waited goes out as tones or not at all.
+            self.pressing = None;
+            if !self.tones {
+                self.keys_unsendable += u64::try_from(self.waiting.len()).unwrap_or(0);
+                self.waiting.clear();
+            }
         }
         self.media = media;
     }
@@ -401,6 +423,21 @@ mod tests {
         let mut sender = sender(false);
         assert!(!sender.press(Key::Star));
         assert_eq!(sender.keys(), (0, 1));
+    }
+
+    #[test]
+    fn keys_that_wait_when_the_peer_takes_events_no_longer_are_counted_and_nothing_of_them_shows() {
+        let mut sender = sender(true);
+        assert!(sender.press(Key::Digit(4)) && sender.press(Key::Digit(2)));
+        headers(&mut sender, 3);
+        sender.renegotiate(NegotiatedMedia::new(Codec::Pcmu, 0));
+        assert!(headers(&mut sender, 20).iter().all(|p| p.0 == 0 && !p.1), "silence, not tones");
+        assert_eq!(sender.keys(), (1, 1));
+        let mut sounding = super::tests::sender(false).with_tones(true);
+        assert!(sounding.press(Key::Digit(4)));
+        headers(&mut sounding, 1);
+        let shown = format!("{sounding:?}");
+        assert!(!sounding.sounding.is_empty() && shown.len() < 80, "{shown}");
     }
 
     #[test]
