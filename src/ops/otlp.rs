@@ -7,6 +7,8 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender, TrySendError
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use super::trace::{Trace, export_request};
 use crate::clock::Entropy;
 use crate::telemetry::metrics::metrics;
@@ -102,11 +104,14 @@ enum Sent {
 impl Sender {
     fn run(mut self, traces: &Receiver<Trace>) {
         let mut batch = Vec::new();
+        // When the first of the batch came: the others must not keep it waiting.
+        let mut first: Option<Instant> = None;
         loop {
             match traces.recv_timeout(Duration::from_millis(BATCH_WAIT_MS)) {
                 Ok(trace) => {
                     batch.push(trace);
-                    if batch.len() < BATCH_TRACES {
+                    let waited = first.get_or_insert_with(Instant::now).elapsed();
+                    if batch.len() < BATCH_TRACES && waited < Duration::from_millis(BATCH_WAIT_MS) {
                         continue;
                     }
                 }
@@ -116,6 +121,7 @@ impl Sender {
                     return;
                 }
             }
+            first = None;
             if !self.deliver(&mut batch) && self.stopping.load(Ordering::Acquire) {
                 // The collector is away and the service stops: what waits is not tried one by one.
                 return dropped("collector", &traces.iter().collect::<Vec<_>>());
@@ -228,8 +234,21 @@ mod tests {
     }
 
     #[test]
+    fn a_trace_does_not_wait_for_a_full_batch_while_others_trickle_in() {
+        let (url, collected) = collector(&[200]);
+        let exporter = Exporter::start(&url, Arc::new(SystemEntropy)).unwrap();
+        let begun = Instant::now();
+        while !collected.is_finished() && begun.elapsed() < Duration::from_secs(5) {
+            exporter.send(a_trace());
+            std::thread::sleep(Duration::from_millis(250));
+        }
+        assert!(begun.elapsed() < Duration::from_secs(5), "32 traces would have taken 8 s");
+        collected.join().unwrap();
+    }
+
+    #[test]
     fn without_a_collector_nobody_waits() {
-        let begun = tokio::time::Instant::now();
+        let begun = Instant::now();
         let exporter = Exporter::start("http://127.0.0.1:9", Arc::new(SystemEntropy)).unwrap();
         for _ in 0..10_000 {
             exporter.send(a_trace());
