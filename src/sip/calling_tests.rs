@@ -62,7 +62,8 @@ impl Phone {
         let content = if body.is_empty() { "" } else { "Content-Type: application/sdp\r\n" };
         self.0
             .send(&format!(
-                "SIP/2.0 {status}\r\n{copied}To: {to}\r\nContact: <sip:{tag}@{me}>\r\n{extra}{content}Content-Length: {}\r\n\r\n{body}",
+                "SIP/2.0 {status}\r\n{copied}To: {to}\r\nContact: <sip:{tag}@{me}>\r\n{extra}{content}\
+                 Content-Length: {}\r\n\r\n{body}",
                 body.len()
             ))
             .await;

@@ -6,7 +6,8 @@ use super::SipConfig;
 use super::wire_tests::{OFFER, Peer, Service, end_of, header, service, to_tag};
 use crate::media::leg::{Key, Leg, LegCommand, LegEnd, LegEvent, TransferNews};
 
-const HOLD: &str = "v=0\r\no=- 1 2 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\nm=audio 39998 RTP/AVP 0 101\r\na=rtpmap:101 telephone-event/8000\r\na=sendonly\r\n";
+const HOLD: &str = "v=0\r\no=- 1 2 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\nm=audio 39998 RTP/AVP 0 101\r\n\
+     a=rtpmap:101 telephone-event/8000\r\na=sendonly\r\n";
 
 /// Answers a request of the service's.
 async fn reply(peer: &Peer, request: &str, status: &str, extra: &str, body: &str) {

@@ -19,7 +19,8 @@ use crate::clock::{Entropy, Timestamp};
 
 /// How long a nonce may be used; after that a right answer gets `stale=true` and a new one.
 pub const NONCE_LIFETIME_MS: u64 = 300_000;
-/// Nonces whose counts are kept. Only a right answer costs a place; with more calls than these in a nonce's lifetime the oldest go.
+/// Nonces whose counts are kept. Only a right answer costs a place; with more calls than these in a nonce's lifetime the oldest
+/// go.
 pub const NONCES_KEPT: usize = 4_096;
 /// So many go at once, so that not every call pays for the search.
 const NONCES_FORGOTTEN: usize = NONCES_KEPT / 4;

@@ -1,5 +1,5 @@
-//! Signalling: INVITE to BYE over UDP, TCP and TLS. `listen` turns callers into legs, `dial` makes a leg by calling somebody; both give
-//! the media session its addresses and codecs, and carry hang-ups both ways.
+//! Signalling: INVITE to BYE over UDP, TCP and TLS. `listen` turns callers into legs, `dial` makes a leg by calling somebody;
+//! both give the media session its addresses and codecs, and carry hang-ups both ways.
 //!
 //! The stack below (rsipstack) stands behind the traits of `signalling`; only `rsip*` and `wire` name it.
 

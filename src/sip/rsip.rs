@@ -71,8 +71,8 @@ pub(super) struct Shared {
     pub(super) session: Limits,
     pub(super) dialogs: Dialogs,
     pub(super) entropy: Arc<dyn Entropy>,
-    /// Places for refusals that wait for their ACKs: counted apart, so that forged INVITEs, which nobody acknowledges, don't keep real
-    /// ones out.
+    /// Places for refusals that wait for their ACKs: counted apart, so that forged INVITEs, which nobody acknowledges, don't keep
+    /// real ones out.
     pub(super) refused: Arc<Semaphore>,
     /// Cancelled once no more calls are taken.
     draining: CancellationToken,
@@ -231,8 +231,8 @@ async fn route_all(mut incoming: TransactionReceiver, shared: Arc<Shared>, invit
                 None => return,
             },
         };
-        // Answers go to where the request came from (RFC 3581 section 4, whether or not it was asked for); rsipstack would read the
-        // address out of the Via that it wrote itself, and can't where that is IPv6.
+        // Answers go to where the request came from (RFC 3581 section 4, whether or not it was asked for); rsipstack would read
+        // the address out of the Via that it wrote itself, and can't where that is IPv6.
         transaction.destination = transaction.connection.as_ref().and_then(|c| c.get_remote_addr()).cloned();
         route(transaction, &shared, &invitations, &places);
     }

@@ -63,7 +63,8 @@ fn text_of(request: &OutOfDialog, branch: &str, user_agent: &str) -> Option<Stri
     let contact = contact.as_ref().map_or_else(String::new, |c| format!("Contact: <{c}>\r\n"));
     let own_lines = if contact.is_empty() { 8 } else { 9 };
     let mut out = format!(
-        "{method} {uri} SIP/2.0\r\nVia: SIP/2.0/{over} {sent_by};branch={branch};rport\r\nMax-Forwards: 70\r\nFrom: <{from}>;tag={from_tag}\r\n\
+        "{method} {uri} SIP/2.0\r\nVia: SIP/2.0/{over} {sent_by};branch={branch};rport\r\n\
+         Max-Forwards: 70\r\nFrom: <{from}>;tag={from_tag}\r\n\
          To: <{to}>\r\nCall-ID: {call_id}\r\nCSeq: {cseq} {method}\r\n{contact}User-Agent: {user_agent}\r\n"
     );
     let lines_before = out.matches("\r\n").count();

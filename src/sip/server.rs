@@ -94,8 +94,9 @@ impl Listener {
         self.closing.cancel();
     }
 
-    /// Calls from now on are taken by these; those that are up, or ring, go on with what they started with. Where we listen stays.
-    /// Passwords, certificates, authorities and revoked certificates are read anew; one that can't be read leaves everything as it was.
+    /// Calls from now on are taken by these; those that are up, or ring, go on with what they started with. Where we listen
+    /// stays. Passwords, certificates, authorities and revoked certificates are read anew; one that can't be read leaves
+    /// everything as it was.
     pub fn reconfigure(&self, sip: SipConfig, media: MediaConfig) -> Result<(), SipError> {
         let settings = Settings::new(sip.clone(), media.clone())?;
         let trunks = Set::load(sip.clone())?;

@@ -14,7 +14,8 @@ use crate::media::config::MediaConfig;
 use crate::media::leg::{CallerClaim, Leg, LegCommand, LegEnd, LegEvent};
 
 pub(super) const WAIT: Duration = Duration::from_secs(3);
-pub(super) const OFFER: &str = "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\nm=audio 39998 RTP/AVP 0 101\r\na=rtpmap:101 telephone-event/8000\r\n";
+pub(super) const OFFER: &str = "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\nm=audio 39998 RTP/AVP 0 101\r\n\
+     a=rtpmap:101 telephone-event/8000\r\n";
 
 pub(super) struct Service {
     pub(super) listener: Listener,
@@ -60,8 +61,10 @@ impl Peer {
         let content = if body.is_empty() { "" } else { "Content-Type: application/sdp\r\n" };
         // CANCEL and the ACK of a refusal keep the INVITE's number; their method differs.
         format!(
-            "{method} sip:+448081570000@{service} SIP/2.0\r\nVia: SIP/2.0/UDP {me};branch=z9hG4bK{branch};rport\r\nMax-Forwards: 70\r\n\
-             From: \"Ann\" <sip:+447700900123@{me}>;tag=ft\r\nTo: <sip:+448081570000@{service}>{tag}\r\nCall-ID: {}\r\nCSeq: {cseq} {method}\r\n\
+            "{method} sip:+448081570000@{service} SIP/2.0\r\nVia: SIP/2.0/UDP {me};branch=z9hG4bK{branch};rport\r\n\
+             Max-Forwards: 70\r\n\
+             From: \"Ann\" <sip:+447700900123@{me}>;tag=ft\r\nTo: <sip:+448081570000@{service}>{tag}\r\n\
+             Call-ID: {}\r\nCSeq: {cseq} {method}\r\n\
              Contact: <sip:ann@{me}>\r\n{extra}{content}Content-Length: {}\r\n\r\n{body}",
             self.call_id,
             body.len(),

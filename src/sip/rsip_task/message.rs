@@ -161,9 +161,9 @@ pub(super) struct Standing {
 }
 
 impl Standing {
-    /// Returns when its transaction need not be waited for any longer. Whoever is refused no longer stands in the way of others: a
-    /// forged source never acknowledges. While few wait for their ACKs a refusal is repeated until it comes; in a crowd it is sent, and
-    /// gives back the place that it has among the refused when the stack has forgotten it.
+    /// Returns when its transaction need not be waited for any longer. Whoever is refused no longer stands in the way of others:
+    /// a forged source never acknowledges. While few wait for their ACKs a refusal is repeated until it comes; in a crowd it is
+    /// sent, and gives back the place that it has among the refused when the stack has forgotten it.
     async fn over(self) -> Option<OwnedSemaphorePermit> {
         let Self { place, decided, refused } = self;
         if decided.await.is_ok() {
@@ -286,8 +286,8 @@ impl Flow {
     }
 }
 
-/// Sees to a request's connection where the call's own is gone or it goes elsewhere: one of ours, with its limits, its screening and
-/// our trust in certificates. The stack would open one of its own.
+/// Sees to a request's connection where the call's own is gone or it goes elsewhere: one of ours, with its limits, its screening
+/// and our trust in certificates. The stack would open one of its own.
 pub(super) struct Opener {
     wire: Arc<Wire>,
     peer: SocketAddr,

@@ -117,7 +117,8 @@ fn protection(m: &Media, policy: &AudioPolicy) -> Result<Option<Crypto>, SdpErro
         (Profile::Secure, SrtpPolicy::Offered | SrtpPolicy::Required) => match usable() {
             Some(crypto) => Ok(Some(crypto)),
             None => refuse(
-                "no usable a=crypto: AES_CM_128_HMAC_SHA1_80, AES_256_CM_HMAC_SHA1_80, AEAD_AES_128_GCM or AEAD_AES_256_GCM without MKI \
+                "no usable a=crypto: AES_CM_128_HMAC_SHA1_80, AES_256_CM_HMAC_SHA1_80, AEAD_AES_128_GCM or \
+                 AEAD_AES_256_GCM without MKI \
                  is needed",
             ),
         },

@@ -1,4 +1,5 @@
-//! A certificate chain up to one of our roots (RFC 5280 section 6, as far as RFC 8226 needs it). Pure, given bytes, roots and the time.
+//! A certificate chain up to one of our roots (RFC 5280 section 6, as far as RFC 8226 needs it). Pure, given bytes, roots and the
+//! time.
 //!
 //! Not looked at: policies (their OIDs are recorded nowhere in our configuration), name constraints and whatever else is marked
 //! critical and unknown: a certificate with such an extension is refused, as RFC 5280 section 4.2 asks.
@@ -39,8 +40,8 @@ const SIGNATURE_OIDS: [&str; 6] = [
 /// id-ecPublicKey and prime256v1.
 const EC_KEY_OID: &str = "1.2.840.10045.2.1";
 const P256_OID: &str = "1.2.840.10045.3.1.7";
-/// JWTClaimConstraints (RFC 8226 section 8) and its later form (RFC 9118): what a delegate may say. We hold nobody to them, so whoever
-/// has them is not taken, marked critical or not.
+/// JWTClaimConstraints (RFC 8226 section 8) and its later form (RFC 9118): what a delegate may say. We hold nobody to them, so
+/// whoever has them is not taken, marked critical or not.
 const CLAIM_CONSTRAINT_OIDS: [&str; 2] = ["1.3.6.1.5.5.7.1.27", "1.3.6.1.5.5.7.1.33"];
 
 /// Certification authorities that we trust, and what they or we have withdrawn.
@@ -99,8 +100,9 @@ impl Roots {
         if der.is_empty() { Err(RootsError::None) } else { Ok(Self { der, revoked: Default::default() }) }
     }
 
-    /// With the certificates that these lists (RFC 5280 section 5, in PEM) have revoked. The lists are the operator's, like the roots:
-    /// their signatures and dates are not looked at. An entry may name another issuer, as the policy administrators' lists do.
+    /// With the certificates that these lists (RFC 5280 section 5, in PEM) have revoked. The lists are the operator's, like the
+    /// roots: their signatures and dates are not looked at. An entry may name another issuer, as the policy administrators' lists
+    /// do.
     pub fn with_revoked(mut self, pem: &[u8]) -> Result<Self, RootsError> {
         for (n, block) in Pem::iter_from_buffer(pem).enumerate() {
             let wrong = RootsError::List(n.saturating_add(1));
@@ -158,7 +160,8 @@ pub struct Credential {
     pub numbers: TnAuthList,
 }
 
-/// The chain's first certificate, if the others lead from it to a root: each is signed by the next, the last by a root (or is one).
+/// The chain's first certificate, if the others lead from it to a root: each is signed by the next, the last by a root (or is
+/// one).
 pub fn validate(bytes: &[u8], roots: &Roots, now: Timestamp) -> Result<Credential, Invalid> {
     let blocks = blocks(bytes)?;
     let mut chain = Vec::new();

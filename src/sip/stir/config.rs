@@ -26,7 +26,8 @@ pub enum StirMode {
 #[serde(deny_unknown_fields, default)]
 pub struct StirConfig {
     /// `off`, `verify` (a verdict for the decision and the record) or `require` (calls without a signature that holds are
-    /// refused: 403, 428, 436, 437 or 438). A verdict that fails makes `decision.challenge_failed_attestation` ask for fresh digits.
+    /// refused: 403, 428, 436, 437 or 438). A verdict that fails makes `decision.challenge_failed_attestation` ask for fresh
+    /// digits.
     pub mode: StirMode,
     /// PEM file with the authorities that certificates must lead to; needed unless off.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -1,6 +1,6 @@
-//! The edge: a certificate over HTTPS. One GET without redirects, to an address that was looked at before anything was connected, so
-//! that a name can't be resolved into our own network the second time. tokio-rustls, which signalling over TLS has anyway: a call that
-//! is given up leaves no blocked thread, and address, size and time are each checked where they arise.
+//! The edge: a certificate over HTTPS. One GET without redirects, to an address that was looked at before anything was connected,
+//! so that a name can't be resolved into our own network the second time. tokio-rustls, which signalling over TLS has anyway: a
+//! call that is given up leaves no blocked thread, and address, size and time are each checked where they arise.
 //!
 //! A URL is fetched once however many calls ask, by a task of its own: what comes late still serves the next call.
 
@@ -122,7 +122,8 @@ impl Fetcher {
         match fetched {
             Ok(answer) => (Ok(Arc::from(answer.body)), answer.max_age),
             Err(invalid) => {
-                tracing::info!(host = %url.host, port = url.port, why = invalid.why, "a caller's certificate could not be fetched");
+                let (host, port, why) = (&url.host, url.port, invalid.why);
+                tracing::info!(%host, port, why, "a caller's certificate could not be fetched");
                 (Err(invalid), None)
             }
         }
@@ -141,7 +142,8 @@ impl Fetcher {
             ))?;
         let host = if url.port == 443 { url.host.clone() } else { format!("{}:{}", url.host, url.port) };
         let request = format!(
-            "GET {} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: {USER_AGENT}\r\nAccept: application/pem-certificate-chain, */*;q=0.1\r\n\
+            "GET {} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: {USER_AGENT}\r\n\
+             Accept: application/pem-certificate-chain, */*;q=0.1\r\n\
              Accept-Encoding: identity\r\nConnection: close\r\n\r\n",
             url.path
         );

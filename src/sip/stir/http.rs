@@ -1,4 +1,5 @@
-//! What a server of certificates answers: HTTP/1.1 (RFC 9112), as little of it as a GET without redirects needs. Pure: bytes in, a body out.
+//! What a server of certificates answers: HTTP/1.1 (RFC 9112), as little of it as a GET without redirects needs. Pure: bytes in,
+//! a body out.
 
 use std::time::Duration;
 

@@ -1,10 +1,11 @@
 //! STIR/SHAKEN: is the caller's number really theirs? An Identity header (RFC 8224) carries a signed statement about the call, a
-//! PASSporT (RFC 8225, RFC 8588); its certificate (RFC 8226) is fetched from where the header says and must lead to a root of ours.
+//! PASSporT (RFC 8225, RFC 8588); its certificate (RFC 8226) is fetched from where the header says and must lead to a root of
+//! ours.
 //!
 //! What a header meets: `header` (grammar) → `passport` (what is signed) → `statement` (is it about this call, and fresh?) →
-//! `fetch` (the certificate, the only step with a socket) → `chain`, `tn_auth_list` (may it sign for this number?) → the signature.
-//! `verifier` goes through these for an INVITE and makes an [`Attestation`]. Certificates are checked against a list of revoked ones
-//! only where `crl_file` names one; nothing is fetched for that.
+//! `fetch` (the certificate, the only step with a socket) → `chain`, `tn_auth_list` (may it sign for this number?) → the
+//! signature. `verifier` goes through these for an INVITE and makes an [`Attestation`]. Certificates are checked against a list
+//! of revoked ones only where `crl_file` names one; nothing is fetched for that.
 
 use crate::media::leg::{Attestation, AttestationFault};
 

@@ -90,8 +90,8 @@ struct Origin {
     tn: String,
 }
 
-/// Which kind of PASSporT a token says it is; `None` where it can't be told or is no extension. Nothing else is looked at, so that
-/// the kinds that we don't know can be passed over (RFC 8224 section 6.2).
+/// Which kind of PASSporT a token says it is; `None` where it can't be told or is no extension. Nothing else is looked at, so
+/// that the kinds that we don't know can be passed over (RFC 8224 section 6.2).
 pub fn kind(token: &str) -> Option<String> {
     let header = token.split('.').next()?;
     serde_json::from_slice::<Header>(&URL_SAFE_NO_PAD.decode(header).ok()?).ok()?.ppt

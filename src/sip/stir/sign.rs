@@ -1,4 +1,5 @@
-//! Making an Identity header: the authentication service of RFC 8224 section 6.1, as little of it as our softphone and tests need.
+//! Making an Identity header: the authentication service of RFC 8224 section 6.1, as little of it as our softphone and tests
+//! need.
 
 use std::fmt;
 
@@ -97,8 +98,8 @@ impl Signer {
         Ok(format!("{};info=<{}>;alg=ES256;ppt=shaken", self.token(&header.to_string(), &claims.to_string())?, self.x5u))
     }
 
-    /// The same, from the numbers as they are written: `from` with its country (`+44 …`), `target` a SIP URI whose user part may be a
-    /// number too.
+    /// The same, from the numbers as they are written: `from` with its country (`+44 …`), `target` a SIP URI whose user part may
+    /// be a number too.
     pub fn identity_for(
         &self,
         from: &str,

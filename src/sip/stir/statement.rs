@@ -1,5 +1,5 @@
-//! Is a signed statement about this call, and is it fresh? Everything that can be said without the certificate (RFC 8224 section 6.2).
-//! Pure: the clock is an argument.
+//! Is a signed statement about this call, and is it fresh? Everything that can be said without the certificate (RFC 8224 section
+//! 6.2). Pure: the clock is an argument.
 
 use std::time::Duration;
 
@@ -37,8 +37,8 @@ pub struct Statement {
     pub certificate: HttpsUrl,
 }
 
-/// Finds the statement among the values of Identity. `None`: there is none of the kind that we know (RFC 8224 section 6.2: others are
-/// passed over). With several, one that is about this call counts; if none is, the first one's fault does.
+/// Finds the statement among the values of Identity. `None`: there is none of the kind that we know (RFC 8224 section 6.2: others
+/// are passed over). With several, one that is about this call counts; if none is, the first one's fault does.
 pub fn find<'a>(
     values: impl Iterator<Item = &'a str>,
     call: &CallFacts<'_>,
@@ -83,8 +83,8 @@ fn examine(value: &str, call: &CallFacts<'_>, config: &StirConfig, now: Timestam
     Ok(Some(Statement { passport, certificate }))
 }
 
-/// Whether it claims to be of the kind `shaken`. The parameter may be missing in the full form (RFC 8224 section 4.1), so that the
-/// token has to be asked; what can't be told is taken for ours, and refused later.
+/// Whether it claims to be of the kind `shaken`. The parameter may be missing in the full form (RFC 8224 section 4.1), so that
+/// the token has to be asked; what can't be told is taken for ours, and refused later.
 fn is_ours(identity: &Identity<'_>) -> bool {
     match identity.ppt {
         Some(ppt) => ppt.eq_ignore_ascii_case("shaken"),
@@ -129,8 +129,8 @@ fn is_about(claims: &Claims, call: &CallFacts<'_>, config: &StirConfig) -> Resul
     Err(Invalid::new(DestMismatch, "another called number was signed"))
 }
 
-/// A telephone number as PASSporTs have it (RFC 8224 section 8.3): digits, with the country. Read just as the caller is looked up, so
-/// that the number that was signed is the one that a customer is found by.
+/// A telephone number as PASSporTs have it (RFC 8224 section 8.3): digits, with the country. Read just as the caller is looked
+/// up, so that the number that was signed is the one that a customer is found by.
 fn canonical(user: &str, default_country: &str) -> Option<String> {
     let user = user.split(';').next().unwrap_or(user);
     if let Ok(number) = E164::normalise(user, default_country) {

@@ -1,4 +1,5 @@
-//! Which numbers a certificate may sign for: the extension TNAuthList (RFC 8226 section 9). Pure, and read strictly: DER, nothing left over.
+//! Which numbers a certificate may sign for: the extension TNAuthList (RFC 8226 section 9). Pure, and read strictly: DER, nothing
+//! left over.
 
 use super::Invalid;
 use crate::media::leg::AttestationFault::{ChainMalformed, NumberNotCovered};

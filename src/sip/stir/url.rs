@@ -23,7 +23,8 @@ pub struct HttpsUrl {
 }
 
 impl HttpsUrl {
-    /// `None` for anything that a certificate's URL need not be: another scheme, a user, a fragment, an IPv6 literal, odd characters.
+    /// `None` for anything that a certificate's URL need not be: another scheme, a user, a fragment, an IPv6 literal, odd
+    /// characters.
     pub fn parse(text: &str) -> Option<Self> {
         let scheme = text.get(..8)?;
         let rest = text.get(8..)?;

@@ -92,7 +92,8 @@ impl Verifier {
             Err(invalid) => Verdict { attestation: invalid.into(), why: Some(invalid.why) },
         };
         let (attestation, fault) = (verdict.attestation.verstat(), verdict.attestation.fault().map(AttestationFault::code));
-        tracing::info!(call_id = %invite.call_id, attestation, fault, why = verdict.why, "the caller's signed number was looked at");
+        let (call_id, why) = (&invite.call_id, verdict.why);
+        tracing::info!(%call_id, attestation, fault, why, "the caller's signed number was looked at");
         verdict
     }
 

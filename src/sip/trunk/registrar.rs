@@ -1,8 +1,8 @@
 //! PURE: keeping a registration (RFC 3261 section 10). What has happened goes in, what to do next comes out; whoever drives it
 //! looks up places, sends, and sleeps.
 //!
-//! A registration is renewed well before it expires. A place that fails is followed by the next one at once; when all have failed,
-//! tries grow rarer, at random moments, so that a thousand clients don't come back together (RFC 5626 section 4.5).
+//! A registration is renewed well before it expires. A place that fails is followed by the next one at once; when all have
+//! failed, tries grow rarer, at random moments, so that a thousand clients don't come back together (RFC 5626 section 4.5).
 
 use std::time::Duration;
 

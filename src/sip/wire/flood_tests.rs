@@ -35,7 +35,8 @@ fn local() -> SipConfig {
 
 fn request(method: &str, cseq: u32, call_id: &str, tag: &str, extra: &str, body: &str) -> String {
     format!(
-        "{method} sip:+448081570000@service.example SIP/2.0\r\nVia: SIP/2.0/UDP peer.example;rport;branch=z9hG4bK{call_id}{method}{cseq}\r\n\
+        "{method} sip:+448081570000@service.example SIP/2.0\r\nVia: SIP/2.0/UDP \
+         peer.example;rport;branch=z9hG4bK{call_id}{method}{cseq}\r\n\
          From: <sip:+447700900123@peer.example>;tag=ft\r\nTo: <sip:+448081570000@service.example>{tag}\r\nCall-ID: {call_id}\r\n\
          CSeq: {cseq} {method}\r\nContact: <sip:ann@127.0.0.1:9>\r\n{extra}Content-Length: {}\r\n\r\n{body}",
         body.len()
@@ -180,7 +181,8 @@ async fn holds(frames: u16) {
     let (heard, answered, asked, sent) = heard_of(frames, true).await;
     let seconds = u64::from(frames - UP_AFTER_PACKETS) * PACKET_MS / 1_000;
     println!(
-        "{sent} malformed packets in {seconds} s: {heard} of {frames} frames heard ({calm} in calm), {answered} of {asked} pings answered"
+        "{sent} malformed packets in {seconds} s: {heard} of {frames} frames heard ({calm} in calm), \
+         {answered} of {asked} pings answered"
     );
     assert!(sent >= seconds * FLOOD_PER_S * 2 * 8 / 10, "the flood was no flood: {sent} packets");
     assert!(heard + usize::from(frames) / 20 >= calm, "{heard} of {frames} frames, {calm} in calm");

@@ -276,8 +276,8 @@ impl Wire {
         }
     }
 
-    /// The port at which we are reached over this: what a Contact should name. A wire that hears no TLS names its UDP port: the peer
-    /// then comes back on the connection that we opened, or not at all.
+    /// The port at which we are reached over this: what a Contact should name. A wire that hears no TLS names its UDP port: the
+    /// peer then comes back on the connection that we opened, or not at all.
     pub fn port(&self, transport: Transport) -> u16 {
         match transport {
             Transport::Udp | Transport::Tcp => self.ports.udp,

@@ -39,7 +39,8 @@ fn local(address: &str) -> SipConfig {
 
 fn request(transport: &str, method: &str, cseq: u32, call_id: &str, to_tag: &str, body: &str) -> String {
     format!(
-        "{method} sip:+448081570000@service.example SIP/2.0\r\nVia: SIP/2.0/{transport} peer.example;branch=z9hG4bK{call_id}{method}{cseq}\r\n\
+        "{method} sip:+448081570000@service.example SIP/2.0\r\nVia: SIP/2.0/{transport} \
+         peer.example;branch=z9hG4bK{call_id}{method}{cseq}\r\n\
          Max-Forwards: 70\r\nFrom: <sip:+447700900123@peer.example>;tag=ft\r\nTo: <sip:+448081570000@service.example>{to_tag}\r\n\
          Call-ID: {call_id}\r\nCSeq: {cseq} {method}\r\nContact: <sip:ann@127.0.0.1:9;transport={transport}>\r\n\
          Content-Type: application/sdp\r\nContent-Length: {}\r\n\r\n{body}",

@@ -91,8 +91,8 @@ impl Streams {
         }
     }
 
-    /// Enters our own address over this transport where rsipstack looks for the sent-by of a Via (RFC 3261 section 18.1.1). Once, and
-    /// only when there is a connection: the stack would try to read from what it finds at its start.
+    /// Enters our own address over this transport where rsipstack looks for the sent-by of a Via (RFC 3261 section 18.1.1). Once,
+    /// and only when there is a connection: the stack would try to read from what it finds at its start.
     async fn advertise(endpoint: &EndpointInnerRef, transport: Transport, port: u16) {
         let layer = &endpoint.transport_layer;
         let kind = Some(stack_transport(transport));

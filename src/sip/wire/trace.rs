@@ -1,5 +1,5 @@
-//! The SIP trace: every message in and out, masked, into a file of its owner's alone. Calls never wait for it: what the disk can't
-//! take in time is left out, and the file says how much.
+//! The SIP trace: every message in and out, masked, into a file of its owner's alone. Calls never wait for it: what the disk
+//! can't take in time is left out, and the file says how much.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufWriter, Write};
