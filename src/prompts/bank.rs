@@ -44,13 +44,16 @@ pub struct Bank {
     mandarin: Book,
 }
 
+/// A leg's rate and the phrases of a prompt.
+type Fixed = (SampleRate, Vec<&'static str>);
+
 /// What is said in one language.
 pub struct Book {
     language: Language,
     catalogue: Catalogue,
     clips: BTreeMap<String, Clip>,
     /// Prompts that nothing is filled into: the same sound in every call that plays them. Bounded by the wordings.
-    fixed: RwLock<BTreeMap<(SampleRate, Vec<&'static str>), Arc<Sound>>>,
+    fixed: RwLock<BTreeMap<Fixed, Arc<Sound>>>,
 }
 
 impl std::fmt::Debug for Book {
