@@ -17,8 +17,7 @@ use crate::language::Language;
 use crate::media::frame::SampleRate;
 use crate::media::leg::{Leg, LegCommand, LegEvent, Sound};
 use crate::prompts::Bank;
-use crate::speech::endpoint::ListenSpec;
-use crate::speech::turn::{Turn, TurnEvent};
+use crate::speech::endpoint::{Endpointer, ListenSpec, SpeechEvent};
 use crate::speech::vad::VoiceActivity;
 use crate::{sip, telemetry};
 
@@ -96,8 +95,8 @@ pub fn run(_args: AnswerArgs, ctx: &Context) -> CliResult {
 async fn answer(mut leg: Leg, ward: Arc<Ward>) {
     Counts::add(&ward.counts.calls);
     let rate = leg.info.rate;
-    let begin = |ears| Turn::begin(ward.listen, ward.activity.clone(), rate, ears);
-    let mut turn = begin(None);
+    // The end-pointer itself: nobody reads what is said, so no utterance is put together at pauses.
+    let mut ears = Endpointer::with_vad(ward.listen, rate, ward.activity.clone());
     let mut id = 0;
     let play = |id| LegCommand::Play { id, audio: Arc::clone(&ward.sound) };
     if leg.commands.send(play(id)).await.is_err() {
@@ -107,10 +106,10 @@ async fn answer(mut leg: Leg, ward: Arc<Ward>) {
         match event {
             LegEvent::Frame(frame) => {
                 Counts::add(&ward.counts.frames);
-                let over = turn.push(&frame).iter().any(|e| matches!(e, TurnEvent::Over(_) | TurnEvent::Nothing));
-                if over {
+                let over = |e: &SpeechEvent| matches!(e, SpeechEvent::Ended(_) | SpeechEvent::NoSpeech);
+                if ears.push(&frame).iter().any(over) {
                     Counts::add(&ward.counts.turns);
-                    turn = begin(Some(turn.end()));
+                    ears.listen(ward.listen);
                 }
             }
             LegEvent::PlayEnded { .. } => {
