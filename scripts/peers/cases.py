@@ -8,7 +8,7 @@ from typing import Callable
 import asterisk
 import pki
 import speech
-from proc import Failed, Process, command
+from proc import Failed, Process, command, until
 from service import CALLER, FIXTURES, ROOT, Data, Service, binary
 
 ALL = []
@@ -49,8 +49,8 @@ class World:
     prompts = None
     base = None
 
-    def __init__(self, logs, stack):
-        self.logs, self.stack = logs, stack
+    def __init__(self, logs, stack, transport):
+        self.logs, self.stack, self.transport = logs, stack, transport
 
     @classmethod
     def prepare(cls, base):
@@ -87,7 +87,10 @@ class World:
         return Data.fresh(self.logs / name)
 
     def service(self, data=None, **kwargs):
-        return self.started(Service(data or self.data(), self.logs, **kwargs))
+        service = self.started(Service(data or self.data(), self.logs, **kwargs))
+        # What carries the last step to us, as the case says it.
+        service.carrier = next((t for t in ("TLS", "TCP") if t in self.transport), "UDP")
+        return service
 
     def pki(self):
         """The authority of this case."""
@@ -115,12 +118,16 @@ def paid_over(service, *, codec="PCMU", times=1):
     record = service.data.paid(times)
     if record["codec"].upper() != codec:
         raise Failed(f"the call's record says {record['codec']}, wanted {codec}")
-    return quality(record)
+    return line(service)
 
 
-def quality(record):
-    """What the record says of the line, as far as this binary measures it."""
-    media = record.get("media") or record.get("quality") or {}
+def line(service):
+    """The call detail record: the call went as the case says, by signalling and encryption; a note of the quality."""
+    detail = until("the call detail record is there", service.data.detail, 5)
+    wanted = (service.carrier, service.carrier == "TLS")
+    if (detail["transport"], detail["secure"]) != wanted:
+        raise Failed(f"the call went by {detail['transport']}, secure: {detail['secure']}; wanted {wanted}")
+    media = detail.get("media") or {}
     told = [f"{key} {media[key]}" for key in ("mos_x100", "jitter_ms", "lost_permille", "rtt_ms") if media.get(key) is not None]
     return ", ".join(told)
 

@@ -18,7 +18,7 @@ import cases_kamailio  # noqa: F401
 import cases_service  # noqa: F401
 import report
 from cases import ALL, World
-from proc import Failed
+from proc import Failed, stop_all_when_told
 from service import binary, has_key
 
 
@@ -33,7 +33,7 @@ def run_case(case, scratch, keep):
     note = ""
     try:
         with contextlib.ExitStack() as stack:
-            note = case.run(World(logs, stack)) or ""
+            note = case.run(World(logs, stack, case.transport)) or ""
         outcome = "passed"
     except Failed as e:
         outcome = f"FAILED: {e}"
@@ -81,6 +81,7 @@ def main():
 
 if __name__ == "__main__":
     os.umask(0o022)
+    stop_all_when_told()
     try:
         sys.exit(main())
     except Failed as e:

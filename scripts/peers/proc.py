@@ -19,6 +19,21 @@ class Failed(Exception):
     """A case went wrong; the text says where."""
 
 
+LIVE = set()
+
+
+def stop_all_when_told():
+    """On SIGTERM and Ctrl-C: what was started is killed, then we end."""
+
+    def end(number, _frame):
+        for process in list(LIVE):
+            process.kill()
+        os._exit(128 + number)
+
+    signal.signal(signal.SIGTERM, end)
+    signal.signal(signal.SIGINT, end)
+
+
 class Process:
     """One process with its standard output and error in a file."""
 
@@ -35,6 +50,7 @@ class Process:
                 cwd=cwd,
                 start_new_session=True,
             )
+        LIVE.add(self)
 
     @property
     def pid(self):
@@ -60,6 +76,7 @@ class Process:
         if self.alive():
             os.kill(self.pid, signal.SIGKILL)
         self.child.wait(STOP_WAIT_S)
+        LIVE.discard(self)
 
     def stop(self, wait_s=STOP_WAIT_S):
         """SIGTERM, and SIGKILL when that is not heard; the exit code."""
@@ -69,6 +86,7 @@ class Process:
                 return self.child.wait(wait_s)
             except subprocess.TimeoutExpired:
                 self.kill()
+        LIVE.discard(self)
         return self.child.returncode
 
     def ended(self, within_s):

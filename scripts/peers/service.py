@@ -114,6 +114,11 @@ class Data:
             rows = db.execute("SELECT verdict, ended_at IS NOT NULL, record FROM calls ORDER BY started_at").fetchall()
         return [{**(json.loads(record) or {}), "verdict": verdict, "ended": bool(ended)} for verdict, ended, record in rows]
 
+    def detail(self):
+        """The call detail record of the call that ended last."""
+        lines = [line for path in sorted((self.dir / "cdr").glob("cdr-*.jsonl")) for line in path.read_text().splitlines()]
+        return json.loads(lines[-1]) if lines else {}
+
     def paid(self, times=1):
         """Exactly `times` payments, each charged once, and books that balance; the last call's record."""
         payments, charges = self.payments(), self.charges()
@@ -154,6 +159,7 @@ class Service(Process):
             "VOICEPAY__SIP__LISTEN": f"{where}:{self.sip_port}",
             "VOICEPAY__MEDIA__PORT_MIN": str(self.rtp),
             "VOICEPAY__MEDIA__PORT_MAX": str(self.rtp + RTP_PORTS - 1),
+            "VOICEPAY__OPS__CDR_DIR": str(data.dir / "cdr"),
             "VOICEPAY_LOG": os.environ.get("VOICEPAY_LOG", "voicepay=debug,warn"),
         }
         if ":" in host:
