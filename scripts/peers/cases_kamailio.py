@@ -54,7 +54,7 @@ def _(w):
     first.until_over(CALL_S)
     data.paid(1)
 
-    cut = _phone(w, "bob")
+    cut = _phone(w, "dave")
     cut.call(f"sip:pay@{front.at}")
     dead = next(n for n in nodes if n.at == front.sent_to()[-1])
     # Into the read-back: the card is known, nothing has been handed over.
@@ -64,10 +64,10 @@ def _(w):
     if len(data.charges()) != 1:
         raise Failed(f"the call was cut before its yes, but the bank has {len(data.charges())} charges")
 
-    third = _phone(w, "dave")
+    third = _phone(w, "bob")
     third.call(f"sip:pay@{front.at}")
     # The next turn is the dead node's, and no OPTIONS has been missed yet: this call itself finds out.
-    unlucky = w.started(Baresip(w.logs, w.logs / "dave.wav", account=STRANGER, name="stranger"))
+    unlucky = w.started(Baresip(w.logs, w.logs / "bob.wav", account=STRANGER, name="stranger"))
     dialled = time.monotonic()
     unlucky.call(f"sip:pay@{front.at}")
     answered = time.monotonic() - dialled

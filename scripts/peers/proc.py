@@ -51,6 +51,10 @@ class Process:
                 start_new_session=True,
             )
         LIVE.add(self)
+        # Each is a session of its own, and the kernel shares the processor out among sessions: `nice` of the whole run counts
+        # only if the session has it, too.
+        with contextlib.suppress(OSError):
+            Path(f"/proc/{self.pid}/autogroup").write_text(str(os.nice(0)))
 
     @property
     def pid(self):
