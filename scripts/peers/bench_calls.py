@@ -279,88 +279,117 @@ def main():
         return not given.only or what in given.only
 
     found = {}
+
+    def page():
+        """After each part, so that a run that is cut off has told something."""
+        if not given.no_report:
+            write(found, begun, busy, given)
+
     if wanted("carried"):
         found["carried"] = [(k, carried(k, base, given.steps, given.plateau, say)) for k in kinds]
+        page()
     if wanted("set-ups"):
         found["set-ups"] = [(k, set_ups(k, base, given.rates, say)) for k in kinds[:2]]
+        page()
     if wanted("memory"):
         found["memory"] = [(audio, plateau(Answering, 200, base, given.plateau, audio)) for audio in ("silence", "speech")]
         for audio, row in found["memory"]:
             say(f"200 calls, callers send {audio}: {row['kib_a_call']:.0f} KiB a call beyond {row['base_mib']:.0f} MiB")
+        page()
     if wanted("soak"):
         found["soak"] = one_after_another(Answering, base, given.soak, say)
+        page()
     shutil.rmtree(base, ignore_errors=True)
-    if not given.no_report:
-        write(found, begun, busy, given)
     return 0
 
 
 def write(found, begun, busy, given):
-    """benches/CALLS.md."""
+    """benches/CALLS.md: the parts that were measured are new, the others stay."""
     cpu = command(["sh", "-c", "grep -m1 'model name' /proc/cpuinfo | cut -d: -f2"]).strip()
-    took = (datetime.now(timezone.utc) - begun).total_seconds() / 60
+    run = [
+        f"{begun.strftime('%Y-%m-%d %H:%M')} UTC, {os.cpu_count()} cores ({cpu}), {platform.system()} {platform.release()};"
+        f" load average when it began: {busy}. {given.conditions}",
+        f"Versions: {report.versions()}.",
+        "",
+    ]
+    old = PAGE.read_text().split("\n## ")[1:] if PAGE.exists() else []
+    parts = {text.split("\n", 1)[0]: text.split("\n", 1)[1].strip().splitlines() + [""] for text in old}
+    for part, (title, told) in PARTS.items():
+        if part in found:
+            parts[title] = ["", *run, *told(found[part], given)]
     lines = [
         "# Calls",
         "",
         "Written by `make bench-calls` (`scripts/peers/bench.sh`): our `voicepay answer` and Asterisk 22 in the same run, SIPp",
-        "as load. The service has one core alone; SIPp and the capture share another. Gaps and losses are by the kernel's times",
-        "of the packets that the service sent (tcpdump on the loopback device, whose cost falls on its core, too), over",
-        f"a plateau of {given.plateau:.0f} s with all calls up. *Clean*: 99.9 % of gaps at most {GAP_MS:.0f} ms, no sequence",
-        f"number left out, at most {SHORT_PERMILLE} permille fewer packets than calls x 50 a second, no call failed. Steps end",
-        "with the first that isn't clean.",
-        "",
-        f"Run: {begun.strftime('%Y-%m-%d %H:%M')} UTC, {took:.0f} minutes, {os.cpu_count()} cores ({cpu}), {platform.system()}"
-        f" {platform.release()}; load average when it began: {busy}. {given.conditions}",
-        f"Versions: {report.versions()}.",
+        "as load. The service has one core alone; SIPp and the capture share another. Each part says when it was run.",
         "",
     ]
-    if "carried" in found:
-        lines += ["## Calls on one core", ""]
-        best = {}
-        for kind, rows in found["carried"]:
-            lines += [f"### {kind.label}", ""]
-            lines += [
-                "| calls | CPU % | CPU ms/s a call | gap p99.9 ms | largest ms | left out | short ‰ | load side % | clean |"
-            ]
-            lines += ["|---|---|---|---|---|---|---|---|---|"]
-            for r in rows:
-                s = r["sent"]
-                a_call = 10 * r["cpu_percent"] / r["calls"]
-                lines.append(
-                    f"| {r['calls']} | {r['cpu_percent']:.0f} | {a_call:.2f} | {s.gap_ms_p999:.1f} | {s.gap_ms_max:.0f} |"
-                    f" {s.skipped} | {s.short_permille:.1f} | {r['load_percent']:.0f} | {'yes' if r['clean'] else 'no'} |"
-                )
-            clean = [r for r in rows if r["clean"]]
-            if clean:
-                best[kind.to] = clean[-1]
-            lines.append("")
-        lines += ratios(best)
-    if "set-ups" in found:
-        lines += [
-            "## Call set-ups on one core",
-            "",
-            f"Held: nothing failed, p99 of INVITE to 200 at most {SETUP_P99_MS:.0f} ms.",
-            "",
-        ]
-        lines += ["| service | asked a second | reached | p50 ms | p99 ms | largest ms | failed | sent again | CPU % | held |"]
-        lines += ["|---|---|---|---|---|---|---|---|---|---|"]
-        for kind, rows in found["set-ups"]:
-            for r in rows:
-                lines.append(
-                    f"| {kind.label.split(':')[0]} | {r['rate']} | {r['reached']:.0f} | {r['p50']:.1f} | {r['p99']:.1f} |"
-                    f" {r['max']:.0f} | {r['failed']} | {r['again']} | {r['cpu_percent']:.0f} | {'yes' if r['held'] else 'no'} |"
-                )
+    for title, _told in PARTS.values():
+        if title in parts:
+            lines += [f"## {title}", *([] if parts[title][0] == "" else [""]), *parts[title]]
+    PAGE.write_text("\n".join(lines).rstrip() + "\n")
+
+
+def tell_carried(kinds, given):
+    """Calls on one core."""
+    lines = [
+        "Gaps and losses are by the kernel's times of the packets that the service sent (tcpdump on the loopback device,",
+        f"whose cost falls on its core, too), over a plateau of {given.plateau:.0f} s with all calls up. *Clean*: 99.9 % of",
+        f"gaps at most {GAP_MS:.0f} ms, no sequence number left out, at most {SHORT_PERMILLE} permille fewer packets than one",
+        "each 20 ms, no call failed. Steps end with the first that isn't clean. Callers speak all the time, which costs us most.",
+        "",
+    ]
+    best = {}
+    for kind, rows in kinds:
+        lines += [f"### {kind.label}", ""]
+        lines += ["| calls | CPU % | CPU ms/s a call | gap p99.9 ms | largest ms | left out | short ‰ | load side % | clean |"]
+        lines += ["|---|---|---|---|---|---|---|---|---|"]
+        for r in rows:
+            s, a_call = r["sent"], 10 * r["cpu_percent"] / r["calls"]
+            lines.append(
+                f"| {r['calls']} | {r['cpu_percent']:.0f} | {a_call:.2f} | {s.gap_ms_p999:.1f} | {s.gap_ms_max:.0f} |"
+                f" {s.skipped} | {s.short_permille:.1f} | {r['load_percent']:.0f} | {'yes' if r['clean'] else 'no'} |"
+            )
+        clean = [r for r in rows if r["clean"]]
+        if clean:
+            best[kind.to] = clean[-1]
         lines.append("")
-    if "memory" in found:
-        lines += ["## Memory a call", "", "200 calls at once, resident memory beyond that of the service without calls.", ""]
-        lines += ["| callers send | KiB a call | base MiB |", "|---|---|---|"]
-        lines += [f"| {audio} | {r['kib_a_call']:.0f} | {r['base_mib']:.0f} |" for audio, r in found["memory"]]
-        lines.append("")
-    if "soak" in found:
-        lines += ["## Calls one after another", "", "| calls so far | resident MiB | open files | threads |", "|---|---|---|---|"]
-        lines += [f"| {n} | {u.rss_kib / 1024:.1f} | {u.files} | {u.threads} |" for n, u in found["soak"]]
-        lines.append("")
-    PAGE.write_text("\n".join(lines))
+    return [*lines, *ratios(best)]
+
+
+def tell_set_ups(kinds, _given):
+    """Call set-ups a second."""
+    lines = [f"Held: nothing failed, p99 of INVITE to 200 at most {SETUP_P99_MS:.0f} ms.", ""]
+    lines += ["| service | asked a second | reached | p50 ms | p99 ms | largest ms | failed | sent again | CPU % | held |"]
+    lines += ["|---|---|---|---|---|---|---|---|---|---|"]
+    for kind, rows in kinds:
+        for r in rows:
+            lines.append(
+                f"| {kind.label.split(':')[0]} | {r['rate']} | {r['reached']:.0f} | {r['p50']:.1f} | {r['p99']:.1f} |"
+                f" {r['max']:.0f} | {r['failed']} | {r['again']} | {r['cpu_percent']:.0f} | {'yes' if r['held'] else 'no'} |"
+            )
+    return [*lines, ""]
+
+
+def tell_memory(rows, _given):
+    """Memory a call."""
+    lines = ["200 calls at once, resident memory beyond that of the service without calls.", ""]
+    lines += ["| callers send | KiB a call | base MiB |", "|---|---|---|"]
+    return [*lines, *(f"| {audio} | {r['kib_a_call']:.0f} | {r['base_mib']:.0f} |" for audio, r in rows), ""]
+
+
+def tell_soak(seen, _given):
+    """What is left after many calls."""
+    lines = ["| calls so far | resident MiB | open files | threads |", "|---|---|---|---|"]
+    return [*lines, *(f"| {n} | {u.rss_kib / 1024:.1f} | {u.files} | {u.threads} |" for n, u in seen), ""]
+
+
+PARTS = {
+    "carried": ("Calls on one core", tell_carried),
+    "set-ups": ("Call set-ups on one core", tell_set_ups),
+    "memory": ("Memory a call", tell_memory),
+    "soak": ("Calls one after another", tell_soak),
+}
 
 
 def ratios(best):

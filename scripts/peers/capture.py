@@ -24,7 +24,7 @@ class Sent:
     packets: int
     # Sequence numbers that were left out.
     skipped: int
-    # Of what N streams of 50 packets a second should have sent.
+    # Of what each stream should have sent between its first and its last packet, one each 20 ms.
     short_permille: float
     gap_ms_p999: float
     gap_ms_max: float
@@ -68,7 +68,7 @@ class Capture(Process):
 
     def sent(self, calls, begin, end):
         """What was sent between two times (seconds since the epoch) by `calls` calls."""
-        last, gaps, runs, packets = {}, [], {}, 0
+        first, last, gaps, runs, packets = {}, {}, [], {}, 0
         with open(self.path, "rb") as f:
             magic = f.read(24)[:4]
             scale = {b"\xd4\xc3\xb2\xa1": 1e-6, b"\x4d\x3c\xb2\xa1": 1e-9}[magic]
@@ -85,6 +85,7 @@ class Capture(Process):
                 packets += 1
                 if port in last:
                     gaps.append(at - last[port])
+                first.setdefault(port, at)
                 last[port] = at
                 # A source's first number, its highest beyond that, and how many came: reordering leaves nothing out.
                 run = runs.setdefault((port, source), [sequence, 0, 0])
@@ -92,7 +93,9 @@ class Capture(Process):
                 run[1] += ahead if ahead < 0x8000 else 0
                 run[2] += 1
         skipped = sum(highest + 1 - came for _, highest, came in runs.values())
-        wanted = calls * 50 * (end - begin)
+        # Streams that began late or ended early, or never came, are short of the whole time.
+        whole = sum(max(end - begin - (last[p] - first[p]) - 0.05, 0) for p in last) + (calls - len(last)) * (end - begin)
+        wanted = sum(round((last[p] - first[p]) * 50) + 1 for p in last) + 50 * whole
         if not gaps:
             return Sent(len(last), packets, skipped, 1000.0, 0.0, 0.0, 1000.0)
         gaps.sort()
