@@ -7,7 +7,7 @@ use zeroize::Zeroizing;
 use crate::language::Language;
 use crate::media::frame::{Frame, SampleRate};
 
-use super::utterance::Utterance;
+use super::utterance::{Utterance, keep};
 use super::vad::{LATE_STEPS, STEP_MS, Step, Vad, VadConfig, VoiceActivity};
 
 /// Kept from before speech began, so that a soft beginning is not cut off.
@@ -209,13 +209,8 @@ impl Endpointer {
         if frame.rate != self.rate || matches!(self.phase, Phase::Over { .. } | Phase::Nothing) {
             return events;
         }
-        if self.samples.capacity() == 0 {
-            // At once, so that growing leaves no copies of the audio behind.
-            let most = std::time::Duration::from_millis(u64::from(UTTERANCE_LIMIT_MS + 2_000));
-            self.samples.reserve_exact(self.rate.samples_in(most));
-        }
         let steps = self.vad.push(&frame.samples);
-        self.samples.extend_from_slice(&frame.samples);
+        keep(&mut self.samples, &frame.samples);
         for step in steps {
             if step.speech {
                 self.reach_back();
@@ -292,7 +287,9 @@ impl Endpointer {
 
     fn forget(&mut self) {
         use zeroize::Zeroize;
-        self.samples.zeroize(); // also empties it
+        self.samples.zeroize();
+        // A line that is only waited on needs no room for the last utterance.
+        *self.samples = Vec::new();
         self.steps.clear();
         self.waited_ms = 0;
         self.phase = Phase::Waiting { run_ms: 0 };
