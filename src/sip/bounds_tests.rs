@@ -141,19 +141,8 @@ fn out(peer: &Peer) -> CallOut {
     let at = peer.socket.local_addr().unwrap();
     CallOut {
         trunk: "test".into(),
-        target: format!("sip:+447700900123@{at}"),
-        destination: at,
-        transport: Transport::Udp,
-        from: "+448081570000".into(),
-        from_host: None,
-        asserted_identity: None,
-        withheld: false,
         credentials: Some(Credentials::new("us", "secret")),
-        ring_timeout: WAIT,
-        early_media: false,
-        headers: Headers::new(),
-        public_address: None,
-        srtp: None,
+        ..CallOut::new(format!("sip:+447700900123@{at}"), (at, Transport::Udp), "+448081570000".into(), WAIT)
     }
 }
 
@@ -220,7 +209,6 @@ fn neither_keys_nor_numbers_are_printed() {
         uri: "sip:+447700900123@h".into(),
         peer: at,
         transport: Transport::Tls,
-        local: at,
         headers: Headers::new(),
         offer: Some(description.clone().into_bytes()),
     };

@@ -7,7 +7,6 @@ use tokio::net::UdpSocket;
 use tokio::task::JoinHandle;
 
 use super::digest::Credentials;
-use super::headers::Headers;
 use super::place::{CallOut, Dialler, Placed};
 use super::signalling::Transport;
 use super::wire_tests::{OFFER, Peer, Service, header, service};
@@ -32,19 +31,13 @@ impl Phone {
         let at = self.0.socket.local_addr().unwrap();
         CallOut {
             trunk: "test".into(),
-            target: format!("sip:+447700900123@{at}"),
-            destination: at,
-            transport: Transport::Udp,
-            from: "+448081570000".into(),
-            from_host: None,
-            asserted_identity: None,
-            withheld: false,
-            credentials: None,
-            ring_timeout: Duration::from_secs(5),
-            early_media: false,
-            headers: Headers::new(),
-            public_address: None,
-            srtp: None,
+
+            ..CallOut::new(
+                format!("sip:+447700900123@{at}"),
+                (at, Transport::Udp),
+                "+448081570000".into(),
+                Duration::from_secs(5),
+            )
         }
     }
 
@@ -240,6 +233,27 @@ async fn a_session_that_is_too_short_for_them_is_asked_for_longer() {
     let longer = phone.heard("INVITE ").await;
     assert_eq!((header(&longer, "Session-Expires"), header(&longer, "Min-SE")), (Some("600"), Some("600")));
     phone.say(&longer, "200 OK", "t", "Session-Expires: 600;refresher=uas\r\n", OFFER).await;
+    call.await.unwrap().unwrap();
+}
+
+/// What a 422 asks for leads to a new INVITE, whose challenge is a new one.
+#[tokio::test]
+async fn a_longer_session_is_asked_for_between_two_challenges() {
+    let service = service(SipConfig { session_expires_s: 90, ..SipConfig::default() }).await;
+    let phone = Phone::new(&service).await;
+    let call =
+        calling(service.listener.dialler(), CallOut { credentials: Some(Credentials::new("us", "secret")), ..phone.out() });
+    let told =
+        [("401 Unauthorized", CHALLENGE), ("422 Session Interval Too Small", "Min-SE: 600\r\n"), ("401 Unauthorized", CHALLENGE)];
+    for (status, field) in told {
+        let invite = phone.heard("INVITE ").await;
+        phone.say(&invite, status, "t", field, "").await;
+        phone.heard("ACK ").await;
+    }
+    let last = phone.heard("INVITE ").await;
+    assert_eq!((header(&last, "Session-Expires"), header(&last, "CSeq")), (Some("600"), Some("4 INVITE")));
+    assert!(header(&last, "Authorization").unwrap().contains("nonce=\"n1\""), "{last}");
+    phone.say(&last, "200 OK", "t", "Session-Expires: 600;refresher=uas\r\n", OFFER).await;
     call.await.unwrap().unwrap();
 }
 

@@ -254,6 +254,15 @@ fn leg_end(over: &Over) -> LegEnd {
     }
 }
 
+/// The address that `peer` is told: the one that is known to lead to us, else the one that is bound, else the one that leads to it.
+pub async fn own_address(known: Option<IpAddr>, bound: IpAddr, peer: SocketAddr) -> std::io::Result<IpAddr> {
+    match known {
+        Some(address) => Ok(address),
+        None if bound.is_unspecified() => address_towards(peer).await,
+        None => Ok(bound),
+    }
+}
+
 /// The local address that leads to `peer`, by the system's routes. Nothing is sent.
 pub async fn address_towards(peer: SocketAddr) -> std::io::Result<IpAddr> {
     let any: SocketAddr = if peer.is_ipv4() { ([0, 0, 0, 0], 0).into() } else { ([0u16; 8], 0).into() };

@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::conduct::address_towards;
 use super::headers::Headers;
+use super::identity;
 use super::place::{CallOut, Dialler};
 use super::rsip::{Rsip, StackOptions};
 use super::session_timer::{LEAST_SESSION_INTERVAL_S, Limits};
@@ -140,8 +141,7 @@ impl DialError {
 /// Calls and waits for the answer. The leg ends the call when it hangs up or is dropped. Dropping this future gives the
 /// call up (CANCEL).
 pub async fn dial(mut options: DialOptions) -> Result<Leg, DialError> {
-    let target = Target::parse(&options.target)?;
-    let destination = target.resolve().await?;
+    let (destination, transport) = way(&options.target).await?;
     if destination.is_ipv6() && options.media.bind_address == IpAddr::V4(Ipv4Addr::UNSPECIFIED) {
         options.media.bind_address = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
     }
@@ -161,20 +161,9 @@ pub async fn dial(mut options: DialOptions) -> Result<Leg, DialError> {
     let failed = |e: StackError| DialError::Failed(e.0);
     let stack = Rsip::start(wire, stack_options, CancellationToken::new()).await.map_err(failed)?;
     let out = CallOut {
-        trunk: destination.ip().to_string(),
-        target: options.target.trim().to_owned(),
-        destination,
-        transport: target.transport,
-        from: options.from,
-        from_host: None,
         asserted_identity: options.asserted_identity,
-        withheld: false,
-        credentials: None,
-        ring_timeout: options.timeout,
-        early_media: false,
         headers: options.headers,
-        public_address: None,
-        srtp: None,
+        ..CallOut::new(options.target.trim().to_owned(), (destination, transport), options.from, options.timeout)
     };
     let placing = Dialler::new(stack.caller(), options.media, CancellationToken::new()).place(out).await?;
     let (reply, replied) = oneshot::channel();
@@ -185,6 +174,12 @@ pub async fn dial(mut options: DialOptions) -> Result<Leg, DialError> {
         drop(stack);
     });
     replied.await.unwrap_or_else(|_| Err(DialError::Failed("the call's task is gone".to_owned()))).map(|placed| placed.leg)
+}
+
+/// Where a SIP URI leads, and over what.
+pub async fn way(uri: &str) -> Result<(SocketAddr, Transport), DialError> {
+    let target = Target::parse(uri)?;
+    Ok((target.resolve().await?, target.transport))
 }
 
 /// A SIP URI taken apart.
@@ -249,15 +244,7 @@ impl Target {
 
 /// A user part as RFC 3261 section 25.1 lets it be written.
 pub(super) fn escape(user: &str) -> String {
-    let mut out = String::new();
-    for b in user.bytes() {
-        if b.is_ascii_alphanumeric() || b"-_.!~*'()&=+$,/".contains(&b) {
-            out.push(char::from(b));
-        } else {
-            out.push_str(&format!("%{b:02X}"));
-        }
-    }
-    out
+    identity::escape(user, b"&=+$,/")
 }
 
 #[cfg(test)]

@@ -136,6 +136,14 @@ impl Dialog {
         }
     }
 
+    /// What requests of ours are addressed to. Section 12.2.1.1: a first hop that knows no loose routing gets the Request-URI.
+    pub fn request_uri(&self) -> &str {
+        match self.routes.first().and_then(|r| address_of(r)) {
+            Some(strict) if !is_loose(strict) => strict,
+            Some(_) | None => &self.target,
+        }
+    }
+
     /// The next request of ours.
     pub fn request(&mut self, method: &str) -> InDialog {
         self.local_cseq = self.local_cseq.saturating_add(1);

@@ -120,6 +120,20 @@ fn is_withheld(user: &str) -> bool {
     WITHHELD_USERS.contains(&user.to_ascii_lowercase().as_str())
 }
 
+/// As a URI may hold it: letters, digits, marks (RFC 3261 section 25.1, `unreserved`) and what this place allows besides stay, the rest
+/// becomes %XX.
+pub(super) fn escape(text: &str, besides: &[u8]) -> String {
+    let mut out = String::with_capacity(text.len());
+    for b in text.bytes() {
+        if b.is_ascii_alphanumeric() || b"-_.!~*'()".contains(&b) || besides.contains(&b) {
+            out.push(char::from(b));
+        } else {
+            out.push_str(&format!("%{b:02X}"));
+        }
+    }
+    out
+}
+
 /// Undoes %xx; what isn't valid stays as it is.
 fn unescape(text: &str) -> Cow<'_, str> {
     if !text.contains('%') {

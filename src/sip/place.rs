@@ -8,7 +8,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::conduct::{Agreement, address_towards, conduct_placed};
+use super::conduct::{Agreement, conduct_placed, own_address};
 use super::dial::{DialError, escape};
 use super::digest::Credentials;
 use super::headers::Headers;
@@ -55,6 +55,28 @@ pub struct CallOut {
     pub public_address: Option<IpAddr>,
     /// `None`: whatever `media.srtp` says.
     pub srtp: Option<SrtpPolicy>,
+}
+
+impl CallOut {
+    /// To `target` by this way, as `from`, with nothing beside what every call needs: under no trunk's name, password or policy.
+    pub fn new(target: String, (destination, transport): (SocketAddr, Transport), from: String, ring_timeout: Duration) -> Self {
+        Self {
+            trunk: destination.ip().to_string(),
+            target,
+            destination,
+            transport,
+            from,
+            from_host: None,
+            asserted_identity: None,
+            withheld: false,
+            credentials: None,
+            ring_timeout,
+            early_media: false,
+            headers: Headers::new(),
+            public_address: None,
+            srtp: None,
+        }
+    }
 }
 
 impl std::fmt::Debug for CallOut {
@@ -123,14 +145,9 @@ impl Dialler {
         let entropy: &dyn Entropy = &SystemEntropy;
         let bind = |e: std::io::Error| DialError::Bind(e.to_string());
         let socket = rtp_session::bind_port(&media, entropy).await.map_err(|e| DialError::Bind(e.to_string()))?;
-        let towards = address_towards(out.destination).await.map_err(bind)?;
-        let bound = media.bind_address;
+        let known = media.advertised_address.or(out.public_address);
         let audio = LocalAudio {
-            address: media.advertised_address.or(out.public_address).unwrap_or(if bound.is_unspecified() {
-                towards
-            } else {
-                bound
-            }),
+            address: own_address(known, media.bind_address, out.destination).await.map_err(bind)?,
             port: socket.local_addr().map_err(bind)?.port(),
             session_id: u32::from_le_bytes(entropy.bytes()),
             version: 1,
@@ -138,7 +155,7 @@ impl Dialler {
         let policy = AudioPolicy::new(&media, out.srtp, out.transport.is_secure());
         let offered = sdp::offer(&audio, Direction::SendRecv, &policy, None, entropy);
         let heard_at = self.caller.local_addr().ip();
-        let contact = out.public_address.unwrap_or(if heard_at.is_unspecified() { towards } else { heard_at });
+        let contact = own_address(out.public_address, heard_at, out.destination).await.map_err(bind)?;
         let host = out.from_host.clone().unwrap_or_else(|| match contact {
             IpAddr::V4(v4) => v4.to_string(),
             IpAddr::V6(v6) => format!("[{v6}]"),

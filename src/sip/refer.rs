@@ -2,7 +2,7 @@
 
 use super::dialog::parameter;
 use super::headers::Headers;
-use super::identity::split_addresses;
+use super::identity::{escape, split_addresses};
 
 /// A sipfrag is a status line and perhaps some header fields.
 const SIPFRAG_LIMIT_BYTES: usize = 4 * 1024;
@@ -71,7 +71,8 @@ impl ReferTo {
             None => format!("<{}>", self.target),
             Some(r) => {
                 let plain = format!("{};to-tag={};from-tag={}", r.call_id, r.to_tag, r.from_tag);
-                format!("<{}?Replaces={}>", self.target, escape(&plain))
+                // As a header field in a URI wants it (`hvalue`).
+                format!("<{}?Replaces={}>", self.target, escape(&plain, b""))
             }
         })
     }
@@ -149,19 +150,6 @@ impl Referral {
 pub fn has_one_target(headers: &Headers) -> bool {
     let count: usize = ["Refer-To", "r"].iter().flat_map(|n| headers.all(n)).map(|v| split_addresses(v).len()).sum();
     count == 1
-}
-
-/// As a URI's header field wants it (RFC 3261 section 25.1, `hvalue`).
-fn escape(text: &str) -> String {
-    let mut out = String::with_capacity(text.len() * 2);
-    for b in text.bytes() {
-        if b.is_ascii_alphanumeric() || b"-_.!~*'()".contains(&b) {
-            out.push(char::from(b));
-        } else {
-            out.push_str(&format!("%{b:02X}"));
-        }
-    }
-    out
 }
 
 #[cfg(test)]

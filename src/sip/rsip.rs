@@ -389,7 +389,6 @@ fn invited(
         uri: transaction.original.uri.to_string(),
         peer,
         transport,
-        local: shared.wire.local_of(transport, peer).unwrap_or(shared.local),
         headers,
         offer: (!body.is_empty()).then_some(body),
     };

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::SipError;
 use super::admission::Reason;
-use super::conduct::{Agreement, address_towards, conduct, refusal};
+use super::conduct::{Agreement, conduct, own_address, refusal};
 use super::config::SipConfig;
 use super::identity::user_of_uri;
 use super::place::Dialler;
@@ -292,9 +292,7 @@ impl Server {
         let offer = invite.offer.as_deref().map(sdp::parse).transpose().map_err(unusable)?;
         let policy = AudioPolicy::new(&self.media, admitted.srtp, invite.transport.is_secure());
         // What can't be answered is refused before it costs a port.
-        let nothing = LocalAudio { address: invite.peer.ip(), port: 0, session_id: 0, version: 0 };
-        let try_out = |o: &Session| sdp::answer(o, &nothing, &policy, None, self.entropy.as_ref());
-        offer.as_ref().map(try_out).transpose().map_err(unusable)?;
+        offer.as_ref().map(|o| sdp::answerable(o, &policy)).transpose().map_err(unusable)?;
         let socket = rtp_session::bind_port(&self.media, self.entropy.as_ref()).await.map_err(|error| {
             tracing::warn!(%error, "a call was turned away");
             no(Reason::Resources, busy())
@@ -305,25 +303,15 @@ impl Server {
         };
         let port = socket.local_addr().map_err(failed)?.port();
         let local = LocalAudio {
-            address: self.media_address(admitted.public_address, invite.peer).await.map_err(failed)?,
+            address: own_address(self.media.advertised_address.or(admitted.public_address), self.media.bind_address, invite.peer)
+                .await
+                .map_err(failed)?,
             port,
             session_id: u32::from_le_bytes(self.entropy.bytes()),
             version: 1,
         };
-        let contact = match admitted.public_address {
-            Some(public) => public,
-            None if self.local_addr.ip().is_unspecified() => address_towards(invite.peer).await.map_err(failed)?,
-            None => self.local_addr.ip(),
-        };
+        let contact = own_address(admitted.public_address, self.local_addr.ip(), invite.peer).await.map_err(failed)?;
         Ok(Prepared { admitted, door, socket, local, policy, contact, offer, attestation: Attestation::Absent })
-    }
-
-    async fn media_address(&self, public: Option<IpAddr>, peer: SocketAddr) -> std::io::Result<IpAddr> {
-        match self.media.advertised_address.or(public) {
-            Some(address) => Ok(address),
-            None if self.media.bind_address.is_unspecified() => address_towards(peer).await,
-            None => Ok(self.media.bind_address),
-        }
     }
 
     async fn answer(

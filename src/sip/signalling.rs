@@ -82,8 +82,6 @@ pub struct Invite {
     pub peer: SocketAddr,
     /// What it came over.
     pub transport: Transport,
-    /// Our end of it: the socket that heard it, which may be bound to every interface.
-    pub local: SocketAddr,
     /// Its header fields.
     pub headers: Headers,
     /// The session description, `None` if there was no body.

@@ -139,18 +139,15 @@ fn contact_host(value: &str) -> Option<String> {
 
 impl CallTask {
     /// Sends the INVITE, or sends it again with the next number and the answer to a challenge.
-    fn call(&mut self, challenged: Option<&Heard>) -> Result<(), StackError> {
+    fn call(&mut self, authorisation: Option<(&'static str, String)>) -> Result<(), StackError> {
         let mut about = self.about_us();
         asked(self.limits, None).iter().for_each(|(n, v)| about.push(n, v));
-        if let (Some(heard), Stage::Calling(calling)) = (challenged, &self.stage) {
-            let (uri, again) = (calling.outgoing.target.clone(), calling.authorised);
-            self.authorise(heard, "INVITE", &uri, again, &mut about);
-        }
         self.offering.our_invite = true;
         self.offering.our_offer = true;
         let Stage::Calling(calling) = &mut self.stage else { return Err(StackError("the call is under way".to_owned())) };
         calling.cseq += 1;
-        calling.authorised |= challenged.is_some();
+        calling.authorised = authorisation.is_some();
+        authorisation.into_iter().for_each(|(name, value)| about.push(name, value));
         calling.provisional = false;
         calling.early.clear();
         let mut headers = calling.identity("INVITE");
@@ -246,19 +243,14 @@ impl CallTask {
     fn refused(&mut self, heard: Heard) {
         let Stage::Calling(calling) = &self.stage else { return };
         let (uri, again, tries) = (calling.outgoing.target.clone(), calling.authorised, calling.cseq);
-        let mut next = false;
         if tries < INVITE_TRIES {
-            if self.authorise(&heard, "INVITE", &uri, again, &mut Headers::new()) {
-                next = true;
-            } else if heard.status == 422
-                && let Some(limits) = after_too_small(self.limits, &heard.headers)
-            {
-                self.limits = limits;
-                next = true;
+            let authorisation = self.authorisation(&heard, "INVITE", &uri, again);
+            let longer = after_too_small(self.limits, &heard.headers).filter(|_| heard.status == 422);
+            let next = authorisation.is_some() || longer.is_some();
+            self.limits = longer.unwrap_or(self.limits);
+            if next && self.call(authorisation).is_ok() {
+                return;
             }
-        }
-        if next && self.call(Some(&heard)).is_ok() {
-            return;
         }
         // Where a call goes is ours to say, not the other side's: it may not even be a place that we may call in the clear.
         let elsewhere = heard.headers.get("Contact").filter(|_| (300..400).contains(&heard.status)).and_then(contact_host);

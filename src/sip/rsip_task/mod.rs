@@ -440,12 +440,12 @@ impl CallTask {
             .with("Supported", SUPPORTED_EXTENSIONS)
     }
 
-    /// Adds the answer to a challenge; false if there is none, or one was given already and the nonce was not just too old.
-    fn authorise(&self, heard: &Heard, method: &str, uri: &str, again: bool, headers: &mut Headers) -> bool {
-        let Some((challenge, field)) = Challenge::of_response(heard.status, &heard.headers) else { return false };
-        let Some(credentials) = self.credentials.as_ref().filter(|_| !again || challenge.stale) else { return false };
-        headers.push(field, challenge.answer(credentials, method, uri, 1, self.shared.entropy.as_ref()));
-        true
+    /// The answer to a challenge, with its field's name; `None` if there is none, or one was given already (`again`) and the nonce was
+    /// not just too old.
+    fn authorisation(&self, heard: &Heard, method: &str, uri: &str, again: bool) -> Option<(&'static str, String)> {
+        let (challenge, field) = Challenge::of_response(heard.status, &heard.headers)?;
+        let credentials = self.credentials.as_ref().filter(|_| !again || challenge.stale)?;
+        Some((field, challenge.answer(credentials, method, uri, 1, self.shared.entropy.as_ref())))
     }
 }
 

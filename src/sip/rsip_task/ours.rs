@@ -55,14 +55,15 @@ impl CallTask {
     /// The final response to one of these.
     pub(super) fn returned(&mut self, errand: Errand, heard: Heard) {
         self.byes = self.byes.saturating_sub(usize::from(errand.what == What::Bye));
-        let uri = self.dialog.clone().map(|mut d| d.request("").uri).unwrap_or_default();
+        let uri = self.dialog.as_ref().map(|d| d.request_uri().to_owned()).unwrap_or_default();
         let mut extra = Headers::new();
         errand.extra.iter().filter(|(n, _)| !n.ends_with("Authorization")).for_each(|(n, v)| extra.push(n, v));
         if errand.what != What::Cancel
             && errand.what != What::ForkBye
             && errand.authorised < CHALLENGE_LIMIT
-            && self.authorise(&heard, &errand.method.to_string(), &uri, errand.authorised > 0, &mut extra)
+            && let Some((name, value)) = self.authorisation(&heard, &errand.method.to_string(), &uri, errand.authorised > 0)
         {
+            extra.push(name, value);
             return self.run_errand(Errand { extra, authorised: errand.authorised + 1, ..errand });
         }
         match errand.what {
@@ -153,9 +154,8 @@ impl CallTask {
         let mut headers = request.headers;
         about.iter().for_each(|(n, v)| headers.push(n, v));
         headers.push("Content-Type", ACCEPTED_BODY);
-        if let Some(heard) = authorisation {
-            self.authorise(heard, "INVITE", &request.uri, false, &mut headers);
-        }
+        let answer = authorisation.and_then(|heard| self.authorisation(heard, "INVITE", &request.uri, false));
+        answer.into_iter().for_each(|(name, value)| headers.push(name, value));
         let outbound = Outbound {
             method: Method::Invite,
             uri: request.uri,

@@ -13,6 +13,11 @@ use crate::media::negotiated::RtcpPath;
 use crate::media::rtp_session::NegotiatedMedia;
 use crate::media::srtp::{MasterKey, SrtpKeys};
 
+/// Whether a first offer could be answered, before anything is made for it.
+pub fn answerable(offer: &Session, policy: &AudioPolicy) -> Result<(), SdpError> {
+    choose(&offer.media, policy).map(drop)
+}
+
 /// Answers an offer: the text, and what was agreed. Streams other than the chosen audio are refused with port 0. `before`: what
 /// was agreed until now, if this is not the first offer; our key stays what it was where its suite does.
 pub fn answer(

@@ -17,7 +17,7 @@ mod offer;
 mod parse;
 mod write;
 
-pub use answer::answer;
+pub use answer::{answer, answerable};
 pub use offer::{Offered, offer};
 pub use parse::{Session, parse};
 

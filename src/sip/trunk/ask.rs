@@ -10,7 +10,7 @@ use super::resolve::Place;
 use super::status::SeenAs;
 use super::target::{Host, Target};
 use crate::clock::Entropy;
-use crate::sip::conduct::address_towards;
+use crate::sip::conduct;
 use crate::sip::config::SipConfig;
 use crate::sip::headers::Headers;
 use crate::sip::signalling::{Caller, OutOfDialog, Reply, RequestError, Transport};
@@ -52,35 +52,19 @@ impl Asker {
 
     /// Sends a REGISTER. Also gives the Contact's URI without parameters, to be found again in the answer.
     pub async fn register(&self, register: &Register, wait: Duration) -> (Result<Reply, RequestError>, String) {
-        let Some((user, domain)) = &self.record else { return (Err(RequestError::Unwritable), String::new()) };
         let place = &register.place;
+        let Some((user, _)) = &self.record else { return (Err(RequestError::Unwritable), String::new()) };
         let own = match self.own_address(place).await {
             Ok(own) => own,
             Err(error) => return (Err(error), String::new()),
         };
-        let contact = format!("sip:{user}@{own}");
+        let uri = format!("sip:{user}@{own}");
         let mut headers = Headers::new().with("Expires", register.expires_s.to_string());
         if let Some((name, value)) = &register.authorization {
             headers.push(*name, value.clone());
         }
-        let record = format!("sip:{user}@{domain}");
-        let request = OutOfDialog {
-            method: "REGISTER",
-            uri: format!("sip:{domain}"),
-            from: record.clone(),
-            from_tag: self.tag.clone(),
-            to: record,
-            call_id: self.call_id.clone(),
-            cseq: register.cseq,
-            sent_by: own,
-            contact: Some(format!("{contact}{}", transport_parameter(place.transport))),
-            headers,
-            destination: place.address,
-            transport: place.transport,
-            server_name: place.name.clone(),
-            wait,
-        };
-        (self.caller.request(request).await, contact)
+        let contact = format!("{uri}{}", transport_parameter(place.transport));
+        (self.send_register((place, own), register.cseq, Some(contact), headers, wait).await, uri)
     }
 
     /// Asks a registrar which registrations there are (RFC 3261 section 10.2.3): a REGISTER without Contact changes nothing.
@@ -91,13 +75,24 @@ impl Asker {
         authorization: Option<(&str, String)>,
         wait: Duration,
     ) -> Result<Reply, RequestError> {
-        let (user, domain) = self.record.as_ref().ok_or(RequestError::Unwritable)?;
         let own = self.own_address(place).await?;
-        let record = format!("sip:{user}@{domain}");
         let mut headers = Headers::new();
         if let Some((name, value)) = authorization {
             headers.push(name, value);
         }
+        self.send_register((place, own), cseq, None, headers, wait).await
+    }
+
+    async fn send_register(
+        &self,
+        (place, own): (&Place, SocketAddr),
+        cseq: u32,
+        contact: Option<String>,
+        headers: Headers,
+        wait: Duration,
+    ) -> Result<Reply, RequestError> {
+        let (user, domain) = self.record.as_ref().ok_or(RequestError::Unwritable)?;
+        let record = format!("sip:{user}@{domain}");
         let request = OutOfDialog {
             method: "REGISTER",
             uri: format!("sip:{domain}"),
@@ -107,7 +102,7 @@ impl Asker {
             call_id: self.call_id.clone(),
             cseq,
             sent_by: own,
-            contact: None,
+            contact,
             headers,
             destination: place.address,
             transport: place.transport,
@@ -146,14 +141,9 @@ impl Asker {
 
     /// Where this place is to send to.
     async fn own_address(&self, place: &Place) -> Result<SocketAddr, RequestError> {
-        let local = self.caller.local_addr();
-        let address = match self.public_address {
-            Some(public) => public,
-            None if local.ip().is_unspecified() => address_towards(place.address)
-                .await
-                .map_err(|e| RequestError::Unreachable(format!("no way to {}: {e}", place.address)))?,
-            None => local.ip(),
-        };
+        let address = conduct::own_address(self.public_address, self.caller.local_addr().ip(), place.address)
+            .await
+            .map_err(|e| RequestError::Unreachable(format!("no way to {}: {e}", place.address)))?;
         Ok(SocketAddr::new(address, self.caller.local_port(place.transport)))
     }
 }

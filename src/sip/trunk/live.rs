@@ -70,8 +70,6 @@ pub struct Admitted {
     pub place: admission::Place,
     /// Its trunk's name; empty for a caller from a private network who is on none.
     pub trunk: String,
-    /// SIP and RTP may go in plain text.
-    pub private: bool,
     /// `None`: whatever `media.srtp` says.
     pub srtp: Option<SrtpPolicy>,
     /// The address that the other side is told; `None`: the one that leads there.
@@ -80,8 +78,6 @@ pub struct Admitted {
     pub caller: CallerClaim,
     /// The peer's P-Asserted-Identity counts.
     pub trusted: bool,
-    /// The account whose password it showed.
-    pub account: Option<String>,
 }
 
 /// Where a call to a trunk goes, and with what.
@@ -149,13 +145,11 @@ impl Trunks {
         let peer = invite.peer.ip();
         let terms = terms(&set.sip, &read(&self.0.learned), peer, invite.transport)?;
         let accounts = set.secrets.callers(terms.name());
-        let account = if accounts.is_empty() {
-            None
-        } else {
+        if !accounts.is_empty() {
             let knock = Knock { peer, method: "INVITE", uri: &invite.uri, headers: &invite.headers };
             let mut door = self.0.door.lock().unwrap_or_else(PoisonError::into_inner);
-            Some(door.knock(now, accounts, knock, self.0.entropy.as_ref())?)
-        };
+            door.knock(now, accounts, knock, self.0.entropy.as_ref())?;
+        }
         let caller = caller_claim(&invite.headers, terms.trusted);
         let called = user_of_uri(&invite.uri).unwrap_or_default();
         let ask = Ask {
@@ -173,12 +167,10 @@ impl Trunks {
         Ok(Admitted {
             place,
             trunk: terms.name().to_owned(),
-            private: terms.private,
             srtp: terms.srtp,
             public_address: terms.public_address,
             caller,
             trusted: terms.trusted,
-            account,
         })
     }
 

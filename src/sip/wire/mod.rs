@@ -496,6 +496,9 @@ fn unbracket(request: &mut rsipstack::sip::Request) {
     use rsipstack::sip::Param;
     use rsipstack::sip::param::Received;
     use rsipstack::sip::prelude::{HeadersExt, ToTypedHeader};
+    if !request.via_header().is_ok_and(|via| via.value().contains('[')) {
+        return;
+    }
     let Ok(via) = request.via_header_mut() else { return };
     let _unreadable = via.update_first_value(|via| {
         let mut typed = via.typed()?;

@@ -1,6 +1,6 @@
 //! Connections: those that come in, within limits, and those that we open. All of them end with the stack.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, Weak};
@@ -46,8 +46,8 @@ pub(super) struct Streams {
     per_source: Mutex<HashMap<IpAddr, usize>>,
     /// Those that we opened, by what was asked for.
     opened: Mutex<HashMap<Target, CancellationToken>>,
-    /// Our end of each connection, by its other end.
-    local: Mutex<HashMap<(Transport, SocketAddr), SocketAddr>>,
+    /// The other end of each connection.
+    up: Mutex<HashSet<(Transport, SocketAddr)>>,
 }
 
 /// Whom a connection was opened to. The name matters: a certificate was verified for it.
@@ -87,7 +87,7 @@ impl Streams {
             places: Arc::new(Semaphore::new(CONNECTION_LIMIT)),
             per_source: Mutex::default(),
             opened: Mutex::default(),
-            local: Mutex::default(),
+            up: Mutex::default(),
         }
     }
 
@@ -108,14 +108,9 @@ impl Streams {
         }
     }
 
-    /// Our end of a connection.
-    pub(super) fn local_of(&self, transport: Transport, peer: SocketAddr) -> Option<SocketAddr> {
-        locked(&self.local).get(&(transport, peer)).copied()
-    }
-
     /// Connections at this moment.
     pub(super) fn count(&self) -> usize {
-        locked(&self.local).len()
+        locked(&self.up).len()
     }
 }
 
@@ -209,7 +204,7 @@ where
     let Some(endpoint) = streams.endpoint.upgrade() else { return };
     Streams::advertise(&endpoint, link.transport, wire.port(link.transport)).await;
     let closing = streams.stop.child_token();
-    locked(&streams.local).insert((link.transport, link.peer), link.local);
+    locked(&streams.up).insert((link.transport, link.peer));
     let known = || {
         if let Some((target, known)) = &target {
             locked(&streams.opened).insert(target.clone(), closing.clone());
@@ -217,7 +212,7 @@ where
         }
     };
     stream::serve(stream, link, wire, endpoint, closing.clone(), known).await;
-    locked(&streams.local).remove(&(link.transport, link.peer));
+    locked(&streams.up).remove(&(link.transport, link.peer));
     if let Some((target, _)) = &target {
         let mut opened = locked(&streams.opened);
         // A newer one to the same place stays.
@@ -267,11 +262,6 @@ impl Wire {
         };
         let in_time = tokio::time::timeout(Duration::from_millis(CONNECT_MS), connect).await;
         in_time.unwrap_or_else(|_| Err(failed(io::ErrorKind::TimedOut.into())))
-    }
-
-    /// Our end of the connection to `peer`, if there is one.
-    pub fn local_of(&self, transport: Transport, peer: SocketAddr) -> Option<SocketAddr> {
-        self.streams.get().and_then(|s| s.local_of(transport, peer))
     }
 
     /// Connections at this moment, both ways.

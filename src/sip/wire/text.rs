@@ -38,11 +38,6 @@ impl std::fmt::Debug for Field {
 }
 
 impl Field {
-    /// Of this name.
-    pub fn new(name: &'static str, value: impl Into<String>) -> Self {
-        Self { name: Cow::Borrowed(name), value: value.into() }
-    }
-
     /// Is it of this name?
     pub fn is(&self, name: &str) -> bool {
         self.name.eq_ignore_ascii_case(name)
