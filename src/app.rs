@@ -327,11 +327,7 @@ impl App {
         let (leg_tx, leg_rx) = mpsc::channel(config.sip.max_calls);
         // The port comes last: a call that is answered finds everything ready.
         let listener = sip::listen(config.sip.clone(), config.media.clone(), leg_tx, cut.clone()).await?;
-        let telephone = switchboard::OwnTelephone {
-            dialler: listener.dialler(),
-            trunks: listener.trunks().clone(),
-            ring: Duration::from_millis(u64::from(config.dialogue.transfer_wait_ms)),
-        };
+        let telephone = switchboard::OwnTelephone { dialler: listener.dialler(), trunks: listener.trunks().clone() };
         let _set_once = current.borrow().switchboard.set(Arc::new(telephone));
         let worker = tokio::spawn({
             let (processor, stop) = (office.processor.clone(), worker_stop.clone());
@@ -533,7 +529,7 @@ async fn take_calls(
                         let _place = place;
                         let record = run_call(id, leg, services).await;
                         let report = tokio::time::timeout(Duration::from_millis(REPORT_WAIT_MS), report).await;
-                        book.call_over(&info, record.clone(), report.ok().and_then(Result::ok));
+                        book.call_over(&info, &record, report.ok().and_then(Result::ok));
                         let _nobody_listens = records.send(record);
                     });
                 }

@@ -84,13 +84,12 @@ impl Records {
     }
 
     /// A call is over.
-    pub(super) fn call_over(&self, info: &LegInfo, record: CallRecord, report: Option<LegReport>) {
+    pub(super) fn call_over(&self, info: &LegInfo, record: &CallRecord, report: Option<LegReport>) {
         let verdict = format!("{:?}", record.verdict);
         let all = metrics();
         all.calls_ended.inc([&verdict]);
         all.call_duration.observe_time([], Duration::from_millis(record.duration_ms));
         all.identity_verdicts.inc([info.attestation.verstat()]);
-        let media = report.and_then(|r| serde_json::to_value(r.stats).ok());
         let ending = ending(report, record.verdict);
         if let Some(cdr) = self.cdr().as_ref() {
             let ended = record.started_at.plus(Duration::from_millis(record.duration_ms));
@@ -119,7 +118,7 @@ impl Records {
                 sip_status: 200,
                 q850: ending.q850(),
                 verdict: Some(verdict.clone()),
-                media,
+                media: report.and_then(|r| serde_json::to_value(r.stats).ok()),
                 payment: record.payment.as_ref().map(|(id, outcome)| PaymentDetail { id: id.to_string(), outcome }),
                 ended,
             });
@@ -131,7 +130,7 @@ impl Records {
                 ("voicepay.verdict", verdict),
                 ("voicepay.end", ending.name().to_owned()),
                 ("voicepay.attestation", info.attestation.verstat().to_owned()),
-                ("media.codec", record.codec),
+                ("media.codec", record.codec.clone()),
                 ("network.transport", info.transport.to_owned()),
             ];
             exporter.send(Trace {
@@ -140,7 +139,7 @@ impl Records {
                 duration_ms: record.duration_ms,
                 ok: !matches!(record.verdict, CallVerdict::ServiceTrouble | CallVerdict::Busy),
                 attributes,
-                spans: record.spans,
+                spans: record.spans.clone(),
             });
         }
     }
@@ -263,9 +262,9 @@ mod tests {
         let config = OpsConfig { cdr_dir: Some(dir.path().to_owned()), ..OpsConfig::default() };
         let records = Records::start(&config, Arc::new(crate::clock::SystemEntropy)).unwrap();
         let stats = MediaStats { packets_received: 2_000, ..MediaStats::default() };
-        records.call_over(&info(), record(), Some(LegReport { end: Some(LegEnd::Caller), stats }));
+        records.call_over(&info(), &record(), Some(LegReport { end: Some(LegEnd::Caller), stats }));
         records.set_numbers(Numbers::None);
-        records.call_over(&info(), record(), None);
+        records.call_over(&info(), &record(), None);
         let refused = Refused {
             call_id: "late@192.0.2.9".into(),
             caller: CallerClaim::Withheld,

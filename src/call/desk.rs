@@ -82,6 +82,16 @@ pub enum DeskError {
 
 type Found = (IdentityOutcome, Vec<(PayeeId, Arc<Sound>)>);
 
+impl From<Factor> for store::Factor {
+    fn from(factor: Factor) -> Self {
+        match factor {
+            Factor::Voice => Self::Voice,
+            Factor::Number => Self::Number,
+            Factor::Challenge => Self::Challenge,
+        }
+    }
+}
+
 impl Desk {
     /// Whom the caller's number, or the keyed customer number, nominates.
     pub(super) async fn identify(
@@ -257,11 +267,7 @@ impl Desk {
         now: Timestamp,
     ) -> Result<(), DeskError> {
         let failure = FactorFailure {
-            factor: match failed.factor {
-                Factor::Voice => store::Factor::Voice,
-                Factor::Number => store::Factor::Number,
-                Factor::Challenge => store::Factor::Challenge,
-            },
+            factor: failed.factor.into(),
             customer: Some(failed.customer.clone()),
             calling: failed.caller.cloned(),
             trunk: failed.trunk.to_owned(),

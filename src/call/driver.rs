@@ -349,7 +349,7 @@ impl Call {
             Kept::Payees(clips) => self.payee_clips.extend(clips),
             Kept::Invite(code) => self.invite = Some(code),
             // Too late is too late: dropping the leg hangs up.
-            Kept::Person(leg) => self.person = (self.state.name() == dialogue::CONNECTING).then_some(leg),
+            Kept::Person(leg) => self.person = self.state.connecting().then_some(leg),
             Kept::Ahead { moment: (turn, pause), question, ran } => {
                 if let Some(ahead) = self.ahead.as_mut().filter(|a| turn == self.turns && a.pause == pause) {
                     match ran {
@@ -405,7 +405,9 @@ impl Call {
         if let Input::Payment(outcome) = input {
             let word = payment_word(outcome);
             metrics().payments.inc([word]);
-            self.payment = self.payment.take().map(|(intent, _)| (intent, word));
+            if let Some((_, outcome)) = &mut self.payment {
+                *outcome = word;
+            }
         }
     }
 
@@ -476,11 +478,7 @@ impl Call {
             // This changes what the next call sees: it is durable before anything else is done.
             Effect::RecordFailure { customer, caller, attested, factor } => {
                 self.timeline.add(Who::Check, "a factor failed; counted");
-                metrics().factor_failures.inc([match factor {
-                    dialogue::Factor::Voice => "voice",
-                    dialogue::Factor::Number => "number",
-                    dialogue::Factor::Challenge => "challenge",
-                }]);
+                metrics().factor_failures.inc([store::Factor::from(factor).as_str()]);
                 let failed = Failed { customer: &customer, caller: caller.as_ref(), attested, factor, trunk: &self.peer };
                 let limit = self.config.failures_24h_limit_tries;
                 let kept = self.services.desk.record_failure(&self.id, failed, limit, self.now());

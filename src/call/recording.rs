@@ -30,8 +30,9 @@ pub struct Recording {
 }
 
 /// Whether the caller may be recorded while this is listened for. An allow-list: a new kind of listening is off until somebody
-/// decides otherwise. Off are card numbers, and every utterance whose voice is compared or kept.
-pub(super) fn may_record(listen_for: &ListenFor) -> bool {
+/// decides otherwise. Off are card numbers, and every utterance that
+/// identifies or enrols a voice.
+fn may_record(listen_for: &ListenFor) -> bool {
     match listen_for {
         ListenFor::Answer => true,
         ListenFor::CardNumber { .. } | ListenFor::Counting | ListenFor::Challenge { .. } | ListenFor::EnrolDigits { .. } => false,

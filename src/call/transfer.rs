@@ -2,6 +2,7 @@
 //! ourselves and join the two. And waiting, while the caller has us on hold.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::time::Instant;
@@ -16,9 +17,9 @@ use crate::media::leg::{Leg, LegCommand, LegInfo, TransferNews};
 /// Who places calls for us.
 #[async_trait]
 pub trait Switchboard: Send + Sync + std::fmt::Debug {
-    /// Calls `to` (a SIP URI) on behalf of the caller of `info`, and waits for the answer; dropping it gives the call up. The error is for
-    /// a log: the caller hears that nobody can be reached.
-    async fn call(&self, to: &str, info: &LegInfo) -> Result<Leg, String>;
+    /// Calls `to` (a SIP URI) on behalf of the caller of `info`, lets it ring for so long, and waits for the answer; dropping it gives
+    /// the call up. The error is for a log: the caller hears that nobody can be reached.
+    async fn call(&self, to: &str, info: &LegInfo, ring: Duration) -> Result<Leg, String>;
 }
 
 impl Call {
@@ -53,8 +54,9 @@ impl Call {
     fn call_the_person(&mut self) -> Option<Input> {
         let Some(switchboard) = self.services.switchboard.get().map(Arc::clone) else { return Some(Input::Transferred(false)) };
         let (to, info) = (self.config.person.clone(), self.leg.info.clone());
+        let ring = Duration::from_millis(self.config.transfer_wait_ms.into());
         self.jobs.spawn(async move {
-            match switchboard.call(&to, &info).await {
+            match switchboard.call(&to, &info, ring).await {
                 Ok(leg) => Done::tell(Input::Transferred(true)).keep(Kept::Person(Box::new(leg))),
                 Err(why) => {
                     tracing::warn!(%why, "dialogue.person can't be reached");

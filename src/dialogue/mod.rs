@@ -68,9 +68,6 @@ pub use prompt::{Again, Prompt, SpokenDate, SpokenPayee};
 
 use crate::clock::Timestamp;
 
-/// The name of the state in which a caller is being connected to a person.
-pub const CONNECTING: &str = "connecting";
-
 /// Where a call stands. Begin with [`State::new`]; what is inside a live call is the dialogue's own.
 #[derive(Debug)]
 pub enum State {
@@ -102,6 +99,11 @@ impl State {
             Self::Live(live) => live.stage.name(),
             Self::Ended(_) => "ended",
         }
+    }
+
+    /// Whether the caller is being connected to a person.
+    pub fn connecting(&self) -> bool {
+        matches!(self, Self::Live(live) if matches!(*live.stage, stage::Stage::Connecting(_)))
     }
 
     /// The verdict, once the call is over.

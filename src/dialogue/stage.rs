@@ -62,7 +62,7 @@ pub(super) enum Told {
 }
 
 macro_rules! stages {
-    ($($(#[$doc:meta])* $name:ident => $text:expr,)*) => {
+    ($($(#[$doc:meta])* $name:ident => $text:literal,)*) => {
         /// Where a live call stands: one variant a state.
         #[derive(Debug)]
         pub(super) enum Stage {
@@ -120,7 +120,7 @@ stages! {
     Saying => "enrolling: asking",
     Adding => "enrolling: adding",
     Storing => "enrolling: storing",
-    Connecting => super::CONNECTING,
+    Connecting => "connecting",
     Closing => "closing",
 }
 

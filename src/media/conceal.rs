@@ -172,7 +172,7 @@ fn tail<T>(items: &[T], back: usize, len: usize) -> Option<&[T]> {
 }
 
 #[allow(clippy::as_conversions, clippy::cast_precision_loss)] // counts of samples
-fn ratio(part: usize, whole: usize) -> f64 {
+pub(super) fn ratio(part: usize, whole: usize) -> f64 {
     part as f64 / whole.max(1) as f64
 }
 

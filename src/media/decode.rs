@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::codec::{Codec, Decoder};
 use super::comfort_noise::{ComfortNoise, FloorMeter};
-use super::conceal::{CONCEAL_FULL_MS, CONCEAL_MAX_MS, Concealer};
+use super::conceal::{CONCEAL_FULL_MS, CONCEAL_MAX_MS, Concealer, ratio};
 use super::frame::SampleRate;
 use super::resample::{Resampler, round};
 
@@ -183,9 +183,4 @@ impl Stream {
             None => self.ready.extend_from_slice(samples),
         }
     }
-}
-
-#[allow(clippy::as_conversions, clippy::cast_precision_loss)] // counts of samples
-fn ratio(part: usize, whole: usize) -> f64 {
-    part as f64 / whole.max(1) as f64
 }

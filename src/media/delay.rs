@@ -60,12 +60,12 @@ impl LatenessMeter {
 
     /// A packet whose (extended) timestamp is `start` arrived at `now`.
     pub fn take(&mut self, now: Duration, start: i64) {
-        let transit = self.units(now) - start;
+        let transit = units_in(self.clock_hz, now) - start;
         if now.saturating_sub(self.window_began) >= Duration::from_millis(WINDOW_MS) {
             self.window_began = now;
             self.quickest_before = self.quickest.take();
         }
-        let jump = self.units(Duration::from_millis(JUMP_MS));
+        let jump = units_in(self.clock_hz, Duration::from_millis(JUMP_MS));
         if self.base().is_some_and(|base| (transit - base).abs() > jump) {
             self.restart();
         }
@@ -77,7 +77,8 @@ impl LatenessMeter {
         }
         self.counted_at = Some(now);
         let lateness = transit - self.base().unwrap_or(transit);
-        let bin = usize::try_from(lateness / self.units(Duration::from_millis(BIN_MS)).max(1)).unwrap_or(0).min(BINS - 1);
+        let bin =
+            usize::try_from(lateness / units_in(self.clock_hz, Duration::from_millis(BIN_MS)).max(1)).unwrap_or(0).min(BINS - 1);
         if let Some(count) = self.bins.get_mut(bin) {
             *count += 1;
             self.counted += 1;
@@ -97,7 +98,7 @@ impl LatenessMeter {
     /// If the unit `position` is played at `now`, so long after its quickest possible arrival is that; `None` before the first
     /// packet.
     pub fn waited(&self, now: Duration, position: i64) -> Option<i64> {
-        self.base().map(|base| self.units(now) - position - base)
+        self.base().map(|base| units_in(self.clock_hz, now) - position - base)
     }
 
     fn base(&self) -> Option<i64> {
@@ -116,12 +117,13 @@ impl LatenessMeter {
             Some(0) | None => 0,
             Some(bin) => (u64::try_from(bin).unwrap_or(0) + 1) * BIN_MS + MARGIN_MS,
         };
-        self.units(Duration::from_millis(ms))
+        units_in(self.clock_hz, Duration::from_millis(ms))
     }
+}
 
-    fn units(&self, d: Duration) -> i64 {
-        i64::try_from(d.as_micros() * u128::from(self.clock_hz) / 1_000_000).unwrap_or(i64::MAX)
-    }
+/// A time in units of a clock.
+pub(super) fn units_in(clock_hz: u32, d: Duration) -> i64 {
+    i64::try_from(d.as_micros() * u128::from(clock_hz) / 1_000_000).unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]

@@ -10,7 +10,6 @@ use super::leg::Sound;
 use super::negotiated::NegotiatedMedia;
 use super::playout::FRAME_MS;
 use super::receive::Receiver;
-use super::resample::Resampler;
 use super::stats::MediaStats;
 use crate::clock::{Entropy, SeededEntropy};
 
@@ -40,10 +39,7 @@ pub fn carry(sound: &Sound, media: &NegotiatedMedia, config: &MediaConfig, line:
     let rate = media.codec.rate();
     let frame = Duration::from_millis(FRAME_MS);
     let frame_samples = rate.samples_in(frame);
-    let mut samples = Vec::new();
-    let mut resampler = Resampler::new(sound.rate, rate);
-    resampler.push(&sound.samples, &mut samples);
-    resampler.finish(&mut samples);
+    let mut samples = sound.clone().at(rate).samples;
     samples.resize(samples.len().next_multiple_of(frame_samples), 0);
 
     let entropy = SeededEntropy::new(line.seed);

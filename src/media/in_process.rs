@@ -155,11 +155,14 @@ impl Side {
             self.key_frames -= 1;
             return Ok((pressed, None));
         }
+        if let Some(live) = self.spoken.pop_front() {
+            return Ok((None, Some(live)));
+        }
         let (frame, ended) = self.playout.next_frame();
         for ended in ended {
             self.outbox.must_arrive(ended.into())?;
         }
-        Ok((None, frame.or_else(|| self.spoken.pop_front())))
+        Ok((None, frame))
     }
 }
 

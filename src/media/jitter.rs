@@ -15,7 +15,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::delay::LatenessMeter;
+use super::delay::{LatenessMeter, units_in};
 
 /// Beyond the delay (and two packets) the buffer counts as ahead from here, in milliseconds.
 pub const SURPLUS_MS: u64 = 20;
@@ -273,7 +273,8 @@ impl JitterBuffer {
     }
 
     /// From the next unit to play to the newest that waits.
-    pub fn depth(&self) -> Duration {
+    #[cfg(test)]
+    fn depth(&self) -> Duration {
         self.duration(self.depth_units())
     }
 
@@ -318,10 +319,6 @@ impl JitterBuffer {
 fn extend(near: i64, timestamp: u32) -> i64 {
     let difference = (i64::from(timestamp) - near).rem_euclid(1 << 32);
     near + if difference >= 1 << 31 { difference - (1 << 32) } else { difference }
-}
-
-fn units_in(clock_hz: u32, d: Duration) -> i64 {
-    i64::try_from(d.as_micros() * u128::from(clock_hz) / 1_000_000).unwrap_or(i64::MAX)
 }
 
 fn unsigned(count: i64) -> u32 {

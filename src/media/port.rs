@@ -18,12 +18,6 @@ pub struct RtpPort {
 }
 
 impl RtpPort {
-    /// One socket for both.
-    pub fn single(rtp: UdpSocket) -> io::Result<Self> {
-        udp::prepare(&rtp)?;
-        Ok(Self { rtp, rtcp: None })
-    }
-
     /// Where RTP is received.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
         self.rtp.local_addr()

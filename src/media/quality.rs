@@ -7,6 +7,8 @@
 
 use std::time::Duration;
 
+use super::codec::Codec;
+
 /// How often quality is sampled, in milliseconds.
 pub const SAMPLE_MS: u64 = 5_000;
 /// R of a narrowband call with all defaults (G.107 section 7.7).
@@ -37,12 +39,12 @@ impl Impairment {
     /// at 23 kbit/s (Ie,wb 1), with its in-band redundancy and concealment.
     pub const OPUS: Self = Self { ie: 4.0, bpl: 15.0, wide: true };
 
-    /// By the codec's name in SDP; an unknown one counts as G.711.
-    pub fn of(encoding: &str) -> Self {
-        match encoding.to_ascii_uppercase().as_str() {
-            "G722" => Self::G722,
-            "OPUS" => Self::OPUS,
-            _ => Self::G711,
+    /// Of a codec.
+    pub fn of(codec: Codec) -> Self {
+        match codec {
+            Codec::G722 => Self::G722,
+            Codec::Opus => Self::OPUS,
+            Codec::Pcmu | Codec::Pcma => Self::G711,
         }
     }
 
@@ -253,7 +255,7 @@ mod tests {
 
     #[test]
     fn a_bad_stretch_shows_in_the_worst_and_moves_the_mean() {
-        let mut quality = Quality::new(Impairment::of("pcmu"));
+        let mut quality = Quality::new(Impairment::of(Codec::Pcmu));
         assert_eq!((quality.heard.mean(), quality.peer.least()), (None, None));
         for n in 1..=4u64 {
             let missed = if n >= 3 { 50 } else { 0 };

@@ -231,7 +231,7 @@ pub fn start(config: &MediaConfig, setup: SessionSetup, entropy: &dyn Entropy) -
             steady: None,
         },
         sender,
-        quality: Quality::new(Impairment::of(codec.encoding_name())),
+        quality: Quality::new(Impairment::of(codec)),
         media,
         commands: far.commands,
         told,

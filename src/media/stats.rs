@@ -210,12 +210,6 @@ impl SequenceTracker {
         whole(self.jitter_sum_ms / f64::from(self.jitter_count.max(1))).into()
     }
 
-    /// Interarrival jitter now (RFC 3550 appendix A.8).
-    pub fn jitter(&self) -> Duration {
-        let samples = self.stream.as_ref().map_or(0.0, |s| s.jitter_samples);
-        Duration::from_secs_f64((samples / f64::from(self.rate_hz)).clamp(0.0, 10.0))
-    }
-
     /// Largest interarrival jitter so far, in milliseconds.
     pub fn max_jitter_ms(&self) -> u64 {
         whole(self.max_jitter_samples * 1_000.0 / f64::from(self.rate_hz)).into()

@@ -61,8 +61,8 @@ impl Numbers {
 #[serde(deny_unknown_fields, default)]
 pub struct RecordingConfig {
     /// `off`, `prompts` (what the service says), or `prompts_and_speech` (also short spoken answers to yes-or-no questions, once they
-    /// were understood as such). Numbers, fresh digits, voices that are compared and keys are never recorded. Callers must be told
-    /// that they are recorded: see docs/RECORDING.md.
+    /// were understood as such). Numbers, fresh digits, counting, enrolment and keys are never recorded; a yes, whose voice is
+    /// compared too, is in the last mode. Callers must be told that they are recorded: see docs/RECORDING.md.
     pub mode: RecordingMode,
     /// Directory of the recordings, a WAV file a call, readable by its owner only.
     pub dir: PathBuf,

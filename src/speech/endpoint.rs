@@ -286,10 +286,8 @@ impl Endpointer {
     }
 
     fn forget(&mut self) {
-        use zeroize::Zeroize;
-        self.samples.zeroize();
-        // A line that is only waited on needs no room for the last utterance.
-        *self.samples = Vec::new();
+        // Wiped, and its room given back: a line that is only waited on needs none for the last utterance.
+        self.samples = Zeroizing::new(Vec::new());
         self.steps.clear();
         self.waited_ms = 0;
         self.phase = Phase::Waiting { run_ms: 0 };

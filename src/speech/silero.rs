@@ -190,7 +190,10 @@ impl Silero {
             points.extend(bins().map(|(z, m)| 0.5 * (z + m.conj()).norm_sqr().sqrt()));
             points.extend(bins().map(|(z, m)| 0.5 * (z - m.conj()).norm_sqr().sqrt()));
         }
-        both.fill(Complex::default());
+        both.iter_mut().chain(&mut scratch).for_each(|z| {
+            z.re.zeroize();
+            z.im.zeroize();
+        });
         points
     }
 }

@@ -16,7 +16,7 @@ use crate::media::pacer::{Paced, Turn};
 use crate::media::peer::Peer;
 use crate::media::playout::FRAME_MS;
 use crate::media::port::RtpPort;
-use crate::media::quality::{Impairment, Quality, SAMPLE_MS, Sample, hundredths};
+use crate::media::quality::{Impairment, Passage, Quality, SAMPLE_MS, Sample, hundredths};
 use crate::media::receive::{Receiver, Taken};
 use crate::media::reports::Reports;
 use crate::media::rtcp;
@@ -216,10 +216,7 @@ impl Session {
         }
         let (datagram, ended) = self.sender.packet(elapsed);
         if let (Some(datagram), Some(to)) = (datagram, self.ear.peer.destination()) {
-            let sent = match self.line.connected {
-                Some(_) => self.port.rtp.send(&datagram),
-                None => self.port.rtp.send_to(&datagram, to),
-            };
+            let sent = self.send_rtp(&datagram, to);
             // What was not sent is as good as lost on the way: the next one is due in 20 ms.
             match sent {
                 Ok(_) => self.line.packets_sent += 1,
@@ -251,7 +248,7 @@ impl Session {
         if media != self.media {
             self.ear.receiver.renegotiate(media.clone());
             self.sender.renegotiate(media.clone());
-            self.quality.change(Impairment::of(media.codec.encoding_name()));
+            self.quality.change(Impairment::of(media.codec));
             self.media = media;
         }
         if flowing != self.flowing {
@@ -363,7 +360,7 @@ impl Session {
     fn report(&mut self, turn: &Turn<'_>, now: Duration) {
         let (sent, heard) = (self.sender.sent(), self.ear.receiver.reception());
         if let Some(report) = self.ear.reports.due(now, turn.wall, sent, heard) {
-            self.send_report(&report);
+            self.send_report(report);
         }
         if now.saturating_sub(self.line.sampled_at) >= Duration::from_millis(SAMPLE_MS) {
             self.line.sampled_at = now;
@@ -387,16 +384,20 @@ impl Session {
         Duration::from_micros(u64::from(units) * 1_000_000 / u64::from(self.media.codec.rtp_clock_hz()))
     }
 
-    fn send_report(&mut self, report: &[u8]) {
+    fn send_rtp(&self, bytes: &[u8], to: SocketAddr) -> io::Result<usize> {
+        match self.line.connected {
+            Some(_) => self.port.rtp.send(bytes),
+            None => self.port.rtp.send_to(bytes, to),
+        }
+    }
+
+    fn send_report(&mut self, report: Vec<u8>) {
         let Some(rtp) = self.ear.peer.destination() else { return };
-        let Some(report) = self.sender.seal_rtcp(report.to_vec()) else { return };
+        let Some(report) = self.sender.seal_rtcp(report) else { return };
         let own_socket = self.port.rtcp.as_ref().filter(|_| self.media.rtcp != RtcpPath::Muxed);
         let sent = match own_socket {
             // Muxed (RFC 5761): on RTP's own socket.
-            None => match self.line.connected {
-                Some(_) => self.port.rtp.send(&report),
-                None => self.port.rtp.send_to(&report, rtp),
-            },
+            None => self.send_rtp(&report, rtp),
             Some(socket) => {
                 let told = match self.media.rtcp {
                     RtcpPath::At(elsewhere) => Some(elsewhere),
@@ -413,7 +414,7 @@ impl Session {
         let now = turn.now.saturating_duration_since(self.line.epoch);
         let (sent, heard) = (self.sender.sent(), self.ear.receiver.reception());
         if let Some(report) = self.ear.reports.goodbye(now, turn.wall, sent, heard) {
-            self.send_report(&report);
+            self.send_report(report);
         }
         if self.quality.heard.mean().is_none() {
             self.sample();
@@ -426,7 +427,7 @@ impl Session {
         let peer = self.ear.reports.peer_hears();
         let in_ms = |d: Duration| u32::try_from(d.as_millis()).unwrap_or(u32::MAX);
         let lost = peer.map(|p| u64::try_from(p.cumulative_lost).unwrap_or(0));
-        let permille = |lost: u64| u32::try_from((lost * 1_000 / self.line.packets_sent.max(1)).min(1_000)).unwrap_or(0);
+        let permille = |lost| Passage { expected: self.line.packets_sent, missed: lost, bursts: 0 }.permille();
         MediaStats {
             packets_foreign: self.ear.foreign,
             packets_sent: self.line.packets_sent,
