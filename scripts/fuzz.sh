@@ -6,6 +6,7 @@
 # package has no unsafe code of its own, and panics, overflows and broken promises are found without one, at several times the pace.
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+export PATH="$HOME/.cargo/bin:$PATH"
 cd "$ROOT/fuzz"
 
 # Beyond these a run says that something grows or loops.
@@ -23,7 +24,7 @@ options=(-timeout="$TIMEOUT_S" -rss_limit_mb="$MEMORY_LIMIT_MB" -max_len="$INPUT
 
 if [ "${1:-}" = --minimise ]; then
   shift
-  for target in "${@:-}"; do [ -n "$target" ] || set -- $(fuzz list); done
+  [ $# -gt 0 ] || set -- $(fuzz list)
   for target in "$@"; do
     fuzz cmin --sanitizer none "$target" -- "${options[@]}"
     # Smallest first, until the room is used up.

@@ -137,8 +137,9 @@ def _register(version):
         there.originate("pay", channel="PJSIP/payments")
         there.until_quiet(CALL_S)
         note = notes(heard(there.heard()), paid_over(service))
-        if service.data.calls()[-1].get("trunk", "pbx") != "pbx":
-            raise Failed(f"the record names the trunk {service.data.calls()[-1]['trunk']}")
+        trunk = service.data.detail()["trunk"]
+        if trunk != "pbx":
+            raise Failed(f"the record names the trunk {trunk}")
         return note
 
 

@@ -421,7 +421,7 @@ struct Person(Script);
 
 #[async_trait::async_trait]
 impl Switchboard for Person {
-    async fn call(&self, _to: &str, info: &LegInfo) -> Result<Leg, String> {
+    async fn call(&self, _to: &str, info: &LegInfo, _ring: Duration) -> Result<Leg, String> {
         let line = connect(info.clone(), info.rate, LineOptions::default());
         let script = self.0.clone();
         tokio::spawn(async move { run_script(line.phone, &script, |_| ()).await });
