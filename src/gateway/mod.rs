@@ -9,9 +9,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
-use crate::clock::Clock;
+use crate::clock::{Clock, Timestamp};
 use crate::money::Money;
-use crate::payment::{BankWord, Expiry, GatewayKey};
+use crate::payment::{BankWord, Expiry, GatewayKey, Operation};
 use crate::secret::{Pan, SecretBytes};
 
 /// `[gateway]`: which acquirer, and where the sandbox keeps its journal.
@@ -40,29 +40,69 @@ pub enum GatewayKind {
     Sandbox,
 }
 
-/// What is sent to charge a card. It holds the card number, so it lives only while it is being sent.
+/// What an acquirer is asked to do for one attempt. It is the same, to the byte, however often it is sent: everything in it was committed
+/// with the attempt. It may hold the card number, so it lives only while it is being sent.
 #[derive(Clone)]
-pub struct ChargeRequest {
+pub struct GatewayRequest {
+    /// What is asked.
+    pub operation: Operation,
     /// Our reference: the attempt's identifier.
     pub our_reference: String,
+    /// The attempt's number, counted up by the database: trace numbers of wires that have them come from it.
+    pub number: u64,
+    /// When the attempt was written down: what a wire takes for the time of transmission.
+    pub prepared_at: Timestamp,
     /// The same for every send of one attempt.
     pub idempotency_key: GatewayKey,
     /// How much.
     pub amount: Money,
-    /// The card's number.
-    pub pan: Pan,
-    /// The card's last month.
-    pub expiry: Option<Expiry>,
+    /// The card, for [`Operation::Charge`] and [`Operation::Authorise`]. `None` also where it has been erased since.
+    pub card: Option<CardData>,
+    /// What is captured, voided or refunded; `None` for the other operations.
+    pub original: Option<Original>,
     /// What the cardholder's statement says: the payee's name.
     pub statement: String,
 }
 
-impl fmt::Debug for ChargeRequest {
+/// A card as an acquirer is told of it. Never a security code.
+#[derive(Clone)]
+pub struct CardData {
+    /// The number.
+    pub pan: Pan,
+    /// The last month.
+    pub expiry: Option<Expiry>,
+}
+
+/// The attempt that a capture, void or refund refers to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Original {
+    /// What it was: [`Operation::Authorise`], [`Operation::Capture`] or [`Operation::Charge`].
+    pub operation: Operation,
+    /// Our reference of it.
+    pub our_reference: String,
+    /// Its number.
+    pub number: u64,
+    /// When it was written down.
+    pub prepared_at: Timestamp,
+    /// What was authorised or charged.
+    pub amount: Money,
+    /// What the acquirer calls it.
+    pub gateway_reference: String,
+}
+
+impl fmt::Debug for GatewayRequest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ChargeRequest")
+        f.debug_struct("GatewayRequest")
+            .field("operation", &self.operation)
             .field("our_reference", &self.our_reference)
             .field("amount", &self.amount)
             .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for CardData {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("CardData(…)")
     }
 }
 
@@ -72,12 +112,14 @@ pub trait Gateway: Send + Sync + fmt::Debug {
     /// Its name in the books: `sandbox`.
     fn name(&self) -> &'static str;
 
-    /// Asks for a charge. Anything but a clear yes or no is [`BankWord::Silence`]; an answer of `NotFound` makes no sense here.
-    /// The same idempotency key with the same content never charges twice.
-    async fn charge(&self, request: ChargeRequest) -> BankWord;
+    /// Asks for what the request says. Anything but a clear yes or no is [`BankWord::Silence`]; an answer of `NotFound` makes no sense here.
+    /// The same idempotency key with the same content never moves money twice.
+    async fn send(&self, request: &GatewayRequest) -> BankWord;
 
-    /// What became of our reference. `NotFound` right after a charge proves nothing. An error is [`BankWord::Silence`].
-    async fn status(&self, our_reference: &str) -> BankWord;
+    /// Finds out what became of an earlier [`Gateway::send`] of the same request, or makes sure that nothing does: a wire that can't be asked
+    /// takes it back instead and answers [`BankWord::Reversed`] once that was acknowledged. `NotFound` right after a send proves nothing. An
+    /// error is [`BankWord::Silence`].
+    async fn resolve(&self, request: &GatewayRequest) -> BankWord;
 }
 
 /// Opens the acquirer that the config names. `journal_key` is the vault's key for the sandbox's journal.

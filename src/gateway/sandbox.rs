@@ -28,10 +28,10 @@ use hmac::{Hmac, KeyInit, Mac};
 use serde::{Deserialize, Serialize};
 use sha2::Sha256;
 
-use super::{ChargeRequest, Gateway};
+use super::{CardData, Gateway, GatewayRequest};
 use crate::clock::{Clock, Timestamp};
 use crate::money::Money;
-use crate::payment::{BankWord, DeclineReason};
+use crate::payment::{BankWord, DeclineReason, Operation};
 use crate::secret::SecretBytes;
 
 /// How long the sandbox keeps silent when it loses an answer; longer than anybody waits.
@@ -167,9 +167,9 @@ impl Gateway for SandboxGateway {
         "sandbox"
     }
 
-    async fn charge(&self, request: ChargeRequest) -> BankWord {
+    async fn send(&self, request: &GatewayRequest) -> BankWord {
         tokio::time::sleep(self.latency).await;
-        let bank = self.bank.clone();
+        let (bank, request) = (self.bank.clone(), request.clone());
         // On a thread of its own: the bank goes on though we stop listening.
         let done = tokio::task::spawn_blocking(move || bank.lock().unwrap_or_else(PoisonError::into_inner).take(&request)).await;
         match done {
@@ -189,10 +189,10 @@ impl Gateway for SandboxGateway {
         }
     }
 
-    async fn status(&self, our_reference: &str) -> BankWord {
+    async fn resolve(&self, request: &GatewayRequest) -> BankWord {
         tokio::time::sleep(self.latency).await;
         let bank = self.bank.lock().unwrap_or_else(PoisonError::into_inner);
-        bank.known.values().find(|l| l.our_reference == our_reference).map_or(BankWord::NotFound, |line| bank.word(line))
+        bank.known.values().find(|l| l.our_reference == request.our_reference).map_or(BankWord::NotFound, |line| bank.word(line))
     }
 }
 
@@ -238,13 +238,17 @@ struct Bank {
 }
 
 impl Bank {
-    fn take(&mut self, r: &ChargeRequest) -> std::io::Result<Said> {
+    fn take(&mut self, r: &GatewayRequest) -> std::io::Result<Said> {
+        // Only a charge yet; and without its card it can't be one.
+        let (Operation::Charge, Some(card)) = (r.operation, &r.card) else {
+            return Ok(Said::Word(BankWord::Declined(DeclineReason::Other)));
+        };
         let mut line = JournalLine {
             at: self.clock.now(),
             our_reference: r.our_reference.clone(),
             key: r.idempotency_key.0.clone(),
-            card: self.keyed(r.pan.ascii().as_bytes()),
-            last4: r.pan.last4(),
+            card: self.keyed(card.pan.ascii().as_bytes()),
+            last4: card.pan.last4(),
             asked: r.amount,
             did: Did::Charged,
             charged: None,
@@ -255,8 +259,8 @@ impl Bank {
             self.append(&line)?;
             return Ok(Said::Word(if same { self.word(&earlier) } else { BankWord::Silence }));
         }
-        line.did = self.decide(r);
-        line.charged = match (line.did.charged(), r.pan.ascii().as_str()) {
+        line.did = self.decide(r, card);
+        line.charged = match (line.did.charged(), card.pan.ascii().as_str()) {
             (true, "4000000000000127") => Money::new(r.amount.minor.get().saturating_add(1), r.amount.currency).ok(),
             (true, _) => Some(r.amount),
             (false, _) => None,
@@ -276,11 +280,11 @@ impl Bank {
         Ok(said)
     }
 
-    fn decide(&self, r: &ChargeRequest) -> Did {
-        if r.expiry.is_some_and(|e| e.passed(self.clock.now())) {
+    fn decide(&self, r: &GatewayRequest, card: &CardData) -> Did {
+        if card.expiry.is_some_and(|e| e.passed(self.clock.now())) {
             return Did::DeclinedExpiredCard;
         }
-        match r.pan.ascii().as_str() {
+        match card.pan.ascii().as_str() {
             "4000000000009995" => Did::DeclinedInsufficientFunds,
             "4000000000000069" => Did::DeclinedExpiredCard,
             "4000000000000002" => Did::DeclinedDoNotHonour,
@@ -354,13 +358,16 @@ mod tests {
         SandboxGateway::open(path, Duration::ZERO, SecretBytes::new(vec![7; 32]), clock).unwrap()
     }
 
-    fn request(key: &str, pan: &str, minor: i64) -> ChargeRequest {
-        ChargeRequest {
+    fn request(key: &str, pan: &str, minor: i64) -> GatewayRequest {
+        GatewayRequest {
+            operation: Operation::Charge,
             our_reference: format!("ref-{key}"),
+            number: 1,
+            prepared_at: Timestamp(1_800_000_000_000),
             idempotency_key: GatewayKey(key.into()),
             amount: Money::new(minor, Currency::Usd).unwrap(),
-            pan: Pan::parse(pan).unwrap(),
-            expiry: None,
+            card: Some(CardData { pan: Pan::parse(pan).unwrap(), expiry: None }),
+            original: None,
             statement: "Shop".into(),
         }
     }
@@ -369,13 +376,13 @@ mod tests {
     async fn a_key_charges_once_even_over_a_restart() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("bank/journal.jsonl");
-        let first = open(&path).charge(request("k", "4111111111111111", 500)).await;
+        let first = open(&path).send(&request("k", "4111111111111111", 500)).await;
         assert!(matches!(first, BankWord::Approved { .. }));
         let bank = open(&path);
-        assert_eq!(bank.charge(request("k", "4111111111111111", 500)).await, first);
-        assert_eq!(bank.charge(request("k", "4111111111111111", 501)).await, BankWord::Silence, "same key, other amount");
-        assert_eq!(bank.status("ref-k").await, first);
-        assert_eq!(bank.status("ref-other").await, BankWord::NotFound);
+        assert_eq!(bank.send(&request("k", "4111111111111111", 500)).await, first);
+        assert_eq!(bank.send(&request("k", "4111111111111111", 501)).await, BankWord::Silence, "same key, other amount");
+        assert_eq!(bank.resolve(&request("k", "4111111111111111", 500)).await, first);
+        assert_eq!(bank.resolve(&request("other", "4111111111111111", 500)).await, BankWord::NotFound);
         let seen: Vec<_> = SandboxGateway::read_journal(&path).unwrap().into_iter().map(|l| l.did).collect();
         assert_eq!(seen, [Did::Charged, Did::Repeated, Did::KeyMisused]);
     }
@@ -384,31 +391,31 @@ mod tests {
     async fn each_test_card_does_what_the_table_says() {
         let dir = tempfile::tempdir().unwrap();
         let bank = open(&dir.path().join("j"));
-        let say = async |key: &str, pan: &str| bank.charge(request(key, pan, 500)).await;
+        let say = async |key: &str, pan: &str| bank.send(&request(key, pan, 500)).await;
         assert_eq!(say("a", "4000000000009995").await, BankWord::Declined(DeclineReason::InsufficientFunds));
         assert_eq!(say("b", "4000000000000069").await, BankWord::Declined(DeclineReason::ExpiredCard));
         assert_eq!(say("c", "4000000000000002").await, BankWord::Declined(DeclineReason::DoNotHonour));
         assert_eq!(say("d", "4000000000000119").await, BankWord::Silence);
-        assert!(matches!(bank.status("ref-d").await, BankWord::Approved { .. }));
+        assert!(matches!(bank.resolve(&request("d", "4111111111111111", 500)).await, BankWord::Approved { .. }));
         assert_eq!(say("e", "4000000000000259").await, BankWord::Silence);
-        assert_eq!(bank.status("ref-e").await, BankWord::NotFound);
+        assert_eq!(bank.resolve(&request("e", "4111111111111111", 500)).await, BankWord::NotFound);
         assert_eq!(say("f", "4000000000000341").await, BankWord::Silence);
-        assert_eq!(bank.status("ref-f").await, BankWord::NotFound);
+        assert_eq!(bank.resolve(&request("f", "4111111111111111", 500)).await, BankWord::NotFound);
         assert!(matches!(say("f", "4000000000000341").await, BankWord::Approved { .. }));
         let too_much = Money::new(501, Currency::Usd).unwrap();
         assert!(matches!(say("g", "4000000000000127").await, BankWord::Approved { charged, .. } if charged == too_much));
         assert_eq!(say("h", "4000000000005126").await, BankWord::Silence);
-        assert_eq!(bank.status("ref-h").await, BankWord::Reversed);
+        assert_eq!(bank.resolve(&request("h", "4111111111111111", 500)).await, BankWord::Reversed);
     }
 
     #[tokio::test]
     async fn a_torn_line_is_dropped_and_a_damaged_one_is_told() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("j");
-        open(&path).charge(request("k", "4111111111111111", 500)).await;
+        open(&path).send(&request("k", "4111111111111111", 500)).await;
         let good = std::fs::read_to_string(&path).unwrap();
         std::fs::write(&path, format!("{good}{{\"at\":1,")).unwrap();
-        open(&path).charge(request("l", "4111111111111111", 500)).await;
+        open(&path).send(&request("l", "4111111111111111", 500)).await;
         assert_eq!(SandboxGateway::read_journal(&path).unwrap().len(), 2);
         std::fs::write(&path, format!("nonsense\n{good}")).unwrap();
         let clock = Arc::new(ManualClock::default());
@@ -420,7 +427,7 @@ mod tests {
     async fn the_journal_holds_no_card_number() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("j");
-        open(&path).charge(request("k", "4111111111111111", 500)).await;
+        open(&path).send(&request("k", "4111111111111111", 500)).await;
         let text = std::fs::read_to_string(&path).unwrap();
         assert!(!text.contains("411111") && text.contains("\"last4\":\"1111\""));
         assert!(!format!("{:?}", request("k", "4111111111111111", 500)).contains("4111"));

@@ -115,6 +115,55 @@ pub struct GatewayKey(pub String);
 #[serde(transparent)]
 pub struct RequestHash(pub String);
 
+/// What an acquirer is asked to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Operation {
+    /// Authorise and capture in one.
+    Charge,
+    /// Reserve on the card; a capture or a void ends it.
+    Authorise,
+    /// Take what was authorised, or a part of it.
+    Capture,
+    /// Give back what was authorised and not captured.
+    Void,
+    /// Give back what was captured, or a part of it.
+    Refund,
+}
+
+impl Operation {
+    /// Every operation.
+    pub const ALL: [Self; 5] = [Self::Charge, Self::Authorise, Self::Capture, Self::Void, Self::Refund];
+
+    /// As a row stores it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Charge => "charge",
+            Self::Authorise => "authorise",
+            Self::Capture => "capture",
+            Self::Void => "void",
+            Self::Refund => "refund",
+        }
+    }
+
+    /// Back from a row.
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|o| o.as_str() == text)
+    }
+}
+
+/// What the payer may do about a decline.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Advice {
+    /// The same again later may go through.
+    Retry,
+    /// The issuer wants more proof of the payer first.
+    StepUp,
+    /// The same again will not go through: another card.
+    Stop,
+}
+
 /// Why a charge was declined.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -127,6 +176,20 @@ pub enum DeclineReason {
     DoNotHonour,
     /// The acquirer does not know the card.
     UnknownCard,
+    /// Reported lost or stolen.
+    LostOrStolen,
+    /// Above what the card may pay, or too often.
+    LimitExceeded,
+    /// The issuer wants more proof of the payer.
+    NeedsAuthentication,
+    /// The issuer could not be reached.
+    IssuerUnavailable,
+    /// The card may not pay for this.
+    NotPermitted,
+    /// The acquirer suspects fraud.
+    SuspectedFraud,
+    /// The amount or currency is none that the acquirer takes, or more than is left to capture or refund.
+    InvalidAmount,
     /// The acquirer refused it for another reason.
     Other,
     /// It was never sent: the card was blocked, revoked, deleted or could not be unsealed.
@@ -136,6 +199,23 @@ pub enum DeclineReason {
 }
 
 impl DeclineReason {
+    /// What may be done about it.
+    pub fn advice(self) -> Advice {
+        match self {
+            Self::InsufficientFunds | Self::LimitExceeded | Self::IssuerUnavailable | Self::NeverReceived => Advice::Retry,
+            Self::NeedsAuthentication => Advice::StepUp,
+            Self::ExpiredCard
+            | Self::DoNotHonour
+            | Self::UnknownCard
+            | Self::LostOrStolen
+            | Self::NotPermitted
+            | Self::SuspectedFraud
+            | Self::InvalidAmount
+            | Self::Other
+            | Self::NotSent => Advice::Stop,
+        }
+    }
+
     /// For people.
     pub fn text(self) -> &'static str {
         match self {
@@ -143,6 +223,13 @@ impl DeclineReason {
             Self::ExpiredCard => "expired card",
             Self::DoNotHonour => "do not honour",
             Self::UnknownCard => "unknown card",
+            Self::LostOrStolen => "lost or stolen",
+            Self::LimitExceeded => "limit exceeded",
+            Self::NeedsAuthentication => "the issuer wants more proof",
+            Self::IssuerUnavailable => "the issuer can't be reached",
+            Self::NotPermitted => "not permitted with this card",
+            Self::SuspectedFraud => "suspected fraud",
+            Self::InvalidAmount => "the acquirer does not take this amount",
             Self::Other => "declined by the acquirer",
             Self::NotSent => "never sent: the card was no longer usable",
             Self::NeverReceived => "never received by the acquirer",

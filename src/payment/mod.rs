@@ -8,8 +8,8 @@ pub mod receipt;
 pub mod request;
 
 pub use attempt::{
-    Attempt, AttemptEvent, AttemptState, BankWord, DeclineReason, Doubt, Effect, GatewayKey, ReconcilePolicy, RequestHash,
-    TransitionError, step,
+    Advice, Attempt, AttemptEvent, AttemptState, BankWord, DeclineReason, Doubt, Effect, GatewayKey, Operation, ReconcilePolicy,
+    RequestHash, TransitionError, step,
 };
 pub use expiry::{Expiry, ExpiryError};
 pub use intent::{Intent, IntentStatus};

@@ -8,9 +8,11 @@ use sha2::{Digest, Sha256};
 
 use super::{Inner, crash};
 use crate::clock::Timestamp;
-use crate::gateway::ChargeRequest;
+use crate::gateway::{CardData, GatewayRequest};
 use crate::ids::TransferId;
-use crate::payment::{Attempt, AttemptEvent, AttemptState, BankWord, Effect, GatewayKey, RequestHash, TransitionError, step};
+use crate::payment::{
+    Attempt, AttemptEvent, AttemptState, BankWord, Effect, Expiry, GatewayKey, Operation, RequestHash, TransitionError, step,
+};
 use crate::store::{Job, Settlement, StoreError};
 
 /// How often a result is written again when the database is busy or another writer was faster.
@@ -21,7 +23,8 @@ const RECORD_PAUSE_MS: u64 = 100;
 impl Inner {
     /// Sends a prepared attempt for the first time.
     pub(super) async fn send_first(self: &Arc<Self>, job: Job) -> Result<(), StoreError> {
-        let Some((request, hash)) = self.request_of(&job).await? else {
+        let (request, hash) = self.request_of(&job).await?;
+        let Some(hash) = hash else {
             tracing::warn!(intent = %job.intent.id, "the card is no longer usable; the charge is not sent");
             return self.record(job, AttemptEvent::Abandon).await;
         };
@@ -33,7 +36,8 @@ impl Inner {
 
     /// Asks the acquirer about our reference, and sends the same bytes again if it may and must.
     pub(super) async fn reconcile(self: &Arc<Self>, job: Job) -> Result<(), StoreError> {
-        let word = self.within_timeout(self.gateway.status(job.attempt.id.as_str())).await;
+        let (request, _) = self.request_of(&job).await?;
+        let word = self.within_timeout(self.gateway.resolve(&request)).await;
         crash::point("after_question_answered");
         tracing::info!(intent = %job.intent.id, answer = plain(&word), "asked about a charge in doubt");
         let policy = self.cfg.policy();
@@ -50,7 +54,7 @@ impl Inner {
 
     async fn send_again(self: &Arc<Self>, job: Job) -> Result<(), StoreError> {
         // Without its card it can't be sent; when the window is over it ends as never received.
-        let Some((request, hash)) = self.request_of(&job).await? else { return Ok(()) };
+        let (request, Some(hash)) = self.request_of(&job).await? else { return Ok(()) };
         let event = AttemptEvent::Resend { hash };
         let Some(job) = self.write_before_sending(job, event, "charge.sent_again").await? else { return Ok(()) };
         crash::point("after_resend_commit");
@@ -79,8 +83,8 @@ impl Inner {
         }
     }
 
-    async fn send(self: &Arc<Self>, job: Job, request: ChargeRequest) -> Result<(), StoreError> {
-        let word = self.within_timeout(self.gateway.charge(request)).await;
+    async fn send(self: &Arc<Self>, job: Job, request: GatewayRequest) -> Result<(), StoreError> {
+        let word = self.within_timeout(self.gateway.send(&request)).await;
         crash::point("after_gateway_answered");
         tracing::info!(intent = %job.intent.id, answer = plain(&word), "the acquirer answered");
         self.record(job, AttemptEvent::Answer(word)).await
@@ -162,37 +166,41 @@ impl Inner {
         s
     }
 
-    /// What is sent for an attempt, and its hash: always the same bytes for the same attempt. `None` if the card can't be used any more.
-    async fn request_of(&self, job: &Job) -> Result<Option<(ChargeRequest, RequestHash)>, StoreError> {
-        let Some(card) = self.store.card(&job.intent.card).await? else { return Ok(None) };
+    /// What is sent for an attempt: always the same bytes for the same attempt. And its hash, unless the card can't be used any more: then
+    /// it may only be asked about.
+    async fn request_of(&self, job: &Job) -> Result<(GatewayRequest, Option<RequestHash>), StoreError> {
+        let mut request = GatewayRequest {
+            operation: Operation::Charge,
+            our_reference: job.attempt.id.to_string(),
+            number: 0,
+            prepared_at: job.intent.created_at,
+            idempotency_key: GatewayKey(format!("voicepay-{}", job.attempt.id)),
+            amount: job.attempt.amount,
+            card: None,
+            original: None,
+            statement: job.payee_name.clone(),
+        };
+        let Some(card) = self.store.card(&job.intent.card).await? else { return Ok((request, None)) };
         if card.customer != job.intent.customer || !card.usable(self.clock.now()) {
-            return Ok(None);
+            return Ok((request, None));
         }
         let pan = match self.vault.unseal_card(&card.id, &card.customer, &card.sealed) {
             Ok(pan) => pan,
             Err(error) => {
                 tracing::error!(card = %card.id, %error, "a card can't be charged");
-                return Ok(None);
+                return Ok((request, None));
             }
         };
-        let digest = hex::encode(self.vault.digest_card(&pan));
-        let request = ChargeRequest {
-            our_reference: job.attempt.id.to_string(),
-            idempotency_key: GatewayKey(format!("voicepay-{}", job.attempt.id)),
-            amount: job.attempt.amount,
-            pan,
-            expiry: card.expiry,
-            statement: job.payee_name.clone(),
-        };
-        let hash = hash_of(&request, &digest);
-        Ok(Some((request, hash)))
+        let hash = hash_of(&request, card.expiry, &hex::encode(self.vault.digest_card(&pan)));
+        request.card = Some(CardData { pan, expiry: card.expiry });
+        Ok((request, Some(hash)))
     }
 }
 
 /// SHA-256 over every field that is sent, each with its length before it, the card's keyed digest standing for its number.
-fn hash_of(r: &ChargeRequest, card_digest: &str) -> RequestHash {
+fn hash_of(r: &GatewayRequest, expiry: Option<Expiry>, card_digest: &str) -> RequestHash {
     let amount = r.amount.to_string();
-    let expiry = r.expiry.map(|e| e.to_string()).unwrap_or_default();
+    let expiry = expiry.map(|e| e.to_string()).unwrap_or_default();
     let mut hasher = Sha256::new();
     for field in [&r.our_reference, &r.idempotency_key.0, &amount, card_digest, &expiry, &r.statement] {
         hasher.update(u64::try_from(field.len()).unwrap_or(u64::MAX).to_be_bytes());
