@@ -2,6 +2,7 @@
 //! implementation; another database implements the same traits with its own migrations.
 
 pub mod records;
+mod rows;
 pub mod sqlite;
 
 use std::path::PathBuf;

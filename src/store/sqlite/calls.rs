@@ -2,13 +2,13 @@
 
 use async_trait::async_trait;
 use sqlx::SqliteConnection;
-use sqlx::sqlite::SqliteRow;
 
-use super::rows::{Reader, to_json};
 use super::{SqliteStore, exactly_one, fault, is_duplicate};
 use crate::clock::Timestamp;
 use crate::e164::E164;
 use crate::ids::{CallId, CustomerId};
+use crate::store::rows::calls::{self, failure_counts};
+use crate::store::rows::to_json;
 use crate::store::{CallRecord, Calls, FactorFailure, FailureCounts, StoreError};
 
 #[async_trait]
@@ -81,7 +81,7 @@ impl Calls for SqliteStore {
     async fn call(&self, id: &CallId) -> Result<Option<CallRecord>, StoreError> {
         let row =
             sqlx::query("SELECT * FROM calls WHERE id = ?").bind(id.as_str()).fetch_optional(&self.pool).await.map_err(fault)?;
-        row.as_ref().map(read_call).transpose()
+        row.as_ref().map(calls::call).transpose()
     }
 
     async fn calls(&self, limit: u32) -> Result<Vec<CallRecord>, StoreError> {
@@ -90,7 +90,7 @@ impl Calls for SqliteStore {
             .fetch_all(&self.pool)
             .await
             .map_err(fault)?;
-        rows.iter().map(read_call).collect()
+        rows.iter().map(calls::call).collect()
     }
 }
 
@@ -120,27 +120,5 @@ async fn count(
     .fetch_one(conn)
     .await
     .map_err(fault)?;
-    let r = Reader::new(&row, "factor_failures");
-    Ok(FailureCounts {
-        customer_attested: r.small("customer_attested")?,
-        customer_any: r.small("customer_any")?,
-        calling: r.small("calling")?,
-        strangers: r.small("strangers")?,
-        trunk: r.small("trunk")?,
-    })
-}
-
-fn read_call(row: &SqliteRow) -> Result<CallRecord, StoreError> {
-    let r = Reader::new(row, "calls");
-    let calling = r.maybe_text("calling")?.map(E164::try_from).transpose().map_err(|e| r.damaged(e))?;
-    Ok(CallRecord {
-        id: r.parsed("id")?,
-        customer: r.maybe_parsed("customer_id")?,
-        calling,
-        trunk: r.text("trunk")?,
-        started_at: r.at("started_at")?,
-        ended_at: r.maybe_at("ended_at")?,
-        verdict: r.maybe_text("verdict")?,
-        record: r.json("record")?,
-    })
+    failure_counts(&row)
 }

@@ -2,10 +2,10 @@
 
 use async_trait::async_trait;
 
-use super::rows::Reader;
 use super::{SqliteStore, fault};
 use crate::clock::Timestamp;
 use crate::ids::CustomerId;
+use crate::store::rows::Reader;
 use crate::store::{FingerprintRecord, Fingerprints, StoreError};
 
 #[async_trait]

@@ -1,13 +1,13 @@
 //! Templates that follow their voice: each step keeps what it replaces.
 
 use async_trait::async_trait;
-use sqlx::sqlite::SqliteRow;
 
-use super::rows::Reader;
 use super::trail::insert_audit;
 use super::{SqliteStore, exactly_one, fault};
 use crate::clock::Timestamp;
 use crate::ids::CustomerId;
+use crate::store::rows::Reader;
+use crate::store::rows::voices::template;
 use crate::store::{AuditRecord, Following, FollowingState, StoreError, TemplateRecord};
 
 #[async_trait]
@@ -116,14 +116,4 @@ impl Following for SqliteStore {
         self.fold_log().await;
         Ok(())
     }
-}
-
-fn template(row: &SqliteRow, table: &'static str) -> Result<TemplateRecord, StoreError> {
-    let r = Reader::new(row, table);
-    Ok(TemplateRecord {
-        customer: r.parsed("customer_id")?,
-        model: r.text("model")?,
-        sealed: r.bytes("sealed")?,
-        created_at: r.at("created_at")?,
-    })
 }

@@ -8,7 +8,6 @@ mod following;
 mod payments;
 mod people;
 mod requests;
-mod rows;
 mod trail;
 mod voices;
 

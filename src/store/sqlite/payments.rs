@@ -5,13 +5,13 @@ use sqlx::SqliteConnection;
 use sqlx::sqlite::SqliteRow;
 
 use super::people::{find_card, read_customer};
-use super::rows::{Reader, to_json};
 use super::trail::{insert_audit, insert_outbox};
 use super::{SqliteStore, exactly_one, fault, requests};
 use crate::clock::Timestamp;
 use crate::ids::{AttemptId, CustomerId, IntentId, RequestId};
 use crate::ledger::{AccountName, Transfer, TransferKind};
 use crate::payment::{Attempt, AttemptState, Intent, IntentStatus, PaymentRequest, Receipt};
+use crate::store::rows::{Reader, to_json};
 use crate::store::{
     AuditRecord, CustomerStatus, Job, NewCharge, Payment, Payments, RequestWithPayee, Settlement, StoreError, SubmitRefusal,
     Submitted,

@@ -4,14 +4,14 @@ use async_trait::async_trait;
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Sqlite, SqliteConnection, Transaction};
 
-use super::rows::Reader;
 use super::trail::insert_audit;
 use super::{SqliteStore, exactly_one, fault, is_duplicate};
 use crate::e164::E164;
 use crate::ids::{CardId, CustomerId, PayeeId};
-use crate::language::Language;
 use crate::payment::Expiry;
-use crate::store::{AuditRecord, CardRecord, CardStatus, Customer, CustomerStatus, LookUp, Payee, People, StoreError};
+use crate::store::rows::Reader;
+use crate::store::rows::people;
+use crate::store::{AuditRecord, CardRecord, CardStatus, Customer, LookUp, Payee, People, StoreError};
 
 #[async_trait]
 impl People for SqliteStore {
@@ -160,7 +160,7 @@ impl People for SqliteStore {
             .fetch_all(&self.pool)
             .await
             .map_err(fault)?;
-        rows.iter().map(read_card).collect()
+        rows.iter().map(people::card).collect()
     }
 
     async fn set_card_status(&self, id: &CardId, status: CardStatus, audit: &AuditRecord) -> Result<(), StoreError> {
@@ -196,7 +196,7 @@ impl People for SqliteStore {
             .fetch_optional(&self.pool)
             .await
             .map_err(fault)?;
-        row.as_ref().map(read_payee).transpose()
+        row.as_ref().map(people::payee).transpose()
     }
 
     async fn payees(&self) -> Result<Vec<Payee>, StoreError> {
@@ -204,7 +204,7 @@ impl People for SqliteStore {
             .fetch_all(&self.pool)
             .await
             .map_err(fault)?;
-        rows.iter().map(read_payee).collect()
+        rows.iter().map(people::payee).collect()
     }
 }
 
@@ -236,71 +236,16 @@ async fn one(conn: &mut SqliteConnection, row: Option<&SqliteRow>) -> Result<Opt
 }
 
 pub(super) async fn read_customer(conn: &mut SqliteConnection, row: &SqliteRow) -> Result<Customer, StoreError> {
-    let r = Reader::new(row, "customers");
-    let id: CustomerId = r.parsed("id")?;
+    let id: CustomerId = Reader::new(row, "customers").parsed("id")?;
     let rows = sqlx::query("SELECT number FROM customer_numbers WHERE customer_id = ? ORDER BY number")
         .bind(id.as_str())
         .fetch_all(conn)
         .await
         .map_err(fault)?;
-    let numbers = rows
-        .iter()
-        .map(|row| {
-            let r = Reader::new(row, "customer_numbers");
-            E164::try_from(r.text("number")?).map_err(|e| r.damaged(e))
-        })
-        .collect::<Result<_, StoreError>>()?;
-    Ok(Customer {
-        id,
-        name: r.text("name")?,
-        customer_number: r.maybe_text("customer_number")?.unwrap_or_default(),
-        numbers,
-        status: r.word("status", CustomerStatus::parse)?,
-        language: r.word("language", Language::from_code)?,
-        created_at: r.at("created_at")?,
-    })
+    people::customer(row, rows.iter().map(people::number).collect::<Result<_, _>>()?)
 }
 
 pub(super) async fn find_card(conn: &mut SqliteConnection, id: &CardId) -> Result<Option<CardRecord>, StoreError> {
     let row = sqlx::query("SELECT * FROM cards WHERE id = ?").bind(id.as_str()).fetch_optional(conn).await.map_err(fault)?;
-    row.as_ref().map(read_card).transpose()
-}
-
-fn read_card(row: &SqliteRow) -> Result<CardRecord, StoreError> {
-    let r = Reader::new(row, "cards");
-    let expiry = match (r.maybe_int("expiry_year")?, r.maybe_int("expiry_month")?) {
-        (Some(year), Some(month)) => {
-            let year = u16::try_from(year).map_err(|e| r.damaged(e))?;
-            let month = u8::try_from(month).map_err(|e| r.damaged(e))?;
-            Some(Expiry::new(year, month).map_err(|e| r.damaged(e))?)
-        }
-        (None, None) => None,
-        (Some(_), None) | (None, Some(_)) => return Err(r.damaged("half an expiry date")),
-    };
-    // An erased card has no digest; all zeros is no card's.
-    let digest = match r.maybe_bytes("digest")? {
-        Some(bytes) => bytes.try_into().map_err(|_| r.damaged("digest has not 32 bytes"))?,
-        None => [0; 32],
-    };
-    Ok(CardRecord {
-        id: r.parsed("id")?,
-        customer: r.parsed("customer_id")?,
-        last4: r.text("last4")?,
-        length: r.small("length")?,
-        expiry,
-        status: r.word("status", CardStatus::parse)?,
-        sealed: r.bytes("sealed")?,
-        digest,
-        created_at: r.at("created_at")?,
-    })
-}
-
-fn read_payee(row: &SqliteRow) -> Result<Payee, StoreError> {
-    let r = Reader::new(row, "payees");
-    Ok(Payee {
-        id: r.parsed("id")?,
-        name: r.text("name")?,
-        spoken_name_wav: r.maybe_bytes("spoken_name_wav")?,
-        created_at: r.at("created_at")?,
-    })
+    row.as_ref().map(people::card).transpose()
 }

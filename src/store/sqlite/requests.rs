@@ -3,11 +3,11 @@
 use sqlx::SqliteConnection;
 use sqlx::sqlite::SqliteRow;
 
-use super::rows::Reader;
 use super::{exactly_one, fault, is_duplicate};
 use crate::clock::Timestamp;
 use crate::ids::{CustomerId, IntentId, RequestId};
 use crate::payment::{PaymentRequest, RequestStatus};
+use crate::store::rows::Reader;
 use crate::store::{RequestWithPayee, StoreError};
 
 pub(super) async fn insert(conn: &mut SqliteConnection, r: &PaymentRequest) -> Result<(), StoreError> {

@@ -3,10 +3,10 @@
 use async_trait::async_trait;
 use sqlx::SqliteConnection;
 
-use super::rows::{Reader, to_json};
 use super::{SqliteStore, exactly_one, fault};
 use crate::clock::Timestamp;
 use crate::ids::OutboxId;
+use crate::store::rows::{Reader, to_json};
 use crate::store::{AuditRecord, OutboxRecord, StoreError, Trail};
 
 const KEY_CHECK: &str = "vault.key_check";

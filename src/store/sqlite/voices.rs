@@ -2,11 +2,11 @@
 
 use async_trait::async_trait;
 
-use super::rows::Reader;
 use super::trail::{insert_audit, insert_outbox};
 use super::{SqliteStore, exactly_one, fault, is_duplicate};
 use crate::clock::Timestamp;
 use crate::ids::{AuditId, CallId, CustomerId, InviteId, OutboxId};
+use crate::store::rows::voices::{invite, template};
 use crate::store::{AuditRecord, EnrolmentRecord, Invite, InviteCheck, OutboxRecord, StoreError, TemplateRecord, Voices};
 
 #[async_trait]
@@ -56,7 +56,7 @@ impl Voices for SqliteStore {
         .fetch_optional(&mut *tx)
         .await
         .map_err(fault)?;
-        let found = row.map(|row| invite_from(&row)).transpose()?;
+        let found = row.map(|row| invite(&row)).transpose()?;
         if let Some(invite) = found {
             let theirs = customer.is_none_or(|c| *c == invite.customer);
             if theirs && now < invite.expires_at && invite.wrong_tries < max_wrong_tries {
@@ -88,7 +88,7 @@ impl Voices for SqliteStore {
         .fetch_optional(&self.pool)
         .await
         .map_err(fault)?;
-        row.map(|row| invite_from(&row)).transpose()
+        row.map(|row| invite(&row)).transpose()
     }
 
     async fn complete_enrolment(&self, enrolment: &EnrolmentRecord, audit: &AuditRecord) -> Result<(), StoreError> {
@@ -158,16 +158,7 @@ impl Voices for SqliteStore {
             .fetch_optional(&self.pool)
             .await
             .map_err(fault)?;
-        row.map(|row| {
-            let r = Reader::new(&row, "templates");
-            Ok(TemplateRecord {
-                customer: r.parsed("customer_id")?,
-                model: r.text("model")?,
-                sealed: r.bytes("sealed")?,
-                created_at: r.at("created_at")?,
-            })
-        })
-        .transpose()
+        row.map(|row| template(&row, "templates")).transpose()
     }
 
     async fn delete_template(&self, customer: &CustomerId, audit: &AuditRecord) -> Result<(), StoreError> {
@@ -219,14 +210,4 @@ async fn forget_earlier(tx: &mut sqlx::Transaction<'static, sqlx::Sqlite>, custo
 fn outbox_id_beside(audit: &AuditId) -> Result<OutboxId, StoreError> {
     let random = audit.as_str().split_once('_').map_or("", |(_, r)| r);
     OutboxId::parse(&format!("{}_{random}", OutboxId::PREFIX)).map_err(|e| StoreError::Failed(e.to_string()))
-}
-
-fn invite_from(row: &sqlx::sqlite::SqliteRow) -> Result<Invite, StoreError> {
-    let r = Reader::new(row, "invites");
-    Ok(Invite {
-        id: r.parsed("id")?,
-        customer: r.parsed("customer_id")?,
-        expires_at: r.at("expires_at")?,
-        wrong_tries: r.small("wrong_tries")?,
-    })
 }

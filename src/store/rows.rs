@@ -1,23 +1,64 @@
-//! Rows to values and back. A row that no program of ours wrote is `Damaged`, never a panic.
+//! Rows to values, whichever database the row comes from. A row that no program of ours wrote is `Damaged`, never a panic.
+
+pub(super) mod calls;
+pub(super) mod people;
+pub(super) mod voices;
 
 use std::fmt::Display;
 use std::str::FromStr;
 
 use sqlx::Row;
+use sqlx::postgres::PgRow;
 use sqlx::sqlite::SqliteRow;
 
 use crate::clock::Timestamp;
 use crate::money::{Currency, Money};
 use crate::store::StoreError;
 
+/// What a row of either database gives. Three kinds of column are enough: texts (JSON too, kept byte by byte as it was written),
+/// 64-bit integers (times, amounts, counts) and bytes.
+pub(super) trait Columns {
+    fn maybe_text(&self, column: &str) -> Result<Option<String>, sqlx::Error>;
+    fn maybe_int(&self, column: &str) -> Result<Option<i64>, sqlx::Error>;
+    fn maybe_bytes(&self, column: &str) -> Result<Option<Vec<u8>>, sqlx::Error>;
+}
+
+impl Columns for SqliteRow {
+    fn maybe_text(&self, column: &str) -> Result<Option<String>, sqlx::Error> {
+        self.try_get(column)
+    }
+
+    fn maybe_int(&self, column: &str) -> Result<Option<i64>, sqlx::Error> {
+        self.try_get(column)
+    }
+
+    fn maybe_bytes(&self, column: &str) -> Result<Option<Vec<u8>>, sqlx::Error> {
+        self.try_get(column)
+    }
+}
+
+impl Columns for PgRow {
+    fn maybe_text(&self, column: &str) -> Result<Option<String>, sqlx::Error> {
+        self.try_get(column)
+    }
+
+    fn maybe_int(&self, column: &str) -> Result<Option<i64>, sqlx::Error> {
+        self.try_get(column)
+    }
+
+    fn maybe_bytes(&self, column: &str) -> Result<Option<Vec<u8>>, sqlx::Error> {
+        self.try_get(column)
+    }
+}
+
 /// A row with its table's name, for errors.
-pub(super) struct Reader<'r> {
-    row: &'r SqliteRow,
+pub(super) struct Reader<'r, R> {
+    row: &'r R,
     table: &'static str,
 }
 
-impl<'r> Reader<'r> {
-    pub(super) fn new(row: &'r SqliteRow, table: &'static str) -> Self {
+impl<'r, R: Columns> Reader<'r, R> {
+    pub(super) fn new(row: &'r R, table: &'static str) -> Self {
         Self { row, table }
     }
 
@@ -25,20 +66,24 @@ impl<'r> Reader<'r> {
         StoreError::Damaged { table: self.table, why: why.to_string() }
     }
 
+    fn there<T>(&self, column: &str, value: Option<T>) -> Result<T, StoreError> {
+        value.ok_or_else(|| self.damaged(format_args!("{column} is NULL")))
+    }
+
     pub(super) fn text(&self, column: &str) -> Result<String, StoreError> {
-        self.row.try_get(column).map_err(|e| self.damaged(e))
+        self.maybe_text(column).and_then(|text| self.there(column, text))
     }
 
     pub(super) fn maybe_text(&self, column: &str) -> Result<Option<String>, StoreError> {
-        self.row.try_get(column).map_err(|e| self.damaged(e))
+        self.row.maybe_text(column).map_err(|e| self.damaged(e))
     }
 
     pub(super) fn int(&self, column: &str) -> Result<i64, StoreError> {
-        self.row.try_get(column).map_err(|e| self.damaged(e))
+        self.maybe_int(column).and_then(|int| self.there(column, int))
     }
 
     pub(super) fn maybe_int(&self, column: &str) -> Result<Option<i64>, StoreError> {
-        self.row.try_get(column).map_err(|e| self.damaged(e))
+        self.row.maybe_int(column).map_err(|e| self.damaged(e))
     }
 
     pub(super) fn small<T: TryFrom<i64>>(&self, column: &str) -> Result<T, StoreError> {
@@ -46,11 +91,11 @@ impl<'r> Reader<'r> {
     }
 
     pub(super) fn bytes(&self, column: &str) -> Result<Vec<u8>, StoreError> {
-        self.row.try_get(column).map_err(|e| self.damaged(e))
+        self.maybe_bytes(column).and_then(|bytes| self.there(column, bytes))
     }
 
     pub(super) fn maybe_bytes(&self, column: &str) -> Result<Option<Vec<u8>>, StoreError> {
-        self.row.try_get(column).map_err(|e| self.damaged(e))
+        self.row.maybe_bytes(column).map_err(|e| self.damaged(e))
     }
 
     pub(super) fn at(&self, column: &str) -> Result<Timestamp, StoreError> {
