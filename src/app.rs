@@ -16,7 +16,7 @@ use crate::clock::{Clock, Entropy};
 use crate::config::{Changes, Config, ConfigError};
 use crate::decision::{Calibration, Policy, PolicyError};
 use crate::dialogue::DialogueConfig;
-use crate::gateway::{self, sandbox::SandboxError};
+use crate::gateway::{self, GatewayError};
 use crate::ids::CallId;
 use crate::language::Language;
 use crate::media::leg::Leg;
@@ -95,9 +95,9 @@ pub enum StartError {
         /// What is wrong with it.
         why: String,
     },
-    /// The sandbox's journal.
+    /// The acquirer.
     #[error(transparent)]
-    Sandbox(#[from] SandboxError),
+    Gateway(#[from] GatewayError),
     /// Signalling.
     #[error(transparent)]
     Sip(#[from] SipError),

@@ -36,6 +36,8 @@ pub enum Exit {
     Eval = 22,
     /// A trunk does not work as configured.
     Trunk = 23,
+    /// The acquirer does not work as configured.
+    Gateway = 24,
 }
 
 /// An error on its way to the terminal: one sentence saying what was wrong, where, and what to do.

@@ -14,6 +14,7 @@ pub mod doctor;
 pub mod enrol;
 pub mod eval;
 pub mod exit;
+pub mod gateway;
 pub mod models;
 pub mod payee;
 pub mod payments;
@@ -54,7 +55,7 @@ impl Context {
 #[derive(Debug, Parser)]
 #[command(name = "voicepay", version, propagate_version = true)]
 #[command(
-    after_help = "Examples:\n  voicepay demo                 four real calls on this machine, from enrolment to receipt\n  voicepay doctor               what is missing here, and how to mend it\n  voicepay serve                take calls\n\nExit codes: 0 well, 2 usage, 10 config, 11 model missing, 12 model corrupt, 13 database, 14 port, 15 audio,\n16 master key, 17 download, 18 refused, 19 call, 20 demo, 21 doctor, 22 eval, 23 trunk, 1 anything else."
+    after_help = "Examples:\n  voicepay demo                 four real calls on this machine, from enrolment to receipt\n  voicepay doctor               what is missing here, and how to mend it\n  voicepay serve                take calls\n\nExit codes: 0 well, 2 usage, 10 config, 11 model missing, 12 model corrupt, 13 database, 14 port, 15 audio,\n16 master key, 17 download, 18 refused, 19 call, 20 demo, 21 doctor, 22 eval, 23 trunk, 24 gateway, 1 anything else."
 )]
 pub struct Cli {
     /// Answer in JSON, one object a line.
@@ -79,6 +80,8 @@ enum Command {
     Call(call::CallArgs),
     /// List trunks, and try one out.
     Trunk(trunk::TrunkArgs),
+    /// Try the acquirer out.
+    Gateway(gateway::GatewayArgs),
     /// Add, list, show or delete customers.
     Customer(customer::CustomerArgs),
     /// Give a customer a card.
@@ -117,6 +120,7 @@ pub fn main() -> u8 {
         Command::Demo(a) => demo::run(a, &ctx),
         Command::Call(a) => call::run(a, &ctx),
         Command::Trunk(a) => trunk::run(a, &ctx),
+        Command::Gateway(a) => gateway::run(a, &ctx),
         Command::Customer(a) => customer::run(a, &ctx),
         Command::Card(a) => card::run(a, &ctx),
         Command::Payee(a) => payee::run(a, &ctx),

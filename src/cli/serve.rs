@@ -11,7 +11,7 @@ use super::exit::{CliError, CliResult, Exit};
 use crate::app::{App, StartError, Voices};
 use crate::clock::{SystemClock, SystemEntropy};
 use crate::config::Config;
-use crate::gateway::GatewayKind;
+use crate::gateway::{GatewayError, GatewayKind};
 use crate::models::ModelError;
 use crate::ops::notify::Notify;
 use crate::sip::SipError;
@@ -93,6 +93,7 @@ fn reload(app: &App, ctx: &Context) -> String {
 fn gateway(config: &Config) -> &'static str {
     match config.gateway.kind {
         GatewayKind::Sandbox => "sandbox acquirer: nobody is charged",
+        GatewayKind::Iso8583 => "a bank host by ISO 8583: cards are charged",
     }
 }
 
@@ -149,7 +150,8 @@ pub(super) fn start_error(error: StartError) -> CliError {
         StartError::Speech(e @ SpeechError::ModelMissing(_)) => CliError::new(Exit::ModelMissing, e),
         StartError::Speech(e) => CliError::new(Exit::ModelCorrupt, e),
         StartError::Prompts(e) => CliError::new(Exit::Unexpected, e),
-        StartError::Sandbox(e) => CliError::new(Exit::Database, e),
+        StartError::Gateway(e @ GatewayError::Sandbox(_)) => CliError::new(Exit::Database, e),
+        StartError::Gateway(e @ GatewayError::Iso8583(_)) => CliError::new(Exit::Config, e),
         StartError::Sip(e @ SipError::Wire(WireError::Bind { .. })) => CliError::new(Exit::Port, e),
         StartError::Sip(e @ (SipError::Stir(_) | SipError::Trunk(_) | SipError::Wire(_))) => CliError::new(Exit::Config, e),
         StartError::Sip(e) => CliError::new(Exit::Unexpected, e),

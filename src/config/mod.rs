@@ -116,6 +116,9 @@ impl Config {
         for path in [&mut self.store.path, &mut self.vault.master_key_file, &mut self.gateway.sandbox_journal] {
             *path = dir.join(&path); // joining an absolute path gives that path
         }
+        for path in self.gateway.iso8583.paths_mut() {
+            *path = dir.join(&path);
+        }
         let records = self.ops.cdr_dir.iter_mut().chain([&mut self.ops.recording.dir]);
         for path in records {
             *path = dir.join(&path);

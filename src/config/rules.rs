@@ -1,6 +1,7 @@
 //! What a type can't say: values that parse but can't work together.
 
 use super::{Config, ConfigError};
+use crate::gateway::GatewayKind;
 
 pub(super) fn check(c: &Config) -> Result<(), ConfigError> {
     let rule = |ok: bool, key: &str, what: &str| {
@@ -30,6 +31,15 @@ pub(super) fn check(c: &Config) -> Result<(), ConfigError> {
         (1..=5_000).contains(&c.reuse.keep_limit_utterances),
         "reuse.keep_limit_utterances",
         "must be 1 to 5000: each utterance is compared with all of them",
+    )?;
+    c.gateway.check().map_err(|(key, what)| ConfigError::Rule { key, what })?;
+    // Connecting, and then waiting for an answer; whoever waits for less cuts a charge off that might have been answered.
+    let bank = &c.gateway.iso8583;
+    rule(
+        c.gateway.kind != GatewayKind::Iso8583
+            || bank.connect_timeout_ms.saturating_add(bank.response_timeout_ms) <= c.processor.gateway_timeout_ms,
+        "processor.gateway_timeout_ms",
+        "must be at least gateway.iso8583.connect_timeout_ms and response_timeout_ms together",
     )?;
     c.refresh.check().map_err(|(key, what)| ConfigError::RoomRule { section: "refresh", key, what })?;
     c.ops.check().map_err(|(key, what)| ConfigError::RoomRule { section: "ops", key, what })?;

@@ -1,5 +1,6 @@
 //! Acquirers. A gateway is told to charge and can be asked what became of our reference; it decides nothing about our books.
 
+pub mod iso8583;
 pub mod sandbox;
 
 use std::fmt;
@@ -14,21 +15,38 @@ use crate::money::Money;
 use crate::payment::{BankWord, Expiry, GatewayKey, Operation};
 use crate::secret::{Pan, SecretBytes};
 
-/// `[gateway]`: which acquirer, and where the sandbox keeps its journal.
+/// `[gateway]`: which acquirer, where the sandbox keeps its journal, and a section for each wire.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct GatewayConfig {
-    /// Which acquirer: `sandbox` is the only one yet. It charges nobody.
+    /// Which acquirer: `sandbox`, which charges nobody, or `iso8583`, a bank host.
     pub kind: GatewayKind,
     /// The sandbox's append-only journal: what "the bank" saw. It survives restarts, as a bank would.
     pub sandbox_journal: std::path::PathBuf,
     /// How late the sandbox answers, in milliseconds.
     pub sandbox_latency_ms: u64,
+    /// A bank host that speaks ISO 8583.
+    pub iso8583: iso8583::config::Iso8583Config,
 }
 
 impl Default for GatewayConfig {
     fn default() -> Self {
-        Self { kind: GatewayKind::Sandbox, sandbox_journal: "sandbox-journal.jsonl".into(), sandbox_latency_ms: 50 }
+        Self {
+            kind: GatewayKind::Sandbox,
+            sandbox_journal: "sandbox-journal.jsonl".into(),
+            sandbox_latency_ms: 50,
+            iso8583: iso8583::config::Iso8583Config::default(),
+        }
+    }
+}
+
+impl GatewayConfig {
+    /// What a type can't say of the acquirer that is chosen. The error is the key and what is wrong with it.
+    pub fn check(&self) -> Result<(), (String, String)> {
+        match self.kind {
+            GatewayKind::Sandbox => Ok(()),
+            GatewayKind::Iso8583 => self.iso8583.check().map_err(|e| (format!("gateway.iso8583.{}", e.key), e.what)),
+        }
     }
 }
 
@@ -38,6 +56,8 @@ impl Default for GatewayConfig {
 pub enum GatewayKind {
     /// In this process; see [`sandbox`].
     Sandbox,
+    /// A bank host over TCP; see [`iso8583`].
+    Iso8583,
 }
 
 /// What an acquirer is asked to do for one attempt. It is the same, to the byte, however often it is sent: everything in it was committed
@@ -122,16 +142,24 @@ pub trait Gateway: Send + Sync + fmt::Debug {
     async fn resolve(&self, request: &GatewayRequest) -> BankWord;
 }
 
-/// Opens the acquirer that the config names. `journal_key` is the vault's key for the sandbox's journal.
-pub fn open(
-    cfg: &GatewayConfig,
-    journal_key: SecretBytes,
-    clock: Arc<dyn Clock>,
-) -> Result<Arc<dyn Gateway>, sandbox::SandboxError> {
+/// Opens the acquirer that the config names, within a runtime of tokio. `journal_key` is the vault's key for the sandbox's journal.
+pub fn open(cfg: &GatewayConfig, journal_key: SecretBytes, clock: Arc<dyn Clock>) -> Result<Arc<dyn Gateway>, GatewayError> {
     match cfg.kind {
         GatewayKind::Sandbox => {
             let latency = Duration::from_millis(cfg.sandbox_latency_ms);
             Ok(Arc::new(sandbox::SandboxGateway::open(&cfg.sandbox_journal, latency, journal_key, clock)?))
         }
+        GatewayKind::Iso8583 => Ok(Arc::new(iso8583::Iso8583Gateway::open(&cfg.iso8583, clock)?)),
     }
+}
+
+/// Why an acquirer can't be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum GatewayError {
+    /// The sandbox's journal.
+    #[error(transparent)]
+    Sandbox(#[from] sandbox::SandboxError),
+    /// The bank host's configuration.
+    #[error(transparent)]
+    Iso8583(#[from] iso8583::Iso8583Error),
 }
