@@ -2,6 +2,13 @@
 //! changed. Pending reserves; a post or a void is a new row that names the pending one. Balances are sums over transfers, so
 //! they can always be derived again and compared ([`verify`]).
 
+pub mod chain;
+pub mod checkpoint;
+pub mod export;
+pub mod keys;
+pub mod merkle;
+pub mod verifier;
+
 use std::collections::BTreeMap;
 use std::fmt;
 
