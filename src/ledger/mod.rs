@@ -4,9 +4,11 @@
 
 pub mod chain;
 pub mod checkpoint;
+pub mod document;
 pub mod export;
 pub mod keys;
 pub mod merkle;
+pub mod proof;
 pub mod verifier;
 
 use std::collections::BTreeMap;

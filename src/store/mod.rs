@@ -1,8 +1,10 @@
 //! What outlives a call. [`Store`] is made of small traits, one a subject; each operation is one transaction. `sqlite/` is the
 //! implementation; another database implements the same traits with its own migrations.
 
+pub mod chain;
 pub mod records;
 mod rows;
+pub mod signing;
 pub mod sqlite;
 
 use std::path::PathBuf;
@@ -18,7 +20,9 @@ use crate::ledger::Transfer;
 use crate::payment::{Attempt, PaymentRequest, Receipt};
 use crate::vault::{Vault, VaultConfig, VaultError};
 
+pub use chain::AuditChain;
 pub use records::*;
+pub use signing::SigningKeys;
 pub use sqlite::SqliteStore;
 
 /// `[store]`: where the data lies.
@@ -269,7 +273,10 @@ pub trait Trail: Send + Sync {
 }
 
 /// All of it. Use it as `Arc<dyn Store>`: the methods of every part are callable on it.
-pub trait Store: People + Payments + Voices + Following + Challenges + Fingerprints + Calls + Trail + std::fmt::Debug {}
+pub trait Store:
+    People + Payments + Voices + Following + Challenges + Fingerprints + Calls + Trail + AuditChain + SigningKeys + std::fmt::Debug
+{
+}
 
 /// Opens the vault that goes with this database: the first time its key's check value is stored, later another key is
 /// refused at once.

@@ -9,6 +9,7 @@
 
 mod master;
 mod sealed;
+mod signing;
 
 use std::fmt;
 use std::path::PathBuf;
@@ -25,6 +26,7 @@ use crate::ids::{CardId, CustomerId};
 use crate::secret::{Pan, SecretBytes};
 
 pub use master::MASTER_KEY_ENV;
+pub use signing::{SigningKey, SigningPurpose};
 
 /// `[vault]`: where the master key is. The environment variable `VOICEPAY_MASTER_KEY` (64 hex digits, or base64 of 32 bytes) comes first.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -97,6 +99,7 @@ struct Keys {
     fingerprint_seal: Zeroizing<[u8; 32]>,
     fingerprint_mark: Zeroizing<[u8; 32]>,
     sandbox: Zeroizing<[u8; 32]>,
+    signing: Zeroizing<[u8; 32]>,
     check: Zeroizing<[u8; 32]>,
 }
 
@@ -124,6 +127,7 @@ impl Vault {
             fingerprint_seal: key("fingerprint seal"),
             fingerprint_mark: key("fingerprint mark"),
             sandbox: key("sandbox journal"),
+            signing: key("signing seeds"),
             check: key("key check"),
         };
         Self { keys: Arc::new(keys), entropy }
@@ -196,6 +200,11 @@ impl Vault {
     pub fn unseal_fingerprint(&self, customer: &CustomerId, sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, VaultError> {
         let aad = sealed::Aad::new("fingerprint", &[customer.as_str()], KEY_VERSION);
         sealed::open(&self.keys.fingerprint_seal, &aad, KEY_VERSION, sealed).ok_or(VaultError::Broken("fingerprint"))
+    }
+
+    /// What the seeds of signing keys are derived from.
+    fn signing_root(&self) -> &[u8; 32] {
+        &self.keys.signing
     }
 
     /// The key under which the sandbox gateway hashes card numbers in its journal.

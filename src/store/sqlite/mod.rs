@@ -2,12 +2,14 @@
 //! says how many rows it must touch.
 
 mod calls;
+mod chain;
 mod challenges;
 mod fingerprints;
 mod following;
 mod payments;
 mod people;
 mod requests;
+mod signing;
 mod trail;
 mod voices;
 
@@ -83,6 +85,7 @@ fn migrations() -> Migrator {
         simple(2, "fresh digits", include_str!("../../../migrations/sqlite/0002_fresh_digits.sql")),
         simple(3, "fingerprints", include_str!("../../../migrations/sqlite/0003_fingerprints.sql")),
         simple(4, "templates follow", include_str!("../../../migrations/sqlite/0004_templates_follow.sql")),
+        simple(7, "audit chain", include_str!("../../../migrations/sqlite/0007_audit_chain.sql")),
     ])
 }
 
