@@ -39,7 +39,7 @@ fn export_of(records: impl IntoIterator<Item = Record>, seed: u8) -> Vec<String>
     for record in records {
         let link = chain.append(&record);
         lines.push(Line::Record(SealedRecord { position: link.position, record, hash: link.hash }));
-        if chain.size() % EACH == 0 {
+        if chain.size().is_multiple_of(EACH) {
             let note = Checkpoint::of(&chain, Timestamp(1)).sign(&key, |b| pair.sign(b).as_ref().try_into().unwrap());
             lines.push(Line::Checkpoint(note));
             checkpoints += 1;
