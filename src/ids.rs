@@ -69,12 +69,14 @@ id!(/** A card in the vault: the token that stands for its number everywhere els
 id!(/** A payee: who gets the money. */ PayeeId, "pay");
 id!(/** A payment request: somebody asks a customer for money. */ RequestId, "req");
 id!(/** A payment intent: the customer set out to pay a request. */ IntentId, "int");
-id!(/** One try at charging an intent. */ AttemptId, "att");
+id!(/** One operation at the acquirer. */ AttemptId, "att");
 id!(/** One telephone call. */ CallId, "call");
 id!(/** A receipt. */ ReceiptId, "rcp");
 id!(/** A double-entry transfer. */ TransferId, "tr");
 id!(/** A row of the audit trail. */ AuditId, "aud");
 id!(/** A row of the outbox. */ OutboxId, "out");
+id!(/** A contested payment. */ DisputeId, "dsp");
+id!(/** A worker that claims attempts: one a process and start. */ WorkerId, "wrk");
 id!(/** An enrolment invitation. */ InviteId, "inv");
 
 /// A text that is no identifier of the wanted kind.

@@ -16,7 +16,7 @@ use crate::e164::E164;
 use crate::ids::{AuditId, CallId, CardId, CustomerId, IntentId, OutboxId, PayeeId};
 use crate::media::leg::Sound;
 use crate::media::wav;
-use crate::payment::Evidence;
+use crate::payment::{Capture, Evidence};
 use crate::processor::{ChargeOrder, Outcome, Processor, SubmitError};
 use crate::secret::{Pan, SecretBytes};
 use crate::store::{
@@ -324,6 +324,7 @@ impl Desk {
             amount: charge.amount,
             card: charge.card,
             call: call.clone(),
+            capture: Capture::Automatic,
             evidence: self.evidence(charge.approval),
         };
         // An error at the commit may come after it: submitting again finds what was written, and submits only what was not.
@@ -373,7 +374,8 @@ impl Desk {
             Ok(Outcome::Paid(receipt)) => PaymentOutcome::Paid { reference: receipt.reference_digits() },
             Ok(Outcome::Declined(_)) => PaymentOutcome::Declined,
             // Taken back by the acquirer: nothing stays charged, but what the caller should do next is for a person to say.
-            Ok(Outcome::Reversed | Outcome::Unknown) => PaymentOutcome::Unknown,
+            // A call charges at once, so that an authorisation alone is nothing to tell the caller of.
+            Ok(Outcome::Reversed | Outcome::Authorised | Outcome::Unknown) => PaymentOutcome::Unknown,
             Err(error) => {
                 tracing::error!(%intent, %error, "a payment's outcome could not be read");
                 PaymentOutcome::Unknown

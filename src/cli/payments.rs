@@ -85,7 +85,10 @@ async fn show(ctx: &Context, data: &Data, id: &str) -> CliResult {
         format!("card        {} ending {}", p.intent.card, p.intent.last4),
         format!("request     {}", p.intent.request),
     ];
-    lines.extend(p.attempts.iter().map(|a| format!("attempt     {} {}", a.id, a.state.name())));
+    lines.extend(
+        p.attempts.iter().map(|a| format!("attempt     {} {} {} {}", a.id, a.operation.as_str(), a.amount, a.state.name())),
+    );
+    lines.extend(p.disputes.iter().map(|d| format!("dispute     {} {} {}", d.reference, d.amount, d.state.name())));
     lines.extend(p.transfers.iter().map(|t| format!("books       {} {} -> {}  {}", t.kind.name(), t.credit, t.debit, t.amount)));
     if let Some(r) = &p.receipt {
         lines.push(format!("receipt     {} at {}, acquirer's reference {}", r.reference, r.at, r.gateway_reference));
@@ -93,6 +96,7 @@ async fn show(ctx: &Context, data: &Data, id: &str) -> CliResult {
     let mut json = summary(&p);
     if let Value::Object(map) = &mut json {
         map.insert("attempts".into(), json!(p.attempts));
+        map.insert("disputes".into(), json!(p.disputes));
         map.insert("transfers".into(), json!(p.transfers));
         map.insert("receipt".into(), json!(p.receipt));
     }
@@ -116,6 +120,7 @@ fn summary(p: &Payment) -> Value {
     json!({
         "id": p.intent.id,
         "status": p.intent.status,
+        "standing": p.standing(),
         "stands": stands(p),
         "amount_minor": p.intent.amount.minor,
         "currency": p.intent.amount.currency,
@@ -131,15 +136,15 @@ fn summary(p: &Payment) -> Value {
     })
 }
 
-/// Where it stands, in words.
+/// Where it stands, in words; while its first attempt is under way, how far that is.
 fn stands(p: &Payment) -> String {
-    match p.attempts.last().map(|a| &a.state) {
-        None => "no attempt".into(),
-        Some(AttemptState::Prepared) => "not sent yet".into(),
-        Some(AttemptState::Dispatched { .. }) => "sent, no answer yet".into(),
-        Some(AttemptState::NeedsReconciliation { .. }) => "in doubt".into(),
-        Some(AttemptState::Succeeded { .. }) => "paid".into(),
-        Some(AttemptState::Declined { reason, .. }) => format!("declined: {reason}"),
-        Some(AttemptState::Reversed { .. }) => "taken back by the acquirer".into(),
+    let first = p.attempts.iter().rev().find(|a| a.operation.opens()).map(|a| &a.state);
+    match (p.standing(), first) {
+        (_, Some(AttemptState::Prepared)) => "not sent yet".into(),
+        (_, Some(AttemptState::Dispatched { .. })) => "sent, no answer yet".into(),
+        (_, Some(AttemptState::NeedsReconciliation { .. })) => "in doubt".into(),
+        (_, Some(AttemptState::Declined { reason, .. })) => format!("declined: {reason}"),
+        (_, Some(AttemptState::Reversed { .. })) => "taken back by the acquirer".into(),
+        (standing, Some(AttemptState::Conflicted { .. } | AttemptState::Succeeded { .. }) | None) => standing.text().into(),
     }
 }

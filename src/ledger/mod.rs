@@ -1,6 +1,9 @@
 //! PURE. Double entry. A transfer moves an amount from one account's credit side to another's debit side; it is written once and never
-//! changed. Pending reserves; a post or a void is a new row that names the pending one. Balances are sums over transfers, so
-//! they can always be derived again and compared ([`verify`]).
+//! changed. Pending reserves; a post or a void is a new row that names the pending one. A post may be of less than was reserved: the rest is
+//! released. Balances are sums over transfers, so they can always be derived again and compared ([`verify`]).
+//!
+//! A charge debits the acquirer and credits the payee; refunds and disputes go the other way. No payment gives back more than was captured:
+//! refunds that would are refused, and so are disputes; each is bounded by itself, for a cardholder may contest what was refunded.
 
 pub mod chain;
 pub mod checkpoint;
@@ -11,13 +14,13 @@ pub mod merkle;
 pub mod proof;
 pub mod verifier;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Timestamp;
-use crate::ids::{IntentId, PayeeId, TransferId};
+use crate::ids::{AttemptId, DisputeId, IntentId, PayeeId, TransferId};
 use crate::money::{Currency, Money};
 
 /// An account's name: `acquirer:sandbox:USD`, `payee:pay_…:USD`. An account has one currency, which its name ends with.
@@ -44,6 +47,11 @@ impl AccountName {
     /// The text.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// Whether it is an acquirer's.
+    pub fn is_acquirer(&self) -> bool {
+        self.0.starts_with("acquirer:")
     }
 
     fn holds(&self, currency: Currency) -> bool {
@@ -88,6 +96,33 @@ impl TransferKind {
     }
 }
 
+/// Why a row stands in the books.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Cause {
+    /// An operation at the acquirer.
+    Attempt(AttemptId),
+    /// The cardholder contests the payment.
+    Dispute(DisputeId),
+}
+
+impl Cause {
+    /// As a row stores it: the identifier, whose prefix tells the kind.
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::Attempt(id) => id.as_str(),
+            Self::Dispute(id) => id.as_str(),
+        }
+    }
+}
+
+impl std::str::FromStr for Cause {
+    type Err = crate::ids::IdError;
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        DisputeId::parse(text).map(Self::Dispute).or_else(|_| AttemptId::parse(text).map(Self::Attempt))
+    }
+}
+
 /// One immutable row of the books.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Transfer {
@@ -103,19 +138,33 @@ pub struct Transfer {
     pub amount: Money,
     /// For which payment.
     pub intent: IntentId,
+    /// Why: a pending row names the attempt or dispute that reserves, a post or void the one that ends it (a capture ends what an
+    /// authorisation reserved).
+    pub cause: Cause,
     /// When it was written.
     pub at: Timestamp,
 }
 
 impl Transfer {
-    /// The row that posts this pending transfer.
+    /// The row that posts this pending transfer whole.
     pub fn posted(&self, id: TransferId, at: Timestamp) -> Self {
         Self { id, kind: TransferKind::Post { of: self.id.clone() }, at, ..self.clone() }
+    }
+
+    /// The row that posts `amount` of this pending transfer and releases the rest.
+    pub fn posted_in_part(&self, id: TransferId, at: Timestamp, amount: Money, cause: Cause) -> Self {
+        Self { amount, cause, ..self.posted(id, at) }
     }
 
     /// The row that voids this pending transfer.
     pub fn voided(&self, id: TransferId, at: Timestamp) -> Self {
         Self { id, kind: TransferKind::Void { of: self.id.clone() }, at, ..self.clone() }
+    }
+
+    /// The same, because of `cause`.
+    #[must_use]
+    pub fn because(self, cause: Cause) -> Self {
+        Self { cause, ..self }
     }
 }
 
@@ -132,17 +181,21 @@ pub struct Balance {
     pub credits_posted: i64,
 }
 
+/// What one payment captured and gave back, in minor units; what is reserved counts as given back already.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Sums {
+    captured: i64,
+    refunded: i64,
+    disputed: i64,
+}
+
 /// The books: balances, and which pending transfers are still open.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Books {
     balances: BTreeMap<AccountName, Balance>,
-    seen: BTreeMap<TransferId, Entry>,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Entry {
-    Open(Transfer),
-    Ended,
+    open: BTreeMap<TransferId, Transfer>,
+    ended: BTreeSet<TransferId>,
+    sums: BTreeMap<IntentId, Sums>,
 }
 
 impl Books {
@@ -153,16 +206,13 @@ impl Books {
 
     /// Pending transfers that neither a post nor a void has ended.
     pub fn open(&self) -> impl Iterator<Item = &Transfer> {
-        self.seen.values().filter_map(|e| match e {
-            Entry::Open(t) => Some(t),
-            Entry::Ended => None,
-        })
+        self.open.values()
     }
 
     /// Applies one transfer; on an error the books stay as they were.
     pub fn apply(&mut self, transfer: &Transfer) -> Result<(), LedgerError> {
         let id = &transfer.id;
-        if self.seen.contains_key(id) {
+        if self.open.contains_key(id) || self.ended.contains(id) {
             return Err(LedgerError::Twice(id.clone()));
         }
         if transfer.debit == transfer.credit {
@@ -172,49 +222,115 @@ impl Books {
         if !transfer.debit.holds(currency) || !transfer.credit.holds(currency) {
             return Err(LedgerError::Currency(id.clone()));
         }
-        if let Some(of) = transfer.kind.of() {
-            match self.seen.get(of) {
-                Some(Entry::Open(p))
-                    if p.debit == transfer.debit
-                        && p.credit == transfer.credit
-                        && p.amount == transfer.amount
-                        && p.intent == transfer.intent => {}
-                Some(Entry::Open(_)) => return Err(LedgerError::Differs(id.clone())),
-                Some(Entry::Ended) => return Err(LedgerError::EndedTwice(of.clone())),
-                None => return Err(LedgerError::NoPending(id.clone())),
-            }
-        }
+        let overflow = || LedgerError::Overflow(id.clone());
         let units = transfer.amount.minor.get();
+        let reserved = match transfer.kind.of() {
+            None => units,
+            Some(of) => self.reserved_for(of, transfer)?,
+        };
+        let sums = self.sums_after(transfer, reserved)?;
         let mut debit = self.balances.get(&transfer.debit).copied().unwrap_or_default();
         let mut credit = self.balances.get(&transfer.credit).copied().unwrap_or_default();
-        let overflow = || LedgerError::Overflow(id.clone());
         match &transfer.kind {
             TransferKind::Pending => {
                 debit.debits_pending = debit.debits_pending.checked_add(units).ok_or_else(overflow)?;
                 credit.credits_pending = credit.credits_pending.checked_add(units).ok_or_else(overflow)?;
             }
             TransferKind::Post { .. } => {
-                debit.debits_pending = debit.debits_pending.checked_sub(units).ok_or_else(overflow)?;
-                credit.credits_pending = credit.credits_pending.checked_sub(units).ok_or_else(overflow)?;
+                debit.debits_pending = debit.debits_pending.checked_sub(reserved).ok_or_else(overflow)?;
+                credit.credits_pending = credit.credits_pending.checked_sub(reserved).ok_or_else(overflow)?;
                 debit.debits_posted = debit.debits_posted.checked_add(units).ok_or_else(overflow)?;
                 credit.credits_posted = credit.credits_posted.checked_add(units).ok_or_else(overflow)?;
             }
             TransferKind::Void { .. } => {
-                debit.debits_pending = debit.debits_pending.checked_sub(units).ok_or_else(overflow)?;
-                credit.credits_pending = credit.credits_pending.checked_sub(units).ok_or_else(overflow)?;
+                debit.debits_pending = debit.debits_pending.checked_sub(reserved).ok_or_else(overflow)?;
+                credit.credits_pending = credit.credits_pending.checked_sub(reserved).ok_or_else(overflow)?;
             }
         }
         self.balances.insert(transfer.debit.clone(), debit);
         self.balances.insert(transfer.credit.clone(), credit);
-        let entry = match transfer.kind.of() {
-            None => Entry::Open(transfer.clone()),
-            Some(of) => {
-                self.seen.insert(of.clone(), Entry::Ended);
-                Entry::Ended
+        self.sums.insert(transfer.intent.clone(), sums);
+        match transfer.kind.of() {
+            None => {
+                self.open.insert(id.clone(), transfer.clone());
             }
-        };
-        self.seen.insert(id.clone(), entry);
+            Some(of) => {
+                self.open.remove(of);
+                self.ended.insert(of.clone());
+                self.ended.insert(id.clone());
+            }
+        }
         Ok(())
+    }
+
+    /// Checks that debits equal credits in each currency.
+    pub fn balanced(&self) -> Result<(), LedgerError> {
+        for currency in Currency::ALL {
+            // i128: sums over any number of i64 accounts that could exist.
+            let mut sums = [0i128; 4];
+            for (_, b) in self.balances.iter().filter(|(name, _)| name.holds(currency)) {
+                let [dp, cp, dd, cd] = sums;
+                sums = [
+                    dp + i128::from(b.debits_pending),
+                    cp + i128::from(b.credits_pending),
+                    dd + i128::from(b.debits_posted),
+                    cd + i128::from(b.credits_posted),
+                ];
+            }
+            let [dp, cp, dd, cd] = sums;
+            if dp != cp || dd != cd {
+                return Err(LedgerError::Unbalanced(currency));
+            }
+        }
+        Ok(())
+    }
+
+    /// How much the pending transfer `of` reserved, if `transfer` may end it.
+    fn reserved_for(&self, of: &TransferId, transfer: &Transfer) -> Result<i64, LedgerError> {
+        let id = &transfer.id;
+        let Some(p) = self.open.get(of) else {
+            return Err(if self.ended.contains(of) {
+                LedgerError::EndedTwice(of.clone())
+            } else {
+                LedgerError::NoPending(id.clone())
+            });
+        };
+        let amount_fits = match transfer.kind {
+            TransferKind::Post { .. } => transfer.amount.minor <= p.amount.minor,
+            TransferKind::Void { .. } | TransferKind::Pending => transfer.amount.minor == p.amount.minor,
+        };
+        let same = p.debit == transfer.debit && p.credit == transfer.credit && p.intent == transfer.intent;
+        if same && amount_fits && p.amount.currency == transfer.amount.currency {
+            Ok(p.amount.minor.get())
+        } else {
+            Err(LedgerError::Differs(id.clone()))
+        }
+    }
+
+    /// The payment's sums with this transfer in them; refuses what would give back more than was captured.
+    fn sums_after(&self, transfer: &Transfer, reserved: i64) -> Result<Sums, LedgerError> {
+        let overflow = || LedgerError::Overflow(transfer.id.clone());
+        let mut sums = self.sums.get(&transfer.intent).copied().unwrap_or_default();
+        let units = transfer.amount.minor.get();
+        if transfer.debit.is_acquirer() {
+            if let TransferKind::Post { .. } = transfer.kind {
+                sums.captured = sums.captured.checked_add(units).ok_or_else(overflow)?;
+            }
+            return Ok(sums);
+        }
+        let back = match &transfer.cause {
+            Cause::Attempt(_) => &mut sums.refunded,
+            Cause::Dispute(_) => &mut sums.disputed,
+        };
+        *back = match &transfer.kind {
+            TransferKind::Pending => back.checked_add(units).ok_or_else(overflow)?,
+            TransferKind::Post { .. } => back.checked_sub(reserved).and_then(|b| b.checked_add(units)).ok_or_else(overflow)?,
+            TransferKind::Void { .. } => back.checked_sub(reserved).ok_or_else(overflow)?,
+        };
+        if sums.refunded > sums.captured || sums.disputed > sums.captured {
+            return Err(LedgerError::BeyondCaptured(transfer.id.clone()));
+        }
+        Ok(sums)
     }
 }
 
@@ -224,22 +340,7 @@ pub fn verify<'a>(transfers: impl IntoIterator<Item = &'a Transfer>) -> Result<B
     for transfer in transfers {
         books.apply(transfer)?;
     }
-    for currency in Currency::ALL {
-        // i128: sums over any number of i64 accounts that could exist.
-        let sums = books.balances.iter().filter(|(name, _)| name.holds(currency)).fold([0i128; 4], |s, (_, b)| {
-            let [dp, cp, dd, cd] = s;
-            [
-                dp + i128::from(b.debits_pending),
-                cp + i128::from(b.credits_pending),
-                dd + i128::from(b.debits_posted),
-                cd + i128::from(b.credits_posted),
-            ]
-        });
-        let [dp, cp, dd, cd] = sums;
-        if dp != cp || dd != cd {
-            return Err(LedgerError::Unbalanced(currency));
-        }
-    }
+    books.balanced()?;
     Ok(books)
 }
 
@@ -264,6 +365,9 @@ pub enum LedgerError {
     /// Posted or voided already.
     #[error("pending transfer {0} was ended twice")]
     EndedTwice(TransferId),
+    /// More is given back than was captured.
+    #[error("transfer {0} gives back more than was captured")]
+    BeyondCaptured(TransferId),
     /// A sum beyond 64 bits.
     #[error("transfer {0} overflows a balance")]
     Overflow(TransferId),
@@ -273,67 +377,4 @@ pub enum LedgerError {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::clock::SeededEntropy;
-    use proptest::prelude::*;
-
-    fn pending(entropy: &SeededEntropy, minor: i64) -> Transfer {
-        let payee = PayeeId::fresh(entropy);
-        Transfer {
-            id: TransferId::fresh(entropy),
-            kind: TransferKind::Pending,
-            debit: AccountName::acquirer("sandbox", Currency::Eur),
-            credit: AccountName::payee(&payee, Currency::Eur),
-            amount: Money::new(minor, Currency::Eur).unwrap(),
-            intent: IntentId::fresh(entropy),
-            at: Timestamp(1),
-        }
-    }
-
-    #[test]
-    fn a_pending_transfer_ends_once_and_only_as_it_was_reserved() {
-        let e = SeededEntropy::new(1);
-        let p = pending(&e, 500);
-        let post = p.posted(TransferId::fresh(&e), Timestamp(2));
-        let books = verify([&p, &post]).unwrap();
-        assert_eq!(books.balances()[&p.debit].debits_posted, 500);
-        assert_eq!(books.balances()[&p.credit], Balance { credits_posted: 500, ..Balance::default() });
-        assert_eq!(books.open().count(), 0);
-        let void = p.voided(TransferId::fresh(&e), Timestamp(3));
-        assert_eq!(verify([&p, &post, &void]).unwrap_err(), LedgerError::EndedTwice(p.id.clone()));
-        assert_eq!(verify([&post]).unwrap_err(), LedgerError::NoPending(post.id.clone()));
-        assert_eq!(verify([&p, &p]).unwrap_err(), LedgerError::Twice(p.id.clone()));
-        let other = Transfer { amount: Money::new(501, Currency::Eur).unwrap(), ..post.clone() };
-        assert_eq!(verify([&p, &other]).unwrap_err(), LedgerError::Differs(post.id.clone()));
-        let usd = Transfer { amount: Money::new(500, Currency::Usd).unwrap(), ..p.clone() };
-        assert_eq!(verify([&usd]).unwrap_err(), LedgerError::Currency(p.id.clone()));
-        let loops = Transfer { credit: p.debit.clone(), ..p.clone() };
-        assert_eq!(verify([&loops]).unwrap_err(), LedgerError::SameAccount(p.id.clone()));
-    }
-
-    proptest! {
-        #[test]
-        fn any_order_of_posts_and_voids_keeps_the_books_balanced(ends in proptest::collection::vec((1i64..1_000_000, 0u8..4), 0..40)) {
-            let e = SeededEntropy::new(2);
-            let mut books = Books::default();
-            let mut expected = 0;
-            for (minor, how) in ends {
-                let p = pending(&e, minor);
-                books.apply(&p).unwrap();
-                let post = p.posted(TransferId::fresh(&e), Timestamp(2));
-                let void = p.voided(TransferId::fresh(&e), Timestamp(2));
-                match how {
-                    0 => {}
-                    1 => { books.apply(&post).unwrap(); prop_assert!(books.apply(&void).is_err()); expected += minor; }
-                    2 => { books.apply(&void).unwrap(); prop_assert!(books.apply(&post).is_err()); }
-                    _ => { let before = books.clone(); prop_assert!(books.apply(&p).is_err()); prop_assert_eq!(&before, &books); }
-                }
-            }
-            let acquirer = books.balances().get(&AccountName::acquirer("sandbox", Currency::Eur)).copied().unwrap_or_default();
-            prop_assert_eq!(acquirer.debits_posted, expected);
-            let open: i64 = books.open().map(|t| t.amount.minor.get()).sum();
-            prop_assert_eq!(acquirer.debits_pending, open);
-        }
-    }
-}
+mod tests;

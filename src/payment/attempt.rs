@@ -1,10 +1,13 @@
-//! One try at charging an intent: `Prepared → Dispatched → Succeeded | Declined | NeedsReconciliation → (… | Reversed)`.
+//! One operation at the acquirer, be it a charge, a capture or a refund:
+//! `Prepared → Dispatched → Succeeded | Declined | NeedsReconciliation | Conflicted → (… | Reversed)`.
 //!
-//! `Dispatched` is committed before a byte leaves for the acquirer; found after a crash it means "perhaps charged". From there only
+//! `Dispatched` is committed before a byte leaves for the acquirer; found after a crash it means "perhaps done". From there only
 //! the acquirer's word about *our* reference moves it on: an error while asking changes nothing, "not found" means nothing before a
-//! grace time has passed, and an approval of another amount or currency is no success.
+//! grace time has passed, and an approval of another amount or currency is no success: it waits for a person as `Conflicted`.
+//!
+//! A clock that was set back is harmless: time that seems not to have passed only makes us wait longer, and nothing is sent again before the
+//! clock has caught up with the last send.
 
-use std::fmt;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -13,15 +16,30 @@ use crate::clock::Timestamp;
 use crate::ids::{AttemptId, IntentId};
 use crate::money::Money;
 
-/// One try at charging an intent.
+use super::decline::DeclineReason;
+
+/// Stands for the acquirer's reference where a person resolved a conflict of which none was kept.
+const UNKNOWN_REFERENCE: &str = "unknown";
+
+/// One operation at the acquirer for an intent.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Attempt {
     /// Which one. Its text is also *our reference* at the acquirer.
     pub id: AttemptId,
+    /// Counted up by the database, from 1; 0 until it is stored.
+    pub number: u64,
     /// For which intent.
     pub intent: IntentId,
-    /// What is to be charged; what the acquirer reports must equal it.
+    /// What is asked of the acquirer.
+    pub operation: Operation,
+    /// What is captured, voided or refunded; `None` for a charge and an authorisation.
+    pub of_attempt: Option<AttemptId>,
+    /// The acquirer's name: no other one can be asked about it.
+    pub gateway: String,
+    /// How much; what the acquirer reports must equal it.
     pub amount: Money,
+    /// When it was written down.
+    pub prepared_at: Timestamp,
     /// Where it stands.
     pub state: AttemptState,
     /// Counts the changes; a store refuses to write over a version that it did not read.
@@ -47,7 +65,7 @@ pub enum AttemptState {
         /// When it was last sent.
         last_sent: Timestamp,
     },
-    /// Sent, and the outcome is in doubt.
+    /// Sent, and no answer that says anything came.
     NeedsReconciliation {
         /// When it was first dispatched.
         at: Timestamp,
@@ -59,24 +77,40 @@ pub enum AttemptState {
         sends: u32,
         /// When it was last sent.
         last_sent: Timestamp,
-        /// What is in doubt.
-        doubt: Doubt,
     },
-    /// Charged. Terminal.
+    /// The acquirer did something else than was asked: a person must look, unless the acquirer corrects itself.
+    Conflicted {
+        /// When it was first dispatched.
+        at: Timestamp,
+        /// The idempotency key.
+        key: GatewayKey,
+        /// Of what was sent.
+        hash: RequestHash,
+        /// How often it was sent; it is not sent again.
+        sends: u32,
+        /// When it was last sent.
+        last_sent: Timestamp,
+        /// What the acquirer says it did.
+        charged: Money,
+        /// What the acquirer calls it; rows from before this was kept have none.
+        #[serde(default)]
+        gateway_reference: Option<String>,
+    },
+    /// Done. Terminal.
     Succeeded {
         /// When we recorded it.
         at: Timestamp,
-        /// What the acquirer calls the charge.
+        /// What the acquirer calls it.
         gateway_reference: String,
     },
-    /// Not charged, and it won't be. Terminal.
+    /// Not done, and it won't be. Terminal.
     Declined {
         /// When we recorded it.
         at: Timestamp,
         /// Why.
         reason: DeclineReason,
     },
-    /// Charged and taken back by the acquirer. Terminal.
+    /// Done and taken back by the acquirer. Terminal.
     Reversed {
         /// When we recorded it.
         at: Timestamp,
@@ -90,6 +124,7 @@ impl AttemptState {
             Self::Prepared => "prepared",
             Self::Dispatched { .. } => "dispatched",
             Self::NeedsReconciliation { .. } => "needs_reconciliation",
+            Self::Conflicted { .. } => "conflicted",
             Self::Succeeded { .. } => "succeeded",
             Self::Declined { .. } => "declined",
             Self::Reversed { .. } => "reversed",
@@ -99,8 +134,46 @@ impl AttemptState {
     /// Whether nothing can change it any more.
     pub fn terminal(&self) -> bool {
         match self {
-            Self::Prepared | Self::Dispatched { .. } | Self::NeedsReconciliation { .. } => false,
+            Self::Prepared | Self::Dispatched { .. } | Self::NeedsReconciliation { .. } | Self::Conflicted { .. } => false,
             Self::Succeeded { .. } | Self::Declined { .. } | Self::Reversed { .. } => true,
+        }
+    }
+
+    /// What the acquirer calls it, once it said so.
+    pub fn gateway_reference(&self) -> Option<&str> {
+        match self {
+            Self::Succeeded { gateway_reference, .. } => Some(gateway_reference),
+            Self::Conflicted { gateway_reference, .. } => gateway_reference.as_deref(),
+            Self::Prepared
+            | Self::Dispatched { .. }
+            | Self::NeedsReconciliation { .. }
+            | Self::Declined { .. }
+            | Self::Reversed { .. } => None,
+        }
+    }
+
+    /// Whether money has moved, may have moved or may yet move because of it. What is taken counts against what is left.
+    pub fn takes(&self) -> bool {
+        match self {
+            Self::Prepared
+            | Self::Dispatched { .. }
+            | Self::NeedsReconciliation { .. }
+            | Self::Conflicted { .. }
+            | Self::Succeeded { .. } => true,
+            Self::Declined { .. } | Self::Reversed { .. } => false,
+        }
+    }
+
+    /// Whether the acquirer did it.
+    pub fn done(&self) -> bool {
+        match self {
+            Self::Succeeded { .. } => true,
+            Self::Prepared
+            | Self::Dispatched { .. }
+            | Self::NeedsReconciliation { .. }
+            | Self::Conflicted { .. }
+            | Self::Declined { .. }
+            | Self::Reversed { .. } => false,
         }
     }
 }
@@ -150,120 +223,24 @@ impl Operation {
     pub fn parse(text: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|o| o.as_str() == text)
     }
-}
 
-/// What the payer may do about a decline.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Advice {
-    /// The same again later may go through.
-    Retry,
-    /// The issuer wants more proof of the payer first.
-    StepUp,
-    /// The same again will not go through: another card.
-    Stop,
-}
-
-/// Why a charge was declined.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum DeclineReason {
-    /// Not enough money.
-    InsufficientFunds,
-    /// The card's date has passed.
-    ExpiredCard,
-    /// The issuer gives no reason.
-    DoNotHonour,
-    /// The acquirer does not know the card.
-    UnknownCard,
-    /// Reported lost or stolen.
-    LostOrStolen,
-    /// Above what the card may pay, or too often.
-    LimitExceeded,
-    /// The issuer wants more proof of the payer.
-    NeedsAuthentication,
-    /// The issuer could not be reached.
-    IssuerUnavailable,
-    /// The card may not pay for this.
-    NotPermitted,
-    /// The acquirer suspects fraud.
-    SuspectedFraud,
-    /// The amount or currency is none that the acquirer takes, or more than is left to capture or refund.
-    InvalidAmount,
-    /// The acquirer refused it for another reason.
-    Other,
-    /// It was never sent: the card was blocked, revoked, deleted or could not be unsealed.
-    NotSent,
-    /// The acquirer never received it.
-    NeverReceived,
-}
-
-impl DeclineReason {
-    /// What may be done about it.
-    pub fn advice(self) -> Advice {
+    /// Whether a payment begins with it.
+    pub fn opens(self) -> bool {
         match self {
-            Self::InsufficientFunds | Self::LimitExceeded | Self::IssuerUnavailable | Self::NeverReceived => Advice::Retry,
-            Self::NeedsAuthentication => Advice::StepUp,
-            Self::ExpiredCard
-            | Self::DoNotHonour
-            | Self::UnknownCard
-            | Self::LostOrStolen
-            | Self::NotPermitted
-            | Self::SuspectedFraud
-            | Self::InvalidAmount
-            | Self::Other
-            | Self::NotSent => Advice::Stop,
-        }
-    }
-
-    /// For people.
-    pub fn text(self) -> &'static str {
-        match self {
-            Self::InsufficientFunds => "insufficient funds",
-            Self::ExpiredCard => "expired card",
-            Self::DoNotHonour => "do not honour",
-            Self::UnknownCard => "unknown card",
-            Self::LostOrStolen => "lost or stolen",
-            Self::LimitExceeded => "limit exceeded",
-            Self::NeedsAuthentication => "the issuer wants more proof",
-            Self::IssuerUnavailable => "the issuer can't be reached",
-            Self::NotPermitted => "not permitted with this card",
-            Self::SuspectedFraud => "suspected fraud",
-            Self::InvalidAmount => "the acquirer does not take this amount",
-            Self::Other => "declined by the acquirer",
-            Self::NotSent => "never sent: the card was no longer usable",
-            Self::NeverReceived => "never received by the acquirer",
+            Self::Charge | Self::Authorise => true,
+            Self::Capture | Self::Void | Self::Refund => false,
         }
     }
 }
 
-impl fmt::Display for DeclineReason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.text())
-    }
-}
-
-/// What is in doubt.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "doubt", rename_all = "snake_case")]
-pub enum Doubt {
-    /// No answer, or one that says nothing about the charge.
-    NoAnswer,
-    /// Approved, but another amount or currency: a person has to look unless the acquirer corrects itself.
-    Mismatch {
-        /// What the acquirer says it charged.
-        charged: Money,
-    },
-}
-
-/// What the acquirer says, in answer to a charge or to a question about our reference.
+/// What the acquirer says, in answer to an operation or to a question about our reference.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum BankWord {
-    /// Charged this much.
+    /// Done, with this amount.
     Approved { charged: Money, gateway_reference: String },
-    /// Not charged.
+    /// Not done.
     Declined(DeclineReason),
-    /// Charged and taken back.
+    /// Done and taken back.
     Reversed,
     /// It has it and has not decided.
     StillWorking,
@@ -282,22 +259,29 @@ pub enum AttemptEvent {
     Resend { hash: RequestHash },
     /// It can't be sent at all (the card is gone). Only before it was sent.
     Abandon,
-    /// The acquirer answered a charge that was sent.
+    /// The acquirer answered what was sent.
     Answer(BankWord),
     /// The acquirer answered a question about our reference. An error while asking changes nothing.
     Found(BankWord),
+    /// A person found out what the acquirer did, where its words did not fit together.
+    Resolve {
+        /// Whether it was done, at the amount that was asked.
+        done: bool,
+    },
 }
 
 /// What else must change together with the attempt, in the same transaction where it is a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Effect {
-    /// Post the pending transfer.
+    /// Post the pending transfer, at this attempt's amount; what a capture leaves is released.
     PostPending,
     /// Void the pending transfer.
     VoidPending,
+    /// The amount is reserved on the card: note until when.
+    Hold,
     /// The intent is paid: settle the request, issue the receipt.
     Settle,
-    /// The intent failed: give the request free again.
+    /// The intent failed or was voided: give the request free again.
     Release,
     /// Send the same bytes again.
     SendAgain,
@@ -327,15 +311,20 @@ pub fn step(
     attempt: Attempt,
     event: AttemptEvent,
 ) -> Result<(Attempt, Vec<Effect>), TransitionError> {
-    let Attempt { id, intent, amount, state, version } = attempt;
+    let Attempt { operation, amount, state, version, .. } = attempt;
     let before = state.clone();
+    let asked = Asked { operation, amount };
     let (state, effects) = match state {
-        AttemptState::Prepared => from_prepared(now, event)?,
+        AttemptState::Prepared => from_prepared(now, asked, event)?,
         AttemptState::Dispatched { at, key, hash, sends, last_sent } => {
-            from_sent(policy, now, amount, Sent { at, key, hash, sends, last_sent, doubt: None }, event)?
+            from_sent(policy, now, asked, Sent { at, key, hash, sends, last_sent, silent: false }, event)?
         }
-        AttemptState::NeedsReconciliation { at, key, hash, sends, last_sent, doubt } => {
-            from_sent(policy, now, amount, Sent { at, key, hash, sends, last_sent, doubt: Some(doubt) }, event)?
+        AttemptState::NeedsReconciliation { at, key, hash, sends, last_sent } => {
+            from_sent(policy, now, asked, Sent { at, key, hash, sends, last_sent, silent: true }, event)?
+        }
+        AttemptState::Conflicted { at, key, hash, sends, last_sent, charged, gateway_reference } => {
+            let sent = Sent { at, key, hash, sends, last_sent, silent: true };
+            from_conflicted(now, asked, sent, Did { charged, gateway_reference }, event)?
         }
         AttemptState::Succeeded { .. } | AttemptState::Declined { .. } | AttemptState::Reversed { .. } => {
             let effects = from_terminal(amount, &state, event)?;
@@ -343,27 +332,66 @@ pub fn step(
         }
     };
     let version = if state == before { version } else { version.saturating_add(1) };
-    Ok((Attempt { id, intent, amount, state, version }, effects))
+    Ok((Attempt { state, version, ..attempt }, effects))
 }
 
 /// Why an event can't happen now. Money has not moved because of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TransitionError {
     /// The acquirer speaks of what it was never sent.
-    #[error("the acquirer answered a charge that was never sent")]
+    #[error("the acquirer answered what was never sent")]
     NeverSent,
-    /// Sent once already: a second first send could charge twice.
-    #[error("the charge was already sent; it can only be sent again with the same bytes")]
+    /// Sent once already: a second first send could move money twice.
+    #[error("it was already sent; it can only be sent again with the same bytes")]
     AlreadySent,
-    /// A re-send with other bytes would be another charge.
+    /// A re-send with other bytes would be another operation.
     #[error("sending again needs the very same bytes as the first time")]
     OtherBytes,
     /// Too late or too often to send again.
-    #[error("the charge may not be sent again: too late or too often")]
+    #[error("it may not be sent again: too late or too often")]
     NoMoreSends,
     /// It ended already.
-    #[error("the charge has ended already")]
+    #[error("it has ended already")]
     Ended,
+    /// A person decides only where the acquirer's words do not fit together.
+    #[error("there is no conflict to resolve; what is in doubt the acquirer is asked about")]
+    NoConflict,
+}
+
+/// What was asked of the acquirer.
+#[derive(Clone, Copy)]
+struct Asked {
+    operation: Operation,
+    amount: Money,
+}
+
+impl Asked {
+    fn done(self, now: Timestamp, gateway_reference: String) -> (AttemptState, Vec<Effect>) {
+        let effects = match self.operation {
+            Operation::Charge | Operation::Capture => vec![Effect::PostPending, Effect::Settle],
+            Operation::Authorise => vec![Effect::Hold],
+            Operation::Void => vec![Effect::VoidPending, Effect::Release],
+            Operation::Refund => vec![Effect::PostPending],
+        };
+        (AttemptState::Succeeded { at: now, gateway_reference }, effects)
+    }
+
+    fn declined(self, now: Timestamp, reason: DeclineReason) -> (AttemptState, Vec<Effect>) {
+        (AttemptState::Declined { at: now, reason }, self.undone())
+    }
+
+    fn reversed(self, now: Timestamp) -> (AttemptState, Vec<Effect>) {
+        (AttemptState::Reversed { at: now }, self.undone())
+    }
+
+    /// What goes with not being done. A capture or void that was not done leaves the authorisation as it stood.
+    fn undone(self) -> Vec<Effect> {
+        match self.operation {
+            Operation::Charge | Operation::Authorise => vec![Effect::VoidPending, Effect::Release],
+            Operation::Capture | Operation::Void => vec![],
+            Operation::Refund => vec![Effect::VoidPending],
+        }
+    }
 }
 
 struct Sent {
@@ -372,40 +400,55 @@ struct Sent {
     hash: RequestHash,
     sends: u32,
     last_sent: Timestamp,
-    doubt: Option<Doubt>,
+    /// Whether an answer was waited for in vain.
+    silent: bool,
 }
 
 impl Sent {
     fn into_state(self) -> AttemptState {
-        let Self { at, key, hash, sends, last_sent, doubt } = self;
-        match doubt {
-            None => AttemptState::Dispatched { at, key, hash, sends, last_sent },
-            Some(doubt) => AttemptState::NeedsReconciliation { at, key, hash, sends, last_sent, doubt },
+        let Self { at, key, hash, sends, last_sent, silent } = self;
+        if silent {
+            AttemptState::NeedsReconciliation { at, key, hash, sends, last_sent }
+        } else {
+            AttemptState::Dispatched { at, key, hash, sends, last_sent }
         }
     }
 
-    fn may_send_again(&self, policy: &ReconcilePolicy, now: Timestamp) -> bool {
-        // After a mismatch the acquirer holds a charge under our key: sending again could only make it worse.
-        let mismatch = matches!(self.doubt, Some(Doubt::Mismatch { .. }));
-        !mismatch && self.sends < policy.max_sends && now.since(self.at) < policy.resend_window
+    fn into_conflict(self, did: Did) -> AttemptState {
+        let Self { at, key, hash, sends, last_sent, silent: _ } = self;
+        let Did { charged, gateway_reference } = did;
+        AttemptState::Conflicted { at, key, hash, sends, last_sent, charged, gateway_reference }
     }
+
+    fn may_send_again(&self, policy: &ReconcilePolicy, now: Timestamp) -> bool {
+        // A clock that was set back makes the window look open that has closed: wait until it has caught up.
+        now >= self.last_sent && self.sends < policy.max_sends && now.since(self.at) < policy.resend_window
+    }
+}
+
+/// What the acquirer says it did instead of what was asked.
+struct Did {
+    charged: Money,
+    gateway_reference: Option<String>,
 }
 
 type Stepped = Result<(AttemptState, Vec<Effect>), TransitionError>;
 
-fn from_prepared(now: Timestamp, event: AttemptEvent) -> Stepped {
+fn from_prepared(now: Timestamp, asked: Asked, event: AttemptEvent) -> Stepped {
     match event {
         AttemptEvent::Dispatch { key, hash } => {
             Ok((AttemptState::Dispatched { at: now, key, hash, sends: 1, last_sent: now }, vec![]))
         }
-        AttemptEvent::Abandon => Ok(declined(now, DeclineReason::NotSent)),
+        AttemptEvent::Abandon => Ok(asked.declined(now, DeclineReason::NotSent)),
         AttemptEvent::Resend { .. } | AttemptEvent::Answer(_) | AttemptEvent::Found(_) => Err(TransitionError::NeverSent),
+        AttemptEvent::Resolve { .. } => Err(TransitionError::NoConflict),
     }
 }
 
-fn from_sent(policy: &ReconcilePolicy, now: Timestamp, amount: Money, mut sent: Sent, event: AttemptEvent) -> Stepped {
-    let (word, asked) = match event {
+fn from_sent(policy: &ReconcilePolicy, now: Timestamp, asked: Asked, mut sent: Sent, event: AttemptEvent) -> Stepped {
+    let (word, question) = match event {
         AttemptEvent::Dispatch { .. } | AttemptEvent::Abandon => return Err(TransitionError::AlreadySent),
+        AttemptEvent::Resolve { .. } => return Err(TransitionError::NoConflict),
         AttemptEvent::Resend { hash } => {
             if hash != sent.hash {
                 return Err(TransitionError::OtherBytes);
@@ -420,30 +463,25 @@ fn from_sent(policy: &ReconcilePolicy, now: Timestamp, amount: Money, mut sent: 
         AttemptEvent::Answer(word) => (word, false),
         AttemptEvent::Found(word) => (word, true),
     };
-    let mismatch = matches!(sent.doubt, Some(Doubt::Mismatch { .. }));
     match word {
-        BankWord::Approved { charged, gateway_reference } if charged == amount => {
-            Ok((AttemptState::Succeeded { at: now, gateway_reference }, vec![Effect::PostPending, Effect::Settle]))
+        BankWord::Approved { charged, gateway_reference } if charged == asked.amount => Ok(asked.done(now, gateway_reference)),
+        BankWord::Approved { charged, gateway_reference } => {
+            let did = Did { charged, gateway_reference: Some(gateway_reference) };
+            Ok((sent.into_conflict(did), vec![Effect::Conflict, Effect::AskLater]))
         }
-        BankWord::Approved { charged, .. } => {
-            sent.doubt = Some(Doubt::Mismatch { charged });
-            Ok((sent.into_state(), vec![Effect::Conflict, Effect::AskLater]))
-        }
-        // A "declined" after a reported mismatch contradicts the acquirer's own earlier word: a person must look.
-        BankWord::Declined(_) if mismatch => Ok((sent.into_state(), vec![Effect::Conflict, Effect::AskLater])),
-        BankWord::Declined(reason) => Ok(declined(now, reason)),
-        BankWord::Reversed => Ok((AttemptState::Reversed { at: now }, vec![Effect::VoidPending, Effect::Release])),
-        BankWord::NotFound if asked && !mismatch => Ok(not_found(policy, now, sent)),
-        // The question failed, or the answer makes no sense: nothing is known that was not known before.
-        BankWord::Silence | BankWord::NotFound if asked => Ok((sent.into_state(), vec![Effect::AskLater])),
+        BankWord::Declined(reason) => Ok(asked.declined(now, reason)),
+        BankWord::Reversed => Ok(asked.reversed(now)),
+        BankWord::NotFound if question => Ok(not_found(policy, now, asked, sent)),
+        // The question failed: nothing is known that was not known before.
+        BankWord::Silence if question => Ok((sent.into_state(), vec![Effect::AskLater])),
         BankWord::Silence | BankWord::NotFound | BankWord::StillWorking => {
-            sent.doubt = sent.doubt.or(Some(Doubt::NoAnswer));
+            sent.silent = true;
             Ok((sent.into_state(), vec![Effect::AskLater]))
         }
     }
 }
 
-fn not_found(policy: &ReconcilePolicy, now: Timestamp, sent: Sent) -> (AttemptState, Vec<Effect>) {
+fn not_found(policy: &ReconcilePolicy, now: Timestamp, asked: Asked, sent: Sent) -> (AttemptState, Vec<Effect>) {
     // Too early to mean anything: what was sent may still be on its way.
     if now.since(sent.last_sent) < policy.not_found_grace {
         return (sent.into_state(), vec![Effect::AskLater]);
@@ -455,16 +493,36 @@ fn not_found(policy: &ReconcilePolicy, now: Timestamp, sent: Sent) -> (AttemptSt
     if now.since(sent.at) < policy.resend_window {
         return (sent.into_state(), vec![Effect::AskLater]);
     }
-    declined(now, DeclineReason::NeverReceived)
+    asked.declined(now, DeclineReason::NeverReceived)
 }
 
-fn declined(now: Timestamp, reason: DeclineReason) -> (AttemptState, Vec<Effect>) {
-    (AttemptState::Declined { at: now, reason }, vec![Effect::VoidPending, Effect::Release])
+fn from_conflicted(now: Timestamp, asked: Asked, sent: Sent, did: Did, event: AttemptEvent) -> Stepped {
+    let word = match event {
+        AttemptEvent::Dispatch { .. } | AttemptEvent::Abandon => return Err(TransitionError::AlreadySent),
+        // The acquirer holds something under our key: sending again could only make it worse.
+        AttemptEvent::Resend { .. } => return Err(TransitionError::NoMoreSends),
+        AttemptEvent::Resolve { done: true } => {
+            return Ok(asked.done(now, did.gateway_reference.unwrap_or_else(|| UNKNOWN_REFERENCE.to_owned())));
+        }
+        AttemptEvent::Resolve { done: false } => return Ok(asked.declined(now, DeclineReason::FoundNotCharged)),
+        AttemptEvent::Answer(word) | AttemptEvent::Found(word) => word,
+    };
+    match word {
+        BankWord::Approved { charged, gateway_reference } if charged == asked.amount => Ok(asked.done(now, gateway_reference)),
+        BankWord::Approved { charged, gateway_reference } => {
+            let did = Did { charged, gateway_reference: Some(gateway_reference) };
+            Ok((sent.into_conflict(did), vec![Effect::Conflict, Effect::AskLater]))
+        }
+        BankWord::Reversed => Ok(asked.reversed(now)),
+        // A "declined" contradicts the acquirer's own earlier word.
+        BankWord::Declined(_) => Ok((sent.into_conflict(did), vec![Effect::Conflict, Effect::AskLater])),
+        BankWord::NotFound | BankWord::Silence | BankWord::StillWorking => Ok((sent.into_conflict(did), vec![Effect::AskLater])),
+    }
 }
 
 fn from_terminal(amount: Money, state: &AttemptState, event: AttemptEvent) -> Result<Vec<Effect>, TransitionError> {
     let word = match event {
-        AttemptEvent::Dispatch { .. } | AttemptEvent::Resend { .. } | AttemptEvent::Abandon => {
+        AttemptEvent::Dispatch { .. } | AttemptEvent::Resend { .. } | AttemptEvent::Abandon | AttemptEvent::Resolve { .. } => {
             return Err(TransitionError::Ended);
         }
         AttemptEvent::Answer(word) | AttemptEvent::Found(word) => word,
@@ -485,165 +543,4 @@ fn from_terminal(amount: Money, state: &AttemptState, event: AttemptEvent) -> Re
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::clock::SeededEntropy;
-    use crate::money::Currency;
-    use proptest::prelude::*;
-
-    const POLICY: ReconcilePolicy =
-        ReconcilePolicy { not_found_grace: Duration::from_secs(60), resend_window: Duration::from_secs(24 * 3600), max_sends: 3 };
-
-    fn usd(minor: i64) -> Money {
-        Money::new(minor, Currency::Usd).unwrap()
-    }
-
-    fn prepared() -> Attempt {
-        let e = SeededEntropy::new(4);
-        Attempt {
-            id: AttemptId::fresh(&e),
-            intent: IntentId::fresh(&e),
-            amount: usd(1999),
-            state: AttemptState::Prepared,
-            version: 0,
-        }
-    }
-
-    fn hash(of: &str) -> RequestHash {
-        RequestHash(of.to_owned())
-    }
-
-    fn dispatch() -> AttemptEvent {
-        AttemptEvent::Dispatch { key: GatewayKey("k".into()), hash: hash("h") }
-    }
-
-    fn approved(minor: i64) -> BankWord {
-        BankWord::Approved { charged: usd(minor), gateway_reference: "g".into() }
-    }
-
-    fn sent_at(at: i64) -> Attempt {
-        step(&POLICY, Timestamp(at), prepared(), dispatch()).unwrap().0
-    }
-
-    #[test]
-    fn the_happy_path_posts_and_settles_once() {
-        let (done, effects) = step(&POLICY, Timestamp(2), sent_at(1), AttemptEvent::Answer(approved(1999))).unwrap();
-        assert_eq!(effects, [Effect::PostPending, Effect::Settle]);
-        let (again, effects) = step(&POLICY, Timestamp(3), done.clone(), AttemptEvent::Found(approved(1999))).unwrap();
-        assert_eq!((again, effects), (done.clone(), vec![]));
-        let late = step(&POLICY, Timestamp(3), done, AttemptEvent::Answer(BankWord::Declined(DeclineReason::Other))).unwrap();
-        assert_eq!(late.1, [Effect::Conflict]);
-    }
-
-    #[test]
-    fn another_amount_or_currency_is_no_success() {
-        for charged in [usd(1998), usd(2000), Money::new(1999, Currency::Eur).unwrap()] {
-            let word = BankWord::Approved { charged, gateway_reference: "g".into() };
-            let (a, effects) = step(&POLICY, Timestamp(2), sent_at(1), AttemptEvent::Answer(word)).unwrap();
-            assert_eq!(effects, [Effect::Conflict, Effect::AskLater]);
-            assert!(matches!(a.state, AttemptState::NeedsReconciliation { doubt: Doubt::Mismatch { .. }, .. }));
-            assert_eq!(
-                step(&POLICY, Timestamp(3), a.clone(), AttemptEvent::Resend { hash: hash("h") }).unwrap_err(),
-                TransitionError::NoMoreSends
-            );
-            let (b, _) = step(&POLICY, Timestamp(3), a, AttemptEvent::Found(BankWord::Reversed)).unwrap();
-            assert!(matches!(b.state, AttemptState::Reversed { .. }));
-        }
-    }
-
-    #[test]
-    fn not_found_means_nothing_before_the_grace_time_and_errors_change_nothing() {
-        let sent = sent_at(0);
-        let ask = |at: i64, a: Attempt, word| step(&POLICY, Timestamp(at), a, AttemptEvent::Found(word)).unwrap();
-        assert_eq!(ask(59_999, sent.clone(), BankWord::NotFound), (sent.clone(), vec![Effect::AskLater]));
-        assert_eq!(ask(999_999_999, sent.clone(), BankWord::Silence), (sent.clone(), vec![Effect::AskLater]));
-        assert_eq!(ask(60_000, sent.clone(), BankWord::NotFound), (sent.clone(), vec![Effect::SendAgain]));
-        let resend = |at, a, h| step(&POLICY, Timestamp(at), a, AttemptEvent::Resend { hash: hash(h) });
-        assert_eq!(resend(60_000, sent.clone(), "other").unwrap_err(), TransitionError::OtherBytes);
-        let (two, _) = resend(60_000, sent, "h").unwrap();
-        assert_eq!(ask(60_001, two.clone(), BankWord::NotFound).1, [Effect::AskLater], "the second send may be on its way");
-        let (three, _) = resend(120_000, two, "h").unwrap();
-        assert_eq!(resend(180_000, three.clone(), "h").unwrap_err(), TransitionError::NoMoreSends);
-        assert_eq!(ask(1_000_000, three.clone(), BankWord::NotFound).1, [Effect::AskLater]);
-        let (end, effects) = ask(24 * 3_600_000, three, BankWord::NotFound);
-        assert!(matches!(end.state, AttemptState::Declined { reason: DeclineReason::NeverReceived, .. }));
-        assert_eq!(effects, [Effect::VoidPending, Effect::Release]);
-    }
-
-    #[test]
-    fn nothing_is_sent_after_the_window() {
-        let late = 24 * 3_600_000;
-        let again = AttemptEvent::Resend { hash: hash("h") };
-        assert_eq!(step(&POLICY, Timestamp(late), sent_at(0), again).unwrap_err(), TransitionError::NoMoreSends);
-    }
-
-    fn any_word() -> impl Strategy<Value = BankWord> {
-        prop_oneof![
-            Just(approved(1999)),
-            Just(approved(1998)),
-            Just(BankWord::Declined(DeclineReason::InsufficientFunds)),
-            Just(BankWord::Reversed),
-            Just(BankWord::StillWorking),
-            Just(BankWord::NotFound),
-            Just(BankWord::Silence),
-        ]
-    }
-
-    fn any_event() -> impl Strategy<Value = AttemptEvent> {
-        prop_oneof![
-            Just(dispatch()),
-            Just(AttemptEvent::Abandon),
-            Just(AttemptEvent::Resend { hash: hash("h") }),
-            Just(AttemptEvent::Resend { hash: hash("other") }),
-            any_word().prop_map(AttemptEvent::Answer),
-            any_word().prop_map(AttemptEvent::Found),
-        ]
-    }
-
-    proptest! {
-        #![proptest_config(ProptestConfig::with_cases(2000))]
-
-        /// Any events in any order, duplicates among them: at most one end, money posted or voided exactly at that end, terminal
-        /// states stay, nothing is sent before its dispatch was written, never more often than allowed.
-        #[test]
-        fn no_order_of_events_charges_twice(events in proptest::collection::vec((any_event(), 0i64..40_000_000), 1..30)) {
-            let mut attempt = prepared();
-            let (mut now, mut posts, mut voids, mut settles, mut releases) = (0, 0, 0, 0, 0);
-            for (event, wait) in events {
-                now += wait;
-                let before = attempt.clone();
-                let is_dispatch = matches!(event, AttemptEvent::Dispatch { .. });
-                let Ok((after, effects)) = step(&POLICY, Timestamp(now), attempt, event) else {
-                    attempt = before;
-                    continue;
-                };
-                prop_assert_eq!(after.version - before.version, i64::from(after.state != before.state));
-                if before.state.terminal() {
-                    prop_assert_eq!(&after, &before);
-                }
-                if is_dispatch {
-                    prop_assert!(before.state == AttemptState::Prepared);
-                }
-                if let AttemptState::Dispatched { sends, at, last_sent, .. } | AttemptState::NeedsReconciliation { sends, at, last_sent, .. } = &after.state {
-                    prop_assert!(*sends <= POLICY.max_sends);
-                    prop_assert!(last_sent.since(*at) < POLICY.resend_window);
-                }
-                for effect in effects {
-                    match effect {
-                        Effect::PostPending => posts += 1,
-                        Effect::VoidPending => voids += 1,
-                        Effect::Settle => settles += 1,
-                        Effect::Release => releases += 1,
-                        Effect::SendAgain | Effect::AskLater => prop_assert!(!after.state.terminal()),
-                        Effect::Conflict => {}
-                    }
-                }
-                attempt = after;
-            }
-            prop_assert!(posts + voids <= 1);
-            prop_assert_eq!((posts, voids), (settles, releases));
-            prop_assert_eq!(posts + voids == 1, attempt.state.terminal());
-            prop_assert_eq!(posts == 1, matches!(attempt.state, AttemptState::Succeeded { .. }));
-        }
-    }
-}
+mod tests;

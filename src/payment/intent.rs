@@ -6,7 +6,7 @@ use crate::clock::Timestamp;
 use crate::ids::{CallId, CardId, CustomerId, IntentId, PayeeId, RequestId};
 use crate::money::Money;
 
-use super::attempt::AttemptState;
+use super::attempt::{Attempt, AttemptState, Operation};
 
 /// The customer set out to pay a request. Its fields never change; its status follows its attempts.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,21 +27,60 @@ pub struct Intent {
     pub call: CallId,
     /// How much, as it was read back and agreed.
     pub amount: Money,
+    /// Whether it is charged at once, or authorised now and captured later.
+    pub capture: Capture,
+    /// Until when an authorisation may be captured; set once it was authorised. Unused till then, it is voided.
+    pub authorisation_expires_at: Option<Timestamp>,
     /// Where it stands.
     pub status: IntentStatus,
     /// When the customer said yes.
     pub created_at: Timestamp,
 }
 
-/// Where an intent stands.
+/// When the money is taken.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Capture {
+    /// With the authorisation, in one.
+    #[default]
+    Automatic,
+    /// By a command, after the authorisation.
+    Manual,
+}
+
+impl Capture {
+    /// As a row stores it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Automatic => "automatic",
+            Self::Manual => "manual",
+        }
+    }
+
+    /// Back from a row.
+    pub fn parse(text: &str) -> Option<Self> {
+        [Self::Automatic, Self::Manual].into_iter().find(|c| c.as_str() == text)
+    }
+
+    /// What such a payment begins with.
+    pub fn opening(self) -> Operation {
+        match self {
+            Self::Automatic => Operation::Charge,
+            Self::Manual => Operation::Authorise,
+        }
+    }
+}
+
+/// What an intent means for its request. Everything finer ([`super::Standing`]) is derived from the attempts, so that it can't disagree with
+/// them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum IntentStatus {
-    /// An attempt is live: nobody knows the end yet.
+    /// It holds the request: an attempt is live, or an authorisation stands.
     Pending,
-    /// Charged, once.
+    /// It has paid the request, once. A refund later does not change that.
     Paid,
-    /// Not charged, and it won't be.
+    /// It let the request go: declined, voided, reversed.
     Failed,
 }
 
@@ -60,12 +99,24 @@ impl IntentStatus {
         [Self::Pending, Self::Paid, Self::Failed].into_iter().find(|s| s.as_str() == text)
     }
 
-    /// What its attempt makes of it.
-    pub fn of_attempt(state: &AttemptState) -> Self {
+    /// What one attempt's new state makes of it; `None`: it leaves it as it is.
+    pub fn after(operation: Operation, state: &AttemptState) -> Option<Self> {
         match state {
-            AttemptState::Prepared | AttemptState::Dispatched { .. } | AttemptState::NeedsReconciliation { .. } => Self::Pending,
-            AttemptState::Succeeded { .. } => Self::Paid,
-            AttemptState::Declined { .. } | AttemptState::Reversed { .. } => Self::Failed,
+            AttemptState::Prepared
+            | AttemptState::Dispatched { .. }
+            | AttemptState::NeedsReconciliation { .. }
+            | AttemptState::Conflicted { .. } => None,
+            AttemptState::Succeeded { .. } => match operation {
+                Operation::Charge | Operation::Capture => Some(Self::Paid),
+                Operation::Void => Some(Self::Failed),
+                Operation::Authorise | Operation::Refund => None,
+            },
+            AttemptState::Declined { .. } | AttemptState::Reversed { .. } => operation.opens().then_some(Self::Failed),
         }
+    }
+
+    /// What all its attempts make of it, in the order in which they were written.
+    pub fn of(attempts: &[Attempt]) -> Self {
+        attempts.iter().filter_map(|a| Self::after(a.operation, &a.state)).next_back().unwrap_or(Self::Pending)
     }
 }

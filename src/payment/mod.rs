@@ -2,16 +2,22 @@
 //! `store` keeps these values, `processor` drives them.
 
 pub mod attempt;
+pub mod balance;
+pub mod decline;
+pub mod dispute;
 pub mod expiry;
 pub mod intent;
 pub mod receipt;
 pub mod request;
 
 pub use attempt::{
-    Advice, Attempt, AttemptEvent, AttemptState, BankWord, DeclineReason, Doubt, Effect, GatewayKey, Operation, ReconcilePolicy,
-    RequestHash, TransitionError, step,
+    Attempt, AttemptEvent, AttemptState, BankWord, Effect, GatewayKey, Operation, ReconcilePolicy, RequestHash, TransitionError,
+    step,
 };
+pub use balance::{Balance, OperationRefusal, Standing};
+pub use decline::{Advice, DeclineReason};
+pub use dispute::{Dispute, DisputeError, DisputeState};
 pub use expiry::{Expiry, ExpiryError};
-pub use intent::{Intent, IntentStatus};
+pub use intent::{Capture, Intent, IntentStatus};
 pub use receipt::{Evidence, Receipt};
 pub use request::{DueDate, PaymentRequest, RequestError, RequestStatus};

@@ -1,26 +1,120 @@
 //! Named points at which a test may kill the process, as `kill -9` would: no destructor, no flush. Compiled into every build so that what
-//! is tested is what runs; does nothing unless the environment variable `VOICEPAY_CRASH_AT` names the point.
+//! is tested is what runs; does nothing unless the environment variable `VOICEPAY_CRASH_AT` names the point: `refund_after_answer`, or
+//! `refund_after_answer#3` for the third time that it is met.
+
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use crate::payment::Operation;
 
 /// The environment variable that names the point to die at.
 pub const CRASH_ENV: &str = "VOICEPAY_CRASH_AT";
 
-/// The points that an undisturbed charge meets, in order.
-pub const POINTS: [&str; 7] = [
-    "before_submit",
-    "after_submit_committed",
-    "before_dispatched_commit",
-    "after_dispatched_commit",
-    "after_gateway_answered",
-    "before_result_commit",
-    "after_result_committed",
+/// What every operation goes through, in this order. A point's name is `{operation}_{step}`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Before it is written down.
+    BeforeBegin,
+    /// It is written down; the acquirer has heard nothing.
+    AfterBegin,
+    /// Before the commit that says that it is about to be sent.
+    BeforeDispatch,
+    /// After that commit, before a byte leaves.
+    AfterDispatch,
+    /// The acquirer has answered, and nothing of it is written down.
+    AfterAnswer,
+    /// Before the commit of what it said.
+    BeforeResult,
+    /// After that commit.
+    AfterResult,
+}
+
+impl Step {
+    /// Every step, in order.
+    pub const ALL: [Self; 7] = [
+        Self::BeforeBegin,
+        Self::AfterBegin,
+        Self::BeforeDispatch,
+        Self::AfterDispatch,
+        Self::AfterAnswer,
+        Self::BeforeResult,
+        Self::AfterResult,
+    ];
+
+    /// As a point's name has it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::BeforeBegin => "before_begin",
+            Self::AfterBegin => "after_begin",
+            Self::BeforeDispatch => "before_dispatch",
+            Self::AfterDispatch => "after_dispatch",
+            Self::AfterAnswer => "after_answer",
+            Self::BeforeResult => "before_result",
+            Self::AfterResult => "after_result",
+        }
+    }
+}
+
+/// The points that an undisturbed operation meets, in order.
+pub fn points_of(operation: Operation) -> Vec<String> {
+    Step::ALL.into_iter().map(|step| name(operation, step)).collect()
+}
+
+/// The points that claiming, reconciliation, expiry, disputes and people's decisions meet.
+pub const OTHER_POINTS: [&str; 16] = [
+    "before_claim",
+    "after_claim",
+    "before_question",
+    "after_question",
+    "before_resend",
+    "after_resend",
+    "before_put_off",
+    "after_put_off",
+    "before_expiry",
+    "after_expiry",
+    "before_resolution",
+    "after_resolution",
+    "before_dispute",
+    "after_dispute",
+    "before_dispute_closed",
+    "after_dispute_closed",
 ];
 
-/// The points that only reconciliation meets.
-pub const SWEEP_POINTS: [&str; 2] = ["after_question_answered", "after_resend_commit"];
+/// Every point.
+pub fn all_points() -> Vec<String> {
+    let operations = Operation::ALL.into_iter().flat_map(points_of);
+    operations.chain(OTHER_POINTS.into_iter().map(str::to_owned)).collect()
+}
+
+fn name(operation: Operation, step: Step) -> String {
+    format!("{}_{}", operation.as_str(), step.as_str())
+}
+
+/// The point to die at, and how often it is passed before.
+fn wanted() -> Option<&'static (String, u32)> {
+    static WANTED: OnceLock<Option<(String, u32)>> = OnceLock::new();
+    let read = || {
+        let text = std::env::var(CRASH_ENV).ok()?;
+        Some(match text.split_once('#') {
+            Some((name, nth)) => (name.to_owned(), nth.parse::<u32>().unwrap_or(1).saturating_sub(1)),
+            None => (text, 0),
+        })
+    };
+    WANTED.get_or_init(read).as_ref()
+}
+
+/// Dies here if told to.
+pub fn at(operation: Operation, step: Step) {
+    if wanted().is_some() {
+        point(&name(operation, step));
+    }
+}
 
 /// Dies here if told to.
 pub fn point(name: &str) {
-    if std::env::var_os(CRASH_ENV).is_some_and(|wanted| wanted == name) {
+    static PASSED: AtomicU32 = AtomicU32::new(0);
+    let Some((wanted, pass)) = wanted() else { return };
+    if wanted == name && PASSED.fetch_add(1, Ordering::Relaxed) >= *pass {
         // SIGKILL rather than abort: nothing may run after it, as when the machine loses power.
         eprintln!("voicepay: {CRASH_ENV} kills the process at {name}");
         #[cfg(unix)]
@@ -35,5 +129,36 @@ fn kill_self() {
     // SAFETY: `getpid` and `kill` take and return plain integers.
     unsafe {
         libc::kill(libc::getpid(), libc::SIGKILL);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_lists_name_the_points_that_stand_in_the_source_and_no_others() {
+        let sources = [
+            include_str!("submit.rs"),
+            include_str!("operate.rs"),
+            include_str!("send.rs"),
+            include_str!("worker.rs"),
+            include_str!("dispute.rs"),
+        ]
+        .concat();
+        let mut steps = Step::ALL.to_vec();
+        steps.retain(|s| !sources.contains(&format!("Step::{s:?})")));
+        assert!(steps.is_empty(), "steps that nobody meets: {steps:?}");
+        let literal = "crash::point(\"";
+        let mut named: Vec<_> =
+            sources.match_indices(literal).map(|(i, _)| sources[i + literal.len()..].split('"').next().unwrap()).collect();
+        named.sort_unstable();
+        named.dedup();
+        let mut listed = OTHER_POINTS.to_vec();
+        listed.sort_unstable();
+        assert_eq!(named, listed);
+        let all = all_points();
+        assert_eq!(all.len(), 51);
+        assert_eq!(all.iter().collect::<std::collections::BTreeSet<_>>().len(), all.len());
     }
 }

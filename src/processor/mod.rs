@@ -1,26 +1,36 @@
 //! The edge of payment and ledger: takes an agreed charge over in one transaction, sends it from a worker, and asks about whatever is in
-//! doubt. A caller who hangs up changes nothing here.
+//! doubt; captures, voids and refunds go the same way. A caller who hangs up changes nothing here.
+//!
+//! Several processes may work on one database. A worker claims attempts for the time of a lease; one that runs out is taken over. Leases only save
+//! work: whoever writes an attempt writes over the version that it read, so that of two workers one loses, and an attempt is sent only
+//! after the commit that says so.
 
 pub mod crash;
+mod dispute;
+mod operate;
 mod records;
+mod schedule;
 mod send;
 mod submit;
 mod worker;
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::Instant;
 
 use crate::clock::{Clock, Entropy};
 use crate::gateway::Gateway;
-use crate::ids::{AttemptId, CallId, CardId, CustomerId, IntentId, RequestId};
+use crate::ids::{CallId, CardId, CustomerId, IntentId, RequestId, WorkerId};
 use crate::money::Money;
-use crate::payment::{AttemptState, DeclineReason, Doubt, Evidence, Receipt, ReconcilePolicy};
-use crate::store::{Payment, Store, StoreError, SubmitRefusal};
+use crate::payment::{
+    Attempt, AttemptState, Capture, DeclineReason, DisputeError, Evidence, Operation, OperationRefusal, Receipt, ReconcilePolicy,
+    TransitionError,
+};
+use crate::store::{Job, Payment, Store, StoreError, SubmitRefusal};
 use crate::vault::Vault;
 
 /// `[processor]`: bounds of sending and asking.
@@ -31,8 +41,15 @@ pub struct ProcessorConfig {
     pub gateway_timeout_ms: u64,
     /// How often the worker looks for work that nobody announced, in milliseconds.
     pub poll_ms: u64,
-    /// How often attempts in doubt are asked about, in milliseconds.
+    /// How soon an attempt in doubt is asked about, in milliseconds, and how often expired requests and authorisations are looked for. Each
+    /// further question waits as long as the attempt has been in doubt by then, give or take a quarter.
     pub sweep_ms: u64,
+    /// How long a question waits at most, in milliseconds.
+    pub question_cap_ms: u64,
+    /// How much longer than `gateway_timeout_ms` a worker has an attempt for itself, in milliseconds: time to write the answer down.
+    pub lease_margin_ms: u64,
+    /// How long an authorisation may wait for its capture before it is voided, in milliseconds. Acquirers drop it after about seven days.
+    pub authorisation_ttl_ms: u64,
     /// "Not found" counts for nothing before this long after the last send, in milliseconds.
     pub not_found_grace_ms: u64,
     /// The same bytes may be sent again this long after the first send, in milliseconds; the acquirer keeps idempotency keys no longer.
@@ -49,10 +66,13 @@ impl Default for ProcessorConfig {
             gateway_timeout_ms: 15_000,
             poll_ms: 1_000,
             sweep_ms: 10_000,
+            question_cap_ms: 15 * 60 * 1000,
+            lease_margin_ms: 10_000,
+            authorisation_ttl_ms: 6 * 24 * 3600 * 1000,
             not_found_grace_ms: 60_000,
             resend_window_ms: 24 * 3600 * 1000,
             max_sends: 3,
-            batch: 16,
+            batch: 64,
         }
     }
 }
@@ -81,6 +101,8 @@ pub struct ChargeOrder {
     pub card: CardId,
     /// In which call: the same call and request submit once.
     pub call: CallId,
+    /// Charged at once, or authorised now and captured by a command.
+    pub capture: Capture,
     /// Why it is allowed.
     pub evidence: Evidence,
 }
@@ -96,17 +118,53 @@ pub enum SubmitError {
     Store(#[from] StoreError),
 }
 
+/// A capture, void or refund that somebody asks for.
+#[derive(Clone, Debug)]
+pub struct OperationOrder {
+    /// Chosen by whoever asks: the same key with the same content is the same command.
+    pub key: String,
+    /// Of which payment.
+    pub intent: IntentId,
+    /// [`Operation::Capture`], [`Operation::Void`] or [`Operation::Refund`].
+    pub operation: Operation,
+    /// How much; `None`: all that is left.
+    pub amount: Option<Money>,
+    /// Who asks, for the audit trail.
+    pub by: String,
+    /// Why, for the audit trail; never a card number, name or telephone number.
+    pub why: String,
+}
+
+/// Why an operation or decision was not taken. Nothing was written.
+#[derive(Debug, thiserror::Error)]
+pub enum OperateError {
+    /// A rule refuses it.
+    #[error(transparent)]
+    Refused(#[from] OperationRefusal),
+    /// The attempt is not in a state for it.
+    #[error(transparent)]
+    Transition(#[from] TransitionError),
+    /// A rule of disputes refuses it.
+    #[error(transparent)]
+    Dispute(#[from] DisputeError),
+    /// The database failed, or its rules refuse it.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
 /// How a charge ended, as far as is known.
 #[allow(clippy::large_enum_variant)] // one a call, soon dropped
 #[derive(Clone, Debug, PartialEq)]
 pub enum Outcome {
     /// Charged, once.
     Paid(Receipt),
+    /// Reserved on the card; a capture charges it.
+    Authorised,
     /// Not charged, and it won't be.
     Declined(DeclineReason),
     /// Charged and taken back by the acquirer.
     Reversed,
-    /// Not known yet: the sweep goes on asking. Don't pay again.
+    /// Not known yet: the worker goes on asking, or a person has to look. Don't pay again.
     Unknown,
 }
 
@@ -129,13 +187,14 @@ struct Inner {
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
     cfg: ProcessorConfig,
-    /// Something was submitted.
+    /// Whose leases are ours.
+    worker: WorkerId,
+    /// Something was submitted that no place was free for.
     work: Notify,
-    /// Counts what has changed; whoever waits for an outcome looks again.
-    changed: watch::Sender<u64>,
-    /// Attempts that a task of this process is busy with, so that the sweep does not ask about what is being sent right now. Only to
-    /// save questions: across processes, and whatever this says, the store's version check decides who writes.
-    busy: Mutex<HashSet<AttemptId>>,
+    /// To the worker of this process, while one runs: what is submitted here is leased to it at once and needs no claim.
+    at_hand: Mutex<Option<mpsc::Sender<Job>>>,
+    /// Who waits for which outcome.
+    waiting: Mutex<HashMap<IntentId, watch::Sender<Option<Outcome>>>>,
 }
 
 impl Processor {
@@ -148,18 +207,17 @@ impl Processor {
         entropy: Arc<dyn Entropy>,
         cfg: ProcessorConfig,
     ) -> Self {
-        let (changed, _) = watch::channel(0);
-        let (work, busy) = (Notify::new(), Mutex::default());
-        Self { inner: Arc::new(Inner { store, gateway, vault, clock, entropy, cfg, work, changed, busy }) }
+        let worker = WorkerId::fresh(&*entropy);
+        let (work, at_hand, waiting) = (Notify::new(), Mutex::default(), Mutex::default());
+        Self { inner: Arc::new(Inner { store, gateway, vault, clock, entropy, cfg, worker, work, at_hand, waiting }) }
     }
 
     /// Waits until the charge has ended, at most `wait`; then [`Outcome::Unknown`], which the acquirer's silence also gives. `NotFound` for
     /// an intent that was never submitted.
     pub async fn outcome(&self, intent: &IntentId, wait: Duration) -> Result<Outcome, StoreError> {
         let deadline = Instant::now() + wait;
-        let mut changed = self.inner.changed.subscribe();
+        let mut waiter = Waiter::new(&self.inner, intent);
         loop {
-            changed.mark_unchanged();
             let payment = self.inner.store.payment(intent).await?.ok_or(StoreError::NotFound("payment"))?;
             if let Some(outcome) = settled(&payment) {
                 return Ok(outcome);
@@ -170,40 +228,77 @@ impl Processor {
             }
             // Another process may settle it: then nothing is announced here, so look now and then.
             let look = deadline.min(now + Duration::from_millis(self.inner.cfg.poll_ms.max(1)));
-            let _timed_out = tokio::time::timeout_at(look, changed.changed()).await;
+            if let Ok(Some(outcome)) = tokio::time::timeout_at(look, waiter.told()).await {
+                return Ok(outcome);
+            }
+        }
+    }
+}
+
+/// Somebody who waits for an outcome; forgotten when dropped.
+struct Waiter {
+    inner: Arc<Inner>,
+    intent: IntentId,
+    heard: watch::Receiver<Option<Outcome>>,
+}
+
+impl Waiter {
+    fn new(inner: &Arc<Inner>, intent: &IntentId) -> Self {
+        let mut waiting = inner.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let heard = waiting.entry(intent.clone()).or_insert_with(|| watch::channel(None).0).subscribe();
+        Self { inner: inner.clone(), intent: intent.clone(), heard }
+    }
+
+    /// What was announced; `None` if nothing ever will be.
+    async fn told(&mut self) -> Option<Outcome> {
+        self.heard.wait_for(Option::is_some).await.ok()?.clone()
+    }
+}
+
+impl Drop for Waiter {
+    fn drop(&mut self) {
+        let mut waiting = self.inner.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        // This one still counts.
+        if waiting.get(&self.intent).is_some_and(|tx| tx.receiver_count() <= 1) {
+            waiting.remove(&self.intent);
+        }
+    }
+}
+
+impl Inner {
+    /// Tells those in this process who wait for the outcome. After the commit only.
+    fn announce(&self, attempt: &Attempt, receipt: Option<Receipt>) {
+        let Some(outcome) = outcome_of(attempt, receipt) else { return };
+        let waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(tx) = waiting.get(&attempt.intent) {
+            tx.send_replace(Some(outcome));
         }
     }
 }
 
 /// The outcome, if waiting longer makes no sense.
 fn settled(payment: &Payment) -> Option<Outcome> {
-    match &payment.attempts.last()?.state {
-        AttemptState::Prepared | AttemptState::Dispatched { .. } => None,
-        AttemptState::NeedsReconciliation { doubt: Doubt::NoAnswer, .. } => None,
+    if let Some(receipt) = &payment.receipt {
+        return Some(Outcome::Paid(receipt.clone()));
+    }
+    outcome_of(payment.attempts.iter().rev().find(|a| a.operation.opens())?, None)
+}
+
+/// What an attempt means for whoever waits for the payment to be made.
+fn outcome_of(attempt: &Attempt, receipt: Option<Receipt>) -> Option<Outcome> {
+    match attempt.operation {
+        Operation::Void | Operation::Refund => return None,
+        Operation::Capture => return receipt.map(Outcome::Paid),
+        Operation::Charge | Operation::Authorise => {}
+    }
+    match &attempt.state {
+        AttemptState::Prepared | AttemptState::Dispatched { .. } | AttemptState::NeedsReconciliation { .. } => None,
         // Only a person or the acquirer's own correction can resolve it.
-        AttemptState::NeedsReconciliation { doubt: Doubt::Mismatch { .. }, .. } => Some(Outcome::Unknown),
-        AttemptState::Succeeded { .. } => payment.receipt.clone().map(Outcome::Paid),
+        AttemptState::Conflicted { .. } => Some(Outcome::Unknown),
+        AttemptState::Succeeded { .. } if attempt.operation == Operation::Authorise => Some(Outcome::Authorised),
+        AttemptState::Succeeded { .. } => receipt.map(Outcome::Paid),
         AttemptState::Declined { reason, .. } => Some(Outcome::Declined(*reason)),
         AttemptState::Reversed { .. } => Some(Outcome::Reversed),
-    }
-}
-
-/// Marks an attempt as busy for as long as it lives.
-struct Busy {
-    inner: Arc<Inner>,
-    id: AttemptId,
-}
-
-impl Busy {
-    fn claim(inner: &Arc<Inner>, id: &AttemptId) -> Option<Self> {
-        let fresh = inner.busy.lock().unwrap_or_else(PoisonError::into_inner).insert(id.clone());
-        fresh.then(|| Self { inner: inner.clone(), id: id.clone() })
-    }
-}
-
-impl Drop for Busy {
-    fn drop(&mut self) {
-        self.inner.busy.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.id);
     }
 }
 

@@ -6,40 +6,55 @@ use std::time::Duration;
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
-use super::{Inner, crash};
+use super::crash::{self, Step};
+use super::records::OURSELVES;
+use super::{Inner, Processor};
 use crate::clock::Timestamp;
-use crate::gateway::{CardData, GatewayRequest};
-use crate::ids::TransferId;
-use crate::payment::{
-    Attempt, AttemptEvent, AttemptState, BankWord, Effect, Expiry, GatewayKey, Operation, RequestHash, TransitionError, step,
-};
-use crate::store::{Job, Settlement, StoreError};
+use crate::gateway::{CardData, GatewayRequest, Original};
+use crate::ids::{AttemptId, TransferId};
+use crate::ledger::Cause;
+use crate::payment::{Attempt, AttemptEvent, AttemptState, BankWord, Effect, Expiry, GatewayKey, Operation, RequestHash, step};
+use crate::store::{Job, Schedule, Settlement, StoreError};
 
 /// How often a result is written again when the database is busy or another writer was faster.
 const RECORD_TRIES: u32 = 5;
 /// Pause before writing again, in milliseconds; grows with each try.
 const RECORD_PAUSE_MS: u64 = 100;
 
+impl Processor {
+    /// The acquirer says something about an attempt without having been asked, in a webhook that was verified. It is judged as an answer to a
+    /// question would be; what is told twice changes nothing the second time.
+    pub async fn hear(&self, attempt: &AttemptId, word: BankWord) -> Result<(), StoreError> {
+        let job = self.inner.store.job(attempt).await?.ok_or(StoreError::NotFound("attempt"))?;
+        self.inner.record(job, AttemptEvent::Found(word)).await
+    }
+}
+
 impl Inner {
     /// Sends a prepared attempt for the first time.
     pub(super) async fn send_first(self: &Arc<Self>, job: Job) -> Result<(), StoreError> {
         let (request, hash) = self.request_of(&job).await?;
         let Some(hash) = hash else {
-            tracing::warn!(intent = %job.intent.id, "the card is no longer usable; the charge is not sent");
+            tracing::warn!(intent = %job.intent.id, "the card is no longer usable; nothing is sent");
             return self.record(job, AttemptEvent::Abandon).await;
         };
+        let operation = job.attempt.operation;
         let event = AttemptEvent::Dispatch { key: request.idempotency_key.clone(), hash };
-        let Some(job) = self.write_before_sending(job, event, "charge.dispatched").await? else { return Ok(()) };
-        crash::point("after_dispatched_commit");
+        let Some(stepped) = self.may_send(&job, event) else { return Ok(()) };
+        crash::at(operation, Step::BeforeDispatch);
+        let Some(job) = self.write_before_sending(job, stepped, "dispatched").await? else { return Ok(()) };
+        crash::at(operation, Step::AfterDispatch);
         self.send(job, request).await
     }
 
     /// Asks the acquirer about our reference, and sends the same bytes again if it may and must.
     pub(super) async fn reconcile(self: &Arc<Self>, job: Job) -> Result<(), StoreError> {
         let (request, _) = self.request_of(&job).await?;
+        crash::point("before_question");
         let word = self.within_timeout(self.gateway.resolve(&request)).await;
-        crash::point("after_question_answered");
-        tracing::info!(intent = %job.intent.id, answer = plain(&word), "asked about a charge in doubt");
+        crash::point("after_question");
+        let operation = job.attempt.operation.as_str();
+        tracing::info!(intent = %job.intent.id, operation, answer = plain(&word), "asked about an attempt in doubt");
         let policy = self.cfg.policy();
         let stepped = step(&policy, self.clock.now(), job.attempt.clone(), AttemptEvent::Found(word.clone()));
         match stepped {
@@ -47,36 +62,47 @@ impl Inner {
             Ok(_) => self.record(job, AttemptEvent::Found(word)).await,
             Err(error) => {
                 tracing::error!(intent = %job.intent.id, %error, "the acquirer's answer does not fit");
-                Ok(())
+                self.look_later(&job.attempt).await
             }
         }
     }
 
     async fn send_again(self: &Arc<Self>, job: Job) -> Result<(), StoreError> {
         // Without its card it can't be sent; when the window is over it ends as never received.
-        let (request, Some(hash)) = self.request_of(&job).await? else { return Ok(()) };
-        let event = AttemptEvent::Resend { hash };
-        let Some(job) = self.write_before_sending(job, event, "charge.sent_again").await? else { return Ok(()) };
-        crash::point("after_resend_commit");
+        let (request, Some(hash)) = self.request_of(&job).await? else { return self.look_later(&job.attempt).await };
+        let Some(stepped) = self.may_send(&job, AttemptEvent::Resend { hash }) else {
+            return self.look_later(&job.attempt).await;
+        };
+        crash::point("before_resend");
+        let Some(job) = self.write_before_sending(job, stepped, "sent_again").await? else { return Ok(()) };
+        crash::point("after_resend");
         self.send(job, request).await
     }
 
-    /// Commits that it is about to be sent. `None`: somebody else was faster, or it may not be sent; then it must not be.
-    async fn write_before_sending(&self, job: Job, event: AttemptEvent, action: &str) -> Result<Option<Job>, StoreError> {
+    /// The attempt as it stands once it is about to be sent; `None`: it may not be, and then it must not be.
+    fn may_send(&self, job: &Job, event: AttemptEvent) -> Option<(Timestamp, Attempt)> {
         let now = self.clock.now();
-        let attempt = match step(&self.cfg.policy(), now, job.attempt.clone(), event) {
-            Ok((attempt, _)) => attempt,
-            Err(error @ TransitionError::OtherBytes) => {
-                tracing::error!(intent = %job.intent.id, %error, "not sent again");
-                return Ok(None);
+        match step(&self.cfg.policy(), now, job.attempt.clone(), event) {
+            Ok((attempt, _)) => Some((now, attempt)),
+            Err(error) => {
+                tracing::error!(intent = %job.intent.id, %error, "not sent");
+                None
             }
-            Err(
-                TransitionError::NeverSent | TransitionError::AlreadySent | TransitionError::NoMoreSends | TransitionError::Ended,
-            ) => return Ok(None),
-        };
-        let audit = self.audit_row(now, action, job.intent.id.as_str(), json!({ "attempt": attempt.id, "state": attempt.state }));
-        crash::point("before_dispatched_commit");
-        match self.store.advance(&attempt, &Settlement { audit: vec![audit], ..Settlement::default() }).await {
+        }
+    }
+
+    /// Commits that it is about to be sent. `None`: somebody else was faster.
+    async fn write_before_sending(
+        &self,
+        job: Job,
+        (now, attempt): (Timestamp, Attempt),
+        what: &str,
+    ) -> Result<Option<Job>, StoreError> {
+        let action = format!("{}.{what}", attempt.operation.as_str());
+        let detail = json!({ "attempt": attempt.id, "state": attempt.state });
+        let audit = vec![self.audit_row(now, OURSELVES, &action, job.intent.id.as_str(), detail)];
+        let schedule = Some(Schedule::Leased(self.lease(now)));
+        match self.store.advance(&attempt, &Settlement { schedule, audit, ..Settlement::default() }).await {
             Ok(()) => Ok(Some(Job { attempt, ..job })),
             Err(StoreError::Conflict(_)) => Ok(None),
             Err(other) => Err(other),
@@ -85,14 +111,24 @@ impl Inner {
 
     async fn send(self: &Arc<Self>, job: Job, request: GatewayRequest) -> Result<(), StoreError> {
         let word = self.within_timeout(self.gateway.send(&request)).await;
-        crash::point("after_gateway_answered");
-        tracing::info!(intent = %job.intent.id, answer = plain(&word), "the acquirer answered");
+        drop(request);
+        let operation = job.attempt.operation;
+        crash::at(operation, Step::AfterAnswer);
+        tracing::info!(intent = %job.intent.id, operation = operation.as_str(), answer = plain(&word), "the acquirer answered");
         self.record(job, AttemptEvent::Answer(word)).await
     }
 
     async fn within_timeout(&self, speaking: impl Future<Output = BankWord>) -> BankWord {
         let limit = Duration::from_millis(self.cfg.gateway_timeout_ms);
         tokio::time::timeout(limit, speaking).await.unwrap_or(BankWord::Silence)
+    }
+
+    /// Gives the lease up and is due again later. Nothing has changed.
+    async fn look_later(&self, attempt: &Attempt) -> Result<(), StoreError> {
+        crash::point("before_put_off");
+        self.store.put_off(attempt, self.next_question(self.clock.now(), attempt)).await?;
+        crash::point("after_put_off");
+        Ok(())
     }
 
     /// Writes down what happened, with postings, receipt, audit and outbox, in one transaction. If somebody wrote meanwhile, what they wrote is
@@ -110,22 +146,17 @@ impl Inner {
                 }
             };
             if after == before {
-                // A contradiction of what has ended moves no money, but a person has to know.
-                if after.state.terminal() && effects.contains(&Effect::Conflict) {
-                    tracing::error!(intent = %job.intent.id, "the acquirer contradicts a charge that has ended");
-                    let detail = json!({ "attempt": after.id, "state": after.state });
-                    self.store.audit(&self.audit_row(now, "charge.conflict", job.intent.id.as_str(), detail)).await?;
-                }
-                return Ok(());
+                return self.record_nothing_new(now, &job, &effects).await;
             }
             let settlement = self.settlement(now, &job, &after, &effects);
-            crash::point("before_result_commit");
+            crash::at(after.operation, Step::BeforeResult);
             let written = self.store.advance(&after, &settlement).await;
             match written {
                 Ok(()) => {
-                    crash::point("after_result_committed");
-                    tracing::info!(intent = %job.intent.id, state = after.state.name(), "charge recorded");
-                    self.changed.send_modify(|n| *n = n.wrapping_add(1));
+                    crash::at(after.operation, Step::AfterResult);
+                    let (operation, state) = (after.operation.as_str(), after.state.name());
+                    tracing::info!(intent = %job.intent.id, operation, state, "attempt recorded");
+                    self.announce(&after, settlement.receipt);
                     return Ok(());
                 }
                 Err(error) if tries >= RECORD_TRIES => return Err(error),
@@ -142,12 +173,32 @@ impl Inner {
         }
     }
 
-    fn settlement(&self, now: Timestamp, job: &Job, after: &Attempt, effects: &[Effect]) -> Settlement {
+    async fn record_nothing_new(&self, now: Timestamp, job: &Job, effects: &[Effect]) -> Result<(), StoreError> {
+        if !job.attempt.state.terminal() {
+            return self.look_later(&job.attempt).await;
+        }
+        // A contradiction of what has ended moves no money, but a person has to know.
+        if effects.contains(&Effect::Conflict) {
+            tracing::error!(intent = %job.intent.id, "the acquirer contradicts an attempt that has ended");
+            let detail = json!({ "attempt": job.attempt.id, "state": job.attempt.state });
+            let action = format!("{}.conflict", job.attempt.operation.as_str());
+            self.store.audit(&self.audit_row(now, OURSELVES, &action, job.intent.id.as_str(), detail)).await?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn settlement(&self, now: Timestamp, job: &Job, after: &Attempt, effects: &[Effect]) -> Settlement {
         let mut s = Settlement::default();
+        let cause = || Cause::Attempt(after.id.clone());
         for effect in effects {
+            let id = TransferId::fresh(&*self.entropy);
             match effect {
-                Effect::PostPending => s.transfer = Some(job.pending.posted(TransferId::fresh(&*self.entropy), now)),
-                Effect::VoidPending => s.transfer = Some(job.pending.voided(TransferId::fresh(&*self.entropy), now)),
+                Effect::PostPending => s.transfer = Some(job.pending.posted_in_part(id, now, after.amount, cause())),
+                Effect::VoidPending => s.transfer = Some(job.pending.voided(id, now).because(cause())),
+                Effect::Hold => {
+                    let ttl = Duration::from_millis(self.cfg.authorisation_ttl_ms);
+                    s.authorisation_expires_at = Some(now.plus(ttl));
+                }
                 Effect::Settle => {
                     if let AttemptState::Succeeded { gateway_reference, .. } = &after.state {
                         s.receipt = Some(self.receipt(job, now, gateway_reference));
@@ -155,31 +206,39 @@ impl Inner {
                 }
                 Effect::Release => s.release_request = true,
                 Effect::Conflict => {
-                    tracing::error!(intent = %job.intent.id, "the acquirer charged something else than was asked for");
+                    tracing::error!(intent = %job.intent.id, "the acquirer did something else than was asked for");
                 }
                 Effect::SendAgain | Effect::AskLater => {}
             }
         }
+        if !after.state.terminal() {
+            s.schedule = Some(Schedule::Due(self.next_question(now, after)));
+        }
         let detail = json!({ "attempt": after.id, "state": after.state });
-        s.audit.push(self.audit_row(now, &format!("charge.{}", after.state.name()), job.intent.id.as_str(), detail));
+        let action = format!("{}.{}", after.operation.as_str(), after.state.name());
+        s.audit.push(self.audit_row(now, OURSELVES, &action, job.intent.id.as_str(), detail));
         s.outbox.extend(self.news_of_state(now, job, after));
         s
     }
 
-    /// What is sent for an attempt: always the same bytes for the same attempt. And its hash, unless the card can't be used any more: then
-    /// it may only be asked about.
+    /// What is sent for an attempt: always the same bytes for the same attempt. And its hash, unless it needs a card that can't be used any
+    /// more: then it may only be asked about.
     async fn request_of(&self, job: &Job) -> Result<(GatewayRequest, Option<RequestHash>), StoreError> {
         let mut request = GatewayRequest {
-            operation: Operation::Charge,
+            operation: job.attempt.operation,
             our_reference: job.attempt.id.to_string(),
-            number: 0,
-            prepared_at: job.intent.created_at,
+            number: job.attempt.number,
+            prepared_at: job.attempt.prepared_at,
             idempotency_key: GatewayKey(format!("voicepay-{}", job.attempt.id)),
             amount: job.attempt.amount,
             card: None,
-            original: None,
+            original: job.original.as_ref().map(original_of),
             statement: job.payee_name.clone(),
         };
+        if !job.attempt.operation.opens() {
+            let hash = hash_of(&request, None, "");
+            return Ok((request, Some(hash)));
+        }
         let Some(card) = self.store.card(&job.intent.card).await? else { return Ok((request, None)) };
         if card.customer != job.intent.customer || !card.usable(self.clock.now()) {
             return Ok((request, None));
@@ -197,12 +256,27 @@ impl Inner {
     }
 }
 
+fn original_of(attempt: &Attempt) -> Original {
+    Original {
+        operation: attempt.operation,
+        our_reference: attempt.id.to_string(),
+        number: attempt.number,
+        prepared_at: attempt.prepared_at,
+        amount: attempt.amount,
+        gateway_reference: attempt.state.gateway_reference().unwrap_or_default().to_owned(),
+    }
+}
+
 /// SHA-256 over every field that is sent, each with its length before it, the card's keyed digest standing for its number.
 fn hash_of(r: &GatewayRequest, expiry: Option<Expiry>, card_digest: &str) -> RequestHash {
     let amount = r.amount.to_string();
     let expiry = expiry.map(|e| e.to_string()).unwrap_or_default();
     let mut hasher = Sha256::new();
-    for field in [&r.our_reference, &r.idempotency_key.0, &amount, card_digest, &expiry, &r.statement] {
+    // A charge's hash stays what it was before there were other operations: one may be in flight while this program is updated.
+    let operation = if r.operation == Operation::Charge { None } else { Some(r.operation.as_str()) };
+    let original = r.original.as_ref().map(|o| o.our_reference.as_str());
+    let fields = [r.our_reference.as_str(), &r.idempotency_key.0, &amount, card_digest, &expiry, &r.statement];
+    for field in fields.into_iter().chain(operation).chain(original) {
         hasher.update(u64::try_from(field.len()).unwrap_or(u64::MAX).to_be_bytes());
         hasher.update(field.as_bytes());
     }

@@ -2,11 +2,13 @@
 
 use serde_json::json;
 
-use super::{ChargeOrder, Processor, SubmitError, crash};
+use super::crash::{self, Step};
+use super::records::OURSELVES;
+use super::{ChargeOrder, Processor, SubmitError};
 use crate::ids::{AttemptId, IntentId, TransferId};
-use crate::ledger::{AccountName, Transfer, TransferKind};
+use crate::ledger::{AccountName, Cause, Transfer, TransferKind};
 use crate::payment::{Attempt, AttemptState, Intent, IntentStatus};
-use crate::store::{NewCharge, SubmitRefusal, Submitted};
+use crate::store::{Job, NewCharge, SubmitRefusal, Submitted};
 
 impl Processor {
     /// Takes an order over: after `Ok` it will be charged, or declined, whatever becomes of the call. Submitting the same call and request
@@ -14,7 +16,7 @@ impl Processor {
     pub async fn submit(&self, order: ChargeOrder) -> Result<IntentId, SubmitError> {
         let inner = &self.inner;
         let now = inner.clock.now();
-        let request = inner.store.request(&order.request).await?.ok_or(SubmitRefusal::NoSuchRequest)?.request;
+        let found = inner.store.request(&order.request).await?.ok_or(SubmitRefusal::NoSuchRequest)?;
         let card = inner.store.card(&order.card).await?.ok_or(SubmitRefusal::NoUsableCard)?;
         // What was just read is judged again inside the transaction; here it only fills the rows.
         let entropy = &*inner.entropy;
@@ -22,22 +24,29 @@ impl Processor {
             id: IntentId::fresh(entropy),
             customer: order.customer,
             request: order.request,
-            payee: request.payee,
+            payee: found.request.payee,
             card: order.card,
             last4: card.last4,
             call: order.call,
             amount: order.amount,
+            capture: order.capture,
+            authorisation_expires_at: None,
             status: IntentStatus::Pending,
             created_at: now,
         };
         let attempt = Attempt {
             id: AttemptId::fresh(entropy),
+            number: 0,
             intent: intent.id.clone(),
+            operation: order.capture.opening(),
+            of_attempt: None,
+            gateway: inner.gateway.name().to_owned(),
             amount: intent.amount,
+            prepared_at: now,
             state: AttemptState::Prepared,
             version: 0,
         };
-        let currency = intent.amount.currency;
+        let (operation, currency) = (attempt.operation, intent.amount.currency);
         let pending = Transfer {
             id: TransferId::fresh(entropy),
             kind: TransferKind::Pending,
@@ -45,20 +54,24 @@ impl Processor {
             credit: AccountName::payee(&intent.payee, currency),
             amount: intent.amount,
             intent: intent.id.clone(),
+            cause: Cause::Attempt(attempt.id.clone()),
             at: now,
         };
         let detail = json!({ "call": intent.call, "request": intent.request, "card": intent.card, "attempt": attempt.id,
             "amount_minor": intent.amount.minor, "currency": currency, "evidence": order.evidence });
-        let audit = inner.audit_row(now, "charge.submitted", intent.id.as_str(), detail);
-        let outbox = inner.news(now, "payment.submitted", &intent, json!({}));
-        let charge = NewCharge { intent, attempt, pending, evidence: order.evidence, audit, outbox };
-        crash::point("before_submit");
+        let audit = inner.audit_row(now, OURSELVES, &format!("{}.submitted", operation.as_str()), intent.id.as_str(), detail);
+        let outbox = inner.news(now, "payment.submitted", &intent, intent.amount, json!({}));
+        let (place, schedule) = inner.place_at_hand(now);
+        let charge = NewCharge { intent, attempt, schedule, pending, evidence: order.evidence, audit, outbox };
+        crash::at(operation, Step::BeforeBegin);
         let submitted = inner.store.submit(&charge).await?;
         match submitted {
-            Submitted::Fresh(id) => {
-                crash::point("after_submit_committed");
-                tracing::info!(intent = %id, amount = %charge.intent.amount, "charge submitted");
-                inner.work.notify_one();
+            Submitted::Fresh { intent: id, number } => {
+                crash::at(operation, Step::AfterBegin);
+                tracing::info!(intent = %id, amount = %charge.intent.amount, "{} submitted", operation.as_str());
+                let NewCharge { intent, attempt, pending, evidence, .. } = charge;
+                let attempt = Attempt { number, ..attempt };
+                inner.hand_over(place, Job { attempt, original: None, intent, evidence, pending, payee_name: found.payee_name });
                 Ok(id)
             }
             Submitted::Already(id) => Ok(id),

@@ -111,6 +111,7 @@ impl House {
             amount: Money::new(minor, Currency::Usd).unwrap(),
             card: card.clone(),
             call: CallId::fresh(&*self.entropy),
+            capture: Capture::Automatic,
             evidence: Evidence { policy_version: "test-1".into(), ..Evidence::default() },
         }
     }
@@ -121,6 +122,12 @@ impl House {
         let intent = self.processor.submit(self.order(&request, &card, 1999)).await.unwrap();
         self.processor.run_once().await.unwrap();
         intent
+    }
+
+    /// Some seconds pass, so that questions are due, and the worker looks.
+    async fn later(&self) {
+        self.clock.advance(Duration::from_secs(15));
+        self.processor.run_once().await.unwrap();
     }
 
     async fn outcome(&self, intent: &IntentId) -> Outcome {
@@ -257,7 +264,7 @@ async fn a_lost_answer_is_found_by_our_reference() {
     let intent = house.charge("4000000000000119").await;
     assert_eq!(house.outcome(&intent).await, Outcome::Unknown);
     assert_eq!(house.books().await, (0, 1999), "still reserved");
-    house.processor.run_once().await.unwrap();
+    house.later().await;
     assert!(matches!(house.outcome(&intent).await, Outcome::Paid(_)));
     assert_eq!((house.books().await, house.bank_saw()), ((1999, 0), vec![Did::ChargedSilently]));
 }
@@ -266,7 +273,7 @@ async fn a_lost_answer_is_found_by_our_reference() {
 async fn not_found_is_not_believed_at_once_and_the_same_bytes_go_again() {
     let house = House::build().await;
     let intent = house.charge("4000000000000341").await;
-    house.processor.run_once().await.unwrap();
+    house.later().await;
     assert_eq!(house.bank_saw(), [Did::ServerError], "within the grace time nothing is sent again");
     house.clock.advance(Duration::from_secs(61));
     house.processor.run_once().await.unwrap();
@@ -294,13 +301,14 @@ async fn a_charge_that_never_arrives_ends_after_the_window_and_not_before() {
 async fn another_amount_is_no_success_and_a_reversal_frees_the_request() {
     let house = House::build().await;
     let wrong = house.charge("4000000000000127").await;
-    house.processor.run_once().await.unwrap();
+    house.clock.advance(Duration::from_secs(3600));
+    house.later().await;
     assert_eq!(house.outcome(&wrong).await, Outcome::Unknown);
     assert_eq!(house.books().await, (0, 1999));
     let topics = house.topics().await;
     assert_eq!(topics, ["payment.submitted", "payment.conflict"], "told once, however often it is asked about");
     let back = house.charge("4000000000005126").await;
-    house.processor.run_once().await.unwrap();
+    house.later().await;
     assert_eq!(house.outcome(&back).await, Outcome::Reversed);
     assert_eq!(house.books().await, (0, 1999));
     assert_eq!(house.request_status(&back).await, (RequestStatus::Open, false));
@@ -371,9 +379,11 @@ async fn the_database_itself_refuses_to_change_books_receipts_and_ended_attempts
         "UPDATE receipts SET reference = '0000000000'",
         "DELETE FROM receipts",
         "UPDATE attempts SET state = 'declined'",
-        "INSERT INTO intents SELECT 'int_2', customer_id, request_id, payee_id, card_id, last4, 'call_2', amount_minor, currency, 'paid', evidence, 1 FROM intents",
-        "INSERT INTO attempts SELECT 'att_2', intent_id, amount_minor, currency, 'succeeded', detail, 0, 1 FROM attempts",
-        "INSERT INTO transfers SELECT NULL, 'tr_2', kind, of_id, debit, credit, amount_minor, currency, intent_id, at FROM transfers WHERE kind = 'post'",
+        "DELETE FROM attempts",
+        "INSERT INTO intents SELECT 'int_2', customer_id, request_id, payee_id, card_id, last4, 'call_2', amount_minor, currency, 'paid', evidence, 1, 'automatic', NULL FROM intents",
+        "INSERT INTO attempts SELECT 2, 'att_2', intent_id, operation, NULL, gateway, amount_minor, currency, 'succeeded', detail, NULL, 0, NULL, NULL, NULL, 1 FROM attempts",
+        "INSERT INTO attempts SELECT 2, 'att_2', intent_id, 'refund', id, gateway, amount_minor + 1, currency, 'prepared', detail, NULL, 0, 1, NULL, NULL, 1 FROM attempts",
+        "INSERT INTO transfers SELECT NULL, 'tr_2', kind, of_id, debit, credit, amount_minor, currency, intent_id, at, cause FROM transfers WHERE kind = 'post'",
     ] {
         assert!(sqlx::query(sql).execute(&pool).await.is_err(), "{sql}");
     }
@@ -386,7 +396,8 @@ async fn an_attempt_is_not_advanced_over_another_version_or_without_its_postings
     let house = House::build().await;
     let (request, card) = (house.request(1999).await, house.card("4111111111111111", None).await);
     house.processor.submit(house.order(&request, &card, 1999)).await.unwrap();
-    let job = house.store.prepared(1).await.unwrap().remove(0);
+    let job = house.processor.inner.claim(9).await.unwrap().remove(0);
+    assert!(house.processor.inner.claim(9).await.unwrap().is_empty(), "leased");
     let mut ended = job.attempt.clone();
     ended.version = 1;
     ended.state = AttemptState::Succeeded { at: START, gateway_reference: "g".into() };

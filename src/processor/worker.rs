@@ -1,114 +1,161 @@
-//! The worker: sends what is prepared, asks about what is in doubt, until it is told to stop.
+//! The worker: carries out what was submitted here, claims what is due, asks about what is in doubt, until it is told to stop.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::{Busy, Inner, Processor};
-use crate::store::{Job, StoreError};
+use super::records::OURSELVES;
+use super::{Inner, OperateError, OperationOrder, Processor, crash};
+use crate::clock::Timestamp;
+use crate::payment::{AttemptState, Operation};
+use crate::store::{Claim, Job, StoreError};
 
-enum Task {
-    SendFirst,
-    Reconcile,
-}
+/// How many attempts that were submitted in this process may wait for a task; more are left to be claimed.
+const AT_HAND_LIMIT: usize = 256;
+/// How many expired authorisations one sweep takes up.
+const EXPIRY_LIMIT: u32 = 100;
+/// How often an expired authorisation is tried to be voided. One that the acquirer won't void waits for a person.
+const EXPIRY_VOID_LIMIT: u32 = 3;
 
 impl Processor {
-    /// The worker: asks at the start about everything that a crash may have left in doubt, then sends what is prepared and asks now and then until
-    /// `shutdown`. What is being sent is finished first.
+    /// The worker: claims at the start whatever a crash may have left, then sends, asks and expires until `shutdown`. What is being sent is
+    /// finished first.
     pub async fn run(&self, shutdown: CancellationToken) {
         let inner = &self.inner;
+        let room = usize::try_from(inner.cfg.batch.max(1)).unwrap_or(1);
+        let poll = Duration::from_millis(inner.cfg.poll_ms.max(1));
+        let (place, mut at_hand) = mpsc::channel(AT_HAND_LIMIT);
+        *inner.at_hand.lock().unwrap_or_else(PoisonError::into_inner) = Some(place);
         let mut tasks = JoinSet::new();
-        let mut next_sweep = Instant::now();
-        loop {
-            if Instant::now() >= next_sweep {
-                log(inner.sweep(&mut tasks, &shutdown).await, "the sweep");
+        let (mut next_sweep, mut next_look) = (Instant::now(), Instant::now());
+        while !shutdown.is_cancelled() {
+            let now = Instant::now();
+            if now >= next_sweep {
+                log(self.sweep().await, "the sweep");
                 next_sweep = Instant::now() + Duration::from_millis(inner.cfg.sweep_ms.max(1));
             }
-            log(inner.send_prepared(&mut tasks, &shutdown).await, "looking for prepared charges");
-            let poll = Instant::now() + Duration::from_millis(inner.cfg.poll_ms.max(1));
+            if now >= next_look && tasks.len() < room {
+                let free = room.saturating_sub(tasks.len());
+                let found = match inner.claim(u32::try_from(free).unwrap_or(u32::MAX)).await {
+                    Ok(jobs) => {
+                        let found = jobs.len();
+                        let taken = inner.clock.now();
+                        jobs.into_iter().for_each(|job| inner.start(&mut tasks, job, taken));
+                        found
+                    }
+                    Err(error) => {
+                        log(Err(error), "claiming what is due");
+                        0
+                    }
+                };
+                // As many as there was room for: there may be more, which the next free place takes up.
+                next_look = if found >= free { Instant::now() } else { Instant::now() + poll };
+            }
             tokio::select! {
                 biased;
-                () = shutdown.cancelled() => break,
-                () = inner.work.notified() => {}
-                // A place has come free: there may be more prepared than fitted.
+                () = shutdown.cancelled() => {}
                 Some(_) = tasks.join_next() => {}
-                () = tokio::time::sleep_until(poll.min(next_sweep)) => {}
+                Some(job) = at_hand.recv(), if tasks.len() < room => {
+                    let taken = job.attempt.prepared_at;
+                    inner.start(&mut tasks, job, taken);
+                }
+                () = inner.work.notified() => next_look = Instant::now(),
+                () = tokio::time::sleep_until(next_look.min(next_sweep)), if tasks.len() < room => {}
             }
+        }
+        *inner.at_hand.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        at_hand.close();
+        while let Some(job) = at_hand.recv().await {
+            // Nothing was sent yet: another worker, or the next start, may claim it at once.
+            log(inner.store.put_off(&job.attempt, inner.clock.now()).await, "giving a lease up");
         }
         while tasks.join_next().await.is_some() {}
     }
 
-    /// Sends what is prepared and asks about what is in doubt, once, and waits until all of it has been answered. For tests and for commands
-    /// that want no worker.
+    /// Sweeps once, and carries out whatever is due until nothing is. For tests and for commands that want no worker.
     pub async fn run_once(&self) -> Result<(), StoreError> {
-        let never = CancellationToken::new();
-        let mut tasks = JoinSet::new();
-        self.inner.sweep(&mut tasks, &never).await?;
-        while tasks.join_next().await.is_some() {}
-        self.inner.send_prepared(&mut tasks, &never).await?;
-        while tasks.join_next().await.is_some() {}
+        self.sweep().await?;
+        loop {
+            let jobs = self.inner.claim(self.inner.cfg.batch.max(1)).await?;
+            if jobs.is_empty() {
+                return Ok(());
+            }
+            let mut tasks = JoinSet::new();
+            let taken = self.inner.clock.now();
+            jobs.into_iter().for_each(|job| self.inner.start(&mut tasks, job, taken));
+            while tasks.join_next().await.is_some() {}
+        }
+    }
+
+    /// Lets go of what has expired: requests that nobody pays, fingerprints, authorisations that nobody captured.
+    async fn sweep(&self) -> Result<(), StoreError> {
+        let inner = &self.inner;
+        let now = inner.clock.now();
+        inner.store.expire_requests(now).await?;
+        inner.store.sweep_fingerprints(now).await?;
+        for intent in inner.store.expired_authorisations(now, EXPIRY_VOID_LIMIT, EXPIRY_LIMIT).await? {
+            let payment = inner.store.payment(&intent).await?.ok_or(StoreError::NotFound("payment"))?;
+            let tries = payment.attempts.iter().filter(|a| a.operation == Operation::Void).count();
+            let order = OperationOrder {
+                // Two sweeps at once, on two nodes, mean the same void.
+                key: format!("expiry:{intent}:{tries}"),
+                intent: intent.clone(),
+                operation: Operation::Void,
+                amount: None,
+                by: OURSELVES.into(),
+                why: "the authorisation was not captured in time".into(),
+            };
+            crash::point("before_expiry");
+            match self.operate(order).await {
+                Ok(_) => crash::point("after_expiry"),
+                Err(OperateError::Store(error)) => return Err(error),
+                Err(error) => tracing::warn!(%intent, %error, "an expired authorisation can't be voided"),
+            }
+        }
         Ok(())
     }
 }
 
 impl Inner {
-    async fn send_prepared(self: &Arc<Self>, tasks: &mut JoinSet<()>, shutdown: &CancellationToken) -> Result<(), StoreError> {
-        for job in self.store.prepared(self.cfg.batch.max(1)).await? {
-            if !self.start(tasks, job, Task::SendFirst, shutdown).await {
-                break;
-            }
+    pub(super) async fn claim(&self, limit: u32) -> Result<Vec<Job>, StoreError> {
+        let now = self.clock.now();
+        let gateway = self.gateway.name().to_owned();
+        let claim = Claim { lease: self.lease(now), gateway, now, horizon: self.horizon(now), limit };
+        crash::point("before_claim");
+        let jobs = self.store.claim(&claim).await?;
+        if !jobs.is_empty() {
+            crash::point("after_claim");
         }
-        Ok(())
+        Ok(jobs)
     }
 
-    async fn sweep(self: &Arc<Self>, tasks: &mut JoinSet<()>, shutdown: &CancellationToken) -> Result<(), StoreError> {
-        self.store.expire_requests(self.clock.now()).await?;
-        self.store.sweep_fingerprints(self.clock.now()).await?;
-        let mut after = None;
-        loop {
-            let page = self.store.in_doubt(after.as_ref(), self.cfg.batch.max(1)).await?;
-            let Some(last) = page.last() else { return Ok(()) };
-            after = Some(last.attempt.id.clone());
-            for job in page {
-                if !self.start(tasks, job, Task::Reconcile, shutdown).await {
-                    return Ok(());
-                }
-            }
-        }
-    }
-
-    /// Starts a task when there is room for one; `false` if it is time to stop instead.
-    async fn start(self: &Arc<Self>, tasks: &mut JoinSet<()>, job: Job, task: Task, shutdown: &CancellationToken) -> bool {
-        let room = usize::try_from(self.cfg.batch.max(1)).unwrap_or(1);
-        while tasks.len() >= room {
-            tokio::select! {
-                biased;
-                () = shutdown.cancelled() => return false,
-                _ended = tasks.join_next() => {}
-            }
-        }
-        if shutdown.is_cancelled() {
-            return false;
-        }
-        let Some(busy) = Busy::claim(self, &job.attempt.id) else { return true };
+    /// Carries a job on that was leased at `taken`.
+    fn start(self: &Arc<Self>, tasks: &mut JoinSet<()>, job: Job, taken: Timestamp) {
         let inner = self.clone();
         tasks.spawn(async move {
-            let intent = job.intent.id.clone();
-            let result = match task {
-                Task::SendFirst => inner.send_first(job).await,
-                Task::Reconcile => inner.reconcile(job).await,
+            if !inner.time_left(taken, inner.clock.now()) {
+                // It waited for room so long that another worker may have it by now.
+                return;
+            }
+            let (intent, operation) = (job.intent.id.clone(), job.attempt.operation);
+            let result = match &job.attempt.state {
+                AttemptState::Prepared => inner.send_first(job).await,
+                AttemptState::Dispatched { .. } | AttemptState::NeedsReconciliation { .. } | AttemptState::Conflicted { .. } => {
+                    inner.reconcile(job).await
+                }
+                AttemptState::Succeeded { .. } | AttemptState::Declined { .. } | AttemptState::Reversed { .. } => Ok(()),
             };
             if let Err(error) = result {
-                tracing::error!(%intent, %error, "a charge could not be carried on; the sweep will take it up");
+                let operation = operation.as_str();
+                tracing::error!(%intent, operation, %error, "an attempt could not be carried on; it will be claimed again");
                 // A fault that comes at once, such as a full disk, must not turn the worker into a busy loop.
                 tokio::time::sleep(Duration::from_millis(inner.cfg.poll_ms.max(1))).await;
             }
-            drop(busy);
         });
-        true
     }
 }
 

@@ -2,6 +2,7 @@
 //! implementation; another database implements the same traits with its own migrations.
 
 pub mod chain;
+pub mod money;
 pub mod records;
 mod rows;
 pub mod signing;
@@ -17,10 +18,11 @@ use crate::clock::{Entropy, Timestamp};
 use crate::e164::E164;
 use crate::ids::{AttemptId, CallId, CardId, CustomerId, IntentId, OutboxId, PayeeId, RequestId};
 use crate::ledger::Transfer;
-use crate::payment::{Attempt, PaymentRequest, Receipt};
+use crate::payment::{Attempt, Dispute, PaymentRequest, Receipt};
 use crate::vault::{Vault, VaultConfig, VaultError};
 
 pub use chain::AuditChain;
+pub use money::*;
 pub use records::*;
 pub use signing::SigningKeys;
 pub use sqlite::SqliteStore;
@@ -139,26 +141,53 @@ pub trait Payments: Send + Sync {
     /// The whole of a submission in ONE transaction: intent, prepared attempt, pending transfer, request held, audit row, outbox row.
     /// The same call and request give the same intent again.
     async fn submit(&self, charge: &NewCharge) -> Result<Submitted, StoreError>;
-    /// Attempts that were never sent, oldest first.
-    async fn prepared(&self, limit: u32) -> Result<Vec<Job>, StoreError>;
-    /// Attempts that were sent and have no end yet, by identifier, those after `after`: page by page, so that a few that never resolve can't
-    /// keep the rest from being asked about.
-    async fn in_doubt(&self, after: Option<&AttemptId>, limit: u32) -> Result<Vec<Job>, StoreError>;
+    /// Writes a capture, void or refund down, in ONE transaction: command, prepared attempt, a refund's pending transfer, audit row, outbox row.
+    /// The amount is judged against what the database holds ([`crate::payment::Balance::judge`]); the same command gives the same attempt again.
+    async fn begin_operation(&self, operation: &NewOperation) -> Result<Begun, StoreError>;
+    /// What was asked for with this idempotency key, and the attempt that came of it.
+    async fn command(&self, key: &str) -> Result<Option<(Command, AttemptId)>, StoreError>;
+    /// Attempts that are due and that nobody is at, the longest due first, all leased to the claimer, in ONE transaction: two workers never
+    /// get the same one while its lease lasts.
+    async fn claim(&self, claim: &Claim) -> Result<Vec<Job>, StoreError>;
     /// One attempt with its intent.
     async fn job(&self, attempt: &AttemptId) -> Result<Option<Job>, StoreError>;
     /// Writes an attempt over the version before it, and everything that goes with it, in ONE transaction. `Conflict` if the row is
     /// no longer at that version: somebody else was faster and nothing was written.
     async fn advance(&self, attempt: &Attempt, settlement: &Settlement) -> Result<(), StoreError>;
+    /// Nothing was found out: looks again later. Changes nothing if the attempt is no longer at this version.
+    async fn put_off(&self, attempt: &Attempt, until: Timestamp) -> Result<(), StoreError>;
+    /// Attempts that have no end yet, in conflict or not, oldest first.
+    async fn unfinished(&self, limit: u32) -> Result<Vec<Attempt>, StoreError>;
+    /// Payments whose authorisation ran out at `now` and that nothing has captured or voided, nor is about to, with fewer than `max_voids` voids
+    /// that failed; the earliest first.
+    async fn expired_authorisations(&self, now: Timestamp, max_voids: u32, limit: u32) -> Result<Vec<IntentId>, StoreError>;
+    /// Payments with an attempt in conflict, oldest first.
+    async fn conflicts(&self, limit: u32) -> Result<Vec<Payment>, StoreError>;
+    /// Records a dispute with its pending transfer. The same reference with the same payment and amount changes nothing (`false`), with another
+    /// is `Refused`, and so is more than was captured.
+    async fn open_dispute(&self, entry: &DisputeEntry) -> Result<bool, StoreError>;
+    /// Records how a dispute ended, with its post or void. `Conflict` if it is not open any more.
+    async fn close_dispute(&self, entry: &DisputeEntry) -> Result<(), StoreError>;
+    /// A dispute by the acquirer's reference.
+    async fn dispute(&self, reference: &str) -> Result<Option<Dispute>, StoreError>;
+    /// Disputes, newest first.
+    async fn disputes(&self, limit: u32) -> Result<Vec<Dispute>, StoreError>;
     /// One payment, whole.
     async fn payment(&self, intent: &IntentId) -> Result<Option<Payment>, StoreError>;
     /// The payment that an attempt belongs to.
     async fn payment_of_attempt(&self, attempt: &AttemptId) -> Result<Option<Payment>, StoreError>;
+    /// The payment with an attempt that the acquirer calls so.
+    async fn payment_by_gateway_reference(&self, reference: &str) -> Result<Option<Payment>, StoreError>;
     /// The latest payments, newest first.
     async fn payments(&self, limit: u32) -> Result<Vec<Payment>, StoreError>;
+    /// Every payment, by identifier, those after `after`: page by page.
+    async fn payments_after(&self, after: Option<&IntentId>, limit: u32) -> Result<Vec<Payment>, StoreError>;
     /// A receipt by its ten digits.
     async fn receipt_by_reference(&self, reference: &str) -> Result<Option<Receipt>, StoreError>;
     /// The books, in the order in which they were written.
     async fn transfers(&self) -> Result<Vec<Transfer>, StoreError>;
+    /// The same page by page: those after row `after` (0: from the start), each with its row number.
+    async fn transfers_after(&self, after: i64, limit: u32) -> Result<Vec<(i64, Transfer)>, StoreError>;
 }
 
 /// Voices: invitations, templates, consent.

@@ -1,13 +1,12 @@
-//! What the store keeps, as values. None of these holds a card number in the clear.
+//! What the store keeps of people, voices and calls, as values; of money: [`super::money`]. None of these holds a card number in the clear.
 
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Timestamp;
 use crate::e164::E164;
-use crate::ids::{AuditId, CallId, CardId, CustomerId, IntentId, InviteId, OutboxId, PayeeId};
+use crate::ids::{AuditId, CallId, CardId, CustomerId, InviteId, OutboxId, PayeeId};
 use crate::language::Language;
-use crate::ledger::Transfer;
-use crate::payment::{Attempt, Evidence, Expiry, Intent, PaymentRequest, Receipt};
+use crate::payment::{Expiry, PaymentRequest};
 
 /// A customer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -330,102 +329,6 @@ pub struct CallRecord {
     pub verdict: Option<String>,
     /// The timeline. Never holds a card number, audio or an embedding.
     pub record: serde_json::Value,
-}
-
-/// What [`super::Payments::submit`] writes in one transaction.
-#[derive(Clone, Debug)]
-pub struct NewCharge {
-    /// The intent, pending.
-    pub intent: Intent,
-    /// Its first attempt, prepared.
-    pub attempt: Attempt,
-    /// The pending transfer.
-    pub pending: Transfer,
-    /// Why it was allowed.
-    pub evidence: Evidence,
-    /// For the audit trail.
-    pub audit: AuditRecord,
-    /// For the outside.
-    pub outbox: OutboxRecord,
-}
-
-/// What became of a submission.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Submitted {
-    /// Written.
-    Fresh(IntentId),
-    /// This call submitted this request before, with the same amount and card: here is its intent.
-    Already(IntentId),
-    /// Refused by a rule; nothing was written.
-    Refused(SubmitRefusal),
-}
-
-/// Why a submission was refused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum SubmitRefusal {
-    /// No such request, or another customer's.
-    #[error("the payment request does not exist or is not this customer's")]
-    NoSuchRequest,
-    /// Paid, cancelled, expired or being paid.
-    #[error(transparent)]
-    Request(#[from] crate::payment::RequestError),
-    /// What was agreed to is not what the request asks.
-    #[error("the amount that was agreed to is not what the request asks")]
-    OtherAmount,
-    /// The card is gone, blocked, expired or another customer's.
-    #[error("the card can't be used: it is unknown, blocked, revoked, expired or not this customer's")]
-    NoUsableCard,
-    /// The customer is blocked or deleted.
-    #[error("the customer may not pay")]
-    NoSuchCustomer,
-    /// The same call and request came before with another amount or card.
-    #[error("this call submitted this request before, with another amount or card")]
-    SameKeyOtherContent,
-}
-
-/// An attempt with what the worker needs to know of its intent.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Job {
-    /// The attempt.
-    pub attempt: Attempt,
-    /// Its intent.
-    pub intent: Intent,
-    /// Why it was allowed.
-    pub evidence: Evidence,
-    /// The pending transfer, with what it needs to be ended.
-    pub pending: Transfer,
-    /// The payee's name, for statement and receipt.
-    pub payee_name: String,
-}
-
-/// Changes that go with a changed attempt, all in one transaction.
-#[derive(Clone, Debug, Default)]
-pub struct Settlement {
-    /// The row that ends the pending transfer.
-    pub transfer: Option<Transfer>,
-    /// Settle the request and store this receipt.
-    pub receipt: Option<Receipt>,
-    /// Give the request free.
-    pub release_request: bool,
-    /// For the audit trail.
-    pub audit: Vec<AuditRecord>,
-    /// For the outside.
-    pub outbox: Vec<OutboxRecord>,
-}
-
-/// A payment as it is listed and shown.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Payment {
-    /// The intent.
-    pub intent: Intent,
-    /// The payee's name.
-    pub payee_name: String,
-    /// Its attempts, oldest first.
-    pub attempts: Vec<Attempt>,
-    /// Its receipt, if paid.
-    pub receipt: Option<Receipt>,
-    /// Its rows in the books.
-    pub transfers: Vec<Transfer>,
 }
 
 /// A row of the audit trail. Append-only: the database refuses to change or delete it.

@@ -86,7 +86,7 @@ async fn a_charged_card_number_is_in_no_file_log_or_output() {
     let dir = tempfile::tempdir().unwrap();
     let name = "card_numbers_leave_no_trace::child_stores_and_charges_the_canary";
     let ended = child(name, dir.path(), &[("VOICEPAY_LOG", "trace")], None);
-    assert!(ended.output.contains("charge recorded"), "the logs were captured:\n{}", ended.output);
+    assert!(ended.output.contains("attempt recorded"), "the logs were captured:\n{}", ended.output);
     assert_no_canary(ended.output.as_bytes(), "logs or output");
     let journal = std::fs::read_to_string(dir.path().join("bank.jsonl")).unwrap();
     assert!(journal.contains("\"did\":\"charged\""), "it was charged: {journal}");

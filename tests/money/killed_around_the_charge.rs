@@ -5,8 +5,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::support::{AMOUNT, Ended, House, charged, child, told_dir};
-use voicepay::payment::{IntentStatus, RequestStatus};
-use voicepay::processor::crash::{CRASH_ENV, POINTS, SWEEP_POINTS};
+use voicepay::payment::{IntentStatus, Operation, RequestStatus};
+use voicepay::processor::crash::{CRASH_ENV, points_of};
 
 const ORDINARY: &str = "4111111111111111";
 const ANSWER_LOST: &str = "4000000000000119";
@@ -58,20 +58,20 @@ async fn restart_and_check(dir: &Path, what: &str) -> usize {
 
 #[tokio::test]
 async fn at_every_point_of_an_ordinary_charge() {
-    for point in POINTS {
+    for point in &points_of(Operation::Charge) {
         let dir = tempfile::tempdir().unwrap();
         let ended = killed_at(point, ORDINARY, dir.path());
         assert!(ended.killed, "{point} was not met:\n{}", ended.output);
         let paid = restart_and_check(dir.path(), point).await;
-        assert_eq!(paid, usize::from(point != "before_submit"), "{point}");
+        assert_eq!(paid, usize::from(point != "charge_before_begin"), "{point}");
     }
 }
 
 #[tokio::test]
 async fn at_every_point_when_the_answer_is_lost_or_the_first_send_fails() {
     for (card, points) in [
-        (ANSWER_LOST, ["after_dispatched_commit", SWEEP_POINTS[0], "before_result_commit"]),
-        (FIRST_SEND_FAILS, [SWEEP_POINTS[0], SWEEP_POINTS[1], "after_gateway_answered"]),
+        (ANSWER_LOST, ["charge_after_dispatch", "after_question", "charge_before_result"]),
+        (FIRST_SEND_FAILS, ["after_question", "after_resend", "charge_after_answer"]),
     ] {
         for point in points {
             let dir = tempfile::tempdir().unwrap();
@@ -84,12 +84,13 @@ async fn at_every_point_when_the_answer_is_lost_or_the_first_send_fails() {
 
 #[tokio::test]
 async fn at_any_moment_and_again_during_the_recovery() {
+    let points = points_of(Operation::Charge);
     for step in 0..12_u64 {
         let dir = tempfile::tempdir().unwrap();
         let env = [("VOICEPAY_TEST_CARD", ORDINARY)];
         let name = "killed_around_the_charge::child_orders_and_charges";
         child(name, dir.path(), &env, Some(Duration::from_millis(step * 17)));
-        let env = [(CRASH_ENV, POINTS[3 + usize::try_from(step % 4).unwrap()])];
+        let env = [(CRASH_ENV, points[3 + usize::try_from(step % 4).unwrap()].as_str())];
         child("killed_around_the_charge::child_recovers", dir.path(), &env, None);
         restart_and_check(dir.path(), &format!("killed after {} ms", step * 17)).await;
     }

@@ -13,7 +13,7 @@ use voicepay::gateway::{self, GatewayConfig};
 use voicepay::ids::{AuditId, CallId, CardId, CustomerId, PayeeId, RequestId};
 use voicepay::ledger;
 use voicepay::money::{Currency, Money};
-use voicepay::payment::{Evidence, PaymentRequest, RequestStatus};
+use voicepay::payment::{Capture, Evidence, PaymentRequest, RequestStatus};
 use voicepay::processor::{ChargeOrder, Processor, ProcessorConfig};
 use voicepay::secret::Pan;
 use voicepay::store::{
@@ -55,7 +55,14 @@ impl House {
         let vault = store::unlock(&*store, &cfg, entropy.clone()).await.unwrap();
         let cfg = GatewayConfig { sandbox_journal: dir.join("bank.jsonl"), sandbox_latency_ms: 20, ..GatewayConfig::default() };
         let bank = gateway::open(&cfg, vault.sandbox_journal_key(), clock.clone()).unwrap();
-        let cfg = ProcessorConfig { gateway_timeout_ms: 150, not_found_grace_ms: 300, ..ProcessorConfig::default() };
+        let cfg = ProcessorConfig {
+            gateway_timeout_ms: 150,
+            not_found_grace_ms: 300,
+            sweep_ms: 20,
+            question_cap_ms: 100,
+            lease_margin_ms: 200,
+            ..ProcessorConfig::default()
+        };
         let processor = Processor::new(store.clone(), bank, vault.clone(), clock, entropy.clone(), cfg);
         Self { store, vault, processor, entropy }
     }
@@ -119,6 +126,7 @@ impl House {
             amount: request.amount,
             card: id,
             call: CallId::fresh(&*self.entropy),
+            capture: Capture::Automatic,
             evidence: Evidence::default(),
         }
     }
@@ -127,8 +135,7 @@ impl House {
     pub async fn finish_everything(&self) {
         for _ in 0..200 {
             self.processor.run_once().await.unwrap();
-            let left = self.store.prepared(9).await.unwrap().len() + self.store.in_doubt(None, 9).await.unwrap().len();
-            if left == 0 {
+            if self.store.unfinished(9).await.unwrap().is_empty() {
                 return;
             }
             tokio::time::sleep(Duration::from_millis(50)).await;

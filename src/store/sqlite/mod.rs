@@ -1,31 +1,38 @@
 //! The store on SQLite: write-ahead log, every commit synced to disk, writers take their turn with `BEGIN IMMEDIATE`, and every UPDATE
 //! says how many rows it must touch.
 
+mod attempts;
+mod books;
 mod calls;
 mod chain;
 mod challenges;
+mod disputes;
 mod fingerprints;
 mod following;
+mod intents;
 mod payments;
 mod people;
 mod requests;
 mod signing;
 mod trail;
 mod voices;
+mod writer;
 
 use std::path::Path;
 use std::time::Duration;
 
 use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{ConnectOptions, SqlSafeStr, Sqlite, Transaction};
+use sqlx::{ConnectOptions, SqlSafeStr, SqliteConnection};
 
+use self::writer::{Work, WriteTx};
 use super::{Store, StoreConfig, StoreError};
 
 /// The store on SQLite. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct SqliteStore {
     pool: SqlitePool,
+    writer: writer::Writer,
 }
 
 impl Store for SqliteStore {}
@@ -62,7 +69,7 @@ impl SqliteStore {
             },
             other => StoreError::Migrate { path: path.clone(), why: other.to_string() },
         })?;
-        Ok(Self { pool })
+        Ok(Self { writer: writer::Writer::new(pool.clone()), pool })
     }
 
     /// Closes every connection; the write-ahead log is folded into the database file.
@@ -71,8 +78,17 @@ impl SqliteStore {
     }
 
     /// A transaction that holds the write lock from its beginning, so that what it reads stays true until it commits.
-    async fn write(&self) -> Result<Transaction<'static, Sqlite>, StoreError> {
-        self.pool.begin_with("BEGIN IMMEDIATE").await.map_err(fault)
+    async fn write(&self) -> Result<WriteTx, StoreError> {
+        self.writer.begin().await
+    }
+
+    /// Runs `work` in a transaction that it may share with others ([`writer`]), and answers once that is committed.
+    async fn queue<T, F>(&self, work: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: for<'c> FnOnce(&'c mut SqliteConnection) -> Work<'c, T> + Send + 'static,
+    {
+        self.writer.queue(work).await
     }
 }
 
@@ -85,6 +101,7 @@ fn migrations() -> Migrator {
         simple(2, "fresh digits", include_str!("../../../migrations/sqlite/0002_fresh_digits.sql")),
         simple(3, "fingerprints", include_str!("../../../migrations/sqlite/0003_fingerprints.sql")),
         simple(4, "templates follow", include_str!("../../../migrations/sqlite/0004_templates_follow.sql")),
+        simple(5, "operations", include_str!("../../../migrations/sqlite/0005_operations.sql")),
         simple(7, "audit chain", include_str!("../../../migrations/sqlite/0007_audit_chain.sql")),
     ])
 }
@@ -113,10 +130,10 @@ fn fault(error: sqlx::Error) -> StoreError {
     };
     const BUSY: u32 = 5;
     const LOCKED: u32 = 6;
-    const TRIGGER: u32 = 1811;
+    const CONSTRAINT: u32 = 19; // checks, uniqueness, foreign keys, triggers
     match code & 0xff {
         BUSY | LOCKED => StoreError::Busy,
-        _ if code == TRIGGER => StoreError::Refused(in_words(&error)),
+        CONSTRAINT => StoreError::Refused(in_words(&error)),
         _ => StoreError::Failed(in_words(&error)),
     }
 }

@@ -1,8 +1,8 @@
 //! Customers, their cards, payees.
 
 use async_trait::async_trait;
+use sqlx::SqliteConnection;
 use sqlx::sqlite::SqliteRow;
-use sqlx::{Sqlite, SqliteConnection, Transaction};
 
 use super::trail::insert_audit;
 use super::{SqliteStore, exactly_one, fault, is_duplicate};
@@ -209,7 +209,7 @@ impl People for SqliteStore {
 }
 
 /// Everything of a customer that is not money: sealed numbers, voice, telephone numbers. Statements that may touch no row at all.
-async fn erase_what_hangs_on(tx: &mut Transaction<'static, Sqlite>, id: &CustomerId) -> Result<(), StoreError> {
+async fn erase_what_hangs_on(tx: &mut SqliteConnection, id: &CustomerId) -> Result<(), StoreError> {
     const STATEMENTS: [&str; 10] = [
         "UPDATE cards SET sealed = x'', digest = NULL, status = 'revoked' WHERE customer_id = ?",
         "DELETE FROM templates WHERE customer_id = ?",
@@ -223,7 +223,7 @@ async fn erase_what_hangs_on(tx: &mut Transaction<'static, Sqlite>, id: &Custome
         "UPDATE calls SET calling = NULL, record = '{}' WHERE customer_id = ?",
     ];
     for sql in STATEMENTS {
-        sqlx::query(sql).bind(id.as_str()).execute(&mut **tx).await.map_err(fault)?;
+        sqlx::query(sql).bind(id.as_str()).execute(&mut *tx).await.map_err(fault)?;
     }
     Ok(())
 }

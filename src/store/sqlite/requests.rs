@@ -1,13 +1,12 @@
 //! Payment requests: reading and writing them inside a transaction.
 
 use sqlx::SqliteConnection;
-use sqlx::sqlite::SqliteRow;
 
 use super::{exactly_one, fault, is_duplicate};
 use crate::clock::Timestamp;
 use crate::ids::{CustomerId, IntentId, RequestId};
-use crate::payment::{PaymentRequest, RequestStatus};
-use crate::store::rows::Reader;
+use crate::payment::PaymentRequest;
+use crate::store::rows::money;
 use crate::store::{RequestWithPayee, StoreError};
 
 pub(super) async fn insert(conn: &mut SqliteConnection, r: &PaymentRequest) -> Result<(), StoreError> {
@@ -53,7 +52,19 @@ pub(super) async fn find(conn: &mut SqliteConnection, id: &RequestId) -> Result<
         .fetch_optional(conn)
         .await
         .map_err(fault)?;
-    row.as_ref().map(read).transpose()
+    row.as_ref().map(money::request).transpose()
+}
+
+/// The request that an intent is for.
+pub(super) async fn of_intent(conn: &mut SqliteConnection, intent: &IntentId) -> Result<Option<PaymentRequest>, StoreError> {
+    let row = sqlx::query(
+        "SELECT r.*, '' AS payee_name FROM requests r WHERE r.id = (SELECT i.request_id FROM intents i WHERE i.id = ?)",
+    )
+    .bind(intent.as_str())
+    .fetch_optional(conn)
+    .await
+    .map_err(fault)?;
+    Ok(row.as_ref().map(money::request).transpose()?.map(|r| r.request))
 }
 
 pub(super) async fn payable(
@@ -71,7 +82,7 @@ pub(super) async fn payable(
     .fetch_all(conn)
     .await
     .map_err(fault)?;
-    let all = rows.iter().map(read).collect::<Result<Vec<_>, _>>()?;
+    let all = rows.iter().map(money::request).collect::<Result<Vec<_>, _>>()?;
     Ok(all.into_iter().filter(|r| r.request.payable(now)).collect())
 }
 
@@ -101,20 +112,4 @@ pub(super) async fn expire(conn: &mut SqliteConnection, now: Timestamp) -> Resul
             .await
             .map_err(fault)?;
     Ok(done.rows_affected())
-}
-
-fn read(row: &SqliteRow) -> Result<RequestWithPayee, StoreError> {
-    let r = Reader::new(row, "requests");
-    let request = PaymentRequest {
-        id: r.parsed("id")?,
-        customer: r.parsed("customer_id")?,
-        payee: r.parsed("payee_id")?,
-        amount: r.money()?,
-        due: r.maybe_parsed("due")?,
-        expires_at: r.maybe_at("expires_at")?,
-        status: r.word("status", RequestStatus::parse)?,
-        held_by: r.maybe_parsed("held_by")?,
-        created_at: r.at("created_at")?,
-    };
-    Ok(RequestWithPayee { request, payee_name: r.text("payee_name")? })
 }

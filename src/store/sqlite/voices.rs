@@ -201,9 +201,9 @@ impl SqliteStore {
 }
 
 /// With a voice goes what it was before.
-async fn forget_earlier(tx: &mut sqlx::Transaction<'static, sqlx::Sqlite>, customer: &CustomerId) -> Result<(), StoreError> {
+async fn forget_earlier(tx: &mut sqlx::SqliteConnection, customer: &CustomerId) -> Result<(), StoreError> {
     let forgotten = sqlx::query("DELETE FROM earlier_templates WHERE customer_id = ?").bind(customer.as_str());
-    forgotten.execute(&mut **tx).await.map_err(fault).map(drop)
+    forgotten.execute(&mut *tx).await.map_err(fault).map(drop)
 }
 
 /// The outbox row that goes with an audit row has the same random part.

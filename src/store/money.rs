@@ -1,0 +1,289 @@
+//! What the store keeps of payments, as values, and what goes together in one transaction.
+
+use serde::Serialize;
+
+use super::{AuditRecord, OutboxRecord, StoreError};
+use crate::clock::Timestamp;
+use crate::ids::{AttemptId, IntentId, WorkerId};
+use crate::ledger::{Transfer, TransferKind};
+use crate::money::Money;
+use crate::payment::{Attempt, Balance, Dispute, Evidence, Intent, Operation, OperationRefusal, Receipt, Standing};
+
+/// Which worker is at an attempt, and for how long at most. When it has run out, another worker may take the attempt over.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lease {
+    /// The worker.
+    pub owner: WorkerId,
+    /// From then on it is worth nothing.
+    pub until: Timestamp,
+}
+
+/// When a worker should look at an attempt that has not ended. Under a lease nobody else does before the lease has run out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Schedule {
+    /// Nobody is at it; a worker should look from then on.
+    Due(Timestamp),
+    /// Somebody is at it.
+    Leased(Lease),
+}
+
+impl Schedule {
+    /// From when on any worker may claim it.
+    pub fn due_at(&self) -> Timestamp {
+        match self {
+            Self::Due(at) => *at,
+            Self::Leased(lease) => lease.until,
+        }
+    }
+
+    /// The lease, if there is one.
+    pub fn lease(&self) -> Option<&Lease> {
+        match self {
+            Self::Due(_) => None,
+            Self::Leased(lease) => Some(lease),
+        }
+    }
+}
+
+/// What a worker claims: attempts that are due and that no other worker is at, the longest due first.
+#[derive(Clone, Debug)]
+pub struct Claim {
+    /// For the time in between, whose they are.
+    pub lease: Lease,
+    /// At which acquirer.
+    pub gateway: String,
+    /// The claimer's clock.
+    pub now: Timestamp,
+    /// An attempt that is due later than this was put there by a clock that ran ahead: it is due now. No schedule reaches that far.
+    pub horizon: Timestamp,
+    /// How many at most.
+    pub limit: u32,
+}
+
+/// What [`super::Payments::submit`] writes in one transaction.
+#[derive(Clone, Debug)]
+pub struct NewCharge {
+    /// The intent, pending.
+    pub intent: Intent,
+    /// Its first attempt, prepared: a charge or an authorisation.
+    pub attempt: Attempt,
+    /// Who is going to send it, and when.
+    pub schedule: Schedule,
+    /// The pending transfer.
+    pub pending: Transfer,
+    /// Why it was allowed.
+    pub evidence: Evidence,
+    /// For the audit trail.
+    pub audit: AuditRecord,
+    /// For the outside.
+    pub outbox: OutboxRecord,
+}
+
+/// What became of a submission.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Submitted {
+    /// Written.
+    Fresh {
+        /// Its intent.
+        intent: IntentId,
+        /// The number that the database gave its attempt.
+        number: u64,
+    },
+    /// This call submitted this request before, with the same amount and card: here is its intent.
+    Already(IntentId),
+    /// Refused by a rule; nothing was written.
+    Refused(SubmitRefusal),
+}
+
+/// A capture, void or refund as it was asked for. The same key with the same content is the same command.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Command {
+    /// The idempotency key that whoever asks has chosen.
+    pub key: String,
+    /// Of which payment.
+    pub intent: IntentId,
+    /// What.
+    pub operation: Operation,
+    /// How much; `None`: all that is left.
+    pub amount: Option<Money>,
+}
+
+/// What [`super::Payments::begin_operation`] writes in one transaction.
+#[derive(Clone, Debug)]
+pub struct NewOperation {
+    /// What was asked for.
+    pub command: Command,
+    /// The attempt, prepared, with the amount that is meant. It is judged again against what the database holds.
+    pub attempt: Attempt,
+    /// Who is going to send it, and when.
+    pub schedule: Schedule,
+    /// A refund's own pending transfer.
+    pub pending: Option<Transfer>,
+    /// For the audit trail.
+    pub audit: AuditRecord,
+    /// For the outside.
+    pub outbox: OutboxRecord,
+}
+
+/// What became of a capture, void or refund that was asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Begun {
+    /// Written.
+    Fresh {
+        /// Its attempt.
+        attempt: AttemptId,
+        /// The number that the database gave it.
+        number: u64,
+    },
+    /// The same command came before: here is its attempt.
+    Already(AttemptId),
+    /// Refused by a rule; nothing was written.
+    Refused(OperationRefusal),
+}
+
+/// Why a submission was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SubmitRefusal {
+    /// No such request, or another customer's.
+    #[error("the payment request does not exist or is not this customer's")]
+    NoSuchRequest,
+    /// Paid, cancelled, expired or being paid.
+    #[error(transparent)]
+    Request(#[from] crate::payment::RequestError),
+    /// What was agreed to is not what the request asks.
+    #[error("the amount that was agreed to is not what the request asks")]
+    OtherAmount,
+    /// The card is gone, blocked, expired or another customer's.
+    #[error("the card can't be used: it is unknown, blocked, revoked, expired or not this customer's")]
+    NoUsableCard,
+    /// The customer is blocked or deleted.
+    #[error("the customer may not pay")]
+    NoSuchCustomer,
+    /// The same call and request came before with another amount or card.
+    #[error("this call submitted this request before, with another amount or card")]
+    SameKeyOtherContent,
+}
+
+/// An attempt with what the worker needs to know of its intent.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Job {
+    /// The attempt.
+    pub attempt: Attempt,
+    /// What it captures, voids or refunds.
+    pub original: Option<Attempt>,
+    /// Its intent.
+    pub intent: Intent,
+    /// Why it was allowed.
+    pub evidence: Evidence,
+    /// The pending transfer that it ends: its own, or for a capture or void the authorisation's.
+    pub pending: Transfer,
+    /// The payee's name, for statement and receipt.
+    pub payee_name: String,
+}
+
+/// Changes that go with a changed attempt, all in one transaction.
+#[derive(Clone, Debug, Default)]
+pub struct Settlement {
+    /// When to look again and who is at it; `None` exactly when the attempt has ended.
+    pub schedule: Option<Schedule>,
+    /// The row that ends the pending transfer.
+    pub transfer: Option<Transfer>,
+    /// Until when an authorisation that was just given may be captured.
+    pub authorisation_expires_at: Option<Timestamp>,
+    /// Settle the request and store this receipt.
+    pub receipt: Option<Receipt>,
+    /// Give the request free.
+    pub release_request: bool,
+    /// For the audit trail.
+    pub audit: Vec<AuditRecord>,
+    /// For the outside.
+    pub outbox: Vec<OutboxRecord>,
+}
+
+impl Settlement {
+    /// What must hold of a settlement whoever made it: an end comes with its row in the books and with the request's fate, and nothing else
+    /// does. Every store asks before it writes.
+    pub fn fits(&self, attempt: &Attempt) -> Result<(), StoreError> {
+        let (ended, done) = (attempt.state.terminal(), attempt.state.done());
+        let (ends, receipt, release, hold) = match (attempt.operation, ended, done) {
+            (_, false, _) => (Ends::Nothing, false, false, false),
+            (Operation::Charge | Operation::Capture, true, true) => (Ends::Post, true, false, false),
+            (Operation::Authorise, true, true) => (Ends::Nothing, false, false, true),
+            (Operation::Void, true, true) => (Ends::Void, false, true, false),
+            (Operation::Refund, true, true) => (Ends::Post, false, false, false),
+            (Operation::Charge | Operation::Authorise, true, false) => (Ends::Void, false, true, false),
+            (Operation::Capture | Operation::Void, true, false) => (Ends::Nothing, false, false, false),
+            (Operation::Refund, true, false) => (Ends::Void, false, false, false),
+        };
+        let transfer_fits = match (&self.transfer, ends) {
+            (None, Ends::Nothing) => true,
+            (Some(t), Ends::Post) => matches!(t.kind, TransferKind::Post { .. }) && t.amount == attempt.amount,
+            (Some(t), Ends::Void) => matches!(t.kind, TransferKind::Void { .. }),
+            (None, Ends::Post | Ends::Void) | (Some(_), Ends::Nothing) => false,
+        };
+        let ours = self.receipt.as_ref().is_none_or(|r| r.intent == attempt.intent && r.amount == attempt.amount)
+            && self.transfer.as_ref().is_none_or(|t| t.intent == attempt.intent && t.cause.as_str() == attempt.id.as_str());
+        let fits = transfer_fits
+            && ours
+            && self.receipt.is_some() == receipt
+            && self.release_request == release
+            && self.authorisation_expires_at.is_some() == hold
+            && self.schedule.is_none() == ended;
+        if fits {
+            Ok(())
+        } else {
+            let (what, state) = (attempt.operation.as_str(), attempt.state.name());
+            Err(StoreError::Refused(format!("a {what} that is {state} does not go with these postings")))
+        }
+    }
+}
+
+/// How a settlement ends the pending transfer.
+#[derive(Clone, Copy)]
+enum Ends {
+    Nothing,
+    Post,
+    Void,
+}
+
+/// What goes with a dispute that was opened or closed.
+#[derive(Clone, Debug)]
+pub struct DisputeEntry {
+    /// The dispute as it stands now.
+    pub dispute: Dispute,
+    /// Its row in the books: pending when it opens, a post when it is lost, a void when it is won.
+    pub transfer: Transfer,
+    /// For the audit trail.
+    pub audit: AuditRecord,
+    /// For the outside.
+    pub outbox: OutboxRecord,
+}
+
+/// A payment as it is listed and shown.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Payment {
+    /// The intent.
+    pub intent: Intent,
+    /// The payee's name.
+    pub payee_name: String,
+    /// Its attempts, oldest first.
+    pub attempts: Vec<Attempt>,
+    /// Its disputes, oldest first.
+    pub disputes: Vec<Dispute>,
+    /// Its receipt, if paid.
+    pub receipt: Option<Receipt>,
+    /// Its rows in the books.
+    pub transfers: Vec<Transfer>,
+}
+
+impl Payment {
+    /// What may still be captured, voided or refunded.
+    pub fn balance(&self) -> Balance {
+        Balance::of(&self.intent, &self.attempts, &self.disputes)
+    }
+
+    /// How it stands.
+    pub fn standing(&self) -> Standing {
+        Standing::of(&self.intent, &self.attempts, &self.disputes)
+    }
+}
