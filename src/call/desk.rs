@@ -21,7 +21,7 @@ use crate::processor::{ChargeOrder, Outcome, Processor, SubmitError};
 use crate::secret::{Pan, SecretBytes};
 use crate::store::{
     self, AuditRecord, CardRecord, CardStatus, Customer, CustomerStatus, EnrolmentRecord, FactorFailure, InviteCheck, LookUp,
-    OutboxRecord, RequestWithPayee, Store, StoreError, TemplateRecord,
+    OutboxRecord, RequestWithPayee, Store, StoreError, TemplateRecord, UnlockError,
 };
 use crate::vault::{Vault, VaultError};
 use crate::voiceprint::{Template, TemplateError};
@@ -78,6 +78,15 @@ pub enum DeskError {
     /// A template that can't be read.
     #[error(transparent)]
     Template(#[from] TemplateError),
+}
+
+impl From<UnlockError> for DeskError {
+    fn from(error: UnlockError) -> Self {
+        match error {
+            UnlockError::Vault(e) => Self::Vault(e),
+            UnlockError::Store(e) => Self::Store(e),
+        }
+    }
 }
 
 type Found = (IdentityOutcome, Vec<(PayeeId, Arc<Sound>)>);
@@ -153,7 +162,8 @@ impl Desk {
     /// A customer's template, unsealed for one comparison.
     pub(super) async fn template(&self, customer: &CustomerId) -> Result<Option<Template>, DeskError> {
         let Some(row) = self.store.template(customer).await? else { return Ok(None) };
-        let bytes = self.vault.unseal_template(customer, &row.model, &row.sealed)?;
+        let key = store::customer_key(&*self.store, &self.vault, customer).await?;
+        let bytes = key.unseal_template(&row.model, &row.sealed)?;
         Ok(Some(Template::from_bytes(&bytes)?))
     }
 
@@ -206,7 +216,8 @@ impl Desk {
             InviteCheck::Refused => return Ok(false),
         };
         let model = template.model().as_str().to_owned();
-        let sealed = self.vault.seal_template(customer, &model, &template.to_bytes())?;
+        let key = store::customer_key_to_seal(&*self.store, &self.vault, customer).await?;
+        let sealed = key.seal_template(&model, &template.to_bytes())?;
         let enrolment = EnrolmentRecord {
             template: TemplateRecord { customer: customer.clone(), model, sealed, created_at: now },
             invite: Some(invite.id),

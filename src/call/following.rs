@@ -12,7 +12,7 @@ use crate::clock::Timestamp;
 use crate::decision::VoiceScore;
 use crate::decision::refresh::{Because, RefreshConfig, RefreshFacts, RefreshVerdict, may_refresh};
 use crate::ids::{CallId, CustomerId};
-use crate::store::TemplateRecord;
+use crate::store::{self, TemplateRecord};
 use crate::voiceprint::{Embedding, Template};
 
 /// What came of it.
@@ -70,8 +70,9 @@ impl Desk {
         let Some(state) = self.store.following(customer).await?.filter(|state| state.consent_at.is_some()) else {
             return Ok(None);
         };
+        let key = store::customer_key_to_seal(&*self.store, &self.vault, customer).await?;
         let open = |row: &TemplateRecord| -> Result<Template, DeskError> {
-            Ok(Template::from_bytes(&self.vault.unseal_template(customer, &row.model, &row.sealed)?)?)
+            Ok(Template::from_bytes(&key.unseal_template(&row.model, &row.sealed)?)?)
         };
         let (current, enrolled) = (open(&state.current)?, open(&state.enrolled)?);
         let next = current.stepped(&embedding, net_speech_ms, cfg.weight);
@@ -80,7 +81,7 @@ impl Desk {
         let verdict = may_refresh(cfg, &RefreshFacts { consent: true, hours_since, drift_cosine, ..facts });
         if let (RefreshVerdict::Step, Some(next)) = (verdict, &next) {
             let model = next.model().as_str().to_owned();
-            let sealed = self.vault.seal_template(customer, &model, &next.to_bytes())?;
+            let sealed = key.seal_template(&model, &next.to_bytes())?;
             let row = TemplateRecord { customer: customer.clone(), model, sealed, created_at: now };
             let mut audit = self.audit(now, "voice.followed", customer.as_str(), call);
             audit.detail = serde_json::json!({ "call": call, "drift_cosine": drift_cosine });

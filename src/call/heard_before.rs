@@ -17,7 +17,7 @@ use crate::clock::Timestamp;
 use crate::dialogue::ScoreTrouble;
 use crate::ids::{CallId, CustomerId};
 use crate::speech::Utterance;
-use crate::store::FingerprintRecord;
+use crate::store::{self, FingerprintRecord};
 use crate::voiceprint::fingerprint::{Fingerprint, FingerprintKey, Likeness, Probe};
 
 /// `[reuse]`: how long what was heard is remembered.
@@ -139,11 +139,12 @@ impl Desk {
         config: &ReuseConfig,
         now: Timestamp,
     ) -> Result<Vec<Fingerprint>, DeskError> {
-        let sealed = self.vault.seal_fingerprint(customer, &new.to_bytes())?;
+        let key = store::customer_key_to_seal(&*self.store, &self.vault, customer).await?;
+        let sealed = key.seal_fingerprint(&new.to_bytes())?;
         let record = FingerprintRecord { customer: customer.clone(), sealed, heard_at: now, expires_at: config.expiry(now) };
         let rows = self.store.keep_fingerprint(&record, config.keep_limit_utterances).await?;
         let opened = rows.iter().map(|row| {
-            let bytes = self.vault.unseal_fingerprint(customer, row).ok()?;
+            let bytes = key.unseal_fingerprint(row).ok()?;
             Fingerprint::from_bytes(&bytes)
         });
         let earlier: Vec<Fingerprint> = opened.flatten().collect();

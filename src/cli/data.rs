@@ -35,10 +35,7 @@ impl Data {
 
     /// The vault that goes with the database.
     pub(super) async fn vault(&self) -> Result<Vault, CliError> {
-        store::unlock(&*self.store, &self.vault, self.entropy.clone()).await.map_err(|e| match e {
-            UnlockError::Vault(e) => vault_error(e),
-            UnlockError::Store(e) => store_error(e),
-        })
+        store::unlock(&*self.store, &self.vault, self.entropy.clone()).await.map_err(unlock_error)
     }
 
     /// Now.
@@ -89,6 +86,14 @@ pub(super) fn store_error(error: StoreError) -> CliError {
 /// The exit code of a vault error.
 pub(super) fn vault_error(error: VaultError) -> CliError {
     CliError::new(Exit::MasterKey, error)
+}
+
+/// The exit code of what has to do with both.
+pub(super) fn unlock_error(error: UnlockError) -> CliError {
+    match error {
+        UnlockError::Vault(e) => vault_error(e),
+        UnlockError::Store(e) => store_error(e),
+    }
 }
 
 /// Refused by a rule: what, and what to do.

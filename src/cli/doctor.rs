@@ -3,16 +3,15 @@
 use std::net::{SocketAddr, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::Arc;
 
 use serde::Serialize;
 
 use super::Context;
 use super::exit::{CliError, CliResult, Exit};
-use crate::clock::{Clock, SystemClock, SystemEntropy, Timestamp};
+use crate::clock::{Clock, SystemClock, Timestamp};
 use crate::models::{self, Manifest};
 use crate::prompts::Bank;
-use crate::vault::{MASTER_KEY_ENV, Vault, VaultConfig, VaultError};
+use crate::vault::{KeyServiceName, KeyVersion, MASTER_KEY_ENV, Vault, VaultConfig, VaultError};
 
 /// Models, database and some calls fit into this much, in MiB.
 const MEMORY_NEEDED_MIB: u64 = 512;
@@ -73,10 +72,10 @@ pub fn run(_args: DoctorArgs, ctx: &Context) -> CliResult {
     let models_good = models.iter().all(|f| f.state == State::Good);
     findings.extend(models);
     findings.push(pip(models_good));
-    let sealed = config.store.path.exists() && key_was_stored(&config.store);
+    let version = if config.store.path.exists() { version_in_force(&config.store) } else { None };
     findings.extend([
         writable("data directory", &config.service.data_dir),
-        master_key(&config.vault, sealed),
+        master_key(&config.vault, version),
         sip_port(config.sip.listen),
         memory(&read("/proc/meminfo")),
         disk(&models::cache_dir()),
@@ -169,28 +168,36 @@ fn existing_ancestor(dir: &Path) -> PathBuf {
     if found.as_os_str().is_empty() { PathBuf::from(".") } else { found.to_owned() }
 }
 
-/// Whether the database remembers a master key; one that can't be read is told by the service itself.
-fn key_was_stored(store: &crate::store::StoreConfig) -> bool {
+/// Which master key the database is under, if any; a database that can't be read is told by the service itself.
+fn version_in_force(store: &crate::store::StoreConfig) -> Option<KeyVersion> {
     super::data::block_on(async {
         let store = crate::store::SqliteStore::open(store).await.map_err(super::data::store_error)?;
-        crate::store::Trail::key_check(&store).await.map_err(super::data::store_error)
+        let newest = crate::store::Keys::master_keys(&store).await.map_err(super::data::store_error)?.pop();
+        let older = crate::store::Trail::key_check(&store).await.map_err(super::data::store_error)?.is_some();
+        Ok(newest.map(|key| key.version).or(older.then_some(KeyVersion::FIRST)))
     })
-    .is_ok_and(|check| check.is_some())
+    .unwrap_or(None)
 }
 
-/// Asks the vault to open with a check value that fits no key: then it makes no key, and says "wrong key" of a sound one.
-fn master_key(config: &VaultConfig, sealed: bool) -> Finding {
+/// Looks for the version in force, if the database knows one; makes none.
+fn master_key(config: &VaultConfig, version: Option<KeyVersion>) -> Finding {
     const NEED: &str = "master key";
     let file = config.master_key_file.display();
     let place = if std::env::var_os(MASTER_KEY_ENV).is_some() { MASTER_KEY_ENV.to_owned() } else { file.to_string() };
-    match Vault::open(config, Some(&[]), Arc::new(SystemEntropy)) {
-        Ok(_) | Err(VaultError::WrongKey) => Finding::good(NEED, format!("readable, from {place}")),
-        Err(VaultError::Missing(_)) if !sealed => Finding::good(NEED, format!("will be made in {file} on the first run")),
-        Err(e @ VaultError::Missing(_)) => Finding::amiss(NEED, e.to_string(), "bring the key back from its backup"),
+    let place = if config.service == KeyServiceName::Pkcs11 { "the PKCS #11 token".to_owned() } else { place };
+    match Vault::probe(config, version.unwrap_or(KeyVersion::FIRST)) {
+        Ok(()) => Finding::good(NEED, format!("readable, from {place}")),
+        Err(VaultError::MissingVersion { .. }) if version.is_none() => match config.service {
+            KeyServiceName::File => Finding::good(NEED, format!("will be made in {file} on the first run")),
+            KeyServiceName::Pkcs11 => Finding::good(NEED, format!("will be made in {place} on the first run")),
+            KeyServiceName::Environment => {
+                Finding::amiss(NEED, "not set", format!("set {MASTER_KEY_ENV} to 64 random hex digits (`openssl rand -hex 32`)"))
+            }
+        },
+        Err(e @ VaultError::MissingVersion { .. }) => Finding::amiss(NEED, e.to_string(), "bring the key back from its backup"),
+        Err(e @ VaultError::Token(_)) => Finding::amiss(NEED, e.to_string(), "see `[vault.pkcs11]` in the configuration"),
         Err(e @ VaultError::Permissions(_)) => Finding::amiss(NEED, e.to_string(), format!("chmod 600 {file}")),
-        Err(e @ (VaultError::Malformed(_) | VaultError::Io { .. } | VaultError::Broken(_))) => {
-            Finding::amiss(NEED, e.to_string(), "bring the key back from its backup, readable by its owner only")
-        }
+        Err(e) => Finding::amiss(NEED, e.to_string(), "bring the key back from its backup, readable by its owner only"),
     }
 }
 
@@ -318,9 +325,9 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let data = dir.path().join("deep/data");
         assert_eq!(writable("data directory", &data).state, State::Good);
-        let vault = VaultConfig { master_key_file: data.join("master.key") };
-        assert_eq!(master_key(&vault, false).state, State::Good);
-        assert_eq!(master_key(&vault, true).state, State::Amiss, "a database without its key");
+        let vault = VaultConfig { master_key_file: data.join("master.key"), ..VaultConfig::default() };
+        assert_eq!(master_key(&vault, None).state, State::Good);
+        assert_eq!(master_key(&vault, Some(KeyVersion::FIRST)).state, State::Amiss, "a database without its key");
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
     }
 
@@ -330,11 +337,11 @@ mod tests {
         use std::os::unix::fs::PermissionsExt;
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("master.key");
-        let vault = VaultConfig { master_key_file: file.clone() };
+        let vault = VaultConfig { master_key_file: file.clone(), ..VaultConfig::default() };
         let set = |text: &str, mode| {
             std::fs::write(&file, text).unwrap();
             std::fs::set_permissions(&file, std::fs::Permissions::from_mode(mode)).unwrap();
-            master_key(&vault, true).state
+            master_key(&vault, Some(KeyVersion::FIRST)).state
         };
         assert_eq!(set(&"ab".repeat(32), 0o600), State::Good);
         assert_eq!(set(&"ab".repeat(32), 0o644), State::Amiss);

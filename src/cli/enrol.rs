@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::Context;
 use super::customer::parse_id;
-use super::data::{Data, block_on, name, refused, store_error, vault_error};
+use super::data::{Data, block_on, name, refused, store_error, unlock_error, vault_error};
 use super::exit::{CliError, CliResult, Exit};
 use crate::call::heard_before::ReuseConfig;
 use crate::clock::Entropy;
@@ -16,8 +16,8 @@ use crate::ids::{CustomerId, InviteId};
 use crate::media::wav;
 use crate::models::{Model, ModelError};
 use crate::speech::Utterance;
-use crate::store::{CustomerStatus, EnrolmentRecord, FingerprintRecord, Invite, StoreError, TemplateRecord};
-use crate::vault::Vault;
+use crate::store::{self, CustomerStatus, EnrolmentRecord, FingerprintRecord, Invite, StoreError, TemplateRecord};
+use crate::vault::{CustomerKey, Vault};
 use crate::voiceprint::fingerprint::{FingerprintKey, Fingerprinter, Probe};
 use crate::voiceprint::{Embedder, Enrolment, Take, Template, VoiceConfig};
 
@@ -173,10 +173,11 @@ async fn from_wav(ctx: &Context, customer: &CustomerId, consent_by: &str, files:
     let template = template_of(files, &utterances, ctx.config()?.voice, &*data.entropy)?;
     let model = template.model().as_str().to_owned();
     let now = data.now();
+    let key = store::customer_key_to_seal(&*data.store, &vault, customer).await.map_err(unlock_error)?;
     let record = EnrolmentRecord {
         template: TemplateRecord {
             customer: customer.clone(),
-            sealed: vault.seal_template(customer, &model, &template.to_bytes()).map_err(vault_error)?,
+            sealed: key.seal_template(&model, &template.to_bytes()).map_err(vault_error)?,
             model: model.clone(),
             created_at: now,
         },
@@ -188,7 +189,7 @@ async fn from_wav(ctx: &Context, customer: &CustomerId, consent_by: &str, files:
     };
     let audit = data.audit("voice.enrolled", customer.as_str(), json!({ "model": model, "recordings": files.len() }));
     data.store.complete_enrolment(&record, &audit).await.map_err(store_error)?;
-    remember(&data, &vault, customer, &utterances, &ctx.config()?.reuse).await?;
+    remember(&data, &vault, &key, customer, &utterances, &ctx.config()?.reuse).await?;
     let json =
         json!({ "customer": customer, "model": model, "net_speech_ms": template.net_speech_ms(), "recordings": files.len() });
     let seconds = f64::from(template.net_speech_ms()) / 1000.0;
@@ -200,6 +201,7 @@ async fn from_wav(ctx: &Context, customer: &CustomerId, consent_by: &str, files:
 async fn remember(
     data: &Data,
     vault: &Vault,
+    seal: &CustomerKey,
     customer: &CustomerId,
     utterances: &[Utterance],
     config: &ReuseConfig,
@@ -208,7 +210,7 @@ async fn remember(
     let now = data.now();
     for utterance in utterances {
         let probe = Probe::new(&maker, &utterance.samples_16k, &key);
-        let sealed = vault.seal_fingerprint(customer, &probe.fingerprint().to_bytes()).map_err(vault_error)?;
+        let sealed = seal.seal_fingerprint(&probe.fingerprint().to_bytes()).map_err(vault_error)?;
         let kept = FingerprintRecord { customer: customer.clone(), sealed, heard_at: now, expires_at: config.expiry(now) };
         data.store.keep_fingerprint(&kept, config.keep_limit_utterances).await.map_err(store_error)?;
     }

@@ -119,6 +119,10 @@ impl Config {
         for path in self.gateway.iso8583.paths_mut() {
             *path = dir.join(&path);
         }
+        let pin_file = &mut self.vault.pkcs11.pin_file;
+        if !pin_file.as_os_str().is_empty() {
+            *pin_file = dir.join(&pin_file);
+        }
         let records = self.ops.cdr_dir.iter_mut().chain([&mut self.ops.recording.dir]);
         for path in records {
             *path = dir.join(&path);

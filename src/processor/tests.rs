@@ -51,7 +51,7 @@ impl House {
         let entropy: Arc<dyn Entropy> = Arc::new(SeededEntropy::new(11));
         let cfg = StoreConfig { path: dir.path().join("v.db"), ..StoreConfig::default() };
         let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&cfg).await.unwrap());
-        let vault = Vault::from_master(&entropy.bytes(), entropy.clone());
+        let vault = crate::store::unlock_in_hand(&*store, &entropy.bytes(), entropy.clone()).await.unwrap();
         let customer = Customer {
             id: CustomerId::fresh(&*entropy),
             name: "Ann".into(),

@@ -2,6 +2,8 @@
 //! implementation; another database implements the same traits with its own migrations.
 
 pub mod chain;
+pub mod keyring;
+pub mod keys;
 pub mod money;
 pub mod records;
 mod rows;
@@ -9,19 +11,19 @@ pub mod signing;
 pub mod sqlite;
 
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
-use crate::clock::{Entropy, Timestamp};
+use crate::clock::Timestamp;
 use crate::e164::E164;
 use crate::ids::{AttemptId, CallId, CardId, CustomerId, IntentId, OutboxId, PayeeId, RequestId};
 use crate::ledger::Transfer;
 use crate::payment::{Attempt, Dispute, PaymentRequest, Receipt};
-use crate::vault::{Vault, VaultConfig, VaultError};
 
 pub use chain::AuditChain;
+pub use keyring::{UnlockError, customer_key, customer_key_to_seal, unlock, unlock_in_hand};
+pub use keys::{Brought, KeyUsage, Keys, NewCard, OlderPlace, OlderValue, Resealed, Rewrapped, StoredKey};
 pub use money::*;
 pub use records::*;
 pub use signing::SigningKeys;
@@ -295,36 +297,23 @@ pub trait Trail: Send + Sync {
     async fn outbox_waiting(&self, limit: u32) -> Result<Vec<OutboxRecord>, StoreError>;
     /// An outbox row was delivered.
     async fn outbox_delivered(&self, id: &OutboxId, now: Timestamp) -> Result<(), StoreError>;
-    /// The master key's check value, if one was ever stored.
+    /// The check value of the vault's root secret, if one was ever stored.
     async fn key_check(&self) -> Result<Option<Vec<u8>>, StoreError>;
-    /// Remembers the master key's check value; an older one stays and must be equal.
-    async fn remember_key_check(&self, check: &[u8; 32]) -> Result<(), StoreError>;
 }
 
 /// All of it. Use it as `Arc<dyn Store>`: the methods of every part are callable on it.
 pub trait Store:
-    People + Payments + Voices + Following + Challenges + Fingerprints + Calls + Trail + AuditChain + SigningKeys + std::fmt::Debug
+    People
+    + Payments
+    + Voices
+    + Following
+    + Challenges
+    + Fingerprints
+    + Calls
+    + Trail
+    + AuditChain
+    + SigningKeys
+    + Keys
+    + std::fmt::Debug
 {
-}
-
-/// Opens the vault that goes with this database: the first time its key's check value is stored, later another key is
-/// refused at once.
-pub async fn unlock(store: &dyn Store, cfg: &VaultConfig, entropy: Arc<dyn Entropy>) -> Result<Vault, UnlockError> {
-    let stored = store.key_check().await?;
-    let vault = Vault::open(cfg, stored.as_deref(), entropy)?;
-    if stored.is_none() {
-        store.remember_key_check(&vault.key_check()).await?;
-    }
-    Ok(vault)
-}
-
-/// Why the vault does not open.
-#[derive(Debug, thiserror::Error)]
-pub enum UnlockError {
-    /// The key.
-    #[error(transparent)]
-    Vault(#[from] VaultError),
-    /// The database.
-    #[error(transparent)]
-    Store(#[from] StoreError),
 }

@@ -7,6 +7,7 @@ use crate::e164::E164;
 use crate::ids::{AuditId, CallId, CardId, CustomerId, InviteId, OutboxId, PayeeId};
 use crate::language::Language;
 use crate::payment::{Expiry, PaymentRequest};
+use crate::vault::Sealed;
 
 /// A customer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -81,8 +82,8 @@ pub struct CardRecord {
     pub expiry: Option<Expiry>,
     /// Whether it is authorised.
     pub status: CardStatus,
-    /// The sealed number.
-    pub sealed: Vec<u8>,
+    /// The sealed number with its wrapped key.
+    pub sealed: Sealed,
     /// The number's keyed digest.
     pub digest: [u8; 32],
     /// When it was added.

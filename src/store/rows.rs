@@ -2,6 +2,7 @@
 
 pub(super) mod calls;
 pub(super) mod chain;
+pub(super) mod keys;
 pub(super) mod money;
 pub(super) mod people;
 pub(super) mod voices;

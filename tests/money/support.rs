@@ -51,7 +51,7 @@ impl House {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let cfg = StoreConfig { path: dir.join("voicepay.db"), ..StoreConfig::default() };
         let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&cfg).await.unwrap());
-        let cfg = VaultConfig { master_key_file: dir.join("master.key") };
+        let cfg = VaultConfig { master_key_file: dir.join("master.key"), ..VaultConfig::default() };
         let vault = store::unlock(&*store, &cfg, entropy.clone()).await.unwrap();
         let cfg = GatewayConfig { sandbox_journal: dir.join("bank.jsonl"), sandbox_latency_ms: 20, ..GatewayConfig::default() };
         let bank = gateway::open(&cfg, vault.sandbox_journal_key(), clock.clone()).unwrap();

@@ -29,6 +29,7 @@ use voicepay::secret::Pan;
 use voicepay::speech::Utterance;
 use voicepay::store::{
     AuditRecord, CardRecord, CardStatus, Customer, CustomerStatus, EnrolmentRecord, Invite, Payee, Payment, TemplateRecord,
+    customer_key_to_seal,
 };
 use voicepay::voiceprint::{Embedder, Enrolment, Take, Template};
 
@@ -276,10 +277,11 @@ impl World {
 
     async fn enrol(&self, template: Template) {
         let model = template.model().as_str().to_owned();
+        let key = customer_key_to_seal(&*self.office.store, &self.office.vault, &self.customer).await.unwrap();
         let record = EnrolmentRecord {
             template: TemplateRecord {
                 customer: self.customer.clone(),
-                sealed: self.office.vault.seal_template(&self.customer, &model, &template.to_bytes()).unwrap(),
+                sealed: key.seal_template(&model, &template.to_bytes()).unwrap(),
                 model,
                 created_at: self.clock.now(),
             },

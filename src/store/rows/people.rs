@@ -5,6 +5,7 @@ use crate::e164::E164;
 use crate::language::Language;
 use crate::payment::Expiry;
 use crate::store::{CardRecord, CardStatus, Customer, CustomerStatus, Payee, StoreError};
+use crate::vault::Sealed;
 
 /// A customer; the telephone numbers are rows of their own.
 pub(in crate::store) fn customer<R: Columns>(row: &R, numbers: Vec<E164>) -> Result<Customer, StoreError> {
@@ -26,6 +27,7 @@ pub(in crate::store) fn number<R: Columns>(row: &R) -> Result<E164, StoreError> 
     E164::try_from(r.text("number")?).map_err(|e| r.damaged(e))
 }
 
+/// A card with its key: the columns of `cards`, and `key_version` and `wrapped` of `card_keys`, joined from the left.
 pub(in crate::store) fn card<R: Columns>(row: &R) -> Result<CardRecord, StoreError> {
     let r = Reader::new(row, "cards");
     let expiry = match (r.maybe_int("expiry_year")?, r.maybe_int("expiry_month")?) {
@@ -49,7 +51,7 @@ pub(in crate::store) fn card<R: Columns>(row: &R) -> Result<CardRecord, StoreErr
         length: r.small("length")?,
         expiry,
         status: r.word("status", CardStatus::parse)?,
-        sealed: r.bytes("sealed")?,
+        sealed: Sealed { body: r.bytes("sealed")?, key: super::keys::wrapped(row, "card_keys")? },
         digest,
         created_at: r.at("created_at")?,
     })

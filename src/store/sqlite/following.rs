@@ -3,6 +3,7 @@
 use async_trait::async_trait;
 
 use super::trail::insert_audit;
+use super::voices::still_opens;
 use super::{SqliteStore, exactly_one, fault};
 use crate::clock::Timestamp;
 use crate::ids::CustomerId;
@@ -79,6 +80,7 @@ impl Following for SqliteStore {
             .await
             .map_err(fault)?;
         exactly_one(&put, StoreError::Conflict("voice template"))?;
+        still_opens(&mut tx, &next.customer, &next.sealed).await?;
         // The enrolled one stays whatever comes after it.
         sqlx::query(
             "DELETE FROM earlier_templates WHERE customer_id = ?1 AND seq > 1

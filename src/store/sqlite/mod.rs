@@ -10,6 +10,7 @@ mod disputes;
 mod fingerprints;
 mod following;
 mod intents;
+mod keys;
 mod payments;
 mod people;
 mod requests;
@@ -102,6 +103,7 @@ fn migrations() -> Migrator {
         simple(3, "fingerprints", include_str!("../../../migrations/sqlite/0003_fingerprints.sql")),
         simple(4, "templates follow", include_str!("../../../migrations/sqlite/0004_templates_follow.sql")),
         simple(5, "operations", include_str!("../../../migrations/sqlite/0005_operations.sql")),
+        simple(6, "card keys", include_str!("../../../migrations/sqlite/0006_card_keys.sql")),
         simple(7, "audit chain", include_str!("../../../migrations/sqlite/0007_audit_chain.sql")),
     ])
 }

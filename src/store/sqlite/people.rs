@@ -12,6 +12,14 @@ use crate::payment::Expiry;
 use crate::store::rows::Reader;
 use crate::store::rows::people;
 use crate::store::{AuditRecord, CardRecord, CardStatus, Customer, LookUp, Payee, People, StoreError};
+use crate::vault::WrappedKey;
+
+/// Cards with their keys.
+macro_rules! select_cards {
+    () => {
+        "SELECT c.*, k.key_version, k.wrapped FROM cards c LEFT JOIN card_keys k ON k.card_id = c.id"
+    };
+}
 
 #[async_trait]
 impl People for SqliteStore {
@@ -120,31 +128,7 @@ impl People for SqliteStore {
 
     async fn add_card(&self, card: &CardRecord, audit: &AuditRecord) -> Result<(), StoreError> {
         let mut tx = self.write().await?;
-        let owner = sqlx::query("SELECT 1 FROM customers WHERE id = ? AND status <> 'deleted'")
-            .bind(card.customer.as_str())
-            .fetch_optional(&mut *tx)
-            .await
-            .map_err(fault)?;
-        if owner.is_none() {
-            return Err(StoreError::NotFound("customer"));
-        }
-        sqlx::query(
-            "INSERT INTO cards (id, customer_id, last4, length, expiry_year, expiry_month, status, sealed, digest, created_at)
-             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        )
-        .bind(card.id.as_str())
-        .bind(card.customer.as_str())
-        .bind(&card.last4)
-        .bind(card.length)
-        .bind(card.expiry.map(Expiry::year))
-        .bind(card.expiry.map(Expiry::month))
-        .bind(card.status.as_str())
-        .bind(&card.sealed)
-        .bind(card.digest.as_slice())
-        .bind(card.created_at.0)
-        .execute(&mut *tx)
-        .await
-        .map_err(|e| if is_duplicate(&e) { StoreError::Exists("this card of the customer") } else { fault(e) })?;
+        insert_card(&mut tx, card).await?;
         insert_audit(&mut tx, audit).await?;
         tx.commit().await.map_err(fault)
     }
@@ -155,7 +139,7 @@ impl People for SqliteStore {
     }
 
     async fn cards_of(&self, customer: &CustomerId) -> Result<Vec<CardRecord>, StoreError> {
-        let rows = sqlx::query("SELECT * FROM cards WHERE customer_id = ? ORDER BY created_at, id")
+        let rows = sqlx::query(concat!(select_cards!(), " WHERE c.customer_id = ? ORDER BY c.created_at, c.id"))
             .bind(customer.as_str())
             .fetch_all(&self.pool)
             .await
@@ -210,7 +194,10 @@ impl People for SqliteStore {
 
 /// Everything of a customer that is not money: sealed numbers, voice, telephone numbers. Statements that may touch no row at all.
 async fn erase_what_hangs_on(tx: &mut SqliteConnection, id: &CustomerId) -> Result<(), StoreError> {
-    const STATEMENTS: [&str; 10] = [
+    const STATEMENTS: [&str; 13] = [
+        "DELETE FROM card_keys WHERE card_id IN (SELECT id FROM cards WHERE customer_id = ?)",
+        "DELETE FROM customer_keys WHERE customer_id = ?",
+        "DELETE FROM card_references WHERE card_id IN (SELECT id FROM cards WHERE customer_id = ?)",
         "UPDATE cards SET sealed = x'', digest = NULL, status = 'revoked' WHERE customer_id = ?",
         "DELETE FROM templates WHERE customer_id = ?",
         "DELETE FROM challenges WHERE customer_id = ?",
@@ -246,6 +233,50 @@ pub(super) async fn read_customer(conn: &mut SqliteConnection, row: &SqliteRow) 
 }
 
 pub(super) async fn find_card(conn: &mut SqliteConnection, id: &CardId) -> Result<Option<CardRecord>, StoreError> {
-    let row = sqlx::query("SELECT * FROM cards WHERE id = ?").bind(id.as_str()).fetch_optional(conn).await.map_err(fault)?;
-    row.as_ref().map(people::card).transpose()
+    let card = sqlx::query(concat!(select_cards!(), " WHERE c.id = ?")).bind(id.as_str());
+    card.fetch_optional(conn).await.map_err(fault)?.as_ref().map(people::card).transpose()
+}
+
+/// A card and its key. The customer must not be deleted.
+pub(super) async fn insert_card(conn: &mut SqliteConnection, card: &CardRecord) -> Result<(), StoreError> {
+    let owner = sqlx::query("SELECT 1 FROM customers WHERE id = ? AND status <> 'deleted'")
+        .bind(card.customer.as_str())
+        .fetch_optional(&mut *conn)
+        .await
+        .map_err(fault)?;
+    if owner.is_none() {
+        return Err(StoreError::NotFound("customer"));
+    }
+    sqlx::query(
+        "INSERT INTO cards (id, customer_id, last4, length, expiry_year, expiry_month, status, sealed, digest, created_at)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+    )
+    .bind(card.id.as_str())
+    .bind(card.customer.as_str())
+    .bind(&card.last4)
+    .bind(card.length)
+    .bind(card.expiry.map(Expiry::year))
+    .bind(card.expiry.map(Expiry::month))
+    .bind(card.status.as_str())
+    .bind(&card.sealed.body)
+    .bind(card.digest.as_slice())
+    .bind(card.created_at.0)
+    .execute(&mut *conn)
+    .await
+    .map_err(|e| if is_duplicate(&e) { StoreError::Exists("this card of the customer") } else { fault(e) })?;
+    match &card.sealed.key {
+        Some(key) => insert_card_key(conn, &card.id, key).await,
+        None => Ok(()),
+    }
+}
+
+pub(super) async fn insert_card_key(conn: &mut SqliteConnection, card: &CardId, key: &WrappedKey) -> Result<(), StoreError> {
+    sqlx::query("INSERT INTO card_keys (card_id, key_version, wrapped) VALUES (?, ?, ?)")
+        .bind(card.as_str())
+        .bind(i64::from(key.version.get()))
+        .bind(&key.wrapped)
+        .execute(conn)
+        .await
+        .map_err(fault)?;
+    Ok(())
 }

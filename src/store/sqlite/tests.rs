@@ -9,6 +9,7 @@ use crate::clock::{Entropy, SeededEntropy, Timestamp};
 use crate::e164::E164;
 use crate::ids::{AuditId, CallId, CardId, CustomerId, InviteId, OutboxId};
 use crate::store::*;
+use crate::vault::Sealed;
 
 struct Desk {
     dir: tempfile::TempDir,
@@ -61,7 +62,7 @@ impl Desk {
             length: 16,
             expiry: Some("09/29".parse().unwrap()),
             status: CardStatus::Active,
-            sealed: b"SEALEDSEALEDSEALED".to_vec(),
+            sealed: Sealed { body: b"SEALEDSEALEDSEALED".to_vec(), key: None },
             digest: [digest; 32],
             created_at: Timestamp(1),
         }
@@ -125,7 +126,7 @@ async fn a_deleted_customer_leaves_no_card_voice_name_or_number_in_the_files() {
     assert!(matches!(desk.store.delete_customer(&ann, &desk.audit()).await, Err(StoreError::NotFound(_))));
     assert_eq!(desk.store.template(&ann).await.unwrap(), None);
     let erased = desk.store.card(&card.id).await.unwrap().unwrap();
-    assert_eq!((erased.status, erased.sealed.len(), erased.last4.as_str()), (CardStatus::Revoked, 0, "1111"));
+    assert_eq!((erased.status, erased.sealed.body.len(), erased.last4.as_str()), (CardStatus::Revoked, 0, "1111"));
     desk.store.close().await;
     for file in std::fs::read_dir(desk.dir.path()).unwrap() {
         let path = file.unwrap().path();
@@ -284,11 +285,14 @@ async fn a_locked_database_is_told_as_busy() {
 #[tokio::test]
 async fn the_vault_opens_with_the_key_that_the_database_knows_only() {
     let desk = Desk::new().await;
-    let cfg = |name: &str| crate::vault::VaultConfig { master_key_file: desk.dir.path().join(name) };
+    let cfg = |name: &str| crate::vault::VaultConfig {
+        master_key_file: desk.dir.path().join(name),
+        ..crate::vault::VaultConfig::default()
+    };
     unlock(&desk.store, &cfg("a.key"), desk.entropy.clone()).await.unwrap();
     unlock(&desk.store, &cfg("a.key"), desk.entropy.clone()).await.unwrap();
     let lost = unlock(&desk.store, &cfg("b.key"), desk.entropy.clone()).await.unwrap_err();
-    assert!(matches!(lost, UnlockError::Vault(crate::vault::VaultError::Missing(_))), "{lost}");
+    assert!(matches!(lost, UnlockError::Vault(crate::vault::VaultError::MissingVersion { .. })), "{lost}");
     std::fs::copy(desk.dir.path().join("a.key"), desk.dir.path().join("c.key")).unwrap();
     std::fs::write(desk.dir.path().join("c.key"), "00".repeat(32)).unwrap();
     let wrong = unlock(&desk.store, &cfg("c.key"), desk.entropy.clone()).await.unwrap_err();

@@ -1,4 +1,4 @@
-//! Audit trail, outbox, and the master key's check value.
+//! Audit trail, outbox, and the check value of the vault's root secret.
 
 use async_trait::async_trait;
 use sqlx::SqliteConnection;
@@ -9,7 +9,7 @@ use crate::ids::OutboxId;
 use crate::store::rows::{Reader, to_json};
 use crate::store::{AuditRecord, OutboxRecord, StoreError, Trail};
 
-const KEY_CHECK: &str = "vault.key_check";
+pub(super) const KEY_CHECK: &str = "vault.key_check";
 
 #[async_trait]
 impl Trail for SqliteStore {
@@ -80,26 +80,6 @@ impl Trail for SqliteStore {
             .await
             .map_err(fault)?;
         row.map(|row| Reader::new(&row, "meta").bytes("value")).transpose()
-    }
-
-    async fn remember_key_check(&self, check: &[u8; 32]) -> Result<(), StoreError> {
-        let mut tx = self.write().await?;
-        let row =
-            sqlx::query("SELECT value FROM meta WHERE key = ?").bind(KEY_CHECK).fetch_optional(&mut *tx).await.map_err(fault)?;
-        match row {
-            Some(row) if Reader::new(&row, "meta").bytes("value")?.as_slice() == check => Ok(()),
-            Some(_) => Err(StoreError::Conflict("master key")),
-            None => {
-                let done = sqlx::query("INSERT INTO meta (key, value) VALUES (?, ?)")
-                    .bind(KEY_CHECK)
-                    .bind(check.as_slice())
-                    .execute(&mut *tx)
-                    .await
-                    .map_err(fault)?;
-                exactly_one(&done, StoreError::Conflict("master key"))?;
-                tx.commit().await.map_err(fault)
-            }
-        }
     }
 }
 

@@ -8,6 +8,7 @@ use crate::clock::Timestamp;
 use crate::ids::{AuditId, CallId, CustomerId, InviteId, OutboxId};
 use crate::store::rows::voices::{invite, template};
 use crate::store::{AuditRecord, EnrolmentRecord, Invite, InviteCheck, OutboxRecord, StoreError, TemplateRecord, Voices};
+use crate::vault::is_under_data_key;
 
 #[async_trait]
 impl Voices for SqliteStore {
@@ -127,6 +128,7 @@ impl Voices for SqliteStore {
         .await
         .map_err(fault)?;
         exactly_one(&put, StoreError::Conflict("voice template"))?;
+        still_opens(&mut tx, &template.customer, &template.sealed).await?;
         forget_earlier(&mut tx, &template.customer).await?;
         sqlx::query(
             "INSERT INTO consents (customer_id, text_version, given_by, given_at, call_id, invite_id) VALUES (?, ?, ?, ?, ?, ?)",
@@ -176,6 +178,12 @@ impl Voices for SqliteStore {
             .await
             .map_err(fault)?;
         forget_earlier(&mut tx, customer).await?;
+        // And the key of it all: what a backup still holds of it opens no more.
+        sqlx::query("DELETE FROM customer_keys WHERE customer_id = ?")
+            .bind(customer.as_str())
+            .execute(&mut *tx)
+            .await
+            .map_err(fault)?;
         insert_audit(&mut tx, audit).await?;
         let news = OutboxRecord {
             id: outbox_id_beside(&audit.id)?,
@@ -198,6 +206,14 @@ impl SqliteStore {
             tracing::debug!(%error, "the write-ahead log could not be emptied yet");
         }
     }
+}
+
+/// A voice that was withdrawn while a template was being made took the key of that template along: storing it would enrol somebody whom
+/// nothing can be compared with.
+pub(super) async fn still_opens(tx: &mut sqlx::SqliteConnection, customer: &CustomerId, sealed: &[u8]) -> Result<(), StoreError> {
+    let key = sqlx::query("SELECT 1 FROM customer_keys WHERE customer_id = ?").bind(customer.as_str());
+    let there = key.fetch_optional(tx).await.map_err(fault)?.is_some();
+    if there || !is_under_data_key(sealed) { Ok(()) } else { Err(StoreError::Conflict("voice template")) }
 }
 
 /// With a voice goes what it was before.
