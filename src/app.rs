@@ -16,7 +16,7 @@ use crate::clock::{Clock, Entropy};
 use crate::config::{Changes, Config, ConfigError};
 use crate::decision::{Calibration, Policy, PolicyError};
 use crate::dialogue::DialogueConfig;
-use crate::gateway::{self, GatewayError};
+use crate::gateway::{self, GatewayError, GatewayKind, stripe};
 use crate::ids::CallId;
 use crate::language::Language;
 use crate::media::leg::Leg;
@@ -304,6 +304,8 @@ pub struct App {
     /// Stops the payment worker; after the calls are over.
     worker_stop: CancellationToken,
     worker: tokio::task::JoinHandle<()>,
+    /// Takes what the acquirer tells without being asked, if it can.
+    news: Option<tokio::task::JoinHandle<()>>,
     calls: tokio::task::JoinHandle<()>,
     /// Keeps records of refused callers.
     refused: tokio::task::JoinHandle<()>,
@@ -325,6 +327,7 @@ impl App {
         let (services, current) = watch::channel(Arc::new(first));
         let (cut, worker_stop) = (CancellationToken::new(), CancellationToken::new());
         let (leg_tx, leg_rx) = mpsc::channel(config.sip.max_calls);
+        let news = listen_to_acquirer(config, &office, Arc::clone(&clock), &worker_stop).await?;
         // The port comes last: a call that is answered finds everything ready.
         let listener = sip::listen(config.sip.clone(), config.media.clone(), leg_tx, cut.clone()).await?;
         let telephone = switchboard::OwnTelephone { dialler: listener.dialler(), trunks: listener.trunks().clone() };
@@ -360,6 +363,7 @@ impl App {
             cut,
             worker_stop,
             worker,
+            news,
             calls,
             refused,
             records,
@@ -468,6 +472,11 @@ impl App {
         if let Err(error) = self.worker.await {
             tracing::error!(%error, "the payment worker did not end well; what is in doubt is swept at the next start");
         }
+        if let Some(news) = self.news
+            && let Err(error) = news.await
+        {
+            tracing::error!(%error, "the acquirer's news did not end well; it tells them again");
+        }
         let _aborted = self.calls.await;
         let _kept = tokio::time::timeout(Duration::from_millis(REPORT_WAIT_MS), self.refused).await;
         // The last records and spans go out, which takes as long as a disk and a collector take.
@@ -486,6 +495,27 @@ impl App {
         }
         self.ops_stop.cancel();
     }
+}
+
+/// Hears the acquirer's webhooks, where it has any, until the payment worker is stopped.
+async fn listen_to_acquirer(
+    config: &Config,
+    office: &Office,
+    clock: Arc<dyn Clock>,
+    stop: &CancellationToken,
+) -> Result<Option<tokio::task::JoinHandle<()>>, StartError> {
+    let listening = match config.gateway.kind {
+        GatewayKind::Stripe => {
+            let env = |name: &str| std::env::var(name).ok();
+            stripe::webhook::listen(&config.gateway.stripe, env, clock, stop.clone()).await.map_err(GatewayError::from)?
+        }
+        GatewayKind::Sandbox | GatewayKind::Iso8583 => None,
+    };
+    Ok(listening.map(|listening| {
+        tracing::info!(address = %listening.address, "the acquirer's webhooks are heard");
+        let (processor, stop) = (office.processor.clone(), stop.clone());
+        tokio::spawn(async move { processor.listen(listening.news, stop).await })
+    }))
 }
 
 fn recording(config: &Config, clock: Arc<dyn Clock>) -> Result<Option<Recording>, StartError> {

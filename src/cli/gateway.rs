@@ -12,6 +12,7 @@ use crate::clock::SystemClock;
 use crate::gateway::GatewayKind;
 use crate::gateway::iso8583::config::Iso8583Config;
 use crate::gateway::iso8583::{Finding, probe};
+use crate::gateway::stripe::{StripeConfig, StripeGateway};
 
 /// Arguments of `voicepay gateway`.
 #[derive(Debug, Args)]
@@ -25,7 +26,7 @@ pub struct GatewayArgs {
 
 #[derive(Debug, Subcommand)]
 enum GatewayCommand {
-    /// Try the configured acquirer: a bank host by connection, sign-on and echo.
+    /// Try the configured acquirer: a bank host by connection, sign-on and echo, Stripe by a look at our balance.
     Test,
 }
 
@@ -39,6 +40,7 @@ pub fn run(args: GatewayArgs, ctx: &Context) -> CliResult {
                 Ok(())
             }
             GatewayKind::Iso8583 => test_iso8583(ctx, &config.iso8583),
+            GatewayKind::Stripe => test_stripe(ctx, &config.stripe),
         },
     }
 }
@@ -51,6 +53,14 @@ fn test_iso8583(ctx: &Context, config: &Iso8583Config) -> CliResult {
         said(ctx, well, "");
     }
     if well { Ok(()) } else { Err(CliError::new(Exit::Gateway, "a host of the bank can't be used: see above")) }
+}
+
+fn test_stripe(ctx: &Context, config: &StripeConfig) -> CliResult {
+    let env = |name: &str| std::env::var(name).ok();
+    let gateway = StripeGateway::open(config, env, Arc::new(SystemClock)).map_err(|e| CliError::new(Exit::Config, e))?;
+    runtime()?.block_on(gateway.check()).map_err(|why| CliError::new(Exit::Gateway, why))?;
+    said(ctx, true, &format!("{} answers and takes our key", config.url));
+    Ok(())
 }
 
 fn said(ctx: &Context, well: bool, text: &str) {

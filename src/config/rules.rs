@@ -41,6 +41,18 @@ pub(super) fn check(c: &Config) -> Result<(), ConfigError> {
         "processor.gateway_timeout_ms",
         "must be at least gateway.iso8583.connect_timeout_ms and response_timeout_ms together",
     )?;
+    // Stripe keeps idempotency keys for a day from when it first sees them; an hour less is for clocks that differ.
+    const STRIPE_RESEND_LIMIT_MS: u64 = 23 * 3_600_000;
+    rule(
+        c.gateway.kind != GatewayKind::Stripe || c.processor.resend_window_ms <= STRIPE_RESEND_LIMIT_MS,
+        "processor.resend_window_ms",
+        "must be at most 82800000 with Stripe: afterwards it may have forgotten the key, and would charge again",
+    )?;
+    rule(
+        c.gateway.kind != GatewayKind::Stripe || c.gateway.stripe.timeout_ms.saturating_mul(2) <= c.processor.gateway_timeout_ms,
+        "processor.gateway_timeout_ms",
+        "must be at least twice gateway.stripe.timeout_ms: a charge is two requests",
+    )?;
     c.refresh.check().map_err(|(key, what)| ConfigError::RoomRule { section: "refresh", key, what })?;
     c.ops.check().map_err(|(key, what)| ConfigError::RoomRule { section: "ops", key, what })?;
     if let Err(why) = crate::telemetry::check_filter(&c.service.log) {

@@ -1,7 +1,9 @@
 //! Acquirers. A gateway is told to charge and can be asked what became of our reference; it decides nothing about our books.
 
 pub mod iso8583;
+mod news;
 pub mod sandbox;
+pub mod stripe;
 
 use std::fmt;
 use std::sync::Arc;
@@ -15,11 +17,13 @@ use crate::money::Money;
 use crate::payment::{BankWord, Expiry, GatewayKey, Operation};
 use crate::secret::{Pan, SecretBytes};
 
+pub use news::{Delivery, DisputeNews, DisputeStage, News};
+
 /// `[gateway]`: which acquirer, where the sandbox keeps its journal, and a section for each wire.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct GatewayConfig {
-    /// Which acquirer: `sandbox`, which charges nobody, or `iso8583`, a bank host.
+    /// Which acquirer: `sandbox`, which charges nobody, `iso8583`, a bank host, or `stripe`.
     pub kind: GatewayKind,
     /// The sandbox's append-only journal: what "the bank" saw. It survives restarts, as a bank would.
     pub sandbox_journal: std::path::PathBuf,
@@ -27,6 +31,8 @@ pub struct GatewayConfig {
     pub sandbox_latency_ms: u64,
     /// A bank host that speaks ISO 8583.
     pub iso8583: iso8583::config::Iso8583Config,
+    /// The Stripe wire.
+    pub stripe: stripe::StripeConfig,
 }
 
 impl Default for GatewayConfig {
@@ -36,6 +42,7 @@ impl Default for GatewayConfig {
             sandbox_journal: "sandbox-journal.jsonl".into(),
             sandbox_latency_ms: 50,
             iso8583: iso8583::config::Iso8583Config::default(),
+            stripe: stripe::StripeConfig::default(),
         }
     }
 }
@@ -46,6 +53,7 @@ impl GatewayConfig {
         match self.kind {
             GatewayKind::Sandbox => Ok(()),
             GatewayKind::Iso8583 => self.iso8583.check().map_err(|e| (format!("gateway.iso8583.{}", e.key), e.what)),
+            GatewayKind::Stripe => self.stripe.check().map_err(|e| (format!("gateway.stripe.{}", e.key), e.what)),
         }
     }
 }
@@ -58,6 +66,8 @@ pub enum GatewayKind {
     Sandbox,
     /// A bank host over TCP; see [`iso8583`].
     Iso8583,
+    /// Over the internet; see [`stripe`].
+    Stripe,
 }
 
 /// What an acquirer is asked to do for one attempt. It is the same, to the byte, however often it is sent: everything in it was committed
@@ -150,6 +160,10 @@ pub fn open(cfg: &GatewayConfig, journal_key: SecretBytes, clock: Arc<dyn Clock>
             Ok(Arc::new(sandbox::SandboxGateway::open(&cfg.sandbox_journal, latency, journal_key, clock)?))
         }
         GatewayKind::Iso8583 => Ok(Arc::new(iso8583::Iso8583Gateway::open(&cfg.iso8583, clock)?)),
+        GatewayKind::Stripe => {
+            let env = |name: &str| std::env::var(name).ok();
+            Ok(Arc::new(stripe::StripeGateway::open(&cfg.stripe, env, clock)?))
+        }
     }
 }
 
@@ -162,4 +176,7 @@ pub enum GatewayError {
     /// The bank host's configuration.
     #[error(transparent)]
     Iso8583(#[from] iso8583::Iso8583Error),
+    /// Stripe's section, key or authorities.
+    #[error(transparent)]
+    Stripe(#[from] stripe::StripeError),
 }

@@ -7,6 +7,7 @@
 
 pub mod crash;
 mod dispute;
+mod news;
 mod operate;
 mod records;
 mod schedule;
@@ -70,7 +71,7 @@ impl Default for ProcessorConfig {
             lease_margin_ms: 10_000,
             authorisation_ttl_ms: 6 * 24 * 3600 * 1000,
             not_found_grace_ms: 60_000,
-            resend_window_ms: 24 * 3600 * 1000,
+            resend_window_ms: 23 * 3600 * 1000,
             max_sends: 3,
             batch: 64,
         }

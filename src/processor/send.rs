@@ -133,7 +133,7 @@ impl Inner {
 
     /// Writes down what happened, with postings, receipt, audit and outbox, in one transaction. If somebody wrote meanwhile, what they wrote is
     /// read and the event judged anew.
-    async fn record(&self, mut job: Job, event: AttemptEvent) -> Result<(), StoreError> {
+    pub(super) async fn record(&self, mut job: Job, event: AttemptEvent) -> Result<(), StoreError> {
         let mut tries = 0;
         loop {
             let now = self.clock.now();

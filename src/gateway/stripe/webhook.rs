@@ -1,0 +1,257 @@
+//! `POST /webhooks/stripe`: Stripe's events, on a listener of their own. A body is believed only with a good and fresh signature;
+//! Stripe is told that we have it only when nothing of it can be lost any more, and sends it again until then. Twice, late or in
+//! any order, it does no harm.
+
+use std::collections::{HashSet, VecDeque};
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::{Body, to_bytes};
+use axum::extract::State;
+use axum::http::{HeaderMap, Request, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::post;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc::error::TrySendError;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio::time::{Instant, Sleep};
+use tokio_util::sync::CancellationToken;
+
+use super::config::{StripeConfig, StripeError};
+use super::event::Event;
+use super::signature;
+use crate::clock::Clock;
+use crate::gateway::{Delivery, News};
+use crate::secret::SecretBytes;
+
+/// Where events are posted.
+pub const PATH: &str = "/webhooks/stripe";
+
+/// A body longer than this is refused; Stripe's events have some kilobytes.
+const BODY_LIMIT_BYTES: usize = 262_144;
+/// Connections at a time; the next waits.
+const CONNECTION_LIMIT: usize = 32;
+/// No connection lives longer, in milliseconds: one that sends slowly can't keep a place.
+const CONNECTION_LIMIT_MS: u64 = 30_000;
+/// A body has come by then, in milliseconds.
+const BODY_WAIT_MS: u64 = 5_000;
+/// How long an event waits to be taken, in milliseconds; then Stripe is told to send it again. Stripe itself waits a little
+/// longer.
+const TAKE_WAIT_MS: u64 = 8_000;
+/// News that wait for the processor; when there are more, Stripe is told to send again. Fewer than connections: a queue that is
+/// full must still be able to say so.
+const NEWS_QUEUE: usize = 24;
+/// Identifiers of events that were taken; when there are more, the oldest are forgotten. One that comes again then is handled
+/// again, to no harm.
+const REMEMBERED_EVENTS: usize = 10_000;
+
+/// What listens, and what it heard.
+#[derive(Debug)]
+pub struct Listening {
+    /// Where, with its real port.
+    pub address: SocketAddr,
+    /// What Stripe tells us.
+    pub news: mpsc::Receiver<Delivery>,
+}
+
+/// Listens until `stop`. `None`: there are no webhook secrets, so nothing could be believed. The environment is an argument.
+pub async fn listen(
+    cfg: &StripeConfig,
+    env: impl Fn(&str) -> Option<String>,
+    clock: Arc<dyn Clock>,
+    stop: CancellationToken,
+) -> Result<Option<Listening>, StripeError> {
+    let secrets = cfg.webhook_secrets(env)?;
+    if secrets.is_empty() {
+        tracing::info!(
+            "no webhook secrets: Stripe's events are not heard, and what is in doubt is asked about by the sweep alone"
+        );
+        return Ok(None);
+    }
+    let taken = |e: io::Error| StripeError::new("webhook_listen", format!("can't listen on {}: {e}", cfg.webhook_listen));
+    let socket = TcpListener::bind(cfg.webhook_listen).await.map_err(taken)?;
+    let address = socket.local_addr().map_err(taken)?;
+    if !address.ip().is_loopback() {
+        tracing::warn!(%address, "Stripe's webhooks are heard in plain HTTP beyond this machine: put a proxy with TLS before it");
+    }
+    let (queue, news) = mpsc::channel(NEWS_QUEUE);
+    let tolerance = Duration::from_secs(cfg.webhook_tolerance_s);
+    let desk = Arc::new(Desk { secrets, tolerance, clock, queue, seen: Mutex::default() });
+    let app = Router::new().route(PATH, post(hear)).with_state(desk);
+    let doors = Doors { socket, places: Arc::new(Semaphore::new(CONNECTION_LIMIT)) };
+    tokio::spawn(async move {
+        if let Err(error) = axum::serve(doors, app).with_graceful_shutdown(stop.cancelled_owned()).await {
+            tracing::error!(%error, "Stripe's webhooks are no longer heard; the sweep goes on asking");
+        }
+    });
+    Ok(Some(Listening { address, news }))
+}
+
+struct Desk {
+    secrets: Vec<SecretBytes>,
+    tolerance: Duration,
+    clock: Arc<dyn Clock>,
+    queue: mpsc::Sender<Delivery>,
+    seen: Mutex<Seen>,
+}
+
+/// Events that were taken, oldest first.
+#[derive(Default)]
+struct Seen {
+    ids: HashSet<String>,
+    order: VecDeque<String>,
+}
+
+impl Seen {
+    fn remember(&mut self, id: String) {
+        if self.ids.insert(id.clone()) {
+            self.order.push_back(id);
+        }
+        while self.order.len() > REMEMBERED_EVENTS {
+            if let Some(oldest) = self.order.pop_front() {
+                self.ids.remove(&oldest);
+            }
+        }
+    }
+}
+
+async fn hear(State(desk): State<Arc<Desk>>, request: Request<Body>) -> Response {
+    let (head, body) = request.into_parts();
+    let body = to_bytes(body, BODY_LIMIT_BYTES);
+    let body = match tokio::time::timeout(Duration::from_millis(BODY_WAIT_MS), body).await {
+        Ok(Ok(body)) => body,
+        // Too long, or broken off: axum does not tell which, and neither is an event.
+        Ok(Err(_)) => return problem(StatusCode::PAYLOAD_TOO_LARGE, "the body is cut off or too long for an event"),
+        Err(_) => return problem(StatusCode::REQUEST_TIMEOUT, "the body did not come in time"),
+    };
+    if let Err(forged) = signature::check(one_header(&head.headers), &body, &desk.secrets, desk.clock.now(), desk.tolerance) {
+        tracing::warn!(%forged, "a webhook was refused");
+        return problem(StatusCode::BAD_REQUEST, &forged.to_string());
+    }
+    let (event, news) = match Event::read(&body).and_then(|event| event.news().map(|news| (event, news))) {
+        Ok(read) => read,
+        Err(error) => {
+            tracing::error!(%error, "an event that Stripe signed can't be read");
+            return problem(StatusCode::BAD_REQUEST, &error.to_string());
+        }
+    };
+    if desk.seen.lock().unwrap_or_else(PoisonError::into_inner).ids.contains(&event.id) {
+        tracing::debug!(event = event.id, "an event came again");
+        return StatusCode::OK.into_response();
+    }
+    tracing::info!(event = event.id, kind = event.kind(), news = news.len(), "Stripe tells us");
+    for piece in news {
+        if !desk.deliver(piece).await {
+            // What was taken of it already is taken again next time, to no harm.
+            return problem(StatusCode::SERVICE_UNAVAILABLE, "not taken now: send it again later");
+        }
+    }
+    desk.seen.lock().unwrap_or_else(PoisonError::into_inner).remember(event.id);
+    StatusCode::OK.into_response()
+}
+
+impl Desk {
+    async fn deliver(&self, news: News) -> bool {
+        let (taken, answer) = oneshot::channel();
+        match self.queue.try_send(Delivery { news, taken }) {
+            Ok(()) => {}
+            Err(TrySendError::Full(_)) => {
+                tracing::warn!("too many events wait already; Stripe is asked to send again");
+                return false;
+            }
+            Err(TrySendError::Closed(_)) => return false,
+        }
+        let wait = Duration::from_millis(TAKE_WAIT_MS);
+        matches!(tokio::time::timeout(wait, answer).await, Ok(Ok(true)))
+    }
+}
+
+/// The signature header, if there is one and no second that says something else.
+fn one_header(headers: &HeaderMap) -> Option<&str> {
+    let mut all = headers.get_all("stripe-signature").iter();
+    match (all.next(), all.next()) {
+        (Some(one), None) => one.to_str().ok(),
+        _ => None,
+    }
+}
+
+/// RFC 9457.
+fn problem(status: StatusCode, detail: &str) -> Response {
+    let title = status.canonical_reason().unwrap_or("error");
+    let body = serde_json::json!({ "type": "about:blank", "title": title, "status": status.as_u16(), "detail": detail });
+    (status, [(header::CONTENT_TYPE, "application/problem+json")], body.to_string()).into_response()
+}
+
+/// Takes connections while there are places.
+struct Doors {
+    socket: TcpListener,
+    places: Arc<Semaphore>,
+}
+
+impl axum::serve::Listener for Doors {
+    type Io = Connection;
+    type Addr = SocketAddr;
+
+    async fn accept(&mut self) -> (Connection, SocketAddr) {
+        loop {
+            let place = Arc::clone(&self.places).acquire_owned().await.ok();
+            match self.socket.accept().await {
+                Ok((stream, from)) => {
+                    let until = Instant::now() + Duration::from_millis(CONNECTION_LIMIT_MS);
+                    return (Connection { stream, over: Box::pin(tokio::time::sleep_until(until)), _place: place }, from);
+                }
+                Err(error) => {
+                    tracing::debug!(%error, "no connection for webhooks");
+                    tokio::time::sleep(Duration::from_millis(100)).await; // asking at once brings nothing sooner
+                }
+            }
+        }
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.socket.local_addr()
+    }
+}
+
+/// A connection that ends in time and then gives its place back.
+struct Connection {
+    stream: TcpStream,
+    over: Pin<Box<Sleep>>,
+    _place: Option<OwnedSemaphorePermit>,
+}
+
+impl AsyncRead for Connection {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if self.over.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        }
+        Pin::new(&mut self.stream).poll_read(cx, buffer)
+    }
+}
+
+impl AsyncWrite for Connection {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
+        if self.over.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        }
+        Pin::new(&mut self.stream).poll_write(cx, data)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+#[path = "webhook_tests.rs"]
+mod tests;
