@@ -24,6 +24,7 @@ use crate::models::{Model, ModelError};
 use crate::ops::config::RecordingMode;
 use crate::ops::recording::Recordings;
 use crate::processor::Processor;
+use crate::processor::sealer::Sealer;
 use crate::prompts::{Bank, PromptError};
 use crate::sip::{self, Listener, SipError};
 use crate::speech::bilingual::Bilingual;
@@ -301,7 +302,7 @@ pub struct App {
     listener: Listener,
     /// Cuts off the calls that are up.
     cut: CancellationToken,
-    /// Stops the payment worker; after the calls are over.
+    /// Stops the payment worker, and the sealer of the audit trail with it; after the calls are over.
     worker_stop: CancellationToken,
     worker: tokio::task::JoinHandle<()>,
     /// Takes what the acquirer tells without being asked, if it can.
@@ -334,7 +335,9 @@ impl App {
         let _set_once = current.borrow().switchboard.set(Arc::new(telephone));
         let worker = tokio::spawn({
             let (processor, stop) = (office.processor.clone(), worker_stop.clone());
-            async move { processor.run(stop).await }
+            let (store, vault) = (Arc::clone(&office.store), office.vault.clone());
+            let sealer = Sealer::new(store, vault, Arc::clone(&clock), Arc::clone(&entropy), config.audit.clone());
+            async move { sealer.beside(processor.run(stop)).await }
         });
         let records = broadcast::channel(WATCH_QUEUE_EVENTS).0;
         let calls = tokio::spawn(take_calls(current.clone(), leg_rx, records.clone(), Arc::clone(&book)));

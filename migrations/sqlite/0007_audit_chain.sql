@@ -59,7 +59,7 @@ BEGIN
     INSERT INTO audit (id, at, actor, action, subject, detail) VALUES (
         'aud_' || substr(new.id, length('tr_') + 1), new.at, 'books', 'transfer.' || new.kind, new.intent_id,
         json_object('transfer', new.id, 'of', new.of_id, 'debit', new.debit, 'credit', new.credit,
-            'amount_minor', new.amount_minor, 'currency', new.currency));
+            'amount_minor', new.amount_minor, 'currency', new.currency, 'cause', new.cause));
 END;
 CREATE TRIGGER receipts_are_audited AFTER INSERT ON receipts
 BEGIN

@@ -52,6 +52,8 @@ pub struct Config {
     pub gateway: crate::gateway::GatewayConfig,
     /// Sending and asking.
     pub processor: crate::processor::ProcessorConfig,
+    /// Sealing the audit trail.
+    pub audit: crate::processor::sealer::AuditConfig,
     /// What operators see.
     pub ops: crate::ops::OpsConfig,
 }

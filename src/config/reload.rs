@@ -80,6 +80,7 @@ const RULES: &[(&str, Takes)] = &[
     ("vault.*", Takes::Restart),
     ("gateway.*", Takes::Restart),
     ("processor.*", Takes::Restart),
+    ("audit.*", Takes::Restart),
     ("ops.listen", Takes::Restart),
     ("ops.cdr_dir", Takes::Restart),
     ("ops.cdr_numbers", Takes::Effect),

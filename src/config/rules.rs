@@ -54,6 +54,7 @@ pub(super) fn check(c: &Config) -> Result<(), ConfigError> {
         "must be at least twice gateway.stripe.timeout_ms: a charge is two requests",
     )?;
     c.refresh.check().map_err(|(key, what)| ConfigError::RoomRule { section: "refresh", key, what })?;
+    c.audit.check().map_err(|(key, what)| ConfigError::RoomRule { section: "audit", key, what })?;
     c.ops.check().map_err(|(key, what)| ConfigError::RoomRule { section: "ops", key, what })?;
     if let Err(why) = crate::telemetry::check_filter(&c.service.log) {
         return Err(ConfigError::Rule {

@@ -19,5 +19,5 @@ pub use decline::{Advice, DeclineReason};
 pub use dispute::{Dispute, DisputeError, DisputeState};
 pub use expiry::{Expiry, ExpiryError};
 pub use intent::{Capture, Intent, IntentStatus};
-pub use receipt::{Evidence, Receipt};
+pub use receipt::{Evidence, Receipt, ReceiptSignature};
 pub use request::{DueDate, PaymentRequest, RequestError, RequestStatus};

@@ -2,6 +2,7 @@
 //! the customer: the intent leads to those who may know.
 
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 
 use crate::clock::{Entropy, Timestamp};
 use crate::ids::{IntentId, PayeeId, ReceiptId};
@@ -74,9 +75,78 @@ pub struct Receipt {
     pub gateway_reference: String,
     /// Why it was allowed.
     pub evidence: Evidence,
+    /// Our signature over [`Receipt::claims`]. Receipts from before there were signatures have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signature: Option<ReceiptSignature>,
+}
+
+/// A signature as the receipt's row keeps it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ReceiptSignature {
+    /// Which key signed: the first eight bytes of its SHA-256, in hex.
+    pub key: String,
+    /// SHA-256 of the claims' canonical bytes, in hex: what the audit log remembers of the receipt.
+    pub sha256: String,
+    /// Ed25519 over the same bytes, in base64.
+    pub value: String,
 }
 
 impl Receipt {
+    /// What the claims of a receipt say that they are.
+    pub const KIND: &str = "voicepay-receipt/1";
+
+    /// What is signed, and all that whoever checks a receipt gets to see: amount, payee, the card's last four digits, scores and the thresholds
+    /// that they met. Nothing of the customer. Scores are texts, as fractions have no one spelling in JSON; a new field that is absent
+    /// from older receipts must stay absent here, or their signatures break.
+    pub fn claims(&self) -> Value {
+        let e = &self.evidence;
+        let score = |x: Option<f32>| x.map(|x| Value::String(x.to_string()));
+        let text = |x: &Option<String>| x.clone().map(Value::String);
+        let there = |fields: Vec<(&str, Option<Value>)>| -> Value {
+            fields
+                .into_iter()
+                .filter_map(|(name, value)| Some((name.to_owned(), value?)))
+                .collect::<serde_json::Map<_, _>>()
+                .into()
+        };
+        let voice = there(vec![
+            ("model", text(&e.voice_model)),
+            ("llr", score(e.voice_llr)),
+            ("accept_llr", score(e.voice_accept_llr)),
+            ("cosine", score(e.voice_cosine)),
+            ("accept_cosine", score(e.voice_accept_cosine)),
+            ("net_speech_ms", e.voice_net_speech_ms.map(Value::from)),
+        ]);
+        let number = there(vec![
+            ("by", text(&e.number_by)),
+            ("engine", text(&e.number_engine)),
+            ("llr", score(e.number_llr)),
+            ("accept_llr", score(e.number_accept_llr)),
+            ("log_ratio", score(e.number_log_ratio)),
+            ("accept_log_ratio", score(e.number_accept_log_ratio)),
+        ]);
+        let decision = there(vec![
+            ("policy_version", Some(Value::from(e.policy_version.as_str()))),
+            ("calibration", text(&e.calibration)),
+            ("voice", Some(voice)),
+            ("number", Some(number)),
+            ("yes_continuity", score(e.yes_continuity)),
+        ]);
+        json!({
+            "type": Self::KIND,
+            "receipt": self.id,
+            "reference": self.reference,
+            "payment": self.intent,
+            "amount": { "minor": self.amount.minor, "currency": self.amount.currency, "text": self.amount.to_string() },
+            "payee": { "id": self.payee, "name": self.payee_name },
+            "card": { "last4": self.last4 },
+            "at": { "ms": self.at.0, "text": self.at.to_string() },
+            "acquirer_reference": self.gateway_reference,
+            "decision": decision,
+        })
+    }
+
     /// A fresh reference: ten digits, the first not 0 so that it is ten digits in any spreadsheet too.
     pub fn fresh_reference(entropy: &dyn Entropy) -> String {
         format!("{}{:09}", entropy.below(9) + 1, entropy.below(1_000_000_000))

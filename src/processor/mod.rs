@@ -7,11 +7,14 @@
 
 pub mod crash;
 mod dispute;
+pub mod log;
 mod news;
 mod operate;
 mod records;
 mod schedule;
+pub mod sealer;
 mod send;
+mod signing;
 mod submit;
 mod worker;
 
@@ -33,6 +36,8 @@ use crate::payment::{
 };
 use crate::store::{Job, Payment, Store, StoreError, SubmitRefusal};
 use crate::vault::Vault;
+
+pub use signing::document;
 
 /// `[processor]`: bounds of sending and asking.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -196,6 +201,8 @@ struct Inner {
     at_hand: Mutex<Option<mpsc::Sender<Job>>>,
     /// Who waits for which outcome.
     waiting: Mutex<HashMap<IntentId, watch::Sender<Option<Outcome>>>>,
+    /// Signs receipts.
+    signer: signing::Signer,
 }
 
 impl Processor {
@@ -209,8 +216,8 @@ impl Processor {
         cfg: ProcessorConfig,
     ) -> Self {
         let worker = WorkerId::fresh(&*entropy);
-        let (work, at_hand, waiting) = (Notify::new(), Mutex::default(), Mutex::default());
-        Self { inner: Arc::new(Inner { store, gateway, vault, clock, entropy, cfg, worker, work, at_hand, waiting }) }
+        let (work, at_hand, waiting, signer) = (Notify::new(), Mutex::default(), Mutex::default(), signing::Signer::default());
+        Self { inner: Arc::new(Inner { store, gateway, vault, clock, entropy, cfg, worker, work, at_hand, waiting, signer }) }
     }
 
     /// Waits until the charge has ended, at most `wait`; then [`Outcome::Unknown`], which the acquirer's silence also gives. `NotFound` for

@@ -108,6 +108,7 @@ impl Processor {
         let why: String = why.chars().take(WHY_LIMIT_CHARS).collect();
         let detail = json!({ "attempt": after.id, "was": before, "done": done, "why": why });
         settlement.audit.push(inner.audit_row(now, by, "conflict.resolved", intent.as_str(), detail));
+        inner.sign_receipt(&mut settlement).await?;
         crash::point("before_resolution");
         inner.store.advance(&after, &settlement).await?;
         crash::point("after_resolution");

@@ -50,6 +50,7 @@ impl Inner {
             at,
             gateway_reference: gateway_reference.to_owned(),
             evidence: job.evidence.clone(),
+            signature: None,
         }
     }
 

@@ -148,7 +148,8 @@ impl Inner {
             if after == before {
                 return self.record_nothing_new(now, &job, &effects).await;
             }
-            let settlement = self.settlement(now, &job, &after, &effects);
+            let mut settlement = self.settlement(now, &job, &after, &effects);
+            self.sign_receipt(&mut settlement).await?;
             crash::at(after.operation, Step::BeforeResult);
             let written = self.store.advance(&after, &settlement).await;
             match written {

@@ -1,5 +1,7 @@
 //! The processor with the real SQLite store and the sandbox acquirer; time is the manual clock's.
 
+mod receipts;
+
 use std::path::Path;
 
 use tokio_util::sync::CancellationToken;
@@ -170,9 +172,16 @@ async fn a_charge_is_paid_posted_and_receipted() {
     assert_eq!(house.request_status(&intent).await, (RequestStatus::Paid, true));
     assert_eq!(house.bank_saw(), [Did::Charged]);
     assert_eq!(house.topics().await, ["payment.submitted", "payment.succeeded"]);
-    let actions: Vec<_> = house.store.audit_trail(6).await.unwrap().into_iter().map(|a| a.action).collect();
-    let expected =
-        ["charge.succeeded", "receipt.issued", "transfer.post", "charge.dispatched", "charge.submitted", "transfer.pending"];
+    let actions: Vec<_> = house.store.audit_trail(7).await.unwrap().into_iter().map(|a| a.action).collect();
+    let expected = [
+        "charge.succeeded",
+        "receipt.issued",
+        "transfer.post",
+        "signing_key.made",
+        "charge.dispatched",
+        "charge.submitted",
+        "transfer.pending",
+    ];
     assert_eq!(actions, expected);
     house.processor.run_once().await.unwrap();
     assert_eq!(house.bank_saw(), [Did::Charged], "a later look sends nothing");

@@ -167,7 +167,7 @@ impl AuditChain for SqliteStore {
                     OR json_extract(a.detail, '$.transfer') <> t.id OR json_extract(a.detail, '$.of') IS NOT t.of_id
                     OR json_extract(a.detail, '$.debit') <> t.debit OR json_extract(a.detail, '$.credit') <> t.credit
                     OR json_extract(a.detail, '$.amount_minor') <> t.amount_minor
-                    OR json_extract(a.detail, '$.currency') <> t.currency)
+                    OR json_extract(a.detail, '$.currency') <> t.currency OR json_extract(a.detail, '$.cause') <> t.cause)
              UNION ALL
              SELECT r.id, CASE WHEN a.id IS NULL THEN 'not audited' ELSE 'differs' END
              FROM receipts r LEFT JOIN audit a ON a.id = 'aud_' || substr(r.id, length('rcp_') + 1)
