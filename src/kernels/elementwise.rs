@@ -39,6 +39,7 @@ macro_rules! compiled_for_each {
 compiled_for_each!(gelu_with, gelu_run, (x: &mut [f32]));
 compiled_for_each!(softmax_with, softmax_run, (x: &mut RowsMut<'_>));
 compiled_for_each!(layer_norm_with, layer_norm_run, (x: Rows<'_>, scale: &[f32], shift: &[f32], epsilon: f32, out: &mut RowsMut<'_>));
+compiled_for_each!(lstm_with, lstm_run, (gates: [&[f32]; 4], cell: &mut [f32], hidden: &mut [f32]));
 compiled_for_each!(norm_relu_with, norm_relu_run, (x: Rows<'_>, scale: &[f32], shift: &[f32], out: &mut RowsMut<'_>));
 
 /// x · Φ(x) in place: GELU in its exact form (with erf, as Whisper has it), to 4e-7 · max(1, |x|).
@@ -62,6 +63,18 @@ pub fn layer_norm_rows(x: Rows<'_>, scale: &[f32], shift: &[f32], epsilon: f32, 
 pub fn norm_relu_rows(x: Rows<'_>, scale: &[f32], shift: &[f32], mut out: RowsMut<'_>) -> Result<(), ShapeError> {
     same_shape("batch norm", x, scale, shift, &out)?;
     norm_relu_with(instructions(), x, scale, shift, &mut out);
+    Ok(())
+}
+
+/// One step of an LSTM cell after its product: `gates` holds input, forget, candidate and output (PyTorch's order), each as long as `cell` and
+/// `hidden`, which it moves on. To 3e-7.
+pub fn lstm_cell(gates: &[f32], cell: &mut [f32], hidden: &mut [f32]) -> Result<(), ShapeError> {
+    let n = cell.len();
+    equal("LSTM's gates", gates.len(), 4 * n)?;
+    equal("LSTM's hidden numbers", hidden.len(), n)?;
+    let (first, second) = gates.split_at(2 * n);
+    let ((input, forget), (candidate, output)) = (first.split_at(n), second.split_at(n));
+    lstm_with(instructions(), [input, forget, candidate, output], cell, hidden);
     Ok(())
 }
 
@@ -119,6 +132,38 @@ fn exp<const FMA: bool>(x: f32) -> f32 {
         p = mul_add::<FMA>(p, r, c);
     }
     f32::from_bits(p.to_bits().wrapping_add(shifted.to_bits() << 23))
+}
+
+/// The logistic function.
+#[inline(always)]
+fn logistic<const FMA: bool>(x: f32) -> f32 {
+    // Beyond ±60 it is 0 or 1 to f32's last bit.
+    1.0 / (1.0 + exp::<FMA>((-x).clamp(-60.0, 60.0)))
+}
+
+#[inline(always)]
+fn lstm_run<const FMA: bool>(gates: [&[f32]; 4], cell: &mut [f32], hidden: &mut [f32]) {
+    /// tanh by the logistic function: one exponential less to write.
+    #[inline(always)]
+    fn tanh<const FMA: bool>(x: f32) -> f32 {
+        mul_add::<FMA>(2.0, logistic::<FMA>(2.0 * x), -1.0)
+    }
+    #[inline(always)]
+    fn one<const FMA: bool>([i, f, g, o]: [f32; 4], c: &mut f32, h: &mut f32) {
+        *c = mul_add::<FMA>(logistic::<FMA>(f), *c, logistic::<FMA>(i) * tanh::<FMA>(g));
+        *h = logistic::<FMA>(o) * tanh::<FMA>(*c);
+    }
+    let [i, f, g, o] = gates;
+    let ((cells, cell_rest), (hiddens, hidden_rest)) = (cell.as_chunks_mut::<LANES>(), hidden.as_chunks_mut::<LANES>());
+    let [(i, i_rest), (f, f_rest), (g, g_rest), (o, o_rest)] = [i, f, g, o].map(|gate| gate.as_chunks::<LANES>());
+    for (((((c, h), i), f), g), o) in cells.iter_mut().zip(hiddens).zip(i).zip(f).zip(g).zip(o) {
+        for (((((c, h), i), f), g), o) in c.iter_mut().zip(h).zip(i).zip(f).zip(g).zip(o) {
+            one::<FMA>([*i, *f, *g, *o], c, h);
+        }
+    }
+    for (((((c, h), i), f), g), o) in cell_rest.iter_mut().zip(hidden_rest).zip(i_rest).zip(f_rest).zip(g_rest).zip(o_rest) {
+        one::<FMA>([*i, *f, *g, *o], c, h);
+    }
 }
 
 #[inline(always)]
@@ -296,6 +341,34 @@ pub(super) mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn an_lstm_cell_moves_on_as_its_formulas_say() {
+        let logistic = |x: f32| 1.0 / (1.0 + (-f64::from(x)).exp());
+        for with in available() {
+            for n in [1, 16, 37, 128] {
+                let mut gates: Vec<f32> = numbers(4 * n, 6).iter().map(|v| v * 12.0).collect();
+                (gates[0], gates[n - 1], gates[2 * n], gates[4 * n - 1]) = (-200.0, 200.0, -200.0, 200.0);
+                let (before, mut hidden) = (numbers(n, 7), vec![9.0; n]);
+                let mut cell = before.clone();
+                let of = |gate: usize, i: usize| gates[gate * n + i];
+                let all = [0, 1, 2, 3].map(|gate| &gates[gate * n..(gate + 1) * n]);
+                lstm_with(with, all, &mut cell, &mut hidden);
+                for i in 0..n {
+                    let c = logistic(of(1, i)) * f64::from(before[i]) + logistic(of(0, i)) * f64::from(of(2, i)).tanh();
+                    assert!((f64::from(cell[i]) - c).abs() < 5e-7, "{with:?} {n}: cell {i} is {} where {c} was wanted", cell[i]);
+                    let h = logistic(of(3, i)) * c.tanh();
+                    assert!(
+                        (f64::from(hidden[i]) - h).abs() < 5e-7,
+                        "{with:?} {n}: hidden {i} is {} where {h} was wanted",
+                        hidden[i]
+                    );
+                }
+            }
+        }
+        assert!(lstm_cell(&[0.0; 7], &mut [0.0; 2], &mut [0.0; 2]).is_err());
+        assert!(lstm_cell(&[0.0; 8], &mut [0.0; 2], &mut [0.0; 3]).is_err());
     }
 
     #[test]

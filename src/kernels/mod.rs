@@ -1,4 +1,4 @@
-//! Arithmetic of neural networks on one thread: matrix products with weights packed beforehand, attention, layer norms, softmax, GELU.
+//! Arithmetic of neural networks on one thread: matrix products with weights packed beforehand, attention, layer norms, softmax, GELU, LSTM cells.
 //!
 //! A leaf: it knows no model and no room. Written for AVX-512, AVX2 with FMA and any processor; which one runs is asked once
 //! ([`instructions`]). Numbers are f32 and lie by rows: a row is a point in time, channels lie innermost.
@@ -23,7 +23,7 @@ mod x86;
 use std::sync::OnceLock;
 
 pub use attention::{AttentionScratch, attention};
-pub use elementwise::{gelu, layer_norm_rows, norm_relu_rows, softmax_rows};
+pub use elementwise::{gelu, layer_norm_rows, lstm_cell, norm_relu_rows, softmax_rows};
 pub use kept::{Kept, Workspace};
 pub use matmul::{Activation, Epilogue, PackedMatrix};
 pub use rows::{Rows, RowsMut};

@@ -21,6 +21,19 @@ pub fn resample_whole(samples: &[f32], from: SampleRate, to: SampleRate) -> Vec<
     filter.outputs(0, filter.output_len(samples.len()), samples, 0).map(|y| y as f32).collect()
 }
 
+/// How much of a tone is left after resampling, 0 to 1, where the higher of the two rates could carry it.
+#[allow(clippy::as_conversions, clippy::cast_precision_loss)] // small counts
+pub fn response(from: SampleRate, to: SampleRate, hz: f64) -> f64 {
+    let filter = Filter::new(from, to);
+    let step = 2.0 * PI * hz / (f64::from(from.hz()) * filter.up as f64);
+    // The taps of phase `p` lie `up` apart, oldest input first: their order runs backwards in time.
+    let taps = filter.phases.iter().enumerate().flat_map(|(phase, taps)| {
+        taps.iter().rev().enumerate().map(move |(i, tap)| (step * (phase + i * filter.up) as f64, tap))
+    });
+    let (re, im) = taps.fold((0.0, 0.0), |(re, im), (at, tap)| (re + tap * at.cos(), im - tap * at.sin()));
+    re.hypot(im) / filter.up as f64
+}
+
 /// Resamples a stream of 16-bit samples piece by piece; state is bounded by the filter's length. What comes out in all
 /// (after [`Resampler::finish`]) is [`resample_whole`] of the whole, rounded.
 pub struct Resampler {
