@@ -1,5 +1,7 @@
 //! The processor with the real SQLite store and the sandbox acquirer; time is the manual clock's.
 
+mod leases;
+mod operations;
 mod receipts;
 
 use std::path::Path;

@@ -1,5 +1,7 @@
 //! The store on real files.
 
+mod old_attempts;
+
 use std::sync::Arc;
 
 use serde_json::json;
