@@ -1,7 +1,11 @@
-//! `voicepay card`: gives a customer a card. Its number comes from a hidden prompt or from standard input, never from the command line, which
-//! others on the machine can read and shells remember.
+//! `voicepay card`: gives a customer a card, takes it away, and brings cards from another vault. Numbers come from a hidden prompt, from
+//! standard input or from a file, never from the command line, which others on the machine can read and shells remember.
 
-use std::io::{BufRead, IsTerminal, Write};
+mod bring;
+
+use std::collections::HashMap;
+use std::io::{BufRead, BufReader, IsTerminal, Write};
+use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 use serde_json::json;
@@ -11,15 +15,17 @@ use super::Context;
 use super::customer::{card_json, parse_id};
 use super::data::{Data, block_on, refused, store_error, vault_error};
 use super::exit::{CliError, CliResult, Exit};
-use crate::ids::CardId;
+use crate::ids::{CardId, CustomerId};
 use crate::payment::Expiry;
 use crate::secret::Pan;
-use crate::store::{CardRecord, CardStatus};
+use crate::store::{Brought, CardRecord, CardStatus, NewCard};
+use crate::vault::Vault;
+use bring::{Line, WhoseCard};
 
 /// Arguments of `voicepay card`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  voicepay card add --customer cus_0123… --expires 09/29          asks for the number without showing it\n  voicepay card add --customer cus_0123… < number.txt             reads it from a file\n  voicepay card revoke card_0123…\n\nA card number is never taken from the command line."
+    after_help = "Examples:\n  voicepay card add --customer cus_0123… --expires 09/29          asks for the number without showing it\n  voicepay card add --customer cus_0123… < number.txt             reads it from a file\n  voicepay card revoke card_0123…\n  voicepay card delete card_0123…                                erases its number for good\n  voicepay card import cards.csv                                  cards of another vault\n\nA list has the columns customer (identifier or customer number) and number, and if you like reference (what the other vault\ncalls the card) and expires (MM/YY). A card number is never taken from the command line."
 )]
 pub struct CardArgs {
     #[command(subcommand)]
@@ -47,10 +53,23 @@ enum CardCommand {
         /// Its identifier.
         id: String,
     },
-    /// Revoke a card for good.
+    /// Revoke a card for good. Its number stays, sealed, for refunds.
     Revoke {
         /// Its identifier.
         id: String,
+    },
+    /// Revoke a card and erase its number and its key: no backup without keys opens it any more.
+    Delete {
+        /// Its identifier.
+        id: String,
+    },
+    /// Bring the cards of another vault: FILE.csv, or FILE.jsonl with one object a line.
+    Import {
+        /// The list. Erase it afterwards.
+        file: PathBuf,
+        /// Only read and check it.
+        #[arg(long)]
+        check: bool,
     },
 }
 
@@ -63,6 +82,8 @@ pub fn run(args: CardArgs, ctx: &Context) -> CliResult {
             CardCommand::Block { id } => set(ctx, &data, &id, CardStatus::Blocked).await,
             CardCommand::Unblock { id } => set(ctx, &data, &id, CardStatus::Active).await,
             CardCommand::Revoke { id } => set(ctx, &data, &id, CardStatus::Revoked).await,
+            CardCommand::Delete { id } => delete(ctx, &data, &id).await,
+            CardCommand::Import { file, check } => import(ctx, &data, &file, check).await,
         }
     })
 }
@@ -80,21 +101,10 @@ async fn add(ctx: &Context, data: &Data, customer: &str, expires: Option<&str>) 
     let vault = data.vault().await?;
     let number = if std::io::stdin().is_terminal() { ask()? } else { read_line(std::io::stdin().lock())? };
     let pan = Pan::parse(number.trim()).map_err(refused)?;
-    let id = CardId::fresh(&*data.entropy);
-    let card = CardRecord {
-        id: id.clone(),
-        customer: customer.clone(),
-        last4: pan.last4(),
-        length: u8::try_from(pan.digits().len()).unwrap_or(u8::MAX),
-        expiry,
-        status: CardStatus::Active,
-        sealed: vault.seal_card(&id, &customer, &pan).map_err(vault_error)?,
-        digest: vault.digest_card(&pan),
-        created_at: data.now(),
-    };
-    let audit = data.audit("card.added", id.as_str(), json!({ "customer": customer }));
+    let card = sealed_card(data, &vault, &customer, &pan, expiry)?;
+    let audit = data.audit("card.added", card.id.as_str(), json!({ "customer": customer }));
     data.store.add_card(&card, &audit).await.map_err(store_error)?;
-    ctx.answer(&card_json(&card), &format!("{id} ending {}", card.last4));
+    ctx.answer(&card_json(&card), &format!("{} ending {}", card.id, card.last4));
     Ok(())
 }
 
@@ -104,6 +114,117 @@ async fn set(ctx: &Context, data: &Data, id: &str, status: CardStatus) -> CliRes
     data.store.set_card_status(&id, status, &audit).await.map_err(store_error)?;
     ctx.answer(&json!({ "id": id, "status": status }), &format!("{id} is {}", status.as_str()));
     Ok(())
+}
+
+async fn delete(ctx: &Context, data: &Data, id: &str) -> CliResult {
+    let id = CardId::parse(id).map_err(refused)?;
+    let audit = data.audit("card.deleted", id.as_str(), json!({}));
+    data.store.shred_card(&id, &audit).await.map_err(store_error)?;
+    ctx.answer(&json!({ "deleted": id }), &format!("{id} is deleted: its number and its key are erased"));
+    Ok(())
+}
+
+/// So many cards are stored in one transaction: all of them, or none.
+const IMPORT_BATCH_CARDS: usize = 500;
+/// So many lines are named that were not stored.
+const NOT_STORED_NAMED_LIMIT: usize = 20;
+
+/// Brings a list. Called again after it was cut short it goes on: cards that are there already are told and left alone.
+async fn import(ctx: &Context, data: &Data, path: &Path, check: bool) -> CliResult {
+    let unreadable = |why: &dyn std::fmt::Display| refused(format!("{}: {why}", path.display()));
+    let json = match path.extension().and_then(|e| e.to_str()) {
+        Some("csv") => false,
+        Some("jsonl" | "ndjson") => true,
+        Some(_) | None => return Err(unreadable(&"a list is called FILE.csv or FILE.jsonl")),
+    };
+    let file = std::fs::File::open(path).map_err(|e| unreadable(&e))?;
+    let lines = bring::read(BufReader::new(file), json).map_err(|e| unreadable(&format!("nothing was imported\n{e}")))?;
+    if check {
+        ctx.answer(&json!({ "lines": lines.len(), "good": true }), &format!("{} cards, every line is good", lines.len()));
+        return Ok(());
+    }
+    let vault = data.vault().await?;
+    let mut customers = HashMap::new();
+    let (mut added, mut known, mut refusals) = (0_u64, 0_u64, Vec::new());
+    for batch in lines.chunks(IMPORT_BATCH_CARDS) {
+        let (mut cards, mut places) = (Vec::with_capacity(batch.len()), Vec::with_capacity(batch.len()));
+        for line in batch {
+            match customer_of(data, &line.customer, &mut customers).await? {
+                Some(customer) => {
+                    cards.push(new_card(data, &vault, customer, line)?);
+                    places.push(line.number);
+                }
+                None => refusals.push((line.number, Brought::NoCustomer)),
+            }
+        }
+        for (line, became) in places.into_iter().zip(data.store.bring_cards(&cards).await.map_err(store_error)?) {
+            match became {
+                Brought::Added => added += 1,
+                Brought::Known => known += 1,
+                Brought::NoCustomer | Brought::ReferenceTaken => refusals.push((line, became)),
+            }
+        }
+    }
+    let told = format!("{added} cards imported, {known} were there already");
+    if refusals.is_empty() {
+        ctx.answer(&json!({ "imported": added, "known": known }), &format!("{told}; now erase {}", path.display()));
+        return Ok(());
+    }
+    let named: Vec<_> = refusals.iter().take(NOT_STORED_NAMED_LIMIT).map(|(line, why)| not_stored(*line, *why)).collect();
+    let more = refusals.len().saturating_sub(named.len());
+    let more = if more > 0 { format!("\nand {more} more") } else { String::new() };
+    Err(refused(format!("{told}, {} were not:\n{}{more}", refusals.len(), named.join("\n"))))
+}
+
+fn not_stored(line: usize, why: Brought) -> String {
+    match why {
+        Brought::NoCustomer => format!("line {line}: there is no such customer: `voicepay customer add`"),
+        Brought::ReferenceTaken => format!("line {line}: its reference belongs to another card"),
+        Brought::Added | Brought::Known => format!("line {line}: stored"),
+    }
+}
+
+type Customers = HashMap<WhoseCard, Option<CustomerId>>;
+
+async fn customer_of(data: &Data, whose: &WhoseCard, seen: &mut Customers) -> Result<Option<CustomerId>, CliError> {
+    if let Some(found) = seen.get(whose) {
+        return Ok(found.clone());
+    }
+    let found = match whose {
+        WhoseCard::Id(id) => data.store.customer(id).await,
+        WhoseCard::Number(digits) => data.store.customer_by_customer_number(digits).await,
+    };
+    let id = found.map_err(store_error)?.map(|customer| customer.id);
+    seen.insert(whose.clone(), id.clone());
+    Ok(id)
+}
+
+fn new_card(data: &Data, vault: &Vault, customer: CustomerId, line: &Line) -> Result<NewCard, CliError> {
+    let card = sealed_card(data, vault, &customer, &line.pan, line.expiry)?;
+    let detail = json!({ "customer": customer, "imported": true });
+    Ok(NewCard { audit: data.audit("card.added", card.id.as_str(), detail), card, reference: line.reference.clone() })
+}
+
+/// A new card, its number sealed.
+fn sealed_card(
+    data: &Data,
+    vault: &Vault,
+    customer: &CustomerId,
+    pan: &Pan,
+    expiry: Option<Expiry>,
+) -> Result<CardRecord, CliError> {
+    let id = CardId::fresh(&*data.entropy);
+    Ok(CardRecord {
+        customer: customer.clone(),
+        last4: pan.last4(),
+        length: u8::try_from(pan.digits().len()).unwrap_or(u8::MAX),
+        expiry,
+        status: CardStatus::Active,
+        sealed: vault.seal_card(&id, customer, pan).map_err(vault_error)?,
+        digest: vault.digest_card(pan),
+        created_at: data.now(),
+        id,
+    })
 }
 
 /// More than any card number with its spaces; what is longer is something else.

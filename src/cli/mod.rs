@@ -21,6 +21,7 @@ pub mod payments;
 pub mod request;
 pub mod serve;
 pub mod trunk;
+pub mod vault;
 
 use std::path::PathBuf;
 
@@ -92,6 +93,8 @@ enum Command {
     Request(request::RequestArgs),
     /// Enrol a voice: by invitation, or from recordings.
     Enrol(enrol::EnrolArgs),
+    /// Versions of the master key: status, rotation, retirement.
+    Vault(vault::VaultArgs),
     /// What was charged.
     Payments(payments::PaymentsArgs),
     /// Which calls there were, and what happened in one.
@@ -126,6 +129,7 @@ pub fn main() -> u8 {
         Command::Payee(a) => payee::run(a, &ctx),
         Command::Request(a) => request::run(a, &ctx),
         Command::Enrol(a) => enrol::run(a, &ctx),
+        Command::Vault(a) => vault::run(a, &ctx),
         Command::Payments(a) => payments::run(a, &ctx),
         Command::Calls(a) => calls::run(a, &ctx),
         Command::Models(a) => models::run(a, &ctx),
