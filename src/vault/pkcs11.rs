@@ -54,7 +54,13 @@ impl Default for Pkcs11Config {
 pub(super) struct Token {
     library: Pkcs11,
     cfg: Pkcs11Config,
-    session: Mutex<Option<Session>>,
+    login: Mutex<Option<Login>>,
+}
+
+/// A session, and the keys that were found in it: a look-up is three calls to the module, which may be far away.
+struct Login {
+    session: Session,
+    found: BTreeMap<KeyVersion, ObjectHandle>,
 }
 
 impl fmt::Debug for Token {
@@ -87,7 +93,7 @@ impl Token {
         }
         let library = library(&cfg.module)
             .map_err(|e| VaultError::Token(format!("vault.pkcs11.module: {} can't be used: {e}", cfg.module.display())))?;
-        let token = Self { library, cfg: cfg.clone(), session: Mutex::new(None) };
+        let token = Self { library, cfg: cfg.clone(), login: Mutex::new(None) };
         token.work(|_| Ok(()))?;
         Ok(token)
     }
@@ -113,7 +119,7 @@ impl Token {
         Ok(AuthPin::new(pin.into()))
     }
 
-    fn log_in(&self) -> Result<Session, VaultError> {
+    fn log_in(&self) -> Result<Login, VaultError> {
         let fault = |e: Error| VaultError::Token(e.to_string());
         let wanted = self.cfg.token_label.as_str();
         for slot in self.library.get_slots_with_initialized_token().map_err(fault)? {
@@ -123,7 +129,7 @@ impl Token {
             let session = self.library.open_rw_session(slot).map_err(fault)?;
             return match session.login(UserType::User, Some(&self.pin()?)) {
                 // Login is per token, not per session: another vault of this process may have done it.
-                Ok(()) | Err(Error::Pkcs11(RvError::UserAlreadyLoggedIn, _)) => Ok(session),
+                Ok(()) | Err(Error::Pkcs11(RvError::UserAlreadyLoggedIn, _)) => Ok(Login { session, found: BTreeMap::new() }),
                 Err(Error::Pkcs11(RvError::PinIncorrect, _)) => {
                     Err(VaultError::Token(format!("the PIN is wrong; after some tries the token locks: check {PIN_ENV} first")))
                 }
@@ -134,13 +140,13 @@ impl Token {
     }
 
     /// Works in the session. One that is gone (the module was restarted or replugged) is opened anew, once.
-    fn work<T>(&self, work: impl Fn(&Session) -> Result<T, Error>) -> Result<T, VaultError> {
+    fn work<T>(&self, work: impl Fn(&mut Login) -> Result<T, Error>) -> Result<T, VaultError> {
         off_the_reactor(|| {
-            let mut held = self.session.lock().unwrap_or_else(PoisonError::into_inner);
-            match work(self.session(&mut held)?) {
+            let mut held = self.login.lock().unwrap_or_else(PoisonError::into_inner);
+            match work(self.login(&mut held)?) {
                 Err(e) if is_gone(&e) => {
                     *held = None;
-                    work(self.session(&mut held)?)
+                    work(self.login(&mut held)?)
                 }
                 done => done,
             }
@@ -148,38 +154,58 @@ impl Token {
         })
     }
 
-    fn session<'a>(&self, held: &'a mut MutexGuard<'_, Option<Session>>) -> Result<&'a Session, VaultError> {
-        let session = match held.take() {
-            Some(session) => session,
+    fn login<'a>(&self, held: &'a mut MutexGuard<'_, Option<Login>>) -> Result<&'a mut Login, VaultError> {
+        let login = match held.take() {
+            Some(login) => login,
             None => self.log_in()?,
         };
-        Ok(held.insert(session))
+        Ok(held.insert(login))
     }
 
     fn label(&self, version: KeyVersion) -> Vec<u8> {
         format!("{}-{version}", self.cfg.key_label).into_bytes()
     }
 
-    fn find(&self, session: &Session, version: KeyVersion) -> Result<Option<ObjectHandle>, Error> {
+    fn find(&self, login: &mut Login, version: KeyVersion) -> Result<Option<ObjectHandle>, Error> {
+        if let Some(handle) = login.found.get(&version) {
+            return Ok(Some(*handle));
+        }
         let wanted = [
             Attribute::Class(ObjectClass::SECRET_KEY),
             Attribute::KeyType(KeyType::AES),
             Attribute::Token(true),
             Attribute::Label(self.label(version)),
         ];
-        Ok(session.find_objects(&wanted)?.into_iter().next())
+        let found = login.session.find_objects(&wanted)?.into_iter().next();
+        if let Some(handle) = found {
+            login.found.insert(version, handle);
+        }
+        Ok(found)
     }
 
-    fn needed(&self, session: &Session, version: KeyVersion) -> Result<ObjectHandle, Error> {
-        self.find(session, version)?.ok_or(Error::InvalidValue)
+    fn needed(&self, login: &mut Login, version: KeyVersion) -> Result<ObjectHandle, Error> {
+        self.find(login, version)?.ok_or(Error::InvalidValue)
     }
 }
 
 fn is_gone(error: &Error) -> bool {
-    use RvError::{DeviceError, DeviceRemoved, SessionClosed, SessionHandleInvalid, TokenNotPresent, UserNotLoggedIn};
+    use RvError::{
+        DeviceError, DeviceRemoved, KeyHandleInvalid, ObjectHandleInvalid, SessionClosed, SessionHandleInvalid, TokenNotPresent,
+        UserNotLoggedIn,
+    };
     matches!(
         error,
-        Error::Pkcs11(DeviceError | DeviceRemoved | SessionClosed | SessionHandleInvalid | TokenNotPresent | UserNotLoggedIn, _)
+        Error::Pkcs11(
+            DeviceError
+                | DeviceRemoved
+                | KeyHandleInvalid
+                | ObjectHandleInvalid
+                | SessionClosed
+                | SessionHandleInvalid
+                | TokenNotPresent
+                | UserNotLoggedIn,
+            _
+        )
     )
 }
 
@@ -198,12 +224,12 @@ impl KeyService for Token {
     }
 
     fn holds(&self, version: KeyVersion) -> Result<bool, VaultError> {
-        self.work(|session| Ok(self.find(session, version)?.is_some()))
+        self.work(|login| Ok(self.find(login, version)?.is_some()))
     }
 
     fn make(&self, version: KeyVersion, _entropy: &dyn Entropy) -> Result<(), VaultError> {
-        self.work(|session| {
-            if self.find(session, version)?.is_some() {
+        self.work(|login| {
+            if self.find(login, version)?.is_some() {
                 return Ok(());
             }
             let template = [
@@ -218,18 +244,18 @@ impl KeyService for Token {
                 Attribute::Encrypt(true),
                 Attribute::Decrypt(true),
             ];
-            session.generate_key(&Mechanism::AesKeyGen, &template).map(drop)
+            login.session.generate_key(&Mechanism::AesKeyGen, &template).map(drop)
         })
     }
 
     fn wrap(&self, version: KeyVersion, context: &[u8], key: &DataKey, entropy: &dyn Entropy) -> Result<Vec<u8>, VaultError> {
         let nonce = entropy.bytes::<NONCE_BYTES>();
-        self.work(|session| {
-            let handle = self.needed(session, version)?;
+        self.work(|login| {
+            let handle = self.needed(login, version)?;
             let mut nonce = nonce;
             let body = {
                 let gcm = GcmParams::new(&mut nonce, context, TAG_BITS.into())?;
-                session.encrypt(&Mechanism::AesGcm(gcm), handle, key.bytes())?
+                login.session.encrypt(&Mechanism::AesGcm(gcm), handle, key.bytes())?
             };
             // Some modules choose the nonce themselves and write it over ours.
             Ok([&[FORMAT_DATA_KEY], nonce.as_slice(), &body].concat())
@@ -240,11 +266,11 @@ impl KeyService for Token {
         let Some((nonce, body)) = wrapped.strip_prefix(&[FORMAT_DATA_KEY]).and_then(|r| r.split_at_checked(NONCE_BYTES)) else {
             return Ok(None);
         };
-        self.work(|session| {
-            let handle = self.needed(session, version)?;
+        self.work(|login| {
+            let handle = self.needed(login, version)?;
             let mut nonce = nonce.to_vec();
             let gcm = GcmParams::new(&mut nonce, context, TAG_BITS.into())?;
-            match session.decrypt(&Mechanism::AesGcm(gcm), handle, body) {
+            match login.session.decrypt(&Mechanism::AesGcm(gcm), handle, body) {
                 Ok(plain) => Ok(DataKey::from_slice(&Zeroizing::new(plain))),
                 Err(Error::Pkcs11(rv, _)) if does_not_open(&rv) => Ok(None),
                 Err(e) => Err(e),

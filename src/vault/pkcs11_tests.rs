@@ -88,14 +88,14 @@ fn a_token_wraps_and_gives_its_key_to_nobody() {
         assert!(token.unwrap(v(1), b"row", &bent).unwrap().is_none(), "byte {i}");
         assert!(token.unwrap(v(1), b"row", &wrapped[..i]).unwrap().is_none(), "cut at {i}");
     }
-    let read = token.work(|session| {
-        let handle = token.needed(session, v(1))?;
-        let value = session.get_attributes(handle, &[cryptoki::object::AttributeType::Value]);
+    let read = token.work(|login| {
+        let handle = token.needed(login, v(1))?;
+        let value = login.session.get_attributes(handle, &[cryptoki::object::AttributeType::Value]);
         Ok(value.is_ok_and(|found| found.iter().any(|a| matches!(a, Attribute::Value(bytes) if !bytes.is_empty()))))
     });
     assert!(!read.unwrap(), "the master key can't be read out");
     // Another process, or the same one after its session was lost.
-    *token.session.lock().unwrap() = None;
+    *token.login.lock().unwrap() = None;
     assert!(token.unwrap(v(1), b"row", &wrapped).unwrap().is_some());
     assert!(Token::open(&cfg).unwrap().unwrap(v(1), b"row", &wrapped).unwrap().is_some());
 }
