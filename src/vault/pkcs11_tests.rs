@@ -139,3 +139,24 @@ fn rotation_moves_from_a_file_into_the_token() {
     assert_eq!(after.keeper(v(2)).unwrap(), Some("PKCS #11 token"));
     assert_eq!(after.digest_card(&pan), before.digest_card(&pan));
 }
+
+#[test]
+#[ignore = "prints what an unwrapping costs: run it by name with --ignored --nocapture"]
+#[allow(clippy::disallowed_methods)] // a figure needs a clock
+fn what_an_unwrapping_costs() {
+    let Some(pkcs11) = token("wraps") else { return };
+    const TIMES: u32 = 2_000;
+    let (dir, entropy) = (tempfile::tempdir().unwrap(), Arc::new(SeededEntropy::new(5)));
+    let file = VaultConfig { master_key_file: dir.path().join("master.key"), ..VaultConfig::default() };
+    let (card, ann) = (CardId::parse("card_1").unwrap(), CustomerId::parse("cus_1").unwrap());
+    for cfg in [file.clone(), VaultConfig { service: KeyServiceName::Pkcs11, pkcs11, ..file }] {
+        let first = Vault::first_keys(&cfg, None, &*entropy).unwrap();
+        let vault = Vault::open(&cfg, v(1), &first.root, None, entropy.clone()).unwrap();
+        let sealed = vault.seal_card(&card, &ann, &Pan::parse("4111111111111111").unwrap()).unwrap();
+        let begun = std::time::Instant::now();
+        for _ in 0..TIMES {
+            vault.unseal_card(&card, &ann, &sealed).unwrap();
+        }
+        println!("{}: {:?} a card", vault.keeper(v(1)).unwrap().unwrap(), begun.elapsed() / TIMES);
+    }
+}

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::card_numbers_leave_no_trace::{assert_no_canary, assert_no_canary_below, canary};
 
-fn run(dir: &Path, env: &[(&str, &str)], args: &[&str], input: &str) -> Output {
+pub fn run(dir: &Path, env: &[(&str, &str)], args: &[&str], input: &str) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_voicepay"));
     command.args(args).env("VOICEPAY__SERVICE__DATA_DIR", dir).env("VOICEPAY_LOG", "trace").env_remove("VOICEPAY_MASTER_KEY");
     command.envs(env.iter().copied());
@@ -22,14 +22,14 @@ fn run(dir: &Path, env: &[(&str, &str)], args: &[&str], input: &str) -> Output {
     output
 }
 
-fn ok(dir: &Path, args: &[&str], input: &str) -> Value {
+pub fn ok(dir: &Path, args: &[&str], input: &str) -> Value {
     let args: Vec<_> = args.iter().copied().chain(["--json"]).collect();
     let output = run(dir, &[], &args, input);
     assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
     serde_json::from_slice(&output.stdout).unwrap()
 }
 
-fn fails(dir: &Path, args: &[&str], input: &str) -> (i32, String) {
+pub fn fails(dir: &Path, args: &[&str], input: &str) -> (i32, String) {
     let output = run(dir, &[], args, input);
     (output.status.code().unwrap(), String::from_utf8_lossy(&output.stderr).into_owned())
 }

@@ -82,7 +82,10 @@ impl Keys for SqliteStore {
         let gone = sqlx::query("DELETE FROM master_keys WHERE version = ?").bind(number(version));
         exactly_one(&gone.execute(&mut *tx).await.map_err(fault)?, StoreError::NotFound("version of the master key"))?;
         insert_audit(&mut tx, audit).await?;
-        tx.commit().await.map_err(fault)
+        tx.commit().await.map_err(fault)?;
+        // What that version wrapped is not left in old pages either.
+        self.fold_log().await;
+        Ok(())
     }
 
     async fn secret(&self, name: &str) -> Result<Option<WrappedKey>, StoreError> {
