@@ -38,6 +38,8 @@ pub enum Exit {
     Trunk = 23,
     /// The acquirer does not work as configured.
     Gateway = 24,
+    /// The audit log, a proof or a receipt is not good: altered, cut, or signed by another key.
+    Audit = 25,
 }
 
 /// An error on its way to the terminal: one sentence saying what was wrong, where, and what to do.

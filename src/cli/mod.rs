@@ -1,6 +1,7 @@
 //! The command line: a file a subcommand, one table of exit codes, one way to print an error.
 
 pub mod answer;
+pub mod audit;
 pub mod calibrate;
 pub mod call;
 pub mod calls;
@@ -15,9 +16,11 @@ pub mod enrol;
 pub mod eval;
 pub mod exit;
 pub mod gateway;
+pub mod keys;
 pub mod models;
 pub mod payee;
 pub mod payments;
+pub mod receipt;
 pub mod request;
 pub mod serve;
 pub mod trunk;
@@ -56,7 +59,7 @@ impl Context {
 #[derive(Debug, Parser)]
 #[command(name = "voicepay", version, propagate_version = true)]
 #[command(
-    after_help = "Examples:\n  voicepay demo                 four real calls on this machine, from enrolment to receipt\n  voicepay doctor               what is missing here, and how to mend it\n  voicepay serve                take calls\n\nExit codes: 0 well, 2 usage, 10 config, 11 model missing, 12 model corrupt, 13 database, 14 port, 15 audio,\n16 master key, 17 download, 18 refused, 19 call, 20 demo, 21 doctor, 22 eval, 23 trunk, 24 gateway, 1 anything else."
+    after_help = "Examples:\n  voicepay demo                 four real calls on this machine, from enrolment to receipt\n  voicepay doctor               what is missing here, and how to mend it\n  voicepay serve                take calls\n\nExit codes: 0 well, 2 usage, 10 config, 11 model missing, 12 model corrupt, 13 database, 14 port, 15 audio,\n16 master key, 17 download, 18 refused, 19 call, 20 demo, 21 doctor, 22 eval, 23 trunk, 24 gateway, 25 audit, 1 anything else."
 )]
 pub struct Cli {
     /// Answer in JSON, one object a line.
@@ -97,6 +100,12 @@ enum Command {
     Vault(vault::VaultArgs),
     /// What was charged.
     Payments(payments::PaymentsArgs),
+    /// Receipts that anyone can check.
+    Receipt(receipt::ReceiptArgs),
+    /// Seal, export, prove and verify the log of every decision and money movement.
+    Audit(audit::AuditArgs),
+    /// Public keys of whatever is signed here.
+    Keys(keys::KeysArgs),
     /// Which calls there were, and what happened in one.
     Calls(calls::CallsArgs),
     /// Fetch and verify the speech models.
@@ -131,6 +140,9 @@ pub fn main() -> u8 {
         Command::Enrol(a) => enrol::run(a, &ctx),
         Command::Vault(a) => vault::run(a, &ctx),
         Command::Payments(a) => payments::run(a, &ctx),
+        Command::Receipt(a) => receipt::run(a, &ctx),
+        Command::Audit(a) => audit::run(a, &ctx),
+        Command::Keys(a) => keys::run(a, &ctx),
         Command::Calls(a) => calls::run(a, &ctx),
         Command::Models(a) => models::run(a, &ctx),
         Command::Config(a) => config::run(a, &ctx),

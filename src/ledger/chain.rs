@@ -1,9 +1,9 @@
-//! PURE. The audit log as a hash chain: `hash_n = SHA-256(hash_{n-1} ‖ canonical_n)`, and a Merkle tree whose leaf n is `hash_n`. The
-//! chain finds *which* record was altered; the tree makes short proofs that a record is in the log.
+//! PURE. The audit log as a hash chain: `hash_n = SHA-256(hash_{n-1} ‖ canonical_n)`, and a Merkle tree whose leaf n is `hash_n`.
+//! The chain finds *which* record was altered; the tree makes short proofs that a record is in the log.
 //!
-//! The canonical bytes of a record are its fields with their lengths before them. `detail` is hashed as the text that the row holds,
-//! not as re-written JSON: a rule that re-writes it (RFC 8785) would have to print floating-point scores the same way in every
-//! verifier and for ever, and would call two different texts one. What was stored is what is proven.
+//! The canonical bytes of a record are its fields with their lengths before them. `detail` is hashed as the text that the row
+//! holds, not as re-written JSON: a rule that re-writes it (RFC 8785) would have to print floating-point scores the same way in
+//! every verifier and for ever, and would call two different texts one. What was stored is what is proven.
 
 use std::fmt;
 
@@ -70,8 +70,8 @@ pub struct Record {
 }
 
 impl Record {
-    /// The bytes that are hashed: version, position (u64), row number (i64), time (i64, milliseconds), then each text with its length in
-    /// bytes (u32) before it. Numbers are big endian.
+    /// The bytes that are hashed: version, position (u64), row number (i64), time (i64, milliseconds), then each text with its
+    /// length in bytes (u32) before it. Numbers are big endian.
     pub fn canonical(&self, position: u64) -> Vec<u8> {
         let texts = [&self.id, &self.actor, &self.action, &self.subject, &self.detail];
         let mut out = Vec::with_capacity(45 + texts.iter().map(|t| t.len()).sum::<usize>());
@@ -182,7 +182,8 @@ mod tests {
         }
     }
 
-    /// Written out by hand from the layout, and hashed by another program (Python's hashlib): the layout never changes under version 1.
+    /// Written out by hand from the layout, and hashed by another program (Python's hashlib): the layout never changes under
+    /// version 1.
     #[test]
     fn canonical_bytes_are_these_for_ever() {
         let expected = [

@@ -1,5 +1,5 @@
-//! PURE. Checkpoints: a log's size, root and head at one time, signed. The text is a C2SP checkpoint (origin, size, root) in a C2SP signed
-//! note, so that tools and witnesses of transparency logs read it; head and time are its two extension lines.
+//! PURE. Checkpoints: a log's size, root and head at one time, signed. The text is a C2SP checkpoint (origin, size, root) in a
+//! C2SP signed note, so that tools and witnesses of transparency logs read it; head and time are its two extension lines.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -53,8 +53,8 @@ impl Checkpoint {
         format!("{body}\n{SIGNED_BY}{origin} {}\n", STANDARD.encode(signature))
     }
 
-    /// What a note says, if one of `keys` signed it: the checkpoint, and which key. Signatures of unknown keys (witnesses, newer keys)
-    /// are passed over; a wrong one of a known key spoils the note.
+    /// What a note says, if one of `keys` signed it: the checkpoint, and which key. Signatures of unknown keys (witnesses, newer
+    /// keys) are passed over; a wrong one of a known key spoils the note.
     pub fn open(note: &str, keys: &[PublicKey]) -> Result<(Self, PublicKey), NoteError> {
         if note.len() > NOTE_LIMIT_BYTES {
             return Err(NoteError::Malformed);

@@ -1,9 +1,9 @@
-//! PURE. Signed documents: claims as a JSON object, an Ed25519 signature over their canonical bytes, and perhaps a proof that they are in
-//! the audit log.
+//! PURE. Signed documents: claims as a JSON object, an Ed25519 signature over their canonical bytes, and perhaps a proof that
+//! they are in the audit log.
 //!
-//! The canonical bytes are those of RFC 8785, for the part of JSON that claims may use: objects, lists, texts, whole numbers, true, false,
-//! null. Fractions are refused, as their canonical form is hard to get right elsewhere; scores travel as texts. For such claims
-//! Python's `json.dumps(claims, sort_keys=True, separators=(",", ":"), ensure_ascii=False)` gives the same bytes.
+//! The canonical bytes are those of RFC 8785, for the part of JSON that claims may use: objects, lists, texts, whole numbers,
+//! true, false, null. Fractions are refused, as their canonical form is hard to get right elsewhere; scores travel as texts. For
+//! such claims Python's `json.dumps(claims, sort_keys=True, separators=(",", ":"), ensure_ascii=False)` gives the same bytes.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -127,7 +127,8 @@ impl SignedDocument {
         text
     }
 
-    /// Reads a file. Its bytes must be those of [`SignedDocument::to_text`], so that none can be changed; ends of lines at its end don't count.
+    /// Reads a file. Its bytes must be those of [`SignedDocument::to_text`], so that none can be changed; ends of lines at its
+    /// end don't count.
     pub fn parse(text: &str) -> Result<Self, DocumentError> {
         if text.len() > DOCUMENT_LIMIT_BYTES {
             return Err(DocumentError::TooLong);
@@ -140,8 +141,8 @@ impl SignedDocument {
         }
     }
 
-    /// Checks signature and proof with these keys alone. `kind` is what the claims must say that they are; a proof must be of the record `action`
-    /// whose detail holds the SHA-256 of the claims.
+    /// Checks signature and proof with these keys alone. `kind` is what the claims must say that they are; a proof must be of the
+    /// record `action` whose detail holds the SHA-256 of the claims.
     pub fn verify(&self, kind: &str, action: &str, keys: &[PublicKey]) -> Result<Verified, DocumentError> {
         let canonical = canonical(&self.claims).ok_or_else(|| DocumentError::Malformed("its claims hold a fraction".into()))?;
         if self.claims.get("type").and_then(Value::as_str) != Some(kind) {

@@ -1,5 +1,6 @@
-//! PURE. The exported log: one JSON object a line, so that it is written and verified as a stream. First the log, then its records with each
-//! checkpoint after the last record that it covers, and a last line that says how many there were, so that a cut file is known.
+//! PURE. The exported log: one JSON object a line, so that it is written and verified as a stream. First the log, then its
+//! records with each checkpoint after the last record that it covers, and a last line that says how many there were, so that a
+//! cut file is known.
 //!
 //! A line must be byte for byte what [`Line::to_text`] writes: no second spelling of the same record passes.
 
@@ -40,7 +41,8 @@ pub struct LogLine {
     pub log: LogId,
     /// Whether the rows' numbers have no gaps (SQLite), so that a gap is a row that went before it was sealed.
     pub gapless: bool,
-    /// The public keys that the database holds for checkpoints. A convenience: whoever alters a file can write other keys into it.
+    /// The public keys that the database holds for checkpoints. A convenience: whoever alters a file can write other keys into
+    /// it.
     pub keys: Vec<PublicKey>,
 }
 

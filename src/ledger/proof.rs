@@ -1,5 +1,5 @@
-//! PURE. The proof that one record is in the log, for somebody who has nothing but it and a public key: the record, the hash before it, the path
-//! to the root, and the checkpoint that signs the root.
+//! PURE. The proof that one record is in the log, for somebody who has nothing but it and a public key: the record, the hash
+//! before it, the path to the root, and the checkpoint that signs the root.
 
 use serde::{Deserialize, Serialize};
 

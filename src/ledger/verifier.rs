@@ -1,5 +1,5 @@
-//! PURE. Verifies a whole log, line by line, with nothing but the lines and public keys: chain, tree, signatures, and that each checkpoint
-//! goes on from the one before. Says the first record that is wrong. Memory does not grow with the log.
+//! PURE. Verifies a whole log, line by line, with nothing but the lines and public keys: chain, tree, signatures, and that each
+//! checkpoint goes on from the one before. Says the first record that is wrong. Memory does not grow with the log.
 
 use super::chain::{Chain, LogId};
 use super::checkpoint::{Checkpoint, NoteError};

@@ -96,9 +96,9 @@ impl Receipt {
     /// What the claims of a receipt say that they are.
     pub const KIND: &str = "voicepay-receipt/1";
 
-    /// What is signed, and all that whoever checks a receipt gets to see: amount, payee, the card's last four digits, scores and the thresholds
-    /// that they met. Nothing of the customer. Scores are texts, as fractions have no one spelling in JSON; a new field that is absent
-    /// from older receipts must stay absent here, or their signatures break.
+    /// What is signed, and all that whoever checks a receipt gets to see: amount, payee, the card's last four digits, scores and
+    /// the thresholds that they met. Nothing of the customer. Scores are texts, as fractions have no one spelling in JSON; a new
+    /// field that is absent from older receipts must stay absent here, or their signatures break.
     pub fn claims(&self) -> Value {
         let e = &self.evidence;
         let score = |x: Option<f32>| x.map(|x| Value::String(x.to_string()));

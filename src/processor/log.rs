@@ -84,7 +84,8 @@ impl Notes {
     }
 }
 
-/// The proof that the record at `position` is in the log that the first checkpoint after it signs. `None`: no checkpoint covers it yet.
+/// The proof that the record at `position` is in the log that the first checkpoint after it signs. `None`: no checkpoint covers
+/// it yet.
 pub async fn prove(store: &dyn Store, position: u64) -> Result<Option<InclusionProof>, StoreError> {
     let Some(checkpoint) = store.checkpoints_after(position, 1).await?.pop() else { return Ok(None) };
     let from = position.saturating_sub(1);

@@ -1,9 +1,9 @@
 //! The sealer: gives audit rows their place in the chain soon after they were written, and signs a checkpoint now and then.
 //!
-//! Between its commit and its sealing a row is protected by the database alone: by its triggers and by who may write there. Whoever can switch
-//! those off could take it away without a trace in the chain. How such a row is missed all the same: on SQLite its number is missing; on
-//! both databases a transfer or a receipt stands without its audit row. After sealing it is missed by its hash, after the next checkpoint
-//! even if every hash was made anew.
+//! Between its commit and its sealing a row is protected by the database alone: by its triggers and by who may write there.
+//! Whoever can switch those off could take it away without a trace in the chain. How such a row is missed all the same: on SQLite
+//! its number is missing; on both databases a transfer or a receipt stands without its audit row. After sealing it is missed by
+//! its hash, after the next checkpoint even if every hash was made anew.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -164,8 +164,8 @@ impl Sealer {
         let checkpoint = Checkpoint::of(chain, now);
         let note = checkpoint.sign(&PublicKey::new(*key.public()), |body| key.sign(body));
         let record = CheckpointRecord { size: checkpoint.size, at: now, note };
-        // The chain only grows, so that what was read a moment ago is still a beginning of it, whoever went on meanwhile. If another
-        // process signed the same size, its note says the same.
+        // The chain only grows, so that what was read a moment ago is still a beginning of it, whoever went on meanwhile. If
+        // another process signed the same size, its note says the same.
         self.store.add_checkpoint(&record).await?;
         Ok(record)
     }

@@ -12,8 +12,8 @@ use crate::payment::{Receipt, ReceiptSignature};
 use crate::store::{Settlement, StoreError, UnlockError, signing};
 use crate::vault::{SigningKey, SigningPurpose};
 
-/// How long a service signs with the key that it knows before it asks the register again, in milliseconds: a rotated key is in use everywhere
-/// this much later.
+/// How long a service signs with the key that it knows before it asks the register again, in milliseconds: a rotated key is in
+/// use everywhere this much later.
 const SIGNER_REFRESH_MS: u64 = 10_000;
 
 /// The key that signs receipts, as it was last read.
@@ -21,8 +21,8 @@ const SIGNER_REFRESH_MS: u64 = 10_000;
 pub(super) struct Signer(Mutex<Option<(Arc<SigningKey>, Instant)>>);
 
 impl Inner {
-    /// Signs the receipt of a settlement, if it has one. Without a usable key the payment is recorded all the same, with an unsigned receipt: money
-    /// that moved must not stay in doubt for want of a signature.
+    /// Signs the receipt of a settlement, if it has one. Without a usable key the payment is recorded all the same, with an
+    /// unsigned receipt: money that moved must not stay in doubt for want of a signature.
     pub(super) async fn sign_receipt(&self, settlement: &mut Settlement) -> Result<(), StoreError> {
         let Some(receipt) = &mut settlement.receipt else { return Ok(()) };
         match self.receipt_key().await {

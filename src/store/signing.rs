@@ -36,11 +36,13 @@ fn in_base64<S: serde::Serializer>(key: &PublicKey, out: S) -> Result<S::Ok, S::
 pub trait SigningKeys: Send + Sync {
     /// Every version of a purpose, oldest first.
     async fn signing_keys(&self, purpose: SigningPurpose) -> Result<Vec<SigningKeyRecord>, StoreError>;
-    /// Adds a version, with its audit row. Gives the one that stands under that number, which is another process's if that was faster.
+    /// Adds a version, with its audit row. Gives the one that stands under that number, which is another process's if that was
+    /// faster.
     async fn add_signing_key(&self, new: &SigningKeyRecord, audit: &AuditRecord) -> Result<SigningKeyRecord, StoreError>;
 }
 
-/// The key that signs for `purpose` now; the first one is made here. `WrongKey` if the vault is not the one that the register was made with.
+/// The key that signs for `purpose` now; the first one is made here. `WrongKey` if the vault is not the one that the register was
+/// made with.
 pub async fn signer(
     store: &dyn Store,
     vault: &Vault,
@@ -54,8 +56,8 @@ pub async fn signer(
     }
 }
 
-/// Puts the next version in force. Running services sign with it within [`crate::processor`]'s refresh time; what older versions signed
-/// stays good.
+/// Puts the next version in force. Running services sign with it within [`crate::processor`]'s refresh time; what older versions
+/// signed stays good.
 pub async fn rotate(
     store: &dyn Store,
     vault: &Vault,

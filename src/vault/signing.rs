@@ -1,6 +1,6 @@
-//! Keys that sign: Ed25519 (RFC 8032), one chain of versions a purpose. A seed is derived, like every other key of a purpose, so no row holds
-//! one, not even sealed, and signatures outlive the master key's rotation. Which versions there are, and their public keys, the
-//! database remembers (`store::signing`).
+//! Keys that sign: Ed25519 (RFC 8032), one chain of versions a purpose. A seed is derived, like every other key of a purpose, so
+//! no row holds one, not even sealed, and signatures outlive the master key's rotation. Which versions there are, and their
+//! public keys, the database remembers (`store::signing`).
 
 use std::fmt;
 

@@ -55,7 +55,8 @@ fn canonical_bytes_are_those_of_rfc_8785() {
     // The texts and literals of RFC 8785 §3.2.2, without its fractions; §3.2.3 for the order of names.
     let value: Value = serde_json::from_str(
         r#"{"string":"\u20ac$\u000F\u000aA'\u0042\u0022\u005c\\\"\/","literals":[null,true,false],"numbers":[1,-2,0],
-            "\u20ac":"Euro Sign","\r":"Carriage Return","\ufb33":"Hebrew","1":"One","\ud83d\ude00":"Emoji","\u0080":"Control","\u00f6":"Latin"}"#,
+            "\u20ac":"Euro Sign","\r":"Carriage Return",
+            "\ufb33":"Hebrew","1":"One","\ud83d\ude00":"Emoji","\u0080":"Control","\u00f6":"Latin"}"#,
     )
     .unwrap();
     let expected = "{\"\\r\":\"Carriage Return\",\"1\":\"One\",\"literals\":[null,true,false],\"numbers\":[1,-2,0],\

@@ -32,8 +32,8 @@ pub(in crate::store) fn record<R: Columns>(row: &R) -> Result<Record, StoreError
     })
 }
 
-/// Audit rows joined with their places, up to the first that can't be read; an error if that is the first of all. So whoever goes through
-/// the log page by page has judged every record before the one that is damaged or gone.
+/// Audit rows joined with their places, up to the first that can't be read; an error if that is the first of all. So whoever goes
+/// through the log page by page has judged every record before the one that is damaged or gone.
 pub(in crate::store) fn sealed<R: Columns>(rows: &[R]) -> Result<Vec<SealedRecord>, StoreError> {
     let mut read = Vec::with_capacity(rows.len());
     for row in rows {

@@ -1,5 +1,5 @@
-//! The audit chain. Rows are committed in the order of their numbers, as there is one writer at a time: what is not sealed is what comes
-//! after `audit_head.last_seq`.
+//! The audit chain. Rows are committed in the order of their numbers, as there is one writer at a time: what is not sealed is
+//! what comes after `audit_head.last_seq`.
 
 use async_trait::async_trait;
 use sqlx::{QueryBuilder, Sqlite, SqliteConnection};
@@ -51,7 +51,8 @@ impl AuditChain for SqliteStore {
         insert_links(&mut tx, &links).await?;
         let done = sqlx::query(
             "INSERT INTO audit_head (id, log, size, last_seq, head, frontier) VALUES (1, ?, ?, ?, ?, ?)
-             ON CONFLICT (id) DO UPDATE SET size = excluded.size, last_seq = excluded.last_seq, head = excluded.head, frontier = excluded.frontier",
+             ON CONFLICT (id) DO UPDATE
+             SET size = excluded.size, last_seq = excluded.last_seq, head = excluded.head, frontier = excluded.frontier",
         )
         .bind(chain.log().as_str())
         .bind(as_int(chain.size())?)
@@ -80,7 +81,8 @@ impl AuditChain for SqliteStore {
     }
 
     async fn sealed(&self, from: u64, limit: u32) -> Result<Vec<SealedRecord>, StoreError> {
-        // A row that is gone leaves its place: it must not vanish from the answer with it, so the join keeps the place and reading it fails.
+        // A row that is gone leaves its place: it must not vanish from the answer with it, so the join keeps the place and
+        // reading it fails.
         let rows = sqlx::query(
             "SELECT c.position, c.hash, a.seq, a.id, a.at, a.actor, a.action, a.subject, a.detail
              FROM audit_chain c LEFT JOIN audit a ON a.seq = c.seq WHERE c.position >= ? ORDER BY c.position LIMIT ?",
@@ -175,7 +177,8 @@ impl AuditChain for SqliteStore {
                AND (a.id IS NULL OR a.subject <> r.id
                     OR json_extract(a.detail, '$.sha256') IS NOT json_extract(r.body, '$.signature.sha256'))
              UNION ALL
-             SELECT CASE a.action WHEN 'receipt.issued' THEN a.subject ELSE 'tr_' || substr(a.id, length('aud_') + 1) END, 'not in the books'
+             SELECT CASE a.action WHEN 'receipt.issued' THEN a.subject ELSE 'tr_' || substr(a.id, length('aud_') + 1) END,
+                    'not in the books'
              FROM audit a
              WHERE (a.action IN ('transfer.pending', 'transfer.post', 'transfer.void')
                     AND NOT EXISTS (SELECT 1 FROM transfers t WHERE t.id = 'tr_' || substr(a.id, length('aud_') + 1)))
