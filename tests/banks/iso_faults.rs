@@ -180,12 +180,14 @@ async fn nothing_to_reverse_counts_only_when_nothing_can_arrive_any_more() {
     assert_eq!(settle(&gateway, &lost).await.0, BankWord::Declined(DeclineReason::NeverReceived));
     assert!(began.elapsed() >= Duration::from_millis(1_500 + RESPONSE_MS), "it was believed after {:?}", began.elapsed());
 
-    // A process that did not send it itself counts from its own beginning.
-    let of_an_earlier_process = charge(7001);
-    let gateway = open(&Iso8583Config { late_arrival_ms: 400, ..config(&[&host]) });
-    assert_eq!(gateway.resolve(&of_an_earlier_process).await, BankWord::Silence);
-    sleep(Duration::from_millis(400 + RESPONSE_MS)).await;
-    assert_eq!(gateway.resolve(&of_an_earlier_process).await, BankWord::Declined(DeclineReason::NeverReceived));
+    // A process that did not send it itself counts from when it first asks, however long it has been there.
+    let of_another_process = charge(7001);
+    let gateway = open(&Iso8583Config { late_arrival_ms: 300, ..config(&[&host]) });
+    sleep(Duration::from_millis(1_000)).await;
+    assert_eq!(gateway.resolve(&of_another_process).await, BankWord::Silence);
+    let began = Instant::now();
+    assert_eq!(resolve(&gateway, &of_another_process).await.0, BankWord::Declined(DeclineReason::NeverReceived));
+    assert!(began.elapsed() >= Duration::from_millis(300), "it was believed after {:?}", began.elapsed());
 }
 
 #[tokio::test]

@@ -130,7 +130,7 @@ pub fn config(hosts: &[&Host]) -> Iso8583Config {
         merchant_id: "MERCHANT7".into(),
         acquirer_id: "123456".into(),
         connect_timeout_ms: 500,
-        write_timeout_ms: 500,
+        write_timeout_ms: 50,
         response_timeout_ms: RESPONSE_MS,
         reconnect_min_ms: 20,
         reconnect_max_ms: 100,

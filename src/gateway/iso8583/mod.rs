@@ -11,7 +11,7 @@
 //! The wire can't be asked what became of a request, so a request in doubt is undone rather than sent again: the same trace number
 //! with a charge after its reversal would mean two things. A host that knows of nothing to reverse (response code 25) may only
 //! not have it *yet*. That word counts once the request can't arrive any more: `late_arrival_ms` after this process last sent it,
-//! or after this process began where an earlier one sent it; until then the core is told nothing and asks again. From there on it
+//! or first asked about it where another process sent it; until then the core is told nothing and asks again. From there on it
 //! is [`DeclineReason::NeverReceived`], not [`BankWord::NotFound`], which would have the core send the charge again.
 
 mod answers;
@@ -117,9 +117,9 @@ impl Iso8583Gateway {
             acquirer_id: cfg.acquirer_id.clone(),
             local: UtcOffset::from_whole_seconds(i32::from(cfg.local_offset_min) * 60).unwrap_or(UtcOffset::UTC),
         };
-        // A request is written at most a response time after it was handed over.
-        let quiet = shared.response_timeout.saturating_add(ms(cfg.late_arrival_ms));
-        let sent = Mutex::new(Sent::new(Instant::now(), quiet));
+        // A line that has begun to write goes on for so long, whoever waits.
+        let quiet = shared.write_timeout.saturating_add(ms(cfg.late_arrival_ms));
+        let sent = Mutex::new(Sent::new(quiet));
         Ok(Self { shared, terms, lines, came_up, sent })
     }
 
@@ -193,7 +193,7 @@ impl Iso8583Gateway {
         }
         let reply = self.ask(&message).await;
         if !matches!(reply, Reply::NotSent) {
-            self.sent().reversed(&request.our_reference);
+            self.sent().reversed(&request.our_reference, Instant::now());
         }
         let Reply::Answer(answer) = reply else { return BankWord::Silence };
         match answers::judge_reversal(&self.shared.spec, &answer) {
@@ -208,6 +208,18 @@ impl Iso8583Gateway {
 
     fn sent(&self) -> std::sync::MutexGuard<'_, Sent> {
         self.sent.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Notes until when a request was perhaps sent, also where whoever asked stops waiting.
+struct Sending<'a> {
+    sent: &'a Mutex<Sent>,
+    reference: &'a str,
+}
+
+impl Drop for Sending<'_> {
+    fn drop(&mut self) {
+        self.sent.lock().unwrap_or_else(PoisonError::into_inner).sent(self.reference, Instant::now());
     }
 }
 
@@ -227,7 +239,7 @@ impl Gateway for Iso8583Gateway {
     }
 
     async fn send(&self, request: &GatewayRequest) -> BankWord {
-        self.sent().sent(&request.our_reference, Instant::now());
+        let _until = Sending { sent: &self.sent, reference: &request.our_reference };
         self.ask_for(request, false).await
     }
 

@@ -5,40 +5,40 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// References that are remembered; beyond, the oldest is forgotten and counts as sent when it was.
+/// References that are remembered; beyond, the oldest is forgotten, and begins anew where it is asked about again.
 const REMEMBERED_LIMIT: usize = 65_536;
 
-/// The memory of one gateway. A reference that it doesn't know was sent by an earlier process at the latest when this one began.
+/// The memory of one gateway. What it doesn't know was sent by an earlier process, or by another one that holds its lease no more: at the
+/// latest when this one is first asked to take it back.
 #[derive(Debug)]
 pub(super) struct Sent {
-    /// What is not known was sent then at the latest.
-    unknown_until: Instant,
     /// How long after it was sent a request may arrive.
     quiet: Duration,
     known: HashMap<String, Known>,
     order: VecDeque<String>,
 }
 
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 struct Known {
-    sent: Option<Instant>,
+    /// It was not sent after that.
+    until: Instant,
     reversed: bool,
 }
 
 impl Sent {
     /// Empty, at the start of a process.
-    pub(super) fn new(now: Instant, quiet: Duration) -> Self {
-        Self { unknown_until: now, quiet, known: HashMap::new(), order: VecDeque::new() }
+    pub(super) fn new(quiet: Duration) -> Self {
+        Self { quiet, known: HashMap::new(), order: VecDeque::new() }
     }
 
-    /// It is being sent.
+    /// It was perhaps sent until now.
     pub(super) fn sent(&mut self, reference: &str, now: Instant) {
-        self.entry(reference).sent = Some(now);
+        self.entry(reference, now).until = now;
     }
 
     /// A reversal of it was perhaps sent.
-    pub(super) fn reversed(&mut self, reference: &str) {
-        self.entry(reference).reversed = true;
+    pub(super) fn reversed(&mut self, reference: &str, now: Instant) {
+        self.entry(reference, now).reversed = true;
     }
 
     /// Whether this process has perhaps sent a reversal of it.
@@ -47,22 +47,21 @@ impl Sent {
     }
 
     /// Whether the host may still receive what was sent.
-    pub(super) fn may_still_arrive(&self, reference: &str, now: Instant) -> bool {
-        let sent = self.known.get(reference).and_then(|k| k.sent).unwrap_or(self.unknown_until);
-        now.saturating_duration_since(sent) < self.quiet
+    pub(super) fn may_still_arrive(&mut self, reference: &str, now: Instant) -> bool {
+        let until = self.entry(reference, now).until;
+        now.saturating_duration_since(until) < self.quiet
     }
 
-    fn entry(&mut self, reference: &str) -> &mut Known {
+    fn entry(&mut self, reference: &str, now: Instant) -> &mut Known {
         if !self.known.contains_key(reference) {
             if self.order.len() >= REMEMBERED_LIMIT
                 && let Some(oldest) = self.order.pop_front()
-                && let Some(sent) = self.known.remove(&oldest).and_then(|k| k.sent)
             {
-                self.unknown_until = self.unknown_until.max(sent);
+                self.known.remove(&oldest);
             }
             self.order.push_back(reference.to_owned());
         }
-        self.known.entry(reference.to_owned()).or_default()
+        self.known.entry(reference.to_owned()).or_insert(Known { until: now, reversed: false })
     }
 }
 
@@ -74,26 +73,28 @@ mod tests {
     fn what_was_sent_may_arrive_for_a_while() {
         let start = Instant::now();
         let at = |s| start + Duration::from_secs(s);
-        let mut sent = Sent::new(start, Duration::from_secs(60));
-        assert!(sent.may_still_arrive("of an earlier process", at(59)));
-        assert!(!sent.may_still_arrive("of an earlier process", at(60)));
+        let mut sent = Sent::new(Duration::from_secs(60));
+        assert!(sent.may_still_arrive("of another process", at(1_000)), "it counts from the first question");
+        assert!(sent.may_still_arrive("of another process", at(1_059)));
+        assert!(!sent.may_still_arrive("of another process", at(1_060)));
         sent.sent("a", at(30));
-        assert!(sent.may_still_arrive("a", at(89)) && !sent.may_still_arrive("a", at(90)));
         assert!(!sent.was_reversed("a"));
-        sent.reversed("a");
-        assert!(sent.was_reversed("a") && sent.may_still_arrive("a", at(89)));
+        sent.reversed("a", at(80));
+        assert!(sent.was_reversed("a") && sent.may_still_arrive("a", at(89)) && !sent.may_still_arrive("a", at(90)));
+        sent.sent("a", at(100));
+        assert!(sent.may_still_arrive("a", at(159)));
     }
 
     #[test]
-    fn what_is_forgotten_counts_as_sent_when_it_was() {
+    fn memory_is_bounded_and_forgetting_only_makes_us_wait() {
         let start = Instant::now();
-        let mut sent = Sent::new(start, Duration::from_secs(60));
-        sent.sent("old", start + Duration::from_secs(100));
+        let mut sent = Sent::new(Duration::from_secs(60));
+        sent.sent("old", start);
+        let later = start + Duration::from_secs(100);
         for n in 0..REMEMBERED_LIMIT {
-            sent.sent(&n.to_string(), start + Duration::from_secs(200));
+            sent.sent(&n.to_string(), later);
         }
-        assert_eq!(sent.known.len(), REMEMBERED_LIMIT);
-        assert!(sent.may_still_arrive("old", start + Duration::from_secs(159)));
-        assert!(!sent.may_still_arrive("old", start + Duration::from_secs(160)));
+        assert_eq!((sent.known.len(), sent.order.len()), (REMEMBERED_LIMIT, REMEMBERED_LIMIT));
+        assert!(sent.may_still_arrive("old", later));
     }
 }
