@@ -25,13 +25,17 @@ use voicepay::sip::wire::screen::{self, Framing, Verdict};
 use voicepay::sip::wire::secret::WireSecret;
 use voicepay::sip::{dialog, digest, identity, info, refer, reliable, sdp, session_timer};
 
+#[path = "iso8583.rs"]
+pub mod iso8583;
+
 /// A target.
 pub type Target = fn(&[u8]);
 
 /// Every target by the name of its corpus.
-pub const ALL: [(&str, Target); 9] = [
+pub const ALL: [(&str, Target); 10] = [
     ("certificate", certificate),
     ("identity", identity_header),
+    ("iso8583", iso8583::bank_stream),
     ("rtcp", rtcp_packets),
     ("rtp", rtp_packets),
     ("sdp", session_descriptions),

@@ -5,6 +5,17 @@
 pub mod clock;
 #[path = "../../src/e164.rs"]
 pub mod e164;
+/// Only what reads: no acquirer, no lines.
+#[path = "../../src/gateway"]
+pub mod gateway {
+    pub mod iso8583 {
+        pub mod codec;
+        pub mod config;
+        pub mod frame;
+        pub mod message;
+        pub mod spec;
+    }
+}
 #[path = "../../src/ids.rs"]
 pub mod ids;
 #[path = "../../src/language.rs"]
@@ -13,6 +24,8 @@ pub mod language;
 pub mod media;
 #[path = "../../src/money.rs"]
 pub mod money;
+#[path = "../../src/payment/mod.rs"]
+pub mod payment;
 #[path = "../../src/secret.rs"]
 pub mod secret;
 #[path = "../../src/sip/mod.rs"]
