@@ -150,6 +150,11 @@ pub trait Gateway: Send + Sync + fmt::Debug {
     /// takes it back instead and answers [`BankWord::Reversed`] once that was acknowledged. `NotFound` right after a send proves nothing. An
     /// error is [`BankWord::Silence`].
     async fn resolve(&self, request: &GatewayRequest) -> BankWord;
+
+    /// Whether [`Gateway::resolve`] only asks. Where it takes back instead, nobody may call it for what waits for a person's decision.
+    fn resolve_only_asks(&self) -> bool {
+        true
+    }
 }
 
 /// Opens the acquirer that the config names, within a runtime of tokio. `journal_key` is the vault's key for the sandbox's journal.

@@ -124,7 +124,7 @@ impl Inner {
     }
 
     /// Gives the lease up and is due again later. Nothing has changed.
-    async fn look_later(&self, attempt: &Attempt) -> Result<(), StoreError> {
+    pub(super) async fn look_later(&self, attempt: &Attempt) -> Result<(), StoreError> {
         crash::point("before_put_off");
         self.store.put_off(attempt, self.next_question(self.clock.now(), attempt)).await?;
         crash::point("after_put_off");

@@ -144,6 +144,8 @@ impl Inner {
             let (intent, operation) = (job.intent.id.clone(), job.attempt.operation);
             let result = match &job.attempt.state {
                 AttemptState::Prepared => inner.send_first(job).await,
+                // A question that takes back would decide what a person must.
+                AttemptState::Conflicted { .. } if !inner.gateway.resolve_only_asks() => inner.look_later(&job.attempt).await,
                 AttemptState::Dispatched { .. } | AttemptState::NeedsReconciliation { .. } | AttemptState::Conflicted { .. } => {
                     inner.reconcile(job).await
                 }

@@ -238,6 +238,10 @@ impl Gateway for Iso8583Gateway {
         "iso8583"
     }
 
+    fn resolve_only_asks(&self) -> bool {
+        false
+    }
+
     async fn send(&self, request: &GatewayRequest) -> BankWord {
         let _until = Sending { sent: &self.sent, reference: &request.our_reference };
         self.ask_for(request, false).await
