@@ -86,7 +86,8 @@ pub struct GatewayRequest {
     pub idempotency_key: GatewayKey,
     /// How much.
     pub amount: Money,
-    /// The card, for [`Operation::Charge`] and [`Operation::Authorise`]. `None` also where it has been erased since.
+    /// The card, for [`Operation::Charge`] and [`Operation::Authorise`], for the others by [`Gateway::always_names_card`]. `None` also where
+    /// it has been erased since.
     pub card: Option<CardData>,
     /// What is captured, voided or refunded; `None` for the other operations.
     pub original: Option<Original>,
@@ -154,6 +155,11 @@ pub trait Gateway: Send + Sync + fmt::Debug {
     /// Whether [`Gateway::resolve`] only asks. Where it takes back instead, nobody may call it for what waits for a person's decision.
     fn resolve_only_asks(&self) -> bool {
         true
+    }
+
+    /// Whether its wire wants the card's number in captures, voids, refunds and in what takes back, too, where the number is still there.
+    fn always_names_card(&self) -> bool {
+        false
     }
 }
 

@@ -236,24 +236,38 @@ impl Inner {
             original: job.original.as_ref().map(original_of),
             statement: job.payee_name.clone(),
         };
-        if !job.attempt.operation.opens() {
+        let opens = job.attempt.operation.opens();
+        let always_named = self.gateway.always_names_card();
+        if !opens && !always_named {
             let hash = hash_of(&request, None, "");
             return Ok((request, Some(hash)));
         }
-        let Some(card) = self.store.card(&job.intent.card).await? else { return Ok((request, None)) };
-        if card.customer != job.intent.customer || !card.usable(self.clock.now()) {
-            return Ok((request, None));
-        }
-        let pan = match self.vault.unseal_card(&card.id, &card.customer, &card.sealed) {
-            Ok(pan) => pan,
-            Err(error) => {
-                tracing::error!(card = %card.id, %error, "a card can't be charged");
-                return Ok((request, None));
-            }
+        let (card, usable) = self.card_of(job, always_named).await?;
+        let hash = match &card {
+            // What follows is known by its original, whether or not the card is still there.
+            Some(_) | None if !opens => Some(hash_of(&request, None, "")),
+            Some(card) if usable => Some(hash_of(&request, card.expiry, &hex::encode(self.vault.digest_card(&card.pan)))),
+            Some(_) | None => None,
         };
-        let hash = hash_of(&request, card.expiry, &hex::encode(self.vault.digest_card(&pan)));
-        request.card = Some(CardData { pan, expiry: card.expiry });
-        Ok((request, Some(hash)))
+        request.card = card;
+        Ok((request, hash))
+    }
+
+    /// The card of a payment, and whether it may be charged. One that may not be is given only where it is `always_named`: money goes back to a
+    /// card that was blocked meanwhile, too.
+    async fn card_of(&self, job: &Job, always_named: bool) -> Result<(Option<CardData>, bool), StoreError> {
+        let Some(card) = self.store.card(&job.intent.card).await? else { return Ok((None, false)) };
+        let usable = card.usable(self.clock.now());
+        if card.customer != job.intent.customer || !(usable || always_named) {
+            return Ok((None, false));
+        }
+        match self.vault.unseal_card(&card.id, &card.customer, &card.sealed) {
+            Ok(pan) => Ok((Some(CardData { pan, expiry: card.expiry }), usable)),
+            Err(error) => {
+                tracing::error!(card = %card.id, %error, "a card's number can't be read");
+                Ok((None, false))
+            }
+        }
     }
 }
 

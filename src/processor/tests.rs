@@ -3,6 +3,7 @@
 mod leases;
 mod operations;
 mod receipts;
+mod takes_back;
 
 use std::path::Path;
 

@@ -242,6 +242,10 @@ impl Gateway for Iso8583Gateway {
         false
     }
 
+    fn always_names_card(&self) -> bool {
+        true // field 2 is mandatory in reversals and refunds on most hosts
+    }
+
     async fn send(&self, request: &GatewayRequest) -> BankWord {
         let _until = Sending { sent: &self.sent, reference: &request.our_reference };
         self.ask_for(request, false).await
