@@ -5,6 +5,9 @@ set -euo pipefail
 export PATH="$HOME/.cargo/bin:$PATH"
 cd "$ROOT"
 
+# scripts/setup.sh installed PostgreSQL: a test that finds none fails.
+export VOICEPAY_TEST_POSTGRES_REQUIRED=1
+
 step "Tests"
 log="$(mktemp)"
 trap 'rm -f "$log"' EXIT

@@ -33,7 +33,7 @@ use crate::speech::silero::Silero;
 use crate::speech::vad::{VadConfig, VoiceActivity};
 use crate::speech::whisper::{WhisperNumbers, WhisperWords};
 use crate::speech::{AnswerEngine, NumberEngine, NumberEngineName, SpeechError, load_number_engine};
-use crate::store::{self, SqliteStore, Store, StoreError, UnlockError};
+use crate::store::{self, Store, StoreError, UnlockError};
 use crate::telemetry::{self, metrics::metrics};
 use crate::vault::Vault;
 use crate::voiceprint::fingerprint::Fingerprinter;
@@ -132,7 +132,7 @@ pub struct Office {
 impl Office {
     /// Opens database, vault and gateway.
     pub async fn open(config: &Config, clock: Arc<dyn Clock>, entropy: Arc<dyn Entropy>) -> Result<Self, StartError> {
-        let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&config.store).await?);
+        let store = store::open(&config.store).await?;
         let vault = store::unlock(store.as_ref(), &config.vault, Arc::clone(&entropy)).await?;
         let gateway = gateway::open(&config.gateway, vault.sandbox_journal_key(), Arc::clone(&clock))?;
         let processor = Processor::new(Arc::clone(&store), gateway, vault.clone(), clock, entropy, config.processor.clone());

@@ -8,7 +8,7 @@ use super::Context;
 use super::exit::{CliError, Exit};
 use crate::clock::{Clock, Entropy, SystemClock, SystemEntropy, Timestamp};
 use crate::ids::AuditId;
-use crate::store::{self, AuditRecord, SqliteStore, Store, StoreConfig, StoreError, UnlockError};
+use crate::store::{self, AuditRecord, Store, StoreConfig, StoreError, UnlockError};
 use crate::telemetry::{self, LogFormat};
 use crate::vault::{Vault, VaultConfig, VaultError};
 
@@ -29,8 +29,8 @@ impl Data {
         // A command answers on standard output; what went wrong below, and that a key was made, is told on standard error.
         telemetry::init(LogFormat::Text, "voicepay=warn");
         let (store, vault) = configs(ctx)?;
-        let store = SqliteStore::open(&store).await.map_err(store_error)?;
-        Ok(Self { store: Arc::new(store), clock: SystemClock, entropy: Arc::new(SystemEntropy), vault })
+        let store = store::open(&store).await.map_err(store_error)?;
+        Ok(Self { store, clock: SystemClock, entropy: Arc::new(SystemEntropy), vault })
     }
 
     /// The vault that goes with the database.
@@ -76,6 +76,8 @@ pub(super) fn store_error(error: StoreError) -> CliError {
         StoreError::Open { .. }
         | StoreError::Migrate { .. }
         | StoreError::Busy
+        | StoreError::Unreachable(_)
+        | StoreError::Unsure(_)
         | StoreError::Damaged { .. }
         | StoreError::Failed(_) => Exit::Database,
         StoreError::Exists(_) | StoreError::NotFound(_) | StoreError::Refused(_) | StoreError::Conflict(_) => Exit::Refused,

@@ -72,7 +72,7 @@ pub fn run(_args: DoctorArgs, ctx: &Context) -> CliResult {
     let models_good = models.iter().all(|f| f.state == State::Good);
     findings.extend(models);
     findings.push(pip(models_good));
-    let version = if config.store.path.exists() { version_in_force(&config.store) } else { None };
+    let version = if config.store.there() { version_in_force(&config.store) } else { None };
     findings.extend([
         writable("data directory", &config.service.data_dir),
         master_key(&config.vault, version),
@@ -171,9 +171,9 @@ fn existing_ancestor(dir: &Path) -> PathBuf {
 /// Which master key the database is under, if any; a database that can't be read is told by the service itself.
 fn version_in_force(store: &crate::store::StoreConfig) -> Option<KeyVersion> {
     super::data::block_on(async {
-        let store = crate::store::SqliteStore::open(store).await.map_err(super::data::store_error)?;
-        let newest = crate::store::Keys::master_keys(&store).await.map_err(super::data::store_error)?.pop();
-        let older = crate::store::Trail::key_check(&store).await.map_err(super::data::store_error)?.is_some();
+        let store = crate::store::open(store).await.map_err(super::data::store_error)?;
+        let newest = store.master_keys().await.map_err(super::data::store_error)?.pop();
+        let older = store.key_check().await.map_err(super::data::store_error)?.is_some();
         Ok(newest.map(|key| key.version).or(older.then_some(KeyVersion::FIRST)))
     })
     .unwrap_or(None)

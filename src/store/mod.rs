@@ -1,19 +1,21 @@
-//! What outlives a call. [`Store`] is made of small traits, one a subject; each operation is one transaction. `sqlite/` is the
-//! implementation; another database implements the same traits with its own migrations.
+//! What outlives a call. [`Store`] is made of small traits, one a subject; each operation is one transaction. `sqlite/` and `postgres/`
+//! implement them, each with its own migrations; `conformance/` holds both to the same behaviour.
 
 pub mod chain;
+mod config;
+#[cfg(test)]
+mod conformance;
 pub mod keyring;
 pub mod keys;
 pub mod money;
+pub mod postgres;
 pub mod records;
 mod rows;
 pub mod signing;
 pub mod sqlite;
-
-use std::path::PathBuf;
+mod url;
 
 use async_trait::async_trait;
-use serde::{Deserialize, Serialize};
 
 use crate::clock::Timestamp;
 use crate::e164::E164;
@@ -22,53 +24,44 @@ use crate::ledger::Transfer;
 use crate::payment::{Attempt, Dispute, PaymentRequest, Receipt};
 
 pub use chain::AuditChain;
+pub use config::{DATABASE_URL_ENV, StoreConfig, open};
 pub use keyring::{UnlockError, customer_key, customer_key_to_seal, unlock, unlock_in_hand};
 pub use keys::{Brought, KeyUsage, Keys, NewCard, OlderPlace, OlderValue, Resealed, Rewrapped, StoredKey};
 pub use money::*;
+pub use postgres::PgStore;
 pub use records::*;
 pub use signing::SigningKeys;
 pub use sqlite::SqliteStore;
-
-/// `[store]`: where the data lies.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct StoreConfig {
-    /// The SQLite database file; it and its directory are made on the first run.
-    pub path: PathBuf,
-    /// How long a write waits for another process that is writing, in milliseconds.
-    pub busy_timeout_ms: u64,
-    /// Connections kept open. Writes go one at a time whatever this says.
-    pub connections: u32,
-}
-
-impl Default for StoreConfig {
-    fn default() -> Self {
-        Self { path: "voicepay.db".into(), busy_timeout_ms: 5000, connections: 4 }
-    }
-}
+pub use url::{DatabaseUrl, NotAnAddress};
 
 /// What can go wrong in a store.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// The database can't be opened or made.
-    #[error("the database {} can't be opened: {why}", path.display())]
+    #[error("the database {place} can't be opened: {why}")]
     Open {
-        /// Which file.
-        path: PathBuf,
+        /// Which: a file, or a server's address without its password.
+        place: String,
         /// In words.
         why: String,
     },
     /// Its tables can't be brought up to date.
-    #[error("the database {} can't be migrated: {why}", path.display())]
+    #[error("the database {place} can't be migrated: {why}")]
     Migrate {
-        /// Which file.
-        path: PathBuf,
+        /// Which: a file, or a server's address without its password.
+        place: String,
         /// In words.
         why: String,
     },
     /// Another process held it too long.
     #[error("the database is locked by another process; try again, or raise `store.busy_timeout_ms`")]
     Busy,
+    /// The server can't be reached, or the connection was lost before anything was committed. Nothing was written.
+    #[error("the database can't be reached, nothing was written: {0}")]
+    Unreachable(String),
+    /// The connection was lost while a commit was under way. Whether it was written is not known: read, or do the same again by the same key.
+    #[error("the connection to the database was lost while it was writing, so that it is not known whether it did: {0}")]
+    Unsure(String),
     /// There is already one such.
     #[error("{0} exists already")]
     Exists(&'static str),

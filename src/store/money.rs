@@ -7,7 +7,9 @@ use crate::clock::Timestamp;
 use crate::ids::{AttemptId, IntentId, WorkerId};
 use crate::ledger::{Transfer, TransferKind};
 use crate::money::Money;
-use crate::payment::{Attempt, Balance, Dispute, Evidence, Intent, Operation, OperationRefusal, Receipt, Standing};
+use crate::payment::{
+    Attempt, Balance, Dispute, DisputeError, DisputeState, Evidence, Intent, Operation, OperationRefusal, Receipt, Standing,
+};
 
 /// Which worker is at an attempt, and for how long at most. When it has run out, another worker may take the attempt over.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -257,6 +259,44 @@ pub struct DisputeEntry {
     pub audit: AuditRecord,
     /// For the outside.
     pub outbox: OutboxRecord,
+}
+
+impl DisputeEntry {
+    /// Whether `earlier`, recorded under the same reference, is the same dispute. Then nothing is written (`false`); another one is refused.
+    pub(super) fn repeats(&self, earlier: &Dispute) -> Result<bool, StoreError> {
+        if earlier.same_as(&self.dispute) { Ok(false) } else { Err(StoreError::Refused(DisputeError::OtherContent.to_string())) }
+    }
+
+    /// What must hold of a dispute that opens, given all that is known of its payment.
+    pub(super) fn may_open(&self, intent: &Intent, attempts: &[Attempt], disputes: &[Dispute]) -> Result<(), StoreError> {
+        let d = &self.dispute;
+        let b = Balance::of(intent, attempts, disputes);
+        if d.amount.currency != b.currency || d.amount.minor.get() > b.disputable() {
+            let disputed = b.disputed.saturating_add(b.charged_back);
+            let over = DisputeError::OverCaptured { asked: d.amount, captured: b.captured, disputed };
+            return Err(StoreError::Refused(over.to_string()));
+        }
+        self.goes_with(d.state == DisputeState::Opened && self.transfer.kind == TransferKind::Pending)
+    }
+
+    /// What must hold of one that closes.
+    pub(super) fn may_close(&self) -> Result<(), StoreError> {
+        self.goes_with(match (self.dispute.state, &self.transfer.kind) {
+            (DisputeState::Won { .. }, TransferKind::Void { .. }) | (DisputeState::Lost { .. }, TransferKind::Post { .. }) => {
+                true
+            }
+            (DisputeState::Opened | DisputeState::Won { .. } | DisputeState::Lost { .. }, _) => false,
+        })
+    }
+
+    fn goes_with(&self, kind_fits: bool) -> Result<(), StoreError> {
+        let (d, t) = (&self.dispute, &self.transfer);
+        if kind_fits && t.intent == d.intent && t.amount == d.amount && t.cause.as_str() == d.id.as_str() {
+            Ok(())
+        } else {
+            Err(StoreError::Refused("a dispute that does not go with this row in the books".into()))
+        }
+    }
 }
 
 /// A payment as it is listed and shown.

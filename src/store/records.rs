@@ -349,6 +349,16 @@ pub struct AuditRecord {
     pub detail: serde_json::Value,
 }
 
+impl AuditRecord {
+    /// The outbox row that tells the outside of the same: it has the same random part in its identifier.
+    pub(super) fn beside(&self, topic: &str, payload: serde_json::Value) -> Result<OutboxRecord, super::StoreError> {
+        let random = self.id.as_str().split_once('_').map_or("", |(_, r)| r);
+        let id =
+            OutboxId::parse(&format!("{}_{random}", OutboxId::PREFIX)).map_err(|e| super::StoreError::Failed(e.to_string()))?;
+        Ok(OutboxRecord { id, at: self.at, topic: topic.into(), payload })
+    }
+}
+
 /// A row that tells the outside of a change; written in the change's own transaction, delivered at least once.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct OutboxRecord {

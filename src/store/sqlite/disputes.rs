@@ -5,28 +5,18 @@ use sqlx::SqliteConnection;
 use super::trail::{insert_audit, insert_outbox};
 use super::{attempts, books, exactly_one, fault, intents};
 use crate::ids::IntentId;
-use crate::ledger::TransferKind;
-use crate::money::Money;
-use crate::payment::{Balance, Dispute, DisputeError, DisputeState};
+use crate::payment::Dispute;
 use crate::store::rows::money;
 use crate::store::{DisputeEntry, StoreError};
 
 pub(super) async fn open(conn: &mut SqliteConnection, entry: &DisputeEntry) -> Result<bool, StoreError> {
     let d = &entry.dispute;
-    let refused = |e: DisputeError| StoreError::Refused(e.to_string());
     if let Some(earlier) = find(conn, &d.reference).await? {
-        return if earlier.same_as(d) { Ok(false) } else { Err(refused(DisputeError::OtherContent)) };
+        return entry.repeats(&earlier);
     }
     let intent = intents::find(conn, &d.intent).await?.ok_or(StoreError::NotFound("payment"))?;
-    let b = Balance::of(&intent, &attempts::of_intent(conn, &d.intent).await?, &of_intent(conn, &d.intent).await?);
-    let fits = d.amount.currency == b.currency && d.amount.minor.get() <= b.disputable();
-    if !fits {
-        let disputed = b.disputed.saturating_add(b.charged_back);
-        return Err(refused(DisputeError::OverCaptured { asked: d.amount, captured: b.captured, disputed }));
-    }
-    if d.state != DisputeState::Opened || entry.transfer.kind != TransferKind::Pending || !belongs(entry, d.amount) {
-        return Err(unfit());
-    }
+    let before = of_intent(conn, &d.intent).await?;
+    entry.may_open(&intent, &attempts::of_intent(conn, &d.intent).await?, &before)?;
     sqlx::query(
         "INSERT INTO disputes (id, intent_id, reference, amount_minor, currency, reason, state, opened_at, closed_at)
          VALUES (?, ?, ?, ?, ?, ?, 'opened', ?, NULL)",
@@ -47,13 +37,7 @@ pub(super) async fn open(conn: &mut SqliteConnection, entry: &DisputeEntry) -> R
 
 pub(super) async fn close(conn: &mut SqliteConnection, entry: &DisputeEntry) -> Result<(), StoreError> {
     let d = &entry.dispute;
-    let fits = match (d.state, &entry.transfer.kind) {
-        (DisputeState::Won { .. }, TransferKind::Void { .. }) | (DisputeState::Lost { .. }, TransferKind::Post { .. }) => true,
-        (DisputeState::Opened | DisputeState::Won { .. } | DisputeState::Lost { .. }, _) => false,
-    };
-    if !fits || !belongs(entry, d.amount) {
-        return Err(unfit());
-    }
+    entry.may_close()?;
     let done = sqlx::query("UPDATE disputes SET state = ?, closed_at = ? WHERE id = ? AND state = 'opened'")
         .bind(d.state.name())
         .bind(d.state.closed_at().map(|at| at.0))
@@ -63,15 +47,6 @@ pub(super) async fn close(conn: &mut SqliteConnection, entry: &DisputeEntry) -> 
         .map_err(fault)?;
     exactly_one(&done, StoreError::Conflict("dispute"))?;
     with_rows(conn, entry).await
-}
-
-fn belongs(entry: &DisputeEntry, amount: Money) -> bool {
-    let t = &entry.transfer;
-    t.intent == entry.dispute.intent && t.amount == amount && t.cause.as_str() == entry.dispute.id.as_str()
-}
-
-fn unfit() -> StoreError {
-    StoreError::Refused("a dispute that does not go with this row in the books".into())
 }
 
 async fn with_rows(conn: &mut SqliteConnection, entry: &DisputeEntry) -> Result<(), StoreError> {

@@ -42,7 +42,8 @@ impl SqliteStore {
     /// Opens the database, makes it on the first run, and brings its tables up to date.
     pub async fn open(cfg: &StoreConfig) -> Result<Self, StoreError> {
         let path = &cfg.path;
-        let open = |why: String| StoreError::Open { path: path.clone(), why };
+        let place = path.display().to_string();
+        let open = |why: String| StoreError::Open { place: place.clone(), why };
         make_file(path).map_err(|e| open(e.to_string()))?;
         let options = SqliteConnectOptions::new()
             .filename(path)
@@ -62,13 +63,13 @@ impl SqliteStore {
         migrations().run(&pool).await.map_err(|e| match e {
             MigrateError::Execute(e) => match fault(e) {
                 StoreError::Busy => StoreError::Busy,
-                other => StoreError::Migrate { path: path.clone(), why: other.to_string() },
+                other => StoreError::Migrate { place: place.clone(), why: other.to_string() },
             },
             MigrateError::VersionMissing(v) => StoreError::Migrate {
-                path: path.clone(),
+                place: place.clone(),
                 why: format!("it was made by a newer voicepay (its migration {v} is unknown here); run that version"),
             },
-            other => StoreError::Migrate { path: path.clone(), why: other.to_string() },
+            other => StoreError::Migrate { place: place.clone(), why: other.to_string() },
         })?;
         Ok(Self { writer: writer::Writer::new(pool.clone()), pool })
     }

@@ -5,9 +5,9 @@ use async_trait::async_trait;
 use super::trail::{insert_audit, insert_outbox};
 use super::{SqliteStore, exactly_one, fault, is_duplicate};
 use crate::clock::Timestamp;
-use crate::ids::{AuditId, CallId, CustomerId, InviteId, OutboxId};
+use crate::ids::{CallId, CustomerId, InviteId};
 use crate::store::rows::voices::{invite, template};
-use crate::store::{AuditRecord, EnrolmentRecord, Invite, InviteCheck, OutboxRecord, StoreError, TemplateRecord, Voices};
+use crate::store::{AuditRecord, EnrolmentRecord, Invite, InviteCheck, StoreError, TemplateRecord, Voices};
 use crate::vault::is_under_data_key;
 
 #[async_trait]
@@ -144,12 +144,8 @@ impl Voices for SqliteStore {
         .map_err(fault)?;
         insert_audit(&mut tx, audit).await?;
         // A customer is told of every enrolment: whoever enrols behind their back is found out.
-        let news = OutboxRecord {
-            id: outbox_id_beside(&audit.id)?,
-            at: audit.at,
-            topic: "voice.enrolled".into(),
-            payload: serde_json::json!({ "customer": template.customer, "model": template.model, "call": call }),
-        };
+        let detail = serde_json::json!({ "customer": template.customer, "model": template.model, "call": call });
+        let news = audit.beside("voice.enrolled", detail)?;
         insert_outbox(&mut tx, &news).await?;
         tx.commit().await.map_err(fault)
     }
@@ -185,12 +181,7 @@ impl Voices for SqliteStore {
             .await
             .map_err(fault)?;
         insert_audit(&mut tx, audit).await?;
-        let news = OutboxRecord {
-            id: outbox_id_beside(&audit.id)?,
-            at: audit.at,
-            topic: "voice.withdrawn".into(),
-            payload: serde_json::json!({ "customer": customer }),
-        };
+        let news = audit.beside("voice.withdrawn", serde_json::json!({ "customer": customer }))?;
         insert_outbox(&mut tx, &news).await?;
         tx.commit().await.map_err(fault)?;
         self.fold_log().await;
@@ -220,10 +211,4 @@ pub(super) async fn still_opens(tx: &mut sqlx::SqliteConnection, customer: &Cust
 async fn forget_earlier(tx: &mut sqlx::SqliteConnection, customer: &CustomerId) -> Result<(), StoreError> {
     let forgotten = sqlx::query("DELETE FROM earlier_templates WHERE customer_id = ?").bind(customer.as_str());
     forgotten.execute(&mut *tx).await.map_err(fault).map(drop)
-}
-
-/// The outbox row that goes with an audit row has the same random part.
-fn outbox_id_beside(audit: &AuditId) -> Result<OutboxId, StoreError> {
-    let random = audit.as_str().split_once('_').map_or("", |(_, r)| r);
-    OutboxId::parse(&format!("{}_{random}", OutboxId::PREFIX)).map_err(|e| StoreError::Failed(e.to_string()))
 }

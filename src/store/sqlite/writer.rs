@@ -208,7 +208,9 @@ where
             let result = work(conn).await;
             let verdict = match &result {
                 Ok(_) => Verdict::Keep,
-                Err(error @ (StoreError::Failed(_) | StoreError::Busy)) => Verdict::Broken(again(error)),
+                Err(error @ (StoreError::Failed(_) | StoreError::Busy | StoreError::Unreachable(_) | StoreError::Unsure(_))) => {
+                    Verdict::Broken(again(error))
+                }
                 Err(
                     StoreError::Open { .. }
                     | StoreError::Migrate { .. }

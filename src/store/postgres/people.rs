@@ -1,0 +1,317 @@
+//! Customers, their cards, payees.
+
+use async_trait::async_trait;
+use sqlx::PgConnection;
+use sqlx::postgres::PgRow;
+
+use super::fault::{Fault, exists};
+use super::trail::insert_audit;
+use super::{PgStore, Tx, commit, exactly_one};
+use crate::e164::E164;
+use crate::ids::{CardId, CustomerId, PayeeId};
+use crate::payment::Expiry;
+use crate::store::rows::{Reader, people};
+use crate::store::{AuditRecord, CardRecord, CardStatus, Customer, CustomerStatus, LookUp, Payee, People, StoreError};
+use crate::vault::WrappedKey;
+
+/// Cards with their keys.
+macro_rules! select_cards {
+    () => {
+        "SELECT c.*, k.key_version, k.wrapped FROM cards c LEFT JOIN card_keys k ON k.card_id = c.id"
+    };
+}
+
+#[async_trait]
+impl People for PgStore {
+    async fn add_customer(&self, customer: &Customer, audit: &AuditRecord) -> Result<(), StoreError> {
+        self.write(async || {
+            let mut tx = self.begin().await?;
+            sqlx::query(
+                "INSERT INTO customers (id, name, customer_number, status, language, created_at) VALUES ($1, $2, $3, $4, $5, $6)",
+            )
+            .bind(customer.id.as_str())
+            .bind(&customer.name)
+            .bind(&customer.customer_number)
+            .bind(customer.status.as_str())
+            .bind(customer.language.code())
+            .bind(customer.created_at.0)
+            .execute(&mut *tx)
+            .await
+            .map_err(|e| exists(e, "a customer with this customer number"))?;
+            let numbers: Vec<&str> = customer.numbers.iter().map(E164::as_str).collect();
+            sqlx::query("INSERT INTO customer_numbers (number, customer_id) SELECT number, $2 FROM unnest($1::text[]) AS number")
+                .bind(numbers)
+                .bind(customer.id.as_str())
+                .execute(&mut *tx)
+                .await
+                .map_err(|e| exists(e, "this telephone number of the customer"))?;
+            insert_audit(&mut tx, audit).await?;
+            commit(tx).await
+        })
+        .await
+    }
+
+    async fn customer(&self, id: &CustomerId) -> Result<Option<Customer>, StoreError> {
+        self.read(async || {
+            let mut tx = self.snapshot().await?;
+            let row = sqlx::query("SELECT * FROM customers WHERE id = $1").bind(id.as_str()).fetch_optional(&mut *tx).await?;
+            one(&mut tx, row.as_ref()).await
+        })
+        .await
+    }
+
+    async fn customers(&self) -> Result<Vec<Customer>, StoreError> {
+        self.read(async || {
+            let mut tx = self.snapshot().await?;
+            let rows = sqlx::query("SELECT * FROM customers WHERE status <> 'deleted' ORDER BY created_at, id")
+                .fetch_all(&mut *tx)
+                .await?;
+            let mut all = Vec::with_capacity(rows.len());
+            for row in &rows {
+                all.push(read_customer(&mut tx, row).await?);
+            }
+            Ok(all)
+        })
+        .await
+    }
+
+    async fn customer_by_number(&self, number: &E164) -> Result<LookUp, StoreError> {
+        self.read(async || {
+            let mut tx = self.snapshot().await?;
+            let rows = sqlx::query(
+                "SELECT c.* FROM customers c JOIN customer_numbers n ON n.customer_id = c.id
+                 WHERE n.number = $1 AND c.status <> 'deleted' LIMIT 2",
+            )
+            .bind(number.as_str())
+            .fetch_all(&mut *tx)
+            .await?;
+            match rows.as_slice() {
+                [] => Ok(LookUp::Nobody),
+                [row] => Ok(LookUp::One(read_customer(&mut tx, row).await?)),
+                [_, _, ..] => Ok(LookUp::Shared),
+            }
+        })
+        .await
+    }
+
+    async fn customer_by_customer_number(&self, digits: &str) -> Result<Option<Customer>, StoreError> {
+        self.read(async || {
+            let mut tx = self.snapshot().await?;
+            let row = sqlx::query("SELECT * FROM customers WHERE customer_number = $1 AND status <> 'deleted'")
+                .bind(digits)
+                .fetch_optional(&mut *tx)
+                .await?;
+            one(&mut tx, row.as_ref()).await
+        })
+        .await
+    }
+
+    async fn delete_customer(&self, id: &CustomerId, audit: &AuditRecord) -> Result<(), StoreError> {
+        self.write(async || {
+            let mut tx = self.begin().await?;
+            // Whatever adds something to a customer holds the row `FOR KEY SHARE`: it comes before this and is seen by what follows, or
+            // after it and finds the customer deleted.
+            sqlx::query("SELECT 1 FROM customers WHERE id = $1 FOR UPDATE").bind(id.as_str()).fetch_optional(&mut *tx).await?;
+            let pending = sqlx::query("SELECT count(*) AS n FROM intents WHERE customer_id = $1 AND status = 'pending'")
+                .bind(id.as_str())
+                .fetch_one(&mut *tx)
+                .await?;
+            if Reader::new(&pending, "intents").int("n")? > 0 {
+                let wait = "a payment of this customer is under way; delete the customer when it has ended";
+                return Err(StoreError::Refused(wait.into()).into());
+            }
+            let done = sqlx::query(
+                "UPDATE customers SET name = '', customer_number = NULL, status = 'deleted' WHERE id = $1 AND status <> 'deleted'",
+            )
+            .bind(id.as_str())
+            .execute(&mut *tx)
+            .await?;
+            exactly_one(&done, StoreError::NotFound("customer"))?;
+            erase_what_hangs_on(&mut tx, id).await?;
+            insert_audit(&mut tx, audit).await?;
+            commit(tx).await
+        })
+        .await
+    }
+
+    async fn add_card(&self, card: &CardRecord, audit: &AuditRecord) -> Result<(), StoreError> {
+        self.write(async || {
+            let mut tx = self.begin().await?;
+            insert_card(&mut tx, card).await?;
+            insert_audit(&mut tx, audit).await?;
+            commit(tx).await
+        })
+        .await
+    }
+
+    async fn card(&self, id: &CardId) -> Result<Option<CardRecord>, StoreError> {
+        self.read(async || {
+            let mut connection = self.connection().await?;
+            find_card(&mut connection, id).await
+        })
+        .await
+    }
+
+    async fn cards_of(&self, customer: &CustomerId) -> Result<Vec<CardRecord>, StoreError> {
+        self.read(async || {
+            let mut connection = self.connection().await?;
+            let rows = sqlx::query(concat!(select_cards!(), " WHERE c.customer_id = $1 ORDER BY c.created_at, c.id"))
+                .bind(customer.as_str())
+                .fetch_all(&mut *connection)
+                .await?;
+            Ok(rows.iter().map(people::card).collect::<Result<_, _>>()?)
+        })
+        .await
+    }
+
+    async fn set_card_status(&self, id: &CardId, status: CardStatus, audit: &AuditRecord) -> Result<(), StoreError> {
+        self.write(async || {
+            let mut tx = self.begin().await?;
+            let done = sqlx::query("UPDATE cards SET status = $1 WHERE id = $2 AND status <> 'revoked'")
+                .bind(status.as_str())
+                .bind(id.as_str())
+                .execute(&mut *tx)
+                .await?;
+            exactly_one(&done, StoreError::NotFound("card that is not revoked"))?;
+            insert_audit(&mut tx, audit).await?;
+            commit(tx).await
+        })
+        .await
+    }
+
+    async fn add_payee(&self, payee: &Payee, audit: &AuditRecord) -> Result<(), StoreError> {
+        self.write(async || {
+            let mut tx = self.begin().await?;
+            sqlx::query("INSERT INTO payees (id, name, spoken_name_wav, created_at) VALUES ($1, $2, $3, $4)")
+                .bind(payee.id.as_str())
+                .bind(&payee.name)
+                .bind(&payee.spoken_name_wav)
+                .bind(payee.created_at.0)
+                .execute(&mut *tx)
+                .await
+                .map_err(|e| exists(e, "this payee"))?;
+            insert_audit(&mut tx, audit).await?;
+            commit(tx).await
+        })
+        .await
+    }
+
+    async fn payee(&self, id: &PayeeId) -> Result<Option<Payee>, StoreError> {
+        self.read(async || {
+            let mut connection = self.connection().await?;
+            let row = sqlx::query("SELECT id, name, spoken_name_wav, created_at FROM payees WHERE id = $1")
+                .bind(id.as_str())
+                .fetch_optional(&mut *connection)
+                .await?;
+            Ok(row.as_ref().map(people::payee).transpose()?)
+        })
+        .await
+    }
+
+    async fn payees(&self) -> Result<Vec<Payee>, StoreError> {
+        self.read(async || {
+            let mut connection = self.connection().await?;
+            let rows =
+                sqlx::query("SELECT id, name, NULL::bytea AS spoken_name_wav, created_at FROM payees ORDER BY created_at, id")
+                    .fetch_all(&mut *connection)
+                    .await?;
+            Ok(rows.iter().map(people::payee).collect::<Result<_, _>>()?)
+        })
+        .await
+    }
+}
+
+/// Everything of a customer that is not money: sealed numbers, voice, telephone numbers. Statements that may touch no row at all.
+///
+/// The server keeps what a row was until it is vacuumed, and in its log for longer; no statement can overwrite that. What ends a card there is that
+/// its data key goes.
+async fn erase_what_hangs_on(tx: &mut Tx, id: &CustomerId) -> Result<(), Fault> {
+    const STATEMENTS: [&str; 13] = [
+        "UPDATE cards SET sealed = ''::bytea, digest = NULL, status = 'revoked' WHERE customer_id = $1",
+        "DELETE FROM card_keys WHERE card_id IN (SELECT id FROM cards WHERE customer_id = $1)",
+        "DELETE FROM customer_keys WHERE customer_id = $1",
+        "DELETE FROM card_references WHERE card_id IN (SELECT id FROM cards WHERE customer_id = $1)",
+        "DELETE FROM templates WHERE customer_id = $1",
+        "DELETE FROM challenges WHERE customer_id = $1",
+        "DELETE FROM fingerprints WHERE customer_id = $1",
+        "DELETE FROM earlier_templates WHERE customer_id = $1",
+        "DELETE FROM invites WHERE customer_id = $1",
+        "DELETE FROM customer_numbers WHERE customer_id = $1",
+        "UPDATE requests SET status = 'cancelled' WHERE customer_id = $1 AND status = 'open'",
+        "UPDATE factor_failures SET calling = NULL WHERE customer_id = $1",
+        "UPDATE calls SET calling = NULL, record = '{}' WHERE customer_id = $1",
+    ];
+    for sql in STATEMENTS {
+        sqlx::query(sql).bind(id.as_str()).execute(&mut **tx).await?;
+    }
+    Ok(())
+}
+
+/// A customer's status, which stays true until the transaction ends: a deletion waits for it. `None`: there is no such customer.
+pub(super) async fn hold_customer(connection: &mut PgConnection, id: &CustomerId) -> Result<Option<CustomerStatus>, Fault> {
+    let row = sqlx::query("SELECT status FROM customers WHERE id = $1 FOR KEY SHARE")
+        .bind(id.as_str())
+        .fetch_optional(connection)
+        .await?;
+    Ok(row.map(|row| Reader::new(&row, "customers").word("status", CustomerStatus::parse)).transpose()?)
+}
+
+pub(super) async fn find_card(connection: &mut PgConnection, id: &CardId) -> Result<Option<CardRecord>, Fault> {
+    let row = sqlx::query(concat!(select_cards!(), " WHERE c.id = $1")).bind(id.as_str()).fetch_optional(connection).await?;
+    Ok(row.as_ref().map(people::card).transpose()?)
+}
+
+/// A card and its key. The customer must not be deleted.
+pub(super) async fn insert_card(connection: &mut PgConnection, card: &CardRecord) -> Result<(), Fault> {
+    match hold_customer(connection, &card.customer).await? {
+        Some(CustomerStatus::Active | CustomerStatus::Blocked) => {}
+        Some(CustomerStatus::Deleted) | None => return Err(StoreError::NotFound("customer").into()),
+    }
+    sqlx::query(
+        "INSERT INTO cards (id, customer_id, last4, length, expiry_year, expiry_month, status, sealed, digest, created_at)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
+    )
+    .bind(card.id.as_str())
+    .bind(card.customer.as_str())
+    .bind(&card.last4)
+    .bind(i64::from(card.length))
+    .bind(card.expiry.map(|e| i64::from(Expiry::year(e))))
+    .bind(card.expiry.map(|e| i64::from(Expiry::month(e))))
+    .bind(card.status.as_str())
+    .bind(&card.sealed.body)
+    .bind(card.digest.as_slice())
+    .bind(card.created_at.0)
+    .execute(&mut *connection)
+    .await
+    .map_err(|e| exists(e, "this card of the customer"))?;
+    match &card.sealed.key {
+        Some(key) => insert_card_key(connection, &card.id, key).await,
+        None => Ok(()),
+    }
+}
+
+pub(super) async fn insert_card_key(connection: &mut PgConnection, card: &CardId, key: &WrappedKey) -> Result<(), Fault> {
+    sqlx::query("INSERT INTO card_keys (card_id, key_version, wrapped) VALUES ($1, $2, $3)")
+        .bind(card.as_str())
+        .bind(i64::from(key.version.get()))
+        .bind(&key.wrapped)
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+async fn one(connection: &mut PgConnection, row: Option<&PgRow>) -> Result<Option<Customer>, Fault> {
+    match row {
+        Some(row) => Ok(Some(read_customer(connection, row).await?)),
+        None => Ok(None),
+    }
+}
+
+async fn read_customer(connection: &mut PgConnection, row: &PgRow) -> Result<Customer, Fault> {
+    let id: CustomerId = Reader::new(row, "customers").parsed("id")?;
+    let rows = sqlx::query("SELECT number FROM customer_numbers WHERE customer_id = $1 ORDER BY number")
+        .bind(id.as_str())
+        .fetch_all(connection)
+        .await?;
+    Ok(people::customer(row, rows.iter().map(people::number).collect::<Result<_, _>>()?)?)
+}

@@ -1,0 +1,218 @@
+//! Invitations, templates, consent.
+
+use async_trait::async_trait;
+use sqlx::PgConnection;
+
+use super::fault::{Fault, duplicate_of};
+use super::people::hold_customer;
+use super::trail::{insert_audit, insert_outbox};
+use super::{PgStore, commit, exactly_one};
+use crate::clock::Timestamp;
+use crate::ids::{CallId, CustomerId, InviteId};
+use crate::store::rows::voices::{invite, template};
+use crate::store::{AuditRecord, CustomerStatus, EnrolmentRecord, Invite, InviteCheck, StoreError, TemplateRecord, Voices};
+use crate::vault::is_under_data_key;
+
+#[async_trait]
+impl Voices for PgStore {
+    async fn add_invite(&self, invite: &Invite, code_digest: &[u8; 32], audit: &AuditRecord) -> Result<(), StoreError> {
+        self.write(async || {
+            let mut tx = self.begin().await?;
+            // One at a time for a customer: the later one ends the earlier one.
+            sqlx::query("SELECT 1 FROM customers WHERE id = $1 FOR NO KEY UPDATE")
+                .bind(invite.customer.as_str())
+                .fetch_optional(&mut *tx)
+                .await?;
+            // There may be none: then nothing ends.
+            sqlx::query("UPDATE invites SET ended_at = $1 WHERE customer_id = $2 AND used_at IS NULL AND ended_at IS NULL")
+                .bind(audit.at.0)
+                .bind(invite.customer.as_str())
+                .execute(&mut *tx)
+                .await?;
+            // A code may be drawn again once the invitation that had it has run out.
+            sqlx::query(
+                "UPDATE invites SET ended_at = $1
+                 WHERE code_digest = $2 AND expires_at <= $1 AND used_at IS NULL AND ended_at IS NULL",
+            )
+            .bind(audit.at.0)
+            .bind(code_digest.as_slice())
+            .execute(&mut *tx)
+            .await?;
+            sqlx::query(
+                "INSERT INTO invites (id, customer_id, code_digest, expires_at, wrong_tries) VALUES ($1, $2, $3, $4, $5)",
+            )
+            .bind(invite.id.as_str())
+            .bind(invite.customer.as_str())
+            .bind(code_digest.as_slice())
+            .bind(invite.expires_at.0)
+            .bind(i64::from(invite.wrong_tries))
+            .execute(&mut *tx)
+            .await
+            .map_err(|e| match duplicate_of(&e) {
+                Some(_) => StoreError::Exists("this invitation code").into(),
+                None => Fault::from(e),
+            })?;
+            insert_audit(&mut tx, audit).await?;
+            commit(tx).await
+        })
+        .await
+    }
+
+    async fn check_invite(
+        &self,
+        code_digest: &[u8; 32],
+        customer: Option<&CustomerId>,
+        now: Timestamp,
+        max_wrong_tries: u32,
+    ) -> Result<InviteCheck, StoreError> {
+        self.write(async || {
+            let mut tx = self.begin().await?;
+            let row = sqlx::query(
+                "SELECT i.id, i.customer_id, i.expires_at, i.wrong_tries FROM invites i JOIN customers c ON c.id = i.customer_id
+                 WHERE i.code_digest = $1 AND i.used_at IS NULL AND i.ended_at IS NULL AND c.status = 'active' FOR UPDATE OF i",
+            )
+            .bind(code_digest.as_slice())
+            .fetch_optional(&mut *tx)
+            .await?;
+            let found = row.map(|row| invite(&row)).transpose()?;
+            if let Some(invite) = found {
+                let theirs = customer.is_none_or(|c| *c == invite.customer);
+                if theirs && now < invite.expires_at && invite.wrong_tries < max_wrong_tries {
+                    commit(tx).await?;
+                    return Ok(InviteCheck::Good(invite));
+                }
+            }
+            if let Some(customer) = customer {
+                // The customer may have no open invitation: then there is none to count against.
+                sqlx::query(
+                    "UPDATE invites SET wrong_tries = wrong_tries + 1
+                     WHERE customer_id = $1 AND used_at IS NULL AND ended_at IS NULL",
+                )
+                .bind(customer.as_str())
+                .execute(&mut *tx)
+                .await?;
+            }
+            commit(tx).await?;
+            Ok(InviteCheck::Refused)
+        })
+        .await
+    }
+
+    async fn open_invite(&self, customer: &CustomerId, now: Timestamp) -> Result<Option<Invite>, StoreError> {
+        self.read(async || {
+            let mut connection = self.connection().await?;
+            let row = sqlx::query(
+                "SELECT id, customer_id, expires_at, wrong_tries FROM invites
+                 WHERE customer_id = $1 AND expires_at > $2 AND used_at IS NULL AND ended_at IS NULL",
+            )
+            .bind(customer.as_str())
+            .bind(now.0)
+            .fetch_optional(&mut *connection)
+            .await?;
+            Ok(row.map(|row| invite(&row)).transpose()?)
+        })
+        .await
+    }
+
+    async fn complete_enrolment(&self, enrolment: &EnrolmentRecord, audit: &AuditRecord) -> Result<(), StoreError> {
+        let EnrolmentRecord { template, invite, consent_text_version, consent_by, consent_at, call } = enrolment;
+        // A customer is told of every enrolment: whoever enrols behind their back is found out.
+        let news = audit.beside(
+            "voice.enrolled",
+            serde_json::json!({ "customer": template.customer, "model": template.model, "call": call }),
+        )?;
+        self.write(async || {
+            let mut tx = self.begin().await?;
+            if hold_customer(&mut tx, &template.customer).await? != Some(CustomerStatus::Active) {
+                return Err(StoreError::NotFound("active customer").into());
+            }
+            if let Some(invite) = invite {
+                let used = sqlx::query(
+                    "UPDATE invites SET used_at = $1 WHERE id = $2 AND customer_id = $3 AND used_at IS NULL AND ended_at IS NULL",
+                )
+                .bind(audit.at.0)
+                .bind(invite.as_str())
+                .bind(template.customer.as_str())
+                .execute(&mut *tx)
+                .await?;
+                let late = "the invitation was used or replaced meanwhile; nothing was stored";
+                exactly_one(&used, StoreError::Refused(late.into()))?;
+            }
+            let put = sqlx::query(
+                "INSERT INTO templates (customer_id, model, sealed, created_at) VALUES ($1, $2, $3, $4)
+                 ON CONFLICT (customer_id) DO UPDATE SET model = excluded.model, sealed = excluded.sealed,
+                     created_at = excluded.created_at, follow_consent_at = NULL",
+            )
+            .bind(template.customer.as_str())
+            .bind(&template.model)
+            .bind(&template.sealed)
+            .bind(template.created_at.0)
+            .execute(&mut *tx)
+            .await?;
+            exactly_one(&put, StoreError::Conflict("voice template"))?;
+            still_opens(&mut tx, &template.customer, &template.sealed).await?;
+            forget_earlier(&mut tx, &template.customer).await?;
+            sqlx::query(
+                "INSERT INTO consents (customer_id, text_version, given_by, given_at, call_id, invite_id) VALUES ($1, $2, $3, $4, $5, $6)",
+            )
+            .bind(template.customer.as_str())
+            .bind(consent_text_version)
+            .bind(consent_by)
+            .bind(consent_at.0)
+            .bind(call.as_ref().map(CallId::as_str))
+            .bind(invite.as_ref().map(InviteId::as_str))
+            .execute(&mut *tx)
+            .await?;
+            insert_audit(&mut tx, audit).await?;
+            insert_outbox(&mut tx, &news).await?;
+            commit(tx).await
+        })
+        .await
+    }
+
+    async fn template(&self, customer: &CustomerId) -> Result<Option<TemplateRecord>, StoreError> {
+        self.read(async || {
+            let mut connection = self.connection().await?;
+            let row = sqlx::query("SELECT customer_id, model, sealed, created_at FROM templates WHERE customer_id = $1")
+                .bind(customer.as_str())
+                .fetch_optional(&mut *connection)
+                .await?;
+            Ok(row.map(|row| template(&row, "templates")).transpose()?)
+        })
+        .await
+    }
+
+    async fn delete_template(&self, customer: &CustomerId, audit: &AuditRecord) -> Result<(), StoreError> {
+        let news = audit.beside("voice.withdrawn", serde_json::json!({ "customer": customer }))?;
+        self.write(async || {
+            let mut tx = self.begin().await?;
+            hold_customer(&mut tx, customer).await?;
+            let gone =
+                sqlx::query("DELETE FROM templates WHERE customer_id = $1").bind(customer.as_str()).execute(&mut *tx).await?;
+            exactly_one(&gone, StoreError::NotFound("voice template"))?;
+            // With the consent goes all that came of the voice.
+            sqlx::query("DELETE FROM fingerprints WHERE customer_id = $1").bind(customer.as_str()).execute(&mut *tx).await?;
+            forget_earlier(&mut tx, customer).await?;
+            // And the key of it all: what a backup still holds of it opens no more.
+            sqlx::query("DELETE FROM customer_keys WHERE customer_id = $1").bind(customer.as_str()).execute(&mut *tx).await?;
+            insert_audit(&mut tx, audit).await?;
+            insert_outbox(&mut tx, &news).await?;
+            commit(tx).await
+        })
+        .await
+    }
+}
+
+/// A voice that was withdrawn while a template was being made took the key of that template along: storing it would enrol somebody whom
+/// nothing can be compared with. The key stays until the transaction ends: a withdrawal waits for it.
+pub(super) async fn still_opens(connection: &mut PgConnection, customer: &CustomerId, sealed: &[u8]) -> Result<(), Fault> {
+    let key = sqlx::query("SELECT 1 FROM customer_keys WHERE customer_id = $1 FOR KEY SHARE").bind(customer.as_str());
+    let there = key.fetch_optional(connection).await?.is_some();
+    if there || !is_under_data_key(sealed) { Ok(()) } else { Err(StoreError::Conflict("voice template").into()) }
+}
+
+/// With a voice goes what it was before.
+async fn forget_earlier(connection: &mut PgConnection, customer: &CustomerId) -> Result<(), Fault> {
+    sqlx::query("DELETE FROM earlier_templates WHERE customer_id = $1").bind(customer.as_str()).execute(connection).await?;
+    Ok(())
+}
