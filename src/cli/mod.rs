@@ -2,6 +2,7 @@
 
 pub mod answer;
 pub mod audit;
+pub mod books;
 pub mod calibrate;
 pub mod call;
 pub mod calls;
@@ -98,7 +99,7 @@ enum Command {
     Enrol(enrol::EnrolArgs),
     /// Versions of the master key: status, rotation, retirement.
     Vault(vault::VaultArgs),
-    /// What was charged.
+    /// What was charged; refunds, captures, voids, disputes, conflicts.
     Payments(payments::PaymentsArgs),
     /// Receipts that anyone can check.
     Receipt(receipt::ReceiptArgs),
@@ -106,6 +107,8 @@ enum Command {
     Audit(audit::AuditArgs),
     /// Public keys of whatever is signed here.
     Keys(keys::KeysArgs),
+    /// Prove the books.
+    Books(books::BooksArgs),
     /// Which calls there were, and what happened in one.
     Calls(calls::CallsArgs),
     /// Fetch and verify the speech models.
@@ -143,6 +146,7 @@ pub fn main() -> u8 {
         Command::Receipt(a) => receipt::run(a, &ctx),
         Command::Audit(a) => audit::run(a, &ctx),
         Command::Keys(a) => keys::run(a, &ctx),
+        Command::Books(a) => books::run(a, &ctx),
         Command::Calls(a) => calls::run(a, &ctx),
         Command::Models(a) => models::run(a, &ctx),
         Command::Config(a) => config::run(a, &ctx),

@@ -1,20 +1,21 @@
-//! `voicepay payments`: what was charged, and what became of it.
+//! `voicepay payments`: what was charged, what became of it, and what is done about it.
+
+mod operate;
 
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
 use super::Context;
 use super::data::{Data, block_on, refused, store_error};
-use super::exit::{CliError, CliResult, Exit};
+use super::exit::CliResult;
 use crate::ids::IntentId;
-use crate::ledger;
-use crate::payment::AttemptState;
-use crate::store::{Payment, StoreError};
+use crate::payment::{AttemptState, Operation};
+use crate::store::Payment;
 
 /// Arguments of `voicepay payments`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  voicepay payments list --limit 20\n  voicepay payments show int_0123…\n  voicepay payments show 4821930577      by the reference that the caller heard\n  voicepay payments verify                  adds the books up again"
+    after_help = "Examples:\n  voicepay payments list --limit 20\n  voicepay payments show int_0123…\n  voicepay payments show 4821930577      by the reference that the caller heard\n  voicepay payments refund int_0123… --amount 5.00 --currency USD --key order-17 --why \"damaged\"\n  voicepay payments capture int_0123…        what was authorised\n  voicepay payments dispute open int_0123… --reference dp_1 --reason fraudulent\n  voicepay payments conflicts               what waits for a person\n  voicepay payments resolve int_0123… --not-charged --why \"the bank says so, ticket 4711\""
 )]
 pub struct PaymentsArgs {
     #[command(subcommand)]
@@ -34,8 +35,21 @@ enum PaymentsCommand {
         /// Its identifier, or the ten digits of its receipt.
         id: String,
     },
-    /// Derive every balance from the books again and check that they balance.
-    Verify,
+    /// Give money back: all that was captured, or a part.
+    Refund(operate::OperateArgs),
+    /// Take what was authorised: all of it, or less, which releases the rest.
+    Capture(operate::OperateArgs),
+    /// Give back what was authorised and not captured.
+    Void(operate::OperateArgs),
+    /// Payments that a cardholder contests.
+    Dispute {
+        #[command(subcommand)]
+        command: operate::DisputeCommand,
+    },
+    /// Payments of which the acquirer says something else than was asked: they wait for a person.
+    Conflicts,
+    /// Write down what a person found out about a conflict.
+    Resolve(operate::ResolveArgs),
 }
 
 /// Runs it.
@@ -45,7 +59,12 @@ pub fn run(args: PaymentsArgs, ctx: &Context) -> CliResult {
         match args.command {
             PaymentsCommand::List { limit } => list(ctx, &data, limit).await,
             PaymentsCommand::Show { id } => show(ctx, &data, &id).await,
-            PaymentsCommand::Verify => verify(ctx, &data).await,
+            PaymentsCommand::Refund(args) => operate::operate(ctx, &data, Operation::Refund, args).await,
+            PaymentsCommand::Capture(args) => operate::operate(ctx, &data, Operation::Capture, args).await,
+            PaymentsCommand::Void(args) => operate::operate(ctx, &data, Operation::Void, args).await,
+            PaymentsCommand::Dispute { command } => operate::dispute(ctx, &data, command).await,
+            PaymentsCommand::Conflicts => operate::conflicts(ctx, &data).await,
+            PaymentsCommand::Resolve(args) => operate::resolve(ctx, &data, args).await,
         }
     })
 }
@@ -72,13 +91,12 @@ async fn list(ctx: &Context, data: &Data, limit: u32) -> CliResult {
 }
 
 async fn show(ctx: &Context, data: &Data, id: &str) -> CliResult {
-    let unknown = || store_error(StoreError::NotFound("payment"));
     let intent = if id.len() == 10 && id.bytes().all(|b| b.is_ascii_digit()) {
-        data.store.receipt_by_reference(id).await.map_err(store_error)?.ok_or_else(unknown)?.intent
+        data.store.receipt_by_reference(id).await.map_err(store_error)?.ok_or_else(operate::unknown)?.intent
     } else {
         IntentId::parse(id).map_err(refused)?
     };
-    let p = data.store.payment(&intent).await.map_err(store_error)?.ok_or_else(unknown)?;
+    let p = data.store.payment(&intent).await.map_err(store_error)?.ok_or_else(operate::unknown)?;
     let mut lines = vec![
         format!("{}  {} to {} ({})", p.intent.id, p.intent.amount, p.payee_name, stands(&p)),
         format!("said yes    {} in {}", p.intent.created_at, p.intent.call),
@@ -101,18 +119,6 @@ async fn show(ctx: &Context, data: &Data, id: &str) -> CliResult {
         map.insert("receipt".into(), json!(p.receipt));
     }
     ctx.answer(&json, &lines.join("\n"));
-    Ok(())
-}
-
-async fn verify(ctx: &Context, data: &Data) -> CliResult {
-    let transfers = data.store.transfers().await.map_err(store_error)?;
-    let books = ledger::verify(&transfers).map_err(|e| CliError::new(Exit::Database, format!("the books are damaged: {e}")))?;
-    let open = books.open().count();
-    let mut lines = vec![format!("{} transfers, {open} reserved and not yet ended; the books balance", transfers.len())];
-    lines.extend(books.balances().iter().map(|(name, b)| {
-        format!("{name}  posted {} / {}  pending {} / {}", b.debits_posted, b.credits_posted, b.debits_pending, b.credits_pending)
-    }));
-    ctx.answer(&json!({ "transfers": transfers.len(), "open": open, "balances": books.balances() }), &lines.join("\n"));
     Ok(())
 }
 

@@ -1,5 +1,6 @@
 //! Acquirers. A gateway is told to charge and can be asked what became of our reference; it decides nothing about our books.
 
+pub mod absent;
 pub mod iso8583;
 mod news;
 pub mod sandbox;
@@ -68,6 +69,17 @@ pub enum GatewayKind {
     Iso8583,
     /// Over the internet; see [`stripe`].
     Stripe,
+}
+
+impl GatewayKind {
+    /// What [`Gateway::name`] gives.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Sandbox => "sandbox",
+            Self::Iso8583 => "iso8583",
+            Self::Stripe => "stripe",
+        }
+    }
 }
 
 /// What an acquirer is asked to do for one attempt. It is the same, to the byte, however often it is sent: everything in it was committed

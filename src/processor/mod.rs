@@ -5,6 +5,7 @@
 //! work: whoever writes an attempt writes over the version that it read, so that of two workers one loses, and an attempt is sent only
 //! after the commit that says so.
 
+pub mod check;
 pub mod crash;
 mod dispute;
 pub mod log;

@@ -151,8 +151,11 @@ impl House {
 
     /// Posted and pending sums at the acquirer; fails if the books don't balance.
     async fn books(&self) -> (i64, i64) {
+        let report = check::books(&*self.store).await.unwrap();
+        assert!(report.findings.is_empty(), "{:?}", report.findings);
         let transfers = self.store.transfers().await.unwrap();
         let books = ledger::verify(&transfers).unwrap();
+        assert_eq!(report.balances, *books.balances());
         let name = ledger::AccountName::acquirer("sandbox", Currency::Usd);
         let b = books.balances().get(&name).copied().unwrap_or_default();
         (b.debits_posted, b.debits_pending)

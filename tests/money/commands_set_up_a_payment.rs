@@ -71,7 +71,7 @@ fn from_an_empty_directory_to_an_open_request() {
     assert_eq!(shown["cards"].as_array().unwrap().len(), 1);
     assert_eq!(text(&shown["open_requests"][0], "payee_name"), "Water Works");
     assert_eq!(ok(dir, &["payments", "list"], "")["payments"], serde_json::json!([]));
-    assert_eq!(ok(dir, &["payments", "verify"], "")["transfers"], 0);
+    assert_eq!(ok(dir, &["books", "check"], "")["transfers"], 0);
     let code = text(&invite, "code").as_bytes();
     for file in std::fs::read_dir(dir).unwrap() {
         let bytes = std::fs::read(file.unwrap().path()).unwrap();

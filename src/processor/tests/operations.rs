@@ -228,3 +228,24 @@ async fn what_the_acquirer_tells_unasked_is_judged_like_an_answer() {
     let found = house.store.payment_by_gateway_reference("webhook").await.unwrap().unwrap();
     assert_eq!(found.intent.id, intent);
 }
+
+#[tokio::test]
+async fn the_check_finds_what_does_not_fit() {
+    let house = House::build().await;
+    let intent = house.charge("4111111111111111").await;
+    house.operate(Operation::Refund, &intent, Some(500), "a").await.unwrap();
+    assert_eq!(house.books().await, (1999, 0));
+    let good = house.store.payment(&intent).await.unwrap().unwrap();
+    assert!(check::payment_findings(&good).is_empty());
+    let broken = |change: &dyn Fn(&mut crate::store::Payment)| {
+        let mut p = good.clone();
+        change(&mut p);
+        check::payment_findings(&p).len()
+    };
+    assert!(broken(&|p| drop(p.transfers.pop())) > 0, "a row is missing");
+    assert!(broken(&|p| drop(p.attempts.pop())) > 0, "an attempt is missing");
+    assert!(broken(&|p| p.receipt = None) > 0, "no receipt");
+    assert!(broken(&|p| p.intent.status = IntentStatus::Failed) > 0, "another status");
+    assert!(broken(&|p| p.attempts[1].amount = usd(501)) > 0, "another amount");
+    assert!(broken(&|p| p.transfers[1].amount = usd(1)) > 0, "another posting");
+}
