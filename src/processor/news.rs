@@ -1,6 +1,6 @@
-//! What the acquirer tells us without being asked. A message moves no money by itself: about what is in doubt the acquirer is asked,
-//! what contradicts how an attempt ended is shown to a person, disputes are recorded, and the rest changes nothing. So it may come
-//! twice, late, in any order, or never.
+//! What the acquirer tells us without being asked. A message moves no money by itself: about what is in doubt the acquirer is
+//! asked, what contradicts how an attempt ended is shown to a person, disputes are recorded, and the rest changes nothing. So it
+//! may come twice, late, in any order, or never.
 
 use std::time::Duration;
 
@@ -19,8 +19,8 @@ use crate::store::StoreError;
 const BY: &str = "acquirer";
 
 impl Processor {
-    /// Takes what the acquirer tells until nobody tells anything any more, or `shutdown`. Whoever sent it is told that it was taken
-    /// once it can't be lost: what it names stands in the database, or what it says was written down there.
+    /// Takes what the acquirer tells until nobody tells anything any more, or `shutdown`. Whoever sent it is told that it was
+    /// taken once it can't be lost: what it names stands in the database, or what it says was written down there.
     pub async fn listen(&self, mut news: mpsc::Receiver<Delivery>, shutdown: CancellationToken) {
         loop {
             let delivery = tokio::select! {
@@ -71,7 +71,7 @@ impl Processor {
             Err(OperateError::Store(error @ (StoreError::Busy | StoreError::Failed(_) | StoreError::Conflict(_)))) => Err(error),
             // Told again, it would not fit any better.
             Err(error) => {
-                tracing::error!(dispute = d.dispute, %error, "a dispute that the acquirer tells of can't be recorded: a person must look");
+                tracing::error!(dispute = d.dispute, %error, "a dispute can't be recorded: a person must look");
                 let detail = json!({ "dispute": d.dispute, "amount_minor": d.amount.minor, "currency": d.amount.currency,
                     "why": error.to_string() });
                 self.inner.note("dispute.conflict", payment.intent.id.as_str(), detail).await
@@ -103,8 +103,8 @@ impl Inner {
                 let action = format!("{}.conflict", job.attempt.operation.as_str());
                 self.note(&action, job.intent.id.as_str(), detail).await
             }
-            // An end is not asked about again: for some acquirers a question is the same request once more. A yes agrees whatever its
-            // amount, which was compared when it was recorded and is another one after a capture.
+            // An end is not asked about again: for some acquirers a question is the same request once more. A yes agrees whatever
+            // its amount, which was compared when it was recorded and is another one after a capture.
             (AttemptState::Succeeded { .. }, BankWord::Declined(_) | BankWord::Reversed)
             | (AttemptState::Declined { .. } | AttemptState::Reversed { .. }, BankWord::Approved { .. }) => {
                 // Changes nothing that has ended, and tells people.

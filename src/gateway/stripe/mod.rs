@@ -247,7 +247,7 @@ impl StripeGateway {
                 Err(_) => BankWord::Silence,
             },
             [..] => {
-                tracing::error!(reference = %r.our_reference, "more than one payment intent has our reference: a person must look");
+                tracing::error!(reference = %r.our_reference, "several payment intents have our reference: a person must look");
                 BankWord::Silence
             }
         }
