@@ -324,7 +324,7 @@ impl App {
         let office = Office::open(config, Arc::clone(&clock), Arc::clone(&entropy)).await?;
         let book = Arc::new(Records::start(&config.ops, Arc::clone(&entropy))?);
         let recording = recording(config, Arc::clone(&clock))?;
-        let first = Services { recording, ..services(config, &office, voices, Arc::clone(&clock), entropy, false) };
+        let first = Services { recording, ..services(config, &office, voices, Arc::clone(&clock), Arc::clone(&entropy), false) };
         let (services, current) = watch::channel(Arc::new(first));
         let (cut, worker_stop) = (CancellationToken::new(), CancellationToken::new());
         let (leg_tx, leg_rx) = mpsc::channel(config.sip.max_calls);
