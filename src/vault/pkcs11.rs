@@ -60,7 +60,7 @@ pub(super) struct Token {
 /// A session, and the keys that were found in it: a look-up is three calls to the module, which may be far away.
 struct Login {
     session: Session,
-    found: BTreeMap<KeyVersion, ObjectHandle>,
+    found: BTreeMap<KeyVersion, Vec<ObjectHandle>>,
 }
 
 impl fmt::Debug for Token {
@@ -166,9 +166,27 @@ impl Token {
         format!("{}-{version}", self.cfg.key_label).into_bytes()
     }
 
-    fn find(&self, login: &mut Login, version: KeyVersion) -> Result<Option<ObjectHandle>, Error> {
-        if let Some(handle) = login.found.get(&version) {
-            return Ok(Some(*handle));
+    /// A key that never leaves the token.
+    fn template(&self, version: KeyVersion) -> [Attribute; 10] {
+        [
+            Attribute::Class(ObjectClass::SECRET_KEY),
+            Attribute::KeyType(KeyType::AES),
+            Attribute::ValueLen(KEY_BYTES.into()),
+            Attribute::Label(self.label(version)),
+            Attribute::Token(true),
+            Attribute::Private(true),
+            Attribute::Sensitive(true),
+            Attribute::Extractable(false),
+            Attribute::Encrypt(true),
+            Attribute::Decrypt(true),
+        ]
+    }
+
+    /// The keys of a version: one, unless two nodes made it in the same moment, which a token does not refuse. Either wraps; to open, all
+    /// are tried.
+    fn find(&self, login: &mut Login, version: KeyVersion) -> Result<Vec<ObjectHandle>, Error> {
+        if let Some(handles) = login.found.get(&version) {
+            return Ok(handles.clone());
         }
         let wanted = [
             Attribute::Class(ObjectClass::SECRET_KEY),
@@ -176,15 +194,11 @@ impl Token {
             Attribute::Token(true),
             Attribute::Label(self.label(version)),
         ];
-        let found = login.session.find_objects(&wanted)?.into_iter().next();
-        if let Some(handle) = found {
-            login.found.insert(version, handle);
+        let handles = login.session.find_objects(&wanted)?;
+        if !handles.is_empty() {
+            login.found.insert(version, handles.clone());
         }
-        Ok(found)
-    }
-
-    fn needed(&self, login: &mut Login, version: KeyVersion) -> Result<ObjectHandle, Error> {
-        self.find(login, version)?.ok_or(Error::InvalidValue)
+        Ok(handles)
     }
 }
 
@@ -224,34 +238,23 @@ impl KeyService for Token {
     }
 
     fn holds(&self, version: KeyVersion) -> Result<bool, VaultError> {
-        self.work(|login| Ok(self.find(login, version)?.is_some()))
+        self.work(|login| Ok(!self.find(login, version)?.is_empty()))
     }
 
     fn make(&self, version: KeyVersion, _entropy: &dyn Entropy) -> Result<(), VaultError> {
         self.work(|login| {
-            if self.find(login, version)?.is_some() {
+            if !self.find(login, version)?.is_empty() {
                 return Ok(());
             }
-            let template = [
-                Attribute::Class(ObjectClass::SECRET_KEY),
-                Attribute::KeyType(KeyType::AES),
-                Attribute::ValueLen(KEY_BYTES.into()),
-                Attribute::Label(self.label(version)),
-                Attribute::Token(true),
-                Attribute::Private(true),
-                Attribute::Sensitive(true),
-                Attribute::Extractable(false),
-                Attribute::Encrypt(true),
-                Attribute::Decrypt(true),
-            ];
-            login.session.generate_key(&Mechanism::AesKeyGen, &template).map(drop)
+            login.session.generate_key(&Mechanism::AesKeyGen, &self.template(version)).map(drop)
         })
     }
 
     fn wrap(&self, version: KeyVersion, context: &[u8], key: &DataKey, entropy: &dyn Entropy) -> Result<Vec<u8>, VaultError> {
         let nonce = entropy.bytes::<NONCE_BYTES>();
         self.work(|login| {
-            let handle = self.needed(login, version)?;
+            // The ring asked whether it is here.
+            let handle = self.find(login, version)?.first().copied().ok_or(Error::InvalidValue)?;
             let mut nonce = nonce;
             let body = {
                 let gcm = GcmParams::new(&mut nonce, context, TAG_BITS.into())?;
@@ -267,16 +270,35 @@ impl KeyService for Token {
             return Ok(None);
         };
         self.work(|login| {
-            let handle = self.needed(login, version)?;
-            let mut nonce = nonce.to_vec();
-            let gcm = GcmParams::new(&mut nonce, context, TAG_BITS.into())?;
-            match login.session.decrypt(&Mechanism::AesGcm(gcm), handle, body) {
-                Ok(plain) => Ok(DataKey::from_slice(&Zeroizing::new(plain))),
-                Err(Error::Pkcs11(rv, _)) if does_not_open(&rv) => Ok(None),
-                Err(e) => Err(e),
+            let known = self.find(login, version)?;
+            if let Some(key) = open_with(&login.session, &known, context, nonce, body)? {
+                return Ok(Some(key));
             }
+            // Another node may have made its own since this one looked.
+            login.found.remove(&version);
+            let others: Vec<_> = self.find(login, version)?.into_iter().filter(|handle| !known.contains(handle)).collect();
+            open_with(&login.session, &others, context, nonce, body)
         })
     }
+}
+
+fn open_with(
+    session: &Session,
+    handles: &[ObjectHandle],
+    context: &[u8],
+    nonce: &[u8],
+    body: &[u8],
+) -> Result<Option<DataKey>, Error> {
+    for handle in handles {
+        let mut nonce = nonce.to_vec();
+        let gcm = GcmParams::new(&mut nonce, context, TAG_BITS.into())?;
+        match session.decrypt(&Mechanism::AesGcm(gcm), *handle, body) {
+            Ok(plain) => return Ok(DataKey::from_slice(&Zeroizing::new(plain))),
+            Err(Error::Pkcs11(rv, _)) if does_not_open(&rv) => {}
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(None)
 }
 
 /// What tokens say of a ciphertext that is not theirs. `CKR_GENERAL_ERROR` is SoftHSM's word for a wrong tag (2.6.1),

@@ -89,11 +89,26 @@ fn a_token_wraps_and_gives_its_key_to_nobody() {
         assert!(token.unwrap(v(1), b"row", &wrapped[..i]).unwrap().is_none(), "cut at {i}");
     }
     let read = token.work(|login| {
-        let handle = token.needed(login, v(1))?;
+        let handle = token.find(login, v(1))?[0];
         let value = login.session.get_attributes(handle, &[cryptoki::object::AttributeType::Value]);
         Ok(value.is_ok_and(|found| found.iter().any(|a| matches!(a, Attribute::Value(bytes) if !bytes.is_empty()))))
     });
     assert!(!read.unwrap(), "the master key can't be read out");
+    // Two nodes that made the same version in the same moment, the second unseen by the first.
+    let other = Token::open(&cfg).unwrap();
+    other
+        .work(|login| {
+            login.session.generate_key(&Mechanism::AesKeyGen, &token.template(v(1)))?;
+            login.found.clear();
+            Ok(())
+        })
+        .unwrap();
+    for maker in [&token, &other] {
+        let wrapped = maker.wrap(v(1), b"row", &key, &e).unwrap();
+        for opener in [&token, &other] {
+            assert!(opener.unwrap(v(1), b"row", &wrapped).unwrap().is_some());
+        }
+    }
     // Another process, or the same one after its session was lost.
     *token.login.lock().unwrap() = None;
     assert!(token.unwrap(v(1), b"row", &wrapped).unwrap().is_some());
