@@ -1,5 +1,6 @@
-//! ISO 8583 with a bank host that we did not write: every operation and every fault, and after each the host's books and ours agree.
-//! Needs Python 3 and the package pyiso8583, which `scripts/banks/venv.sh` fetches once; says so and skips where they can't be had.
+//! ISO 8583 with a bank host that we did not write: every operation and every fault, and after each the host's books and ours
+//! agree. Needs Python 3 and the package pyiso8583, which `scripts/banks/venv.sh` fetches once; says so and skips where they
+//! can't be had.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 #[path = "banks/iso_faults.rs"]

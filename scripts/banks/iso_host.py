@@ -1,8 +1,8 @@
 """A bank host that speaks ISO 8583, for tests: its codec is pyiso8583, so that the other side of the wire is not ours.
 
-It keeps a ledger in a file, a JSON object a line, and knows it again when it is started anew. A request that it has seen before
-(class, trace number, retrieval reference, terminal) is answered as before and booked no second time. It keeps no note of a reversal
-whose original it doesn't know: an original that comes later is booked, as on a host that is no better than it must be.
+It keeps a ledger in a file, a JSON object a line, and knows it again when it is started anew. A request that it has seen
+before (class, trace number, retrieval reference, terminal) is answered as before and booked no second time. It keeps no note of
+a reversal whose original it doesn't know: an original that comes later is booked, as on a host that is no better than it must be.
 
 Faults are chosen by the amount, in minor units, and strike the first time that a request is seen:
 
@@ -11,7 +11,7 @@ Faults are chosen by the amount, in minor units, and strike the first time that 
     7003  booked, answered too late (--late-ms)      7013  approved in Swiss francs
     7004  booked and answered with one unit more     7014  the connection ends before it is booked
     7005  booked, answered with rubbish              7015  booked, then the connection ends
-    7006  booked, half an answer, then nothing       7016  kept back (--late-ms) before it is booked: it arrives after its reversal
+    7006  booked, half an answer, then nothing       7016  kept back (--late-ms) before it is booked: after its reversal
     7007  booked, half an answer, then the end       7017  approved without an amount
     7008  booked, answered twice                     7018  booked, answered with a response code that nobody knows
     7009  booked, answered for another trace number  7019  booked, answered with bytes too many
@@ -40,8 +40,7 @@ def dialect(name):
     """ASCII with binary bitmaps, as the package has it; or digits and lengths in BCD, bitmaps in hexadecimal."""
     spec = copy.deepcopy(iso8583.specs.default)
     if name == "bcd":
-        numeric = [2, 3, 4, 5, 6, 7, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 32, 33, 49, 50, 51,
-                   53, 66, 70, 73, 90, 100]
+        numeric = [*range(2, 8), *range(9, 28), 32, 33, 49, 50, 51, 53, 66, 70, 73, 90, 100]
         for n in numeric:
             spec[str(n)].update(data_enc="b", len_count="nibbles", left_pad="0")
         for field in spec.values():
@@ -88,8 +87,8 @@ class Bank:
 
     def left(self, key):
         """How much of a request stands and was neither captured nor refunded."""
-        used = sum(r["minor"] for r in self.requests.values() if r.get("of") == list(key) and r["did"] == "booked" and not r["undone"])
-        return self.requests[key]["minor"] - used
+        later = [r for r in self.requests.values() if r.get("of") == list(key) and r["did"] == "booked" and not r["undone"]]
+        return self.requests[key]["minor"] - sum(r["minor"] for r in later)
 
 
 class Host:
@@ -105,8 +104,8 @@ class Host:
         stan, retrieval = message["11"], message.get("37", "")
         key = [message["t"][1], stan, retrieval, message.get("41", "")]
         self.bank.write(
-            mti=message["t"], did=did, key=key, stan=stan, retrieval=retrieval, sent=message["7"], last4=message.get("2", "")[-4:],
-            **{"class": message["t"][1]}, **more,
+            mti=message["t"], did=did, key=key, stan=stan, retrieval=retrieval, sent=message["7"],
+            last4=message.get("2", "")[-4:], **{"class": message["t"][1]}, **more,
         )
 
     # What is decided.
@@ -293,7 +292,7 @@ def main():
     parser.add_argument("--prefix", choices=sorted(PREFIX), default="binary2")
     parser.add_argument("--header", default="", help="in hexadecimal")
     parser.add_argument("--late-ms", type=int, default=600)
-    parser.add_argument("--jitter-ms", type=int, default=0, help="each request waits for up to so long: answers come out of order")
+    parser.add_argument("--jitter-ms", type=int, default=0, help="each request waits up to so long: answers come in any order")
     parser.add_argument("--sign-on-code", default="00")
     parser.add_argument("--mute-echo", action="store_true")
     parser.add_argument("--ask-echo", action="store_true", help="asks for an echo itself on each connection")

@@ -1,4 +1,5 @@
-//! Every fault that the host has, for every operation that it strikes; a host that is away; a request that arrives after its reversal.
+//! Every fault that the host has, for every operation that it strikes; a host that is away; a request that arrives after its
+//! reversal.
 
 use std::time::Duration;
 
@@ -111,8 +112,8 @@ async fn a_void_that_was_not_acknowledged_is_said_again() {
     let dir = tempfile::tempdir().unwrap();
     let host = Host::start(python, dir.path(), &[]);
     let gateway = open(&config(&[&host]));
-    // These amounts have answers of their own the first time; in doubt they would be taken back by a reversal, so they are booked by a
-    // repeat of the same bytes, which is answered.
+    // These amounts have answers of their own the first time; in doubt they would be taken back by a reversal, so they are booked
+    // by a repeat of the same bytes, which is answered.
     for (minor, expected) in
         [(7011, vec!["0400 ignored", "0401 ignored", "0401 undone"]), (7020, vec!["0400 undone", "0401 undone_again"])]
     {

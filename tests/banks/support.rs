@@ -1,5 +1,5 @@
-//! A bank host that we did not write (`scripts/banks/iso_host.py`, on pyiso8583) as a child process, what its ledger says, and a gateway
-//! that speaks with it.
+//! A bank host that we did not write (`scripts/banks/iso_host.py`, on pyiso8583) as a child process, what its ledger says, and a
+//! gateway that speaks with it.
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};

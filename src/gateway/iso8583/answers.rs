@@ -1,7 +1,7 @@
 //! What the host says, in the words of the payment core. PURE.
 //!
-//! Only a clear yes is a yes: the response code must be known, and amount and currency must be there and be ones that we can name.
-//! Whatever is unclear is [`BankWord::Silence`], which the core resolves by a reversal.
+//! Only a clear yes is a yes: the response code must be known, and amount and currency must be there and be ones that we can
+//! name. Whatever is unclear is [`BankWord::Silence`], which the core resolves by a reversal.
 
 use super::message::Message;
 use super::requests::{currency_number, gateway_reference};

@@ -1,5 +1,5 @@
-//! Messages to bytes and back, by a dialect. PURE, and bounded by what it is given: it never reads past the end, and what does not fit is an
-//! error that names the field and none of its content.
+//! Messages to bytes and back, by a dialect. PURE, and bounded by what it is given: it never reads past the end, and what does
+//! not fit is an error that names the field and none of its content.
 
 use zeroize::Zeroizing;
 

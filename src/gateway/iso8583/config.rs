@@ -36,7 +36,8 @@ pub struct Iso8583Config {
     pub length_prefix: LengthPrefix,
     /// Whether that length counts its own bytes.
     pub length_counts_itself: bool,
-    /// What stands between length and message, in hexadecimal (`6000010000`); empty: nothing. In answers as many bytes are skipped.
+    /// What stands between length and message, in hexadecimal (`6000010000`); empty: nothing. In answers as many bytes are
+    /// skipped.
     pub header: String,
     /// Our terminal there (field 41): 1 to 8 characters.
     pub terminal_id: String,
@@ -64,8 +65,8 @@ pub struct Iso8583Config {
     pub queue_limit: u32,
     /// Requests that may wait for answers on a line; more stay in the queue.
     pub in_flight_limit: u32,
-    /// How long after it was sent a request may still reach the host, in milliseconds: before that, a host that knows of nothing to
-    /// reverse is asked again.
+    /// How long after it was sent a request may still reach the host, in milliseconds: before that, a host that knows of nothing
+    /// to reverse is asked again.
     pub late_arrival_ms: u64,
 }
 
@@ -124,7 +125,8 @@ pub struct ConfigFault {
 }
 
 impl Iso8583Config {
-    /// What a type can't say. Card numbers go over these lines: without TLS only to this machine, or to an address that is listed as private.
+    /// What a type can't say. Card numbers go over these lines: without TLS only to this machine, or to an address that is listed
+    /// as private.
     pub fn check(&self) -> Result<(), ConfigFault> {
         let rule = |ok: bool, key: &'static str, what: &str| if ok { Ok(()) } else { Err(fault(key, what)) };
         rule((1..=HOSTS_LIMIT).contains(&self.hosts.len()), "hosts", "must name 1 to 16 hosts, as in [\"bank.example:5000\"]")?;

@@ -69,7 +69,8 @@ impl Dialer {
 
     fn prepare(&self, stream: &TcpStream) -> std::io::Result<()> {
         stream.set_nodelay(true)?;
-        // A line that is given up takes with it what the kernel has not delivered yet: a charge must not arrive after its reversal.
+        // A line that is given up takes with it what the kernel has not delivered yet: a charge must not arrive after its
+        // reversal.
         stream.set_zero_linger()?;
         let peer: SocketAddr = stream.peer_addr()?;
         tracing::debug!(host = self.host, %peer, tls = self.tls.is_some(), "connected to the bank");

@@ -73,8 +73,8 @@ impl Framer {
         self.buffer.extend_from_slice(bytes);
     }
 
-    /// The next whole message, without its header. After an error the stream can't be understood any more. A length of nought keeps a
-    /// connection alive on some hosts, and is skipped.
+    /// The next whole message, without its header. After an error the stream can't be understood any more. A length of nought
+    /// keeps a connection alive on some hosts, and is skipped.
     pub fn next_message(&mut self) -> Result<Option<Zeroizing<Vec<u8>>>, FrameError> {
         loop {
             let prefix_bytes = self.framing.prefix_bytes();

@@ -1,8 +1,8 @@
-//! A host's line: one task that keeps it up, and asks on it. Many questions are under way at a time; answers find theirs by type, trace
-//! number and retrieval reference, in whatever order they come.
+//! A host's line: one task that keeps it up, and asks on it. Many questions are under way at a time; answers find theirs by type,
+//! trace number and retrieval reference, in whatever order they come.
 //!
-//! Whether a question was sent is never a guess: between queue and socket it is claimed, either by the line, which then writes it, or by
-//! whoever asked and waits no longer, and then it is never written.
+//! Whether a question was sent is never a guess: between queue and socket it is claimed, either by the line, which then writes
+//! it, or by whoever asked and waits no longer, and then it is never written.
 
 use std::collections::HashMap;
 use std::sync::Arc;

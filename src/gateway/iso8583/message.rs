@@ -1,4 +1,5 @@
-//! A message in memory: its type and its fields, in buffers that wipe themselves. What it holds never prints but by a dialect's leave. PURE.
+//! A message in memory: its type and its fields, in buffers that wipe themselves. What it holds never prints but by a dialect's
+//! leave. PURE.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -8,8 +9,9 @@ use zeroize::Zeroizing;
 
 use super::spec::{Show, Spec};
 
-/// A message type identifier: four digits. The second is the class (1 authorisation, 2 financial, 4 reversal, 8 network management), the
-/// third the function (0 request, 1 its answer, 2 advice, 3 its answer), the last the origin (odd: a repeat). ISO 8583:1987, section 4.1.
+/// A message type identifier: four digits. The second is the class (1 authorisation, 2 financial, 4 reversal, 8 network
+/// management), the third the function (0 request, 1 its answer, 2 advice, 3 its answer), the last the origin (odd: a repeat).
+/// ISO 8583:1987, section 4.1.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Mti([u8; 4]);
 

@@ -8,11 +8,11 @@
 //! | `Capture`   | 0220    | said again: 0221 until it is answered. An advice is not decided, only recorded |
 //! | `Void`      | 0400    | said again: 0401 until it is acknowledged                                      |
 //!
-//! The wire can't be asked what became of a request, so a request in doubt is undone rather than sent again: the same trace number
-//! with a charge after its reversal would mean two things. A host that knows of nothing to reverse (response code 25) may only
-//! not have it *yet*. That word counts once the request can't arrive any more: `late_arrival_ms` after this process last sent it,
-//! or first asked about it where another process sent it; until then the core is told nothing and asks again. From there on it
-//! is [`DeclineReason::NeverReceived`], not [`BankWord::NotFound`], which would have the core send the charge again.
+//! The wire can't be asked what became of a request, so a request in doubt is undone rather than sent again: the same trace
+//! number with a charge after its reversal would mean two things. A host that knows of nothing to reverse (response code 25) may
+//! only not have it *yet*. That word counts once the request can't arrive any more: `late_arrival_ms` after this process last
+//! sent it, or first asked about it where another process sent it; until then the core is told nothing and asks again. From there
+//! on it is [`DeclineReason::NeverReceived`], not [`BankWord::NotFound`], which would have the core send the charge again.
 
 mod answers;
 pub mod codec;
@@ -105,7 +105,8 @@ impl fmt::Debug for Iso8583Gateway {
 }
 
 impl Iso8583Gateway {
-    /// Checks the config and starts a line to each host; whether they can be reached shows when something is asked. Within a runtime of tokio.
+    /// Checks the config and starts a line to each host; whether they can be reached shows when something is asked. Within a
+    /// runtime of tokio.
     pub fn open(cfg: &Iso8583Config, clock: Arc<dyn Clock>) -> Result<Self, Iso8583Error> {
         let shared = Arc::new(Shared::new(cfg, clock)?);
         let (up, came_up) = watch::channel(());

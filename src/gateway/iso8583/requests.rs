@@ -1,8 +1,9 @@
-//! What we say: a request in the words of ISO 8583. PURE, and the same bytes each time, since all of it was committed with the attempt.
+//! What we say: a request in the words of ISO 8583. PURE, and the same bytes each time, since all of it was committed with the
+//! attempt.
 //!
-//! Trace number (field 11) and retrieval reference (field 37) come from the attempt's number and the time when it was written down. A
-//! capture, void or refund has a trace number of its own, but carries the retrieval reference of what it refers to (field 37 names a
-//! transaction from its beginning to its end) and its original data elements (field 90).
+//! Trace number (field 11) and retrieval reference (field 37) come from the attempt's number and the time when it was written
+//! down. A capture, void or refund has a trace number of its own, but carries the retrieval reference of what it refers to (field
+//! 37 names a transaction from its beginning to its end) and its original data elements (field 90).
 
 use time::{OffsetDateTime, UtcOffset};
 

@@ -1,4 +1,5 @@
-//! What this process has sent and taken back lately, so that "there is nothing to reverse" is believed only when it can't become wrong. PURE.
+//! What this process has sent and taken back lately, so that "there is nothing to reverse" is believed only when it can't become
+//! wrong.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
@@ -8,8 +9,8 @@ use tokio::time::Instant;
 /// References that are remembered; beyond, the oldest is forgotten, and begins anew where it is asked about again.
 const REMEMBERED_LIMIT: usize = 65_536;
 
-/// The memory of one gateway. What it doesn't know was sent by an earlier process, or by another one that holds its lease no more: at the
-/// latest when this one is first asked to take it back.
+/// The memory of one gateway. What it doesn't know was sent by an earlier process, or by another one that holds its lease no
+/// more: at the latest when this one is first asked to take it back.
 #[derive(Debug)]
 pub(super) struct Sent {
     /// How long after it was sent a request may arrive.

@@ -1,4 +1,5 @@
-//! One connection to a host: messages out, messages in, sign-on and echo. It ends at the first thing that can't be understood any more.
+//! One connection to a host: messages out, messages in, sign-on and echo. It ends at the first thing that can't be understood any
+//! more.
 
 use std::time::Duration;
 

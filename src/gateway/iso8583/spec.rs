@@ -1,4 +1,4 @@
-//! A dialect of ISO 8583 as data: fields, messages and response codes, read from TOML and checked before it is used. PURE.
+//! A dialect of ISO 8583 as data: fields, messages and response codes, read from TOML and checked before it is used.
 //! The one that is compiled in is `config/iso8583-1987.toml`, which says what the keys mean.
 
 use std::collections::BTreeMap;

@@ -1,4 +1,5 @@
-//! The codec against hand-made bytes, against itself, and against rubbish; what is said for each operation and understood of each answer.
+//! The codec against hand-made bytes, against itself, and against rubbish; what is said for each operation and understood of each
+//! answer.
 
 use proptest::prelude::*;
 use time::UtcOffset;
