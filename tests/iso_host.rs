@@ -9,5 +9,7 @@ mod iso_faults;
 mod iso_lines;
 #[path = "banks/iso_operations.rs"]
 mod iso_operations;
+#[path = "banks/iso_payments.rs"]
+mod iso_payments;
 #[path = "banks/support.rs"]
 mod support;
