@@ -40,7 +40,7 @@ pub struct DisputeNews {
     pub gateway_reference: String,
     /// How much is disputed; may be less than was charged.
     pub amount: Money,
-    /// The acquirer's word for why: ASCII letters, digits, underscores and hyphens only.
+    /// The acquirer's word for why: ASCII letters, underscores, dots and brackets only.
     pub reason: String,
     /// Where it stands.
     pub stage: DisputeStage,

@@ -45,10 +45,22 @@ pub(super) fn reason(decline_code: Option<&str>, code: Option<&str>) -> DeclineR
     known.map_or(DeclineReason::Other, |entry| entry.reason)
 }
 
-/// A code of theirs, fit for a log line: short, letters, digits and underscores.
+/// How long a word or a name of theirs may be in a log line.
+const LONGEST_WORD_CHARS: usize = 60;
+
+/// A code of theirs, fit for a log line: letters, underscores and brackets. Without digits: whoever says a request back to us
+/// says a card number back.
 pub(super) fn plain(code: &str) -> String {
-    const LONGEST_CODE_CHARS: usize = 60;
-    code.chars().filter(|c| c.is_ascii_alphanumeric() || *c == '_' || *c == '-').take(LONGEST_CODE_CHARS).collect()
+    code.chars().filter(|c| c.is_ascii_alphabetic() || matches!(c, '_' | '.' | '[' | ']')).take(LONGEST_WORD_CHARS).collect()
+}
+
+/// An identifier of theirs, fit for a log line: letters, digits and underscores, and no more digits in a row than the half of a
+/// card number.
+pub(super) fn plain_id(id: &str) -> String {
+    const LONGEST_RUN_DIGITS: usize = 8;
+    let fits = id.split(|c: char| !c.is_ascii_digit()).all(|run| run.len() <= LONGEST_RUN_DIGITS);
+    let kept = |c: &char| c.is_ascii_alphanumeric() || *c == '_';
+    if fits { id.chars().filter(kept).take(LONGEST_WORD_CHARS).collect() } else { "unfit".into() }
 }
 
 #[cfg(test)]

@@ -46,26 +46,26 @@ struct Dispute {
     reason: Option<String>,
 }
 
-/// A body that was signed and yet makes no sense.
+/// A body that was signed and yet makes no sense. Without what it says, which may be anything.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum EventError {
-    #[error("the body is no event of Stripe's: {0}")]
-    NotAnEvent(#[source] serde_json::Error),
-    #[error("an event of type {kind} without what belongs to it: {source}")]
-    Object { kind: String, source: serde_json::Error },
+    #[error("the body is no event of Stripe's")]
+    NotAnEvent,
+    #[error("an event of type {0} without what belongs to it")]
+    Object(String),
     #[error("an event of type {0} with an amount, an identifier or a status that makes no sense")]
     Nonsense(String),
 }
 
 impl Event {
     pub(super) fn read(body: &[u8]) -> Result<Self, EventError> {
-        let event: Self = serde_json::from_slice(body).map_err(EventError::NotAnEvent)?;
-        if is_id(&event.id) { Ok(event) } else { Err(EventError::Nonsense(plain(&event.kind))) }
+        let event: Self = serde_json::from_slice(body).map_err(|_| EventError::NotAnEvent)?;
+        if is_id(&event.id) { Ok(event) } else { Err(EventError::Nonsense(event.kind())) }
     }
 
     /// Of which type it is, for a log line.
     pub(super) fn kind(&self) -> String {
-        self.kind.chars().filter(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '_')).take(60).collect()
+        plain(&self.kind)
     }
 
     /// What is new; nothing for types that mean nothing to us, and for objects that others made in the same account.
@@ -100,7 +100,7 @@ impl Event {
     }
 
     fn object<T: serde::de::DeserializeOwned>(&self) -> Result<T, EventError> {
-        T::deserialize(&self.data.object).map_err(|source| EventError::Object { kind: self.kind(), source })
+        T::deserialize(&self.data.object).map_err(|_| EventError::Object(self.kind()))
     }
 
     fn nonsense(&self) -> EventError {
@@ -231,8 +231,8 @@ mod tests {
 
     #[test]
     fn what_makes_no_sense_is_refused() {
-        assert!(matches!(Event::read(b"[]"), Err(EventError::NotAnEvent(_))));
-        assert!(matches!(news("payment_intent.succeeded", json!({ "id": 1 })), Err(EventError::Object { .. })));
+        assert!(matches!(Event::read(b"[]"), Err(EventError::NotAnEvent)));
+        assert!(matches!(news("payment_intent.succeeded", json!({ "id": 1 })), Err(EventError::Object(_))));
         let negative = json!({ "id": "dp_1", "amount": -1, "currency": "usd", "payment_intent": "pi_1", "status": "lost" });
         assert!(matches!(news("charge.dispute.closed", negative), Err(EventError::Nonsense(_))));
         let path = json!({ "id": "re_2", "amount": 7, "currency": "usd", "status": "succeeded", "payment_intent": "pi_1/../x" });

@@ -169,7 +169,7 @@ where
         let (head, body) = answer.into_parts();
         let body = Limited::new(body, ANSWER_LIMIT_BYTES).collect().await.map_err(|_| NoAnswer::Body)?.to_bytes();
         let request_id = head.headers.get("request-id").and_then(|v| v.to_str().ok()).unwrap_or_default();
-        Ok(Answer { status: head.status, request_id: super::declines::plain(request_id), body: body.to_vec() })
+        Ok(Answer { status: head.status, request_id: super::declines::plain_id(request_id), body: body.to_vec() })
     };
     // Driven here and not by a task of its own: when the caller stops waiting, the connection goes with it.
     let mut connection = std::pin::pin!(connection);

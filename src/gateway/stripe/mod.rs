@@ -356,7 +356,9 @@ fn read<T: DeserializeOwned>(path: &str, heard: Result<Answer, NoAnswer>) -> Hea
     let (status, request) = (answer.status, answer.request_id);
     if status.is_success() {
         return serde_json::from_slice(&answer.body).map_err(|error| {
-            tracing::error!(path, %status, request, %error, "Stripe's answer can't be read");
+            // Where, and not what: serde_json shows the value that it stumbles over.
+            let (line, column) = (error.line(), error.column());
+            tracing::error!(path, %status, request, line, column, "Stripe's answer can't be read");
             Trouble::NoAnswer
         });
     }

@@ -279,6 +279,49 @@ async fn what_cannot_be_sent_is_not() {
     assert!(stub.lines().is_empty());
 }
 
+/// Where log lines go.
+#[derive(Clone, Default)]
+struct Lines(Arc<std::sync::Mutex<Vec<u8>>>);
+
+impl std::io::Write for Lines {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn no_line_of_the_log_at_any_level_has_the_card_number_or_the_key() {
+    let lines = Lines::default();
+    let writer = lines.clone();
+    let subscriber = tracing_subscriber::fmt()
+        .with_max_level(tracing::Level::TRACE)
+        .with_writer(move || writer.clone())
+        .with_ansi(false)
+        .finish();
+    let _until_the_end = tracing::subscriber::set_default(subscriber);
+    // A host that says back what it was told, in every part of an answer that we read.
+    let echo = |kind: &str| {
+        json!({ "error": { "type": kind, "code": "card 4242 4242 4242 4242", "param": "number=4242424242424242",
+        "message": "4242424242424242 is no card", "decline_code": "4242-4242-4242-4242" }, "id": 4242424242424242_u64 })
+    };
+    let kinds = ["card_error", "invalid_request_error", "idempotency_error", "4242424242424242"];
+    for (status, kind) in [200, 400, 402, 409, 500].into_iter().flat_map(|s| kinds.map(|k| (s, k))) {
+        let (gateway, _stub) = stripe(vec![method(), Do::Say(status, echo(kind).to_string())], 0).await;
+        gateway.send(&request(Operation::Charge)).await;
+        let (gateway, _stub) = stripe(vec![Do::Say(status, "4242424242424242".into()), Do::Hang], 0).await;
+        gateway.resolve(&request(Operation::Charge)).await;
+    }
+    let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+    assert!(text.lines().count() >= 10, "{text}");
+    for secret in ["42424242", "4242 4242", "4242-4242", "sk_test"] {
+        assert!(!text.contains(secret), "{secret} in:\n{text}");
+    }
+}
+
 #[test]
 fn a_payees_name_is_cleaned_for_the_statement() {
     let suffix = |name: &str| statement_suffix(name);

@@ -243,7 +243,7 @@ fn approved(minor: i64, currency: &str, id: &str) -> BankWord {
         Some(charged) => BankWord::Approved { charged, gateway_reference: id.to_owned() },
         None => {
             // Nothing of ours can be written down with it; it stays in doubt, and a person finds it there.
-            let (intent, currency) = (declines::plain(id), declines::plain(currency));
+            let (intent, currency) = (declines::plain_id(id), declines::plain(currency));
             tracing::error!(intent, minor, currency, "Stripe reports an amount that can't be ours");
             BankWord::Silence
         }
