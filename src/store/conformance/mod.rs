@@ -6,7 +6,7 @@ mod people;
 mod trail;
 mod voices;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde_json::json;
@@ -84,6 +84,14 @@ impl Bench {
 
     pub(super) fn on_postgres(&self) -> bool {
         matches!(self.place, Place::Postgres(_))
+    }
+
+    /// Where the database's files are, if they are its own.
+    pub(super) fn directory(&self) -> Option<&Path> {
+        match &self.place {
+            Place::Sqlite(dir) => Some(dir.path()),
+            Place::Postgres(_) => None,
+        }
     }
 
     /// A statement behind the store's back: how many rows it touched, or the database's refusal.

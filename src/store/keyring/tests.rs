@@ -3,36 +3,41 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
-use serde_json::json;
-
 use super::*;
-use crate::clock::{SeededEntropy, Timestamp};
-use crate::e164::E164;
-use crate::ids::{AuditId, CardId};
-use crate::language::Language;
+use crate::clock::Timestamp;
+use crate::ids::CardId;
 use crate::secret::Pan;
-use crate::store::{
-    AuditRecord, Brought, CardRecord, CardStatus, Customer, CustomerStatus, EnrolmentRecord, FingerprintRecord, NewCard,
-    SqliteStore, StoreConfig, TemplateRecord,
-};
+use crate::store::conformance::{Bench, on_both};
+use crate::store::{AuditRecord, Brought, CardRecord, CardStatus, EnrolmentRecord, FingerprintRecord, NewCard, TemplateRecord};
 use crate::vault::{DataKey, KeyService};
 
+on_both!(
+    of_two_processes_that_start_first_one_makes_the_keys,
+    rotation_goes_on_while_others_read_and_write,
+    a_key_service_that_fails_in_the_middle_leaves_a_rotation_that_goes_on,
+    two_nodes_may_rotate_at_once,
+    what_does_not_open_is_named_and_stays,
+    values_of_the_older_format_get_data_keys,
+    a_copy_made_before_a_deletion_opens_nothing_with_the_keys_of_now,
+    a_template_whose_key_was_erased_meanwhile_is_not_stored,
+    cards_of_another_vault_come_a_batch_at_a_time_and_twice_is_once,
+);
+
 struct House {
-    dir: tempfile::TempDir,
+    bench: Bench,
     cfg: VaultConfig,
     entropy: Arc<dyn Entropy>,
     store: Arc<dyn Store>,
+    _keys: tempfile::TempDir,
 }
 
 const NUMBERS: [&str; 5] = ["4111111111111111", "5555555555554444", "378282246310005", "6011111111111117", "3530111333300000"];
 
 impl House {
-    async fn new() -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let cfg = VaultConfig { master_key_file: dir.path().join("master.key"), ..VaultConfig::default() };
-        let store = StoreConfig { path: dir.path().join("v.db"), ..StoreConfig::default() };
-        let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&store).await.unwrap());
-        Self { dir, cfg, entropy: Arc::new(SeededEntropy::new(3)), store }
+    fn new(bench: Bench) -> Self {
+        let keys = tempfile::tempdir().unwrap();
+        let cfg = VaultConfig { master_key_file: keys.path().join("master.key"), ..VaultConfig::default() };
+        Self { cfg, entropy: bench.entropy.clone(), store: bench.store.clone(), bench, _keys: keys }
     }
 
     async fn unlock(&self) -> Result<Vault, UnlockError> {
@@ -40,28 +45,11 @@ impl House {
     }
 
     fn audit(&self) -> AuditRecord {
-        AuditRecord {
-            id: AuditId::fresh(&*self.entropy),
-            at: Timestamp(1),
-            actor: "test".into(),
-            action: "did".into(),
-            subject: "it".into(),
-            detail: json!({}),
-        }
+        self.bench.audit()
     }
 
     async fn customer(&self, number: &str) -> CustomerId {
-        let customer = Customer {
-            id: CustomerId::fresh(&*self.entropy),
-            name: "Ann".into(),
-            customer_number: number.into(),
-            numbers: vec![E164::try_from(format!("+1500555{number}")).unwrap()],
-            status: CustomerStatus::Active,
-            language: Language::English,
-            created_at: Timestamp(1),
-        };
-        self.store.add_customer(&customer, &self.audit()).await.unwrap();
-        customer.id
+        self.bench.customer(&format!("+1500555{number}"), number).await
     }
 
     fn card_record(&self, vault: &Vault, customer: &CustomerId, number: &str) -> CardRecord {
@@ -155,9 +143,8 @@ impl KeyService for Failing {
     }
 }
 
-#[tokio::test]
-async fn of_two_processes_that_start_first_one_makes_the_keys() {
-    let house = House::new().await;
+async fn of_two_processes_that_start_first_one_makes_the_keys(bench: Bench) {
+    let house = House::new(bench);
     let (a, b) = tokio::join!(house.unlock(), house.unlock());
     let (a, b) = (a.unwrap(), b.unwrap());
     assert_eq!(a.key_check(), b.key_check());
@@ -170,9 +157,8 @@ async fn of_two_processes_that_start_first_one_makes_the_keys() {
     assert_eq!(&*y.unwrap().unseal_template("m", &template).unwrap(), b"voice", "one key a customer");
 }
 
-#[tokio::test]
-async fn rotation_goes_on_while_others_read_and_write() {
-    let house = House::new().await;
+async fn rotation_goes_on_while_others_read_and_write(bench: Bench) {
+    let house = House::new(bench);
     let (operator, service) = (house.unlock().await.unwrap(), house.unlock().await.unwrap());
     let (ann, bob) = (house.customer("1111111").await, house.customer("2222222").await);
     let mut cards = Vec::new();
@@ -218,9 +204,8 @@ fn service_of_version_one(vault: &Vault) -> Vault {
     vault.through_at(v(1), |s| s)
 }
 
-#[tokio::test]
-async fn a_key_service_that_fails_in_the_middle_leaves_a_rotation_that_goes_on() {
-    let house = House::new().await;
+async fn a_key_service_that_fails_in_the_middle_leaves_a_rotation_that_goes_on(bench: Bench) {
+    let house = House::new(bench);
     let vault = house.unlock().await.unwrap();
     let ann = house.customer("1111111").await;
     let mut cards = Vec::new();
@@ -244,9 +229,8 @@ async fn a_key_service_that_fails_in_the_middle_leaves_a_rotation_that_goes_on()
     house.store.retire_master_key(v(1), &house.audit()).await.unwrap();
 }
 
-#[tokio::test]
-async fn two_nodes_may_rotate_at_once() {
-    let house = House::new().await;
+async fn two_nodes_may_rotate_at_once(bench: Bench) {
+    let house = House::new(bench);
     let (a, b) = (house.unlock().await.unwrap(), house.unlock().await.unwrap());
     let ann = house.customer("1111111").await;
     let mut cards = Vec::new();
@@ -269,9 +253,8 @@ async fn two_nodes_may_rotate_at_once() {
     }
 }
 
-#[tokio::test]
-async fn what_does_not_open_is_named_and_stays() {
-    let house = House::new().await;
+async fn what_does_not_open_is_named_and_stays(bench: Bench) {
+    let house = House::new(bench);
     let vault = house.unlock().await.unwrap();
     let ann = house.customer("1111111").await;
     let good = house.card(&vault, &ann, NUMBERS[0]).await;
@@ -287,9 +270,8 @@ async fn what_does_not_open_is_named_and_stays() {
     assert!(house.store.retire_master_key(v(1), &house.audit()).await.is_err());
 }
 
-#[tokio::test]
-async fn values_of_the_older_format_get_data_keys() {
-    let house = House::new().await;
+async fn values_of_the_older_format_get_data_keys(bench: Bench) {
+    let house = House::new(bench);
     let vault = house.unlock().await.unwrap();
     let (ann, bob) = (house.customer("1111111").await, house.customer("2222222").await);
     let pan = Pan::parse(NUMBERS[0]).unwrap();
@@ -320,9 +302,8 @@ async fn values_of_the_older_format_get_data_keys() {
     assert_eq!(&*key.unseal_fingerprint(&kept[0]).unwrap(), b"marks");
 }
 
-#[tokio::test]
-async fn a_copy_made_before_a_deletion_opens_nothing_with_the_keys_of_now() {
-    let house = House::new().await;
+async fn a_copy_made_before_a_deletion_opens_nothing_with_the_keys_of_now(bench: Bench) {
+    let house = House::new(bench);
     let vault = house.unlock().await.unwrap();
     let (ann, bob) = (house.customer("1111111").await, house.customer("2222222").await);
     let (deleted, shredded) = (house.card(&vault, &ann, NUMBERS[0]).await, house.card(&vault, &bob, NUMBERS[1]).await);
@@ -337,7 +318,9 @@ async fn a_copy_made_before_a_deletion_opens_nothing_with_the_keys_of_now() {
     let voices = [house.store.template(&ann).await.unwrap().unwrap(), house.store.template(&bob).await.unwrap().unwrap()];
     let bobs_key = house.store.customer_key(&bob).await.unwrap().unwrap().wrapped;
     let keys: Vec<Vec<u8>> = copy.iter().map(|c| c.sealed.key.clone().unwrap().wrapped).collect();
-    assert!(house.on_disk(&keys[0]).await && house.on_disk(&keys[1]).await && house.on_disk(&bobs_key).await);
+    for erased in [&keys[0], &keys[1], &bobs_key] {
+        assert!(house.on_disk(erased) != Some(false));
+    }
 
     house.store.delete_customer(&ann, &house.audit()).await.unwrap();
     house.store.shred_card(&shredded, &house.audit()).await.unwrap();
@@ -352,8 +335,10 @@ async fn a_copy_made_before_a_deletion_opens_nothing_with_the_keys_of_now() {
         let key = customer_key(&*house.store, &vault, &voice.customer).await.unwrap();
         assert!(matches!(key.unseal_template("m", &voice.sealed), Err(VaultError::Shredded(_))));
     }
-    assert!(!house.on_disk(&keys[0]).await && !house.on_disk(&keys[1]).await && !house.on_disk(&bobs_key).await);
-    assert!(house.on_disk(&keys[2]).await);
+    for erased in [&keys[0], &keys[1], &bobs_key] {
+        assert!(house.on_disk(erased) != Some(true));
+    }
+    assert!(house.on_disk(&keys[2]) != Some(false));
     // Nothing brings a deleted customer's key back.
     assert!(customer_key_to_seal(&*house.store, &vault, &ann).await.is_err());
     let again = house.store.shred_card(&shredded, &house.audit()).await.unwrap_err();
@@ -363,18 +348,19 @@ async fn a_copy_made_before_a_deletion_opens_nothing_with_the_keys_of_now() {
 }
 
 impl House {
-    /// Whether these bytes stand anywhere in the database's files.
-    async fn on_disk(&self, needle: &[u8]) -> bool {
-        std::fs::read_dir(self.dir.path()).unwrap().any(|file| {
-            let bytes = std::fs::read(file.unwrap().path()).unwrap();
-            bytes.windows(needle.len()).any(|w| w == needle)
-        })
+    /// Whether these bytes stand anywhere in the database's files; `None`: it has no files of its own to look at.
+    fn on_disk(&self, needle: &[u8]) -> Option<bool> {
+        let files = std::fs::read_dir(self.bench.directory()?).unwrap();
+        Some(
+            files
+                .map(|file| std::fs::read(file.unwrap().path()).unwrap())
+                .any(|bytes| bytes.windows(needle.len()).any(|w| w == needle)),
+        )
     }
 }
 
-#[tokio::test]
-async fn a_template_whose_key_was_erased_meanwhile_is_not_stored() {
-    let house = House::new().await;
+async fn a_template_whose_key_was_erased_meanwhile_is_not_stored(bench: Bench) {
+    let house = House::new(bench);
     let vault = house.unlock().await.unwrap();
     let ann = house.customer("1111111").await;
     house.enrol(&vault, &ann).await;
@@ -387,9 +373,8 @@ async fn a_template_whose_key_was_erased_meanwhile_is_not_stored() {
     house.enrol(&vault, &ann).await;
 }
 
-#[tokio::test]
-async fn cards_of_another_vault_come_a_batch_at_a_time_and_twice_is_once() {
-    let house = House::new().await;
+async fn cards_of_another_vault_come_a_batch_at_a_time_and_twice_is_once(bench: Bench) {
+    let house = House::new(bench);
     let vault = house.unlock().await.unwrap();
     let (ann, nobody) = (house.customer("1111111").await, CustomerId::fresh(&*house.entropy));
     let new = |customer: &CustomerId, number: &str, reference: Option<&str>| NewCard {
