@@ -1,8 +1,8 @@
 //! The audit trail as a chain: rows that are written get their place in it later, by one sealer at a time.
 //!
 //! Sealing takes rows that are committed and in no place yet, in the order of their row numbers, and writes place and hash for
-//! each. The chain's end is one row that the sealer holds for the length of its transaction, so two sealers take turns and each
-//! position is given once. SQLite commits rows in the order of their numbers, so what is not sealed is what comes after the last
+//! each. The chain's end is one row that changes in the transaction that writes the places, so of two sealers one waits or begins
+//! anew, and each position is given once. SQLite commits rows in the order of their numbers, so what is not sealed is what comes after the last
 //! number that is. PostgreSQL does not: a lower number may be committed after a higher one was sealed. There, a trigger notes
 //! each new row in a queue, and the sealer empties the queue; numbers in the chain then need not ascend, and gaps mean nothing (a
 //! transaction that was rolled back leaves one too).

@@ -4,7 +4,7 @@
 use async_trait::async_trait;
 use sqlx::{QueryBuilder, Sqlite, SqliteConnection};
 
-use super::{SqliteStore, exactly_one, fault};
+use super::{SqliteStore, fault};
 use crate::ids::AuditId;
 use crate::ledger::chain::{Chain, Link, LogId};
 use crate::ledger::export::SealedRecord;
@@ -16,6 +16,8 @@ use crate::store::rows::chain as read;
 
 /// Rows that one statement inserts: far below SQLite's limit of 32,766 bound values.
 const INSERT_ROWS: usize = 1_000;
+/// How often a batch is read anew because another sealer was faster.
+const SEAL_TRIES: u32 = 20;
 
 #[async_trait]
 impl AuditChain for SqliteStore {
@@ -24,47 +26,13 @@ impl AuditChain for SqliteStore {
     }
 
     async fn seal(&self, fresh: &LogId, limit: u32) -> Result<u32, StoreError> {
-        // Mostly there is nothing to do: then no writer is kept waiting.
-        if self.unsealed().await? == 0 {
-            return Ok(0);
+        for _ in 0..SEAL_TRIES {
+            let Some(batch) = self.next_batch(fresh, limit).await? else { return Ok(0) };
+            if self.append(&batch).await? {
+                return Ok(u32::try_from(batch.links.len()).unwrap_or(limit));
+            }
         }
-        let mut tx = self.write().await?;
-        let head = sqlx::query("SELECT * FROM audit_head WHERE id = 1").fetch_optional(&mut *tx).await.map_err(fault)?;
-        let (mut chain, last_seq) = match head {
-            Some(row) => (read::head(&row)?, Reader::new(&row, "audit_head").int("last_seq")?),
-            None => (Chain::new(fresh.clone()), 0),
-        };
-        let rows =
-            sqlx::query("SELECT seq, id, at, actor, action, subject, detail FROM audit WHERE seq > ? ORDER BY seq LIMIT ?")
-                .bind(last_seq)
-                .bind(limit)
-                .fetch_all(&mut *tx)
-                .await
-                .map_err(fault)?;
-        let Some(last) = rows.last() else { return Ok(0) };
-        let last_seq = Reader::new(last, "audit").int("seq")?;
-        let mut links = Vec::with_capacity(rows.len());
-        for row in &rows {
-            let record = read::record(row)?;
-            links.push((record.seq, chain.append(&record)));
-        }
-        insert_links(&mut tx, &links).await?;
-        let done = sqlx::query(
-            "INSERT INTO audit_head (id, log, size, last_seq, head, frontier) VALUES (1, ?, ?, ?, ?, ?)
-             ON CONFLICT (id) DO UPDATE
-             SET size = excluded.size, last_seq = excluded.last_seq, head = excluded.head, frontier = excluded.frontier",
-        )
-        .bind(chain.log().as_str())
-        .bind(as_int(chain.size())?)
-        .bind(last_seq)
-        .bind(chain.head().as_slice())
-        .bind(chain.frontier())
-        .execute(&mut *tx)
-        .await
-        .map_err(fault)?;
-        exactly_one(&done, StoreError::Conflict("audit chain"))?;
-        tx.commit().await.map_err(fault)?;
-        Ok(u32::try_from(links.len()).unwrap_or(limit))
+        Err(StoreError::Conflict("audit chain"))
     }
 
     async fn chain(&self) -> Result<Option<Chain>, StoreError> {
@@ -190,6 +158,68 @@ impl AuditChain for SqliteStore {
         .await
         .map_err(fault)?;
         rows.iter().map(read::disagreement).collect()
+    }
+}
+
+/// Rows with the places that they would get.
+struct Batch {
+    /// The chain's size that the places begin at.
+    from: u64,
+    /// The chain with them.
+    chain: Chain,
+    /// Row numbers and places.
+    links: Vec<(i64, Link)>,
+    /// The last row number.
+    last_seq: i64,
+}
+
+impl SqliteStore {
+    /// Reads and hashes what is not sealed, holding nobody up: rows that are committed never change, and none comes before them any more.
+    async fn next_batch(&self, fresh: &LogId, limit: u32) -> Result<Option<Batch>, StoreError> {
+        let head = sqlx::query("SELECT * FROM audit_head WHERE id = 1").fetch_optional(&self.pool).await.map_err(fault)?;
+        let (mut chain, last_seq) = match head {
+            Some(row) => (read::head(&row)?, Reader::new(&row, "audit_head").int("last_seq")?),
+            None => (Chain::new(fresh.clone()), 0),
+        };
+        let rows =
+            sqlx::query("SELECT seq, id, at, actor, action, subject, detail FROM audit WHERE seq > ? ORDER BY seq LIMIT ?")
+                .bind(last_seq)
+                .bind(limit)
+                .fetch_all(&self.pool)
+                .await
+                .map_err(fault)?;
+        let (from, mut links) = (chain.size(), Vec::with_capacity(rows.len()));
+        for row in &rows {
+            let record = read::record(row)?;
+            links.push((record.seq, chain.append(&record)));
+        }
+        let last_seq = links.last().map(|(seq, _)| *seq);
+        Ok(last_seq.map(|last_seq| Batch { from, chain, links, last_seq }))
+    }
+
+    /// Writes the places, if no other sealer was faster.
+    async fn append(&self, batch: &Batch) -> Result<bool, StoreError> {
+        let chain = &batch.chain;
+        let mut tx = self.write().await?;
+        let done = sqlx::query(
+            "INSERT INTO audit_head (id, log, size, last_seq, head, frontier) VALUES (1, ?1, ?2, ?3, ?4, ?5)
+             ON CONFLICT (id) DO UPDATE SET size = ?2, last_seq = ?3, head = ?4, frontier = ?5 WHERE log = ?1 AND size = ?6",
+        )
+        .bind(chain.log().as_str())
+        .bind(as_int(chain.size())?)
+        .bind(batch.last_seq)
+        .bind(chain.head().as_slice())
+        .bind(chain.frontier())
+        .bind(as_int(batch.from)?)
+        .execute(&mut *tx)
+        .await
+        .map_err(fault)?;
+        if done.rows_affected() != 1 {
+            return Ok(false);
+        }
+        insert_links(&mut tx, &batch.links).await?;
+        tx.commit().await.map_err(fault)?;
+        Ok(true)
     }
 }
 
