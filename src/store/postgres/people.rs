@@ -112,7 +112,12 @@ impl People for PgStore {
             // Whatever adds something to a customer holds the row `FOR KEY SHARE`: it comes before this and is seen by what follows, or
             // after it and finds the customer deleted.
             sqlx::query("SELECT 1 FROM customers WHERE id = $1 FOR UPDATE").bind(id.as_str()).fetch_optional(&mut *tx).await?;
-            let pending = sqlx::query("SELECT count(*) AS n FROM intents WHERE customer_id = $1 AND status = 'pending'")
+            // A refund in doubt may have to be sent again, and on some wires needs the number for it.
+            let pending = sqlx::query(
+                "SELECT (SELECT count(*) FROM intents WHERE customer_id = $1 AND status = 'pending')
+                      + (SELECT count(*) FROM attempts a JOIN intents i ON i.id = a.intent_id
+                         WHERE (a.due_at IS NOT NULL OR a.state = 'conflicted') AND i.customer_id = $1) AS n",
+            )
                 .bind(id.as_str())
                 .fetch_one(&mut *tx)
                 .await?;

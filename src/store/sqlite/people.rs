@@ -101,11 +101,16 @@ impl People for SqliteStore {
 
     async fn delete_customer(&self, id: &CustomerId, audit: &AuditRecord) -> Result<(), StoreError> {
         let mut tx = self.write().await?;
-        let pending = sqlx::query("SELECT count(*) AS n FROM intents WHERE customer_id = ? AND status = 'pending'")
-            .bind(id.as_str())
-            .fetch_one(&mut *tx)
-            .await
-            .map_err(fault)?;
+        // A refund in doubt may have to be sent again, and on some wires needs the number for it.
+        let pending = sqlx::query(
+            "SELECT (SELECT count(*) FROM intents WHERE customer_id = ?1 AND status = 'pending')
+                  + (SELECT count(*) FROM attempts a JOIN intents i ON i.id = a.intent_id
+                     WHERE (a.due_at IS NOT NULL OR a.state = 'conflicted') AND i.customer_id = ?1) AS n",
+        )
+        .bind(id.as_str())
+        .fetch_one(&mut *tx)
+        .await
+        .map_err(fault)?;
         if Reader::new(&pending, "intents").int("n")? > 0 {
             return Err(StoreError::Refused(
                 "a payment of this customer is under way; delete the customer when it has ended".into(),
