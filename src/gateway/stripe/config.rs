@@ -34,7 +34,7 @@ pub struct StripeConfig {
     /// How long one request may take in all, in milliseconds; a charge is two. Keep twice this below
     /// processor.gateway_timeout_ms.
     pub timeout_ms: u64,
-    /// How many requests are open at a time; further ones wait their turn.
+    /// How many requests are open at a time; further ones wait their turn, in the time that they have. As many as processor.batch.
     pub max_at_once: usize,
     /// Where webhooks are heard, in plain HTTP: behind a proxy that does TLS. Without webhook secrets nothing is heard there.
     pub webhook_listen: SocketAddr,
@@ -53,7 +53,7 @@ impl Default for StripeConfig {
             roots_file: "/etc/ssl/certs/ca-certificates.crt".into(),
             key_file: None,
             timeout_ms: 7_000,
-            max_at_once: 16,
+            max_at_once: 64,
             webhook_listen: SocketAddr::from(([127, 0, 0, 1], 8422)),
             webhook_secrets_file: None,
             webhook_tolerance_s: 300,
