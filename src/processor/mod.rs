@@ -32,8 +32,8 @@ use crate::gateway::Gateway;
 use crate::ids::{CallId, CardId, CustomerId, IntentId, RequestId, WorkerId};
 use crate::money::Money;
 use crate::payment::{
-    Attempt, AttemptState, Capture, DeclineReason, DisputeError, Evidence, Operation, OperationRefusal, Receipt, ReconcilePolicy,
-    TransitionError,
+    Attempt, AttemptState, Capture, DeclineReason, DisputeError, Evidence, IntentStatus, Operation, OperationRefusal, Receipt,
+    ReconcilePolicy, TransitionError,
 };
 use crate::store::{Job, Payment, Store, StoreError, SubmitRefusal};
 use crate::vault::Vault;
@@ -226,10 +226,15 @@ impl Processor {
     pub async fn outcome(&self, intent: &IntentId, wait: Duration) -> Result<Outcome, StoreError> {
         let deadline = Instant::now() + wait;
         let mut waiter = Waiter::new(&self.inner, intent);
+        // Mostly it has just been submitted here: then what is announced comes before a first look at all of it would pay.
+        let status = self.inner.store.intent_status(intent).await?.ok_or(StoreError::NotFound("payment"))?;
+        let mut look_closely = status != IntentStatus::Pending || wait.is_zero();
         loop {
-            let payment = self.inner.store.payment(intent).await?.ok_or(StoreError::NotFound("payment"))?;
-            if let Some(outcome) = settled(&payment) {
-                return Ok(outcome);
+            if std::mem::replace(&mut look_closely, true) {
+                let payment = self.inner.store.payment(intent).await?.ok_or(StoreError::NotFound("payment"))?;
+                if let Some(outcome) = settled(&payment) {
+                    return Ok(outcome);
+                }
             }
             let now = Instant::now();
             if now >= deadline {

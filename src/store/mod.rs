@@ -21,7 +21,7 @@ use crate::clock::Timestamp;
 use crate::e164::E164;
 use crate::ids::{AttemptId, CallId, CardId, CustomerId, IntentId, OutboxId, PayeeId, RequestId};
 use crate::ledger::Transfer;
-use crate::payment::{Attempt, Dispute, PaymentRequest, Receipt};
+use crate::payment::{Attempt, Dispute, IntentStatus, PaymentRequest, Receipt};
 
 pub use chain::AuditChain;
 pub use config::{DATABASE_URL_ENV, StoreConfig, open};
@@ -167,6 +167,10 @@ pub trait Payments: Send + Sync {
     async fn dispute(&self, reference: &str) -> Result<Option<Dispute>, StoreError>;
     /// Disputes, newest first.
     async fn disputes(&self, limit: u32) -> Result<Vec<Dispute>, StoreError>;
+    /// What an intent means for its request; `None` for one that was never submitted.
+    async fn intent_status(&self, intent: &IntentId) -> Result<Option<IntentStatus>, StoreError> {
+        Ok(self.payment(intent).await?.map(|payment| payment.intent.status))
+    }
     /// One payment, whole.
     async fn payment(&self, intent: &IntentId) -> Result<Option<Payment>, StoreError>;
     /// The payment that an attempt belongs to.

@@ -1,7 +1,9 @@
 //! Attempts, the workers' queue among them, and the commands that asked for them.
 
+use sqlx::sqlite::SqliteQueryResult;
 use sqlx::{SqliteConnection, SqlitePool};
 
+use super::batch::Batch;
 use super::{books, exactly_one, fault};
 use crate::clock::Timestamp;
 use crate::ids::{AttemptId, IntentId};
@@ -9,31 +11,34 @@ use crate::payment::{Attempt, Operation};
 use crate::store::rows::{Reader, money, to_json};
 use crate::store::{Claim, Command, Job, Lease, Schedule, StoreError};
 
-/// Writes a fresh attempt; gives the number that the database counted up to.
-pub(super) async fn insert(conn: &mut SqliteConnection, a: &Attempt, schedule: &Schedule) -> Result<u64, StoreError> {
+/// Adds a fresh attempt to what is about to be written; as the last statement, for the database's number of it is that of the last row.
+pub(super) fn insert(batch: &mut Batch, a: &Attempt, schedule: &Schedule) -> Result<(), StoreError> {
     let lease = schedule.lease();
-    let done = sqlx::query(
-        "INSERT INTO attempts (id, intent_id, operation, of_attempt, gateway, amount_minor, currency, state, detail, version, due_at,
-                               lease_owner, lease_until, created_at)
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-    )
-    .bind(a.id.as_str())
-    .bind(a.intent.as_str())
-    .bind(a.operation.as_str())
-    .bind(a.of_attempt.as_ref().map(AttemptId::as_str))
-    .bind(&a.gateway)
-    .bind(a.amount.minor.get())
-    .bind(a.amount.currency.code())
-    .bind(a.state.name())
-    .bind(to_json(&a.state)?)
-    .bind(a.version)
-    .bind(schedule.due_at().0)
-    .bind(lease.map(|l| l.owner.as_str()))
-    .bind(lease.map(|l| l.until.0))
-    .bind(a.prepared_at.0)
-    .execute(conn)
-    .await
-    .map_err(fault)?;
+    batch
+        .add(
+            "INSERT INTO attempts (id, intent_id, operation, of_attempt, gateway, amount_minor, currency, state, detail, version,
+                                   due_at, lease_owner, lease_until, created_at)
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        )
+        .bind(a.id.as_str())
+        .bind(a.intent.as_str())
+        .bind(a.operation.as_str())
+        .bind(a.of_attempt.as_ref().map(AttemptId::as_str))
+        .bind(a.gateway.as_str())
+        .bind(a.amount.minor.get())
+        .bind(a.amount.currency.code())
+        .bind(a.state.name())
+        .bind(to_json(&a.state)?)
+        .bind(a.version)
+        .bind(schedule.due_at().0)
+        .bind(lease.map(|l| l.owner.as_str()))
+        .bind(lease.map(|l| l.until.0))
+        .bind(a.prepared_at.0);
+    Ok(())
+}
+
+/// The number that the database gave to an attempt that was written last.
+pub(super) fn number(done: &SqliteQueryResult) -> Result<u64, StoreError> {
     u64::try_from(done.last_insert_rowid()).map_err(|_| StoreError::Failed("attempts have run out of numbers".into()))
 }
 

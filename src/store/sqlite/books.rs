@@ -2,31 +2,30 @@
 
 use sqlx::SqliteConnection;
 
+use super::batch::Batch;
 use super::fault;
 use crate::ids::IntentId;
 use crate::ledger::Transfer;
 use crate::store::StoreError;
 use crate::store::rows::money;
 
-pub(super) async fn insert(conn: &mut SqliteConnection, t: &Transfer) -> Result<(), StoreError> {
-    sqlx::query(
-        "INSERT INTO transfers (id, kind, of_id, debit, credit, amount_minor, currency, intent_id, cause, at)
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-    )
-    .bind(t.id.as_str())
-    .bind(t.kind.name())
-    .bind(t.kind.of().map(|of| of.as_str()))
-    .bind(t.debit.as_str())
-    .bind(t.credit.as_str())
-    .bind(t.amount.minor.get())
-    .bind(t.amount.currency.code())
-    .bind(t.intent.as_str())
-    .bind(t.cause.as_str())
-    .bind(t.at.0)
-    .execute(conn)
-    .await
-    .map_err(fault)?;
-    Ok(())
+/// Adds a row to what is about to be written.
+pub(super) fn insert(batch: &mut Batch, t: &Transfer) {
+    batch
+        .add(
+            "INSERT INTO transfers (id, kind, of_id, debit, credit, amount_minor, currency, intent_id, cause, at)
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        )
+        .bind(t.id.as_str())
+        .bind(t.kind.name())
+        .bind(t.kind.of().map(|of| of.as_str()))
+        .bind(t.debit.as_str())
+        .bind(t.credit.as_str())
+        .bind(t.amount.minor.get())
+        .bind(t.amount.currency.code())
+        .bind(t.intent.as_str())
+        .bind(t.cause.as_str())
+        .bind(t.at.0);
 }
 
 /// A payment's rows, in the order in which they were written.

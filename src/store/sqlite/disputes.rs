@@ -2,7 +2,8 @@
 
 use sqlx::SqliteConnection;
 
-use super::trail::{insert_audit, insert_outbox};
+use super::batch::Batch;
+use super::trail::{audit_into, outbox_into};
 use super::{attempts, books, exactly_one, fault, intents};
 use crate::ids::IntentId;
 use crate::payment::Dispute;
@@ -50,9 +51,11 @@ pub(super) async fn close(conn: &mut SqliteConnection, entry: &DisputeEntry) -> 
 }
 
 async fn with_rows(conn: &mut SqliteConnection, entry: &DisputeEntry) -> Result<(), StoreError> {
-    books::insert(conn, &entry.transfer).await?;
-    insert_audit(conn, &entry.audit).await?;
-    insert_outbox(conn, &entry.outbox).await
+    let mut batch = Batch::default();
+    books::insert(&mut batch, &entry.transfer);
+    audit_into(&mut batch, &entry.audit)?;
+    outbox_into(&mut batch, &entry.outbox)?;
+    batch.run(conn, StoreError::Conflict("dispute")).await.map(drop)
 }
 
 pub(super) async fn find(conn: &mut SqliteConnection, reference: &str) -> Result<Option<Dispute>, StoreError> {

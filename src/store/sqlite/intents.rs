@@ -3,6 +3,7 @@
 use sqlx::SqliteConnection;
 use sqlx::sqlite::SqliteRow;
 
+use super::batch::Batch;
 use super::{attempts, books, disputes, fault};
 use crate::ids::IntentId;
 use crate::payment::{Intent, Receipt};
@@ -20,42 +21,38 @@ pub(super) async fn of_call(conn: &mut SqliteConnection, intent: &Intent) -> Res
     row.as_ref().map(money::intent).transpose()
 }
 
-pub(super) async fn insert(conn: &mut SqliteConnection, charge: &NewCharge) -> Result<(), StoreError> {
+pub(super) fn insert(batch: &mut Batch, charge: &NewCharge) -> Result<(), StoreError> {
     let i = &charge.intent;
-    sqlx::query(
+    batch
+        .add(
         "INSERT INTO intents (id, customer_id, request_id, payee_id, card_id, last4, call_id, amount_minor, currency, capture, status,
                               evidence, created_at)
          VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-    )
+        )
     .bind(i.id.as_str())
     .bind(i.customer.as_str())
     .bind(i.request.as_str())
     .bind(i.payee.as_str())
     .bind(i.card.as_str())
-    .bind(&i.last4)
+    .bind(i.last4.as_str())
     .bind(i.call.as_str())
     .bind(i.amount.minor.get())
     .bind(i.amount.currency.code())
     .bind(i.capture.as_str())
     .bind(i.status.as_str())
     .bind(to_json(&charge.evidence)?)
-    .bind(i.created_at.0)
-    .execute(conn)
-    .await
-    .map_err(fault)?;
+    .bind(i.created_at.0);
     Ok(())
 }
 
-pub(super) async fn insert_receipt(conn: &mut SqliteConnection, r: &Receipt) -> Result<(), StoreError> {
-    sqlx::query("INSERT INTO receipts (id, reference, intent_id, body, at) VALUES (?, ?, ?, ?, ?)")
+pub(super) fn insert_receipt(batch: &mut Batch, r: &Receipt) -> Result<(), StoreError> {
+    batch
+        .add("INSERT INTO receipts (id, reference, intent_id, body, at) VALUES (?, ?, ?, ?, ?)")
         .bind(r.id.as_str())
-        .bind(&r.reference)
+        .bind(r.reference.as_str())
         .bind(r.intent.as_str())
         .bind(to_json(r)?)
-        .bind(r.at.0)
-        .execute(conn)
-        .await
-        .map_err(|e| if super::is_duplicate(&e) { StoreError::Exists("a receipt with this reference") } else { fault(e) })?;
+        .bind(r.at.0);
     Ok(())
 }
 

@@ -2,6 +2,7 @@
 //! says how many rows it must touch.
 
 mod attempts;
+mod batch;
 mod books;
 mod calls;
 mod chain;
@@ -56,6 +57,8 @@ impl SqliteStore {
             .disable_statement_logging();
         let pool = SqlitePoolOptions::new()
             .max_connections(cfg.connections.clamp(1, 64))
+            // A file does not go away as a server does: asking it first costs as much as what is asked.
+            .test_before_acquire(false)
             .acquire_timeout(Duration::from_millis(cfg.busy_timeout_ms.saturating_add(5000)))
             .connect_with(options)
             .await

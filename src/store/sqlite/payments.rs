@@ -3,17 +3,18 @@
 use async_trait::async_trait;
 use sqlx::SqliteConnection;
 
-use super::people::{find_card, read_customer};
-use super::trail::{insert_audit, insert_outbox};
-use super::{SqliteStore, attempts, books, disputes, exactly_one, fault, intents, requests};
+use super::batch::Batch;
+use super::people::find_card;
+use super::trail::{audit_into, insert_audit, outbox_into};
+use super::{SqliteStore, attempts, books, disputes, fault, intents, requests};
 use crate::clock::Timestamp;
 use crate::ids::{AttemptId, CustomerId, IntentId, RequestId};
 use crate::ledger::Transfer;
 use crate::payment::{Attempt, Dispute, Intent, IntentStatus, OperationRefusal, PaymentRequest, Receipt, balance};
 use crate::store::rows::{Reader, money};
 use crate::store::{
-    AuditRecord, Begun, Claim, Command, CustomerStatus, DisputeEntry, Job, NewCharge, NewOperation, Payment, Payments,
-    RequestWithPayee, Settlement, StoreError, SubmitRefusal, Submitted,
+    AuditRecord, Begun, Claim, Command, DisputeEntry, Job, NewCharge, NewOperation, Payment, Payments, RequestWithPayee,
+    Settlement, StoreError, SubmitRefusal, Submitted,
 };
 
 #[async_trait]
@@ -158,6 +159,15 @@ impl Payments for SqliteStore {
         rows.iter().map(money::dispute).collect()
     }
 
+    async fn intent_status(&self, intent: &IntentId) -> Result<Option<IntentStatus>, StoreError> {
+        let row = sqlx::query("SELECT status FROM intents WHERE id = ?")
+            .bind(intent.as_str())
+            .fetch_optional(&self.pool)
+            .await
+            .map_err(fault)?;
+        row.map(|row| Reader::new(&row, "intents").word("status", IntentStatus::parse)).transpose()
+    }
+
     async fn payment(&self, intent: &IntentId) -> Result<Option<Payment>, StoreError> {
         let mut tx = self.pool.begin().await.map_err(fault)?; // one snapshot for all that is read
         match intents::find(&mut tx, intent).await? {
@@ -249,13 +259,15 @@ async fn submit(conn: &mut SqliteConnection, charge: &NewCharge) -> Result<Submi
         Ok(held) => held,
         Err(refusal) => return Ok(Submitted::Refused(refusal)),
     };
-    requests::replace(conn, &before, &after).await?;
-    intents::insert(conn, charge).await?;
-    let number = attempts::insert(conn, &charge.attempt, &charge.schedule).await?;
-    books::insert(conn, &charge.pending).await?;
-    insert_audit(conn, &charge.audit).await?;
-    insert_outbox(conn, &charge.outbox).await?;
-    Ok(Submitted::Fresh { intent: charge.intent.id.clone(), number })
+    let mut batch = Batch::default();
+    requests::replace_in(&mut batch, &before, &after);
+    intents::insert(&mut batch, charge)?;
+    books::insert(&mut batch, &charge.pending);
+    audit_into(&mut batch, &charge.audit)?;
+    outbox_into(&mut batch, &charge.outbox)?;
+    attempts::insert(&mut batch, &charge.attempt, &charge.schedule)?;
+    let done = batch.run(conn, StoreError::Conflict("payment request")).await?;
+    Ok(Submitted::Fresh { intent: charge.intent.id.clone(), number: attempts::number(&done)? })
 }
 
 async fn begin(conn: &mut SqliteConnection, new: &NewOperation) -> Result<Begun, StoreError> {
@@ -276,55 +288,52 @@ async fn begin(conn: &mut SqliteConnection, new: &NewOperation) -> Result<Begun,
     if attempt.intent != intent.id || attempt.of_attempt.as_ref() != Some(&original.id) {
         return Err(StoreError::Refused("an operation that refers to something else than its payment's own attempt".into()));
     }
-    let number = attempts::insert(conn, attempt, &new.schedule).await?;
-    attempts::insert_command(conn, command, attempt).await?;
+    let mut batch = Batch::default();
     if let Some(pending) = &new.pending {
-        books::insert(conn, pending).await?;
+        books::insert(&mut batch, pending);
     }
-    insert_audit(conn, &new.audit).await?;
-    insert_outbox(conn, &new.outbox).await?;
+    audit_into(&mut batch, &new.audit)?;
+    outbox_into(&mut batch, &new.outbox)?;
+    attempts::insert(&mut batch, attempt, &new.schedule)?;
+    let number = attempts::number(&batch.run(conn, StoreError::Conflict("payment")).await?)?;
+    attempts::insert_command(conn, command, attempt).await?;
     Ok(Begun::Fresh { attempt: attempt.id.clone(), number })
 }
 
 async fn advance(conn: &mut SqliteConnection, attempt: &Attempt, settlement: &Settlement) -> Result<(), StoreError> {
     attempts::replace(conn, attempt, settlement.schedule.as_ref()).await?;
+    let mut batch = Batch::default();
     if let Some(status) = IntentStatus::after(attempt.operation, &attempt.state) {
-        let done = sqlx::query("UPDATE intents SET status = ? WHERE id = ? AND status = 'pending'")
+        batch
+            .add("UPDATE intents SET status = ? WHERE id = ? AND status = 'pending'")
             .bind(status.as_str())
-            .bind(attempt.intent.as_str())
-            .execute(&mut *conn)
-            .await
-            .map_err(fault)?;
-        exactly_one(&done, StoreError::Conflict("payment"))?;
+            .bind(attempt.intent.as_str());
     }
     if let Some(until) = settlement.authorisation_expires_at {
-        let done = sqlx::query("UPDATE intents SET authorisation_expires_at = ? WHERE id = ? AND status = 'pending'")
+        batch
+            .add("UPDATE intents SET authorisation_expires_at = ? WHERE id = ? AND status = 'pending'")
             .bind(until.0)
-            .bind(attempt.intent.as_str())
-            .execute(&mut *conn)
-            .await
-            .map_err(fault)?;
-        exactly_one(&done, StoreError::Conflict("payment"))?;
+            .bind(attempt.intent.as_str());
     }
     if let Some(transfer) = &settlement.transfer {
-        books::insert(conn, transfer).await?;
+        books::insert(&mut batch, transfer);
     }
     if let Some(receipt) = &settlement.receipt {
-        intents::insert_receipt(conn, receipt).await?;
+        intents::insert_receipt(&mut batch, receipt)?;
     }
     if settlement.receipt.is_some() || settlement.release_request {
         let before = requests::of_intent(conn, &attempt.intent).await?.ok_or(StoreError::NotFound("payment request"))?;
         let by = &attempt.intent;
         let after = if settlement.receipt.is_some() { before.clone().settle(by) } else { before.clone().release(by) };
-        requests::replace(conn, &before, &after.map_err(|e| StoreError::Refused(e.to_string()))?).await?;
+        requests::replace_in(&mut batch, &before, &after.map_err(|e| StoreError::Refused(e.to_string()))?);
     }
     for audit in &settlement.audit {
-        insert_audit(conn, audit).await?;
+        audit_into(&mut batch, audit)?;
     }
     for news in &settlement.outbox {
-        insert_outbox(conn, news).await?;
+        outbox_into(&mut batch, news)?;
     }
-    Ok(())
+    batch.run(conn, StoreError::Conflict("payment")).await.map(drop)
 }
 
 /// Judges a new intent against what the database holds; gives the request before and after it is held.
@@ -333,16 +342,12 @@ async fn may_submit(
     intent: &Intent,
 ) -> Result<Result<(PaymentRequest, PaymentRequest), SubmitRefusal>, StoreError> {
     let now = intent.created_at;
-    let row = sqlx::query("SELECT * FROM customers WHERE id = ?")
+    let active = sqlx::query("SELECT 1 FROM customers WHERE id = ? AND status = 'active'")
         .bind(intent.customer.as_str())
         .fetch_optional(&mut *conn)
         .await
         .map_err(fault)?;
-    let customer = match row {
-        Some(row) => Some(read_customer(conn, &row).await?),
-        None => None,
-    };
-    if customer.is_none_or(|c| c.status != CustomerStatus::Active) {
+    if active.is_none() {
         return Ok(Err(SubmitRefusal::NoSuchCustomer));
     }
     let Some(found) = requests::find(conn, &intent.request).await? else { return Ok(Err(SubmitRefusal::NoSuchRequest)) };

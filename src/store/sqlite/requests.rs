@@ -2,7 +2,8 @@
 
 use sqlx::SqliteConnection;
 
-use super::{exactly_one, fault, is_duplicate};
+use super::batch::Batch;
+use super::{fault, is_duplicate};
 use crate::clock::Timestamp;
 use crate::ids::{CustomerId, IntentId, RequestId};
 use crate::payment::PaymentRequest;
@@ -92,16 +93,20 @@ pub(super) async fn replace(
     before: &PaymentRequest,
     after: &PaymentRequest,
 ) -> Result<(), StoreError> {
-    let done = sqlx::query("UPDATE requests SET status = ?, held_by = ? WHERE id = ? AND status = ? AND held_by IS ?")
+    let mut batch = Batch::default();
+    replace_in(&mut batch, before, after);
+    batch.run(conn, StoreError::Conflict("payment request")).await.map(drop)
+}
+
+/// The same, added to what is about to be written.
+pub(super) fn replace_in(batch: &mut Batch, before: &PaymentRequest, after: &PaymentRequest) {
+    batch
+        .add("UPDATE requests SET status = ?, held_by = ? WHERE id = ? AND status = ? AND held_by IS ?")
         .bind(after.status.as_str())
         .bind(after.held_by.as_ref().map(IntentId::as_str))
         .bind(before.id.as_str())
         .bind(before.status.as_str())
-        .bind(before.held_by.as_ref().map(IntentId::as_str))
-        .execute(conn)
-        .await
-        .map_err(fault)?;
-    exactly_one(&done, StoreError::Conflict("payment request"))
+        .bind(before.held_by.as_ref().map(IntentId::as_str));
 }
 
 pub(super) async fn expire(conn: &mut SqliteConnection, now: Timestamp) -> Result<u64, StoreError> {

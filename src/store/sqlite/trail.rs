@@ -3,6 +3,7 @@
 use async_trait::async_trait;
 use sqlx::SqliteConnection;
 
+use super::batch::Batch;
 use super::{SqliteStore, exactly_one, fault};
 use crate::clock::Timestamp;
 use crate::ids::OutboxId;
@@ -84,27 +85,37 @@ impl Trail for SqliteStore {
 }
 
 pub(super) async fn insert_audit(conn: &mut SqliteConnection, a: &AuditRecord) -> Result<(), StoreError> {
-    sqlx::query("INSERT INTO audit (id, at, actor, action, subject, detail) VALUES (?, ?, ?, ?, ?, ?)")
+    let mut batch = Batch::default();
+    audit_into(&mut batch, a)?;
+    batch.run(conn, StoreError::Conflict("audit trail")).await.map(drop)
+}
+
+/// Adds an audit row to what is about to be written.
+pub(super) fn audit_into(batch: &mut Batch, a: &AuditRecord) -> Result<(), StoreError> {
+    batch
+        .add("INSERT INTO audit (id, at, actor, action, subject, detail) VALUES (?, ?, ?, ?, ?, ?)")
         .bind(a.id.as_str())
         .bind(a.at.0)
-        .bind(&a.actor)
-        .bind(&a.action)
-        .bind(&a.subject)
-        .bind(to_json(&a.detail)?)
-        .execute(conn)
-        .await
-        .map_err(fault)?;
+        .bind(a.actor.as_str())
+        .bind(a.action.as_str())
+        .bind(a.subject.as_str())
+        .bind(to_json(&a.detail)?);
     Ok(())
 }
 
 pub(super) async fn insert_outbox(conn: &mut SqliteConnection, o: &OutboxRecord) -> Result<(), StoreError> {
-    sqlx::query("INSERT INTO outbox (id, at, topic, payload) VALUES (?, ?, ?, ?)")
+    let mut batch = Batch::default();
+    outbox_into(&mut batch, o)?;
+    batch.run(conn, StoreError::Conflict("outbox")).await.map(drop)
+}
+
+/// Adds an outbox row to what is about to be written.
+pub(super) fn outbox_into(batch: &mut Batch, o: &OutboxRecord) -> Result<(), StoreError> {
+    batch
+        .add("INSERT INTO outbox (id, at, topic, payload) VALUES (?, ?, ?, ?)")
         .bind(o.id.as_str())
         .bind(o.at.0)
-        .bind(&o.topic)
-        .bind(to_json(&o.payload)?)
-        .execute(conn)
-        .await
-        .map_err(fault)?;
+        .bind(o.topic.as_str())
+        .bind(to_json(&o.payload)?);
     Ok(())
 }

@@ -139,23 +139,39 @@ async fn run_group(
     group: &mut Vec<Box<dyn Operation>>,
     mut next: impl FnMut() -> Option<Box<dyn Operation>>,
 ) -> Result<(), StoreError> {
+    let mut savepoint = Savepoint::None;
     while group.len() < GROUP_LIMIT {
         let Some(operation) = next() else { break };
         group.push(operation);
         let Some(operation) = group.last_mut() else { break };
-        execute(conn, "SAVEPOINT operation").await?;
-        match operation.run(conn).await {
-            Verdict::Keep => {}
-            Verdict::Drop => execute(conn, "ROLLBACK TO operation").await?,
-            Verdict::Broken(error) => return Err(error),
+        match savepoint {
+            Savepoint::None => execute(conn, "SAVEPOINT operation").await?,
+            Savepoint::Kept => execute(conn, "RELEASE operation; SAVEPOINT operation").await?,
+            Savepoint::Empty => {}
         }
-        execute(conn, "RELEASE operation").await?;
+        savepoint = match operation.run(conn).await {
+            Verdict::Keep => Savepoint::Kept,
+            Verdict::Drop => {
+                // It stays open, with nothing in it: the next operation's.
+                execute(conn, "ROLLBACK TO operation").await?;
+                Savepoint::Empty
+            }
+            Verdict::Broken(error) => return Err(error),
+        };
     }
+    // A commit releases what is open.
     Ok(())
 }
 
 async fn execute(conn: &mut SqliteConnection, sql: &'static str) -> Result<(), StoreError> {
     sqlx::query(sql).execute(conn).await.map(drop).map_err(fault)
+}
+
+/// The savepoint of the group's last operation.
+enum Savepoint {
+    None,
+    Kept,
+    Empty,
 }
 
 /// If a leader ends because something panicked, those who wait must not wait for ever.
