@@ -151,6 +151,27 @@ async fn a_line_that_answers_no_echo_is_made_anew() {
 }
 
 #[tokio::test]
+async fn a_line_that_is_dead_is_noticed_by_its_first_lost_answer() {
+    let Some(python) = python() else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let host = Host::start(python, dir.path(), &[]);
+    // The usual echo would come in a minute.
+    let gateway = open(&Iso8583Config { late_arrival_ms: 1_000, ..config(&[&host]) });
+    assert_eq!(ours(&gateway.send(&charge(100)).await), 100);
+    host.freeze(true);
+    let lost = charge(900);
+    assert_eq!(gateway.send(&lost).await, BankWord::Silence);
+    sleep(Duration::from_millis(2 * RESPONSE_MS)).await;
+    let next = charge(901);
+    assert_eq!(gateway.send(&next).await, UNAVAILABLE, "from here on it is a clear no");
+    host.freeze(false);
+    // Whether the host read the first charge when it woke up is its business; it does not stand.
+    let (word, _) = resolve(&gateway, &lost).await;
+    assert!(matches!(word, BankWord::Reversed | BankWord::Declined(DeclineReason::NeverReceived)), "{word:?}");
+    assert_eq!((host.stands(&lost), host.did(&next)), (0, vec![]));
+}
+
+#[tokio::test]
 async fn a_host_that_refuses_our_sign_on_gets_no_charge() {
     let Some(python) = python() else { return };
     let dir = tempfile::tempdir().unwrap();

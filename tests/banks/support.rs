@@ -73,6 +73,12 @@ impl Host {
         self.child.wait().unwrap();
     }
 
+    /// Stops or goes on with the process as a whole: its connections stay, nobody answers on them.
+    pub fn freeze(&self, frozen: bool) {
+        let signal = if frozen { "-STOP" } else { "-CONT" };
+        assert!(Command::new("kill").arg(signal).arg(self.child.id().to_string()).status().unwrap().success());
+    }
+
     /// The same bank again, on the same port.
     pub fn start_again(&mut self, python: &Path) {
         let again = Self::spawn(python, self.ledger.clone(), self.port, self.arguments.clone());

@@ -28,16 +28,19 @@ fn judge_money(spec: &Spec, request: &GatewayRequest, answer: &Message) -> BankW
         return BankWord::Silence;
     };
     match spec.verdict(code) {
-        Verdict::Approved => match amount(spec, request.amount, answer) {
-            Some(charged) => approved(answer, charged),
-            None => {
-                tracing::error!(
-                    our_reference = request.our_reference,
-                    "the bank approves, but no amount or currency that we know; it will be reversed"
-                );
-                BankWord::Silence
+        verdict @ (Verdict::Approved | Verdict::ApprovedPartly) => {
+            let whole = verdict == Verdict::Approved && !spec.amounts_echoed;
+            match amount(whole.then_some(request.amount), answer) {
+                Some(charged) => approved(answer, charged),
+                None => {
+                    tracing::error!(
+                        our_reference = request.our_reference,
+                        "the bank approves, but no amount or currency that we know; it will be reversed"
+                    );
+                    BankWord::Silence
+                }
             }
-        },
+        }
         Verdict::Declined(reason) => {
             tracing::info!(our_reference = request.our_reference, code, "declined by the bank");
             BankWord::Declined(reason)
@@ -60,15 +63,15 @@ pub fn judge_reversal(spec: &Spec, answer: &Message) -> Option<ReversalVerdict> 
     verdict
 }
 
-/// What the host says it did. Amount and currency come together or not at all.
-fn amount(spec: &Spec, asked: Money, answer: &Message) -> Option<Money> {
+/// What the host says it did. Amount and currency come together or not at all; then it did what it was `asked`, if that may be assumed.
+fn amount(asked: Option<Money>, answer: &Message) -> Option<Money> {
     match (answer.text(4), answer.text(49)) {
         (Some(minor), Some(number)) => {
             let currency = Currency::ALL.into_iter().find(|c| currency_number(*c) == number)?;
             Money::new(minor.parse().ok()?, currency).ok()
         }
-        (None, None) if !spec.amounts_echoed => Some(asked),
-        (Some(_), None) | (None, Some(_)) | (None, None) => None,
+        (None, None) => asked,
+        (Some(_), None) | (None, Some(_)) => None,
     }
 }
 

@@ -196,17 +196,21 @@ impl Keeper {
         let mut waiting: HashMap<Key, oneshot::Sender<Message>> = HashMap::new();
         let mut heard = Instant::now();
         let mut echo_until: Option<Instant> = None;
+        // Since when something was asked and nothing at all heard: a line that is dead must not look merely quiet.
+        let mut asked: Option<Instant> = None;
         loop {
             if waiting.len() >= shared.in_flight_limit {
                 waiting.retain(|_, reply| !reply.is_closed());
             }
             let room = waiting.len() < shared.in_flight_limit;
-            let quiet = echo_until.unwrap_or(heard + shared.echo_interval);
+            let due =
+                asked.map_or(heard + shared.echo_interval, |at| (at + shared.response_timeout).min(heard + shared.echo_interval));
+            let quiet = echo_until.unwrap_or(due);
             let look = if room { quiet } else { quiet.min(Instant::now() + Duration::from_millis(FULL_LOOK_MS)) };
             tokio::select! {
                 message = session.next_message() => match message {
                     Ok(message) => {
-                        (heard, echo_until) = (Instant::now(), None);
+                        (heard, echo_until, asked) = (Instant::now(), None, None);
                         match session.answer_network(&message).await {
                             Ok(true) => {}
                             Ok(false) => deliver(&mut waiting, message),
@@ -217,12 +221,13 @@ impl Keeper {
                 },
                 job = self.jobs.recv(), if room => {
                     let job = job?;
-                    // The same question under way twice: the second can't have an answer of its own.
+                    // The same question under way twice: the second can't have an answer of its own, and counts as lost.
                     let taken = waiting.get(&job.key).is_some_and(|reply| !reply.is_closed());
-                    if taken || !job.claim.take() {
+                    if !job.claim.take() || taken {
                         continue;
                     }
                     waiting.insert(job.key, job.reply);
+                    asked.get_or_insert(Instant::now());
                     if let Err(error) = session.write(&job.frame.0).await {
                         return Some(error);
                     }

@@ -109,15 +109,16 @@ impl Iso8583Gateway {
     /// runtime of tokio.
     pub fn open(cfg: &Iso8583Config, clock: Arc<dyn Clock>) -> Result<Self, Iso8583Error> {
         let shared = Arc::new(Shared::new(cfg, clock)?);
-        let (up, came_up) = watch::channel(());
-        let start = |dialer| Line::start(Arc::clone(&shared), dialer, up.clone());
-        let lines = Dialer::all(cfg)?.into_iter().map(start).collect();
         let terms = Terms {
             terminal_id: cfg.terminal_id.clone(),
             merchant_id: cfg.merchant_id.clone(),
             acquirer_id: cfg.acquirer_id.clone(),
             local: UtcOffset::from_whole_seconds(i32::from(cfg.local_offset_min) * 60).unwrap_or(UtcOffset::UTC),
         };
+        requests::rehearse(&shared.spec, &terms).map_err(|(what, source)| Iso8583Error::Unwritable { what, source })?;
+        let (up, came_up) = watch::channel(());
+        let start = |dialer| Line::start(Arc::clone(&shared), dialer, up.clone());
+        let lines = Dialer::all(cfg)?.into_iter().map(start).collect();
         // A line that has begun to write goes on for so long, whoever waits.
         let quiet = shared.write_timeout.saturating_add(ms(cfg.late_arrival_ms));
         let sent = Mutex::new(Sent::new(quiet));
@@ -272,6 +273,14 @@ pub enum Iso8583Error {
     /// The dialect.
     #[error("key `gateway.iso8583.spec`: {0}")]
     Spec(#[from] SpecError),
+    /// The dialect can't write what we have to say.
+    #[error("key `gateway.iso8583.spec`: messages.{what} can't be written: {source}")]
+    Unwritable {
+        /// Which message.
+        what: &'static str,
+        /// Why.
+        source: codec::CodecError,
+    },
 }
 
 #[cfg(test)]

@@ -7,12 +7,13 @@
 
 use time::{OffsetDateTime, UtcOffset};
 
+use super::codec::{CodecError, encode};
 use super::message::Message;
 use super::spec::{Spec, Template};
 use crate::clock::Timestamp;
 use crate::gateway::{GatewayRequest, Original};
-use crate::money::Currency;
-use crate::payment::Operation;
+use crate::money::{Currency, Money};
+use crate::payment::{GatewayKey, Operation};
 
 /// The largest trace number; then they begin again at 1. Numbers of the same hour never meet.
 const STAN_LIMIT: u64 = 999_999;
@@ -79,6 +80,42 @@ pub fn reverse(spec: &Spec, terms: &Terms, request: &GatewayRequest) -> Result<M
         None => retrieval_reference(prepared_at, number),
     };
     compose(spec, terms, request, spec.reversal(), Some(Referred { operation, number, prepared_at, retrieval, approval: None }))
+}
+
+/// Writes one message of each kind, so that what the dialect can't write is told at the start: which kind, and why.
+pub fn rehearse(spec: &Spec, terms: &Terms) -> Result<(), (&'static str, CodecError)> {
+    let at = Timestamp(0);
+    let Ok(amount) = Money::new(1, Currency::Usd) else { return Ok(()) };
+    let original = Original {
+        operation: Operation::Authorise,
+        our_reference: String::new(),
+        number: 1,
+        prepared_at: at,
+        amount,
+        gateway_reference: gateway_reference(&retrieval_reference(at, 1), Some("000000")),
+    };
+    let request = |operation| GatewayRequest {
+        operation,
+        our_reference: String::new(),
+        number: 2,
+        prepared_at: at,
+        idempotency_key: GatewayKey(String::new()),
+        amount,
+        card: None,
+        original: Some(original.clone()),
+        statement: String::new(),
+    };
+    let written = |what, message: &Message| encode(spec, message).map(|_| ()).map_err(|error| (what, error));
+    for operation in Operation::ALL {
+        if let Ok(message) = ask(spec, terms, &request(operation)) {
+            written(operation.as_str(), &message)?;
+        }
+    }
+    if let Ok(message) = reverse(spec, terms, &request(Operation::Charge)) {
+        written("reversal", &message)?;
+    }
+    written("sign_on", &network(spec.sign_on(), 1, at))?;
+    written("echo", &network(spec.echo(), 1, at))
 }
 
 /// A message of network management: sign-on or echo.

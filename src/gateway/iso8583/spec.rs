@@ -152,6 +152,8 @@ struct Messages {
 pub enum Verdict {
     /// Done, as much as field 4 says.
     Approved,
+    /// Done in part: field 4 must say how much.
+    ApprovedPartly,
     /// Not done, and it won't be.
     Declined(DeclineReason),
     /// Not decided yet.
@@ -401,7 +403,8 @@ fn field_number(key: &str, text: &str) -> Result<u8, SpecError> {
 
 fn verdict(code: &str, said: &str) -> Result<Verdict, SpecError> {
     match said {
-        "approved" | "approved_partly" => return Ok(Verdict::Approved),
+        "approved" => return Ok(Verdict::Approved),
+        "approved_partly" => return Ok(Verdict::ApprovedPartly),
         "still_working" => return Ok(Verdict::StillWorking),
         "unclear" => return Ok(Verdict::Unclear),
         _ => {}

@@ -200,6 +200,8 @@ fn only_a_clear_yes_is_a_yes() {
     assert_eq!(judge(&spec, &r, &bare), BankWord::Silence, "no amount");
     let lenient = Spec::parse(&DEFAULT_SPEC.replace("amounts_echoed = true", "amounts_echoed = false")).unwrap();
     assert!(matches!(judge(&lenient, &r, &bare), BankWord::Approved { charged, .. } if charged == usd(1999)));
+    bare.set(39, *b"10");
+    assert_eq!(judge(&lenient, &r, &bare), BankWord::Silence, "a part, but nobody says which");
 }
 
 #[test]
@@ -319,6 +321,22 @@ fn a_dialect_that_can_not_work_names_its_key() {
     assert!(told("05 = \"do_not_honour\"", "05 = \"no\"").contains("`responses.05`"));
     assert!(told("echoed", "ecoed").contains("amounts_ecoed"));
     assert!(told("39 = { name = \"response code\"", "8 = { name = \"response code\"").contains("`fields.39`: is missing"));
+}
+
+#[test]
+fn what_a_dialect_can_not_write_is_told_before_anything_is_asked() {
+    let told = |from: &str, to: &str| {
+        let spec = Spec::parse(&DEFAULT_SPEC.replacen(from, to, 1)).unwrap();
+        requests::rehearse(&spec, &terms()).map_err(|(what, error)| format!("{what}: {error}"))
+    };
+    assert_eq!(told("name", "name"), Ok(()));
+    assert_eq!(
+        told("set = { 22 = \"012\", 25", "set = { 22 = \"12\", 25").unwrap_err(),
+        "authorise: field 22 (point of service entry mode) has a length of 2, but takes 3"
+    );
+    let shorter = "41 = { name = \"card acceptor terminal identification\", format = \"ans\", length = \"fixed\", max = ";
+    assert!(told(&format!("{shorter}8"), &format!("{shorter}6")).unwrap_err().contains("field 41"));
+    assert!(told("set = { 70 = \"301\" }", "set = { 70 = \"30x\" }").unwrap_err().starts_with("echo: field 70"));
 }
 
 #[test]
