@@ -172,3 +172,12 @@ fn report(ctx: &Context, error: &CliError) {
         eprintln!("voicepay: {error}");
     }
 }
+
+#[cfg(test)]
+mod tests {
+    /// What clap finds wrong with a command it tells only when that command is called.
+    #[test]
+    fn every_command_is_well_formed() {
+        <super::Cli as clap::CommandFactory>::command().debug_assert();
+    }
+}

@@ -43,6 +43,8 @@ enum VaultCommand {
     /// Forget a version; refused while anything uses it.
     Retire {
         /// Its number.
+        // `version` by itself is the name of `--version`.
+        #[arg(id = "key_version", value_name = "VERSION")]
         version: u16,
     },
 }
