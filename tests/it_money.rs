@@ -16,5 +16,7 @@ mod killed_around_the_charge;
 mod localstripe;
 #[path = "money/stripe_in_trouble.rs"]
 mod stripe_in_trouble;
+#[path = "money/proof/mod.rs"]
+mod proof;
 #[path = "money/support.rs"]
 mod support;

@@ -1,0 +1,351 @@
+//! A bank with faults, written against the contract of `gateway` and not from our sandbox, so that what it saw is a second opinion. It knows
+//! idempotency keys and nothing else about us: it does not tell two requests of ours apart by our reference, so a second key for one attempt
+//! moves money twice here, as it would anywhere.
+//!
+//! Which fault befalls a request is thrown by its key and by how often that key was sent, from a seed.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use serde::{Deserialize, Serialize};
+
+use super::dice::Dice;
+use voicepay::gateway::GatewayRequest;
+use voicepay::money::Money;
+use voicepay::payment::{BankWord, DeclineReason, Operation};
+
+/// A request as it goes over the wire.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Wire {
+    pub operation: Operation,
+    pub reference: String,
+    pub key: String,
+    pub amount: Money,
+    pub card: Option<String>,
+    pub original: Option<String>,
+    pub statement: String,
+    pub number: u64,
+    pub prepared_at: i64,
+}
+
+impl Wire {
+    pub fn of(r: &GatewayRequest) -> Self {
+        Self {
+            operation: r.operation,
+            reference: r.our_reference.clone(),
+            key: r.idempotency_key.0.clone(),
+            amount: r.amount,
+            card: r.card.as_ref().map(|c| c.pan.ascii().as_str().to_owned()),
+            original: r.original.as_ref().map(|o| o.our_reference.clone()),
+            statement: r.statement.clone(),
+            number: r.number,
+            prepared_at: r.prepared_at.0,
+        }
+    }
+}
+
+/// What the bank says, as it goes over the wire.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Say {
+    Approved {
+        charged: Money,
+        reference: String,
+    },
+    Declined(DeclineReason),
+    Reversed,
+    StillWorking,
+    NotFound,
+    /// The connection breaks, or a server error.
+    Silence,
+    /// The true word, later than anybody waits.
+    Late(Box<Say>),
+}
+
+impl Say {
+    pub fn word(self) -> BankWord {
+        match self {
+            Self::Approved { charged, reference } => BankWord::Approved { charged, gateway_reference: reference },
+            Self::Declined(reason) => BankWord::Declined(reason),
+            Self::Reversed => BankWord::Reversed,
+            Self::StillWorking => BankWord::StillWorking,
+            Self::NotFound => BankWord::NotFound,
+            Self::Silence | Self::Late(_) => BankWord::Silence,
+        }
+    }
+}
+
+/// What the bank has under one idempotency key.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    pub asked: Wire,
+    /// What it moved; `None`: it declined.
+    pub moved: Option<Money>,
+    /// It took it back.
+    pub reversed: bool,
+}
+
+impl Entry {
+    /// What it moved and did not take back.
+    pub fn stands(&self) -> Option<Money> {
+        self.moved.filter(|_| !self.reversed)
+    }
+
+    fn word(&self) -> Say {
+        match self.moved {
+            Some(_) if self.reversed => Say::Reversed,
+            Some(charged) => Say::Approved { charged, reference: format!("bank-{}", self.asked.reference) },
+            None => Say::Declined(DeclineReason::DoNotHonour),
+        }
+    }
+}
+
+/// What may befall a request on its way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Fault {
+    None,
+    /// Done; the answer is lost.
+    AnswerLost,
+    /// Done; the answer comes when nobody listens any more.
+    AnswerLate,
+    /// It stays somewhere on the way, and arrives later.
+    RequestLate,
+    /// It never arrives.
+    RequestLost,
+    /// A server error before anything was done.
+    ServerError,
+    /// It arrives twice.
+    Twice,
+    /// Another amount than was asked is moved.
+    OtherAmount,
+    /// Done, the answer is lost, and it is taken back.
+    TakenBack,
+}
+
+#[derive(Debug, Default)]
+struct Vaults {
+    /// By idempotency key.
+    entries: BTreeMap<String, Entry>,
+    /// In the order in which money moved.
+    keys: Vec<String>,
+    sends: BTreeMap<String, u64>,
+    /// Requests that are still on their way, and whether the bank will decline them.
+    late: Vec<(Wire, bool)>,
+    /// The same key with other content.
+    misused: Vec<String>,
+    /// Whether faults have stopped.
+    calm: bool,
+    met: BTreeMap<Fault, u64>,
+}
+
+/// The bank.
+#[derive(Debug)]
+pub struct Bank {
+    seed: u64,
+    vaults: Mutex<Vaults>,
+}
+
+impl Bank {
+    pub fn new(seed: u64) -> Self {
+        Self { seed, vaults: Mutex::default() }
+    }
+
+    fn vaults(&self) -> MutexGuard<'_, Vaults> {
+        self.vaults.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A request arrives, if it does.
+    pub fn send(&self, wire: &Wire) -> Say {
+        let mut v = self.vaults();
+        let nth = v.sends.entry(wire.key.clone()).or_default();
+        *nth += 1;
+        let mut dice = Dice::about(self.seed, &format!("{}#{nth}", wire.key));
+        v.arrive_late(&mut dice, 30);
+        let fault = if v.calm { Fault::None } else { fault(&mut dice, wire.operation) };
+        *v.met.entry(fault).or_default() += 1;
+        match fault {
+            Fault::None => v.take(wire, self.declines(wire)),
+            Fault::RequestLost | Fault::ServerError => Say::Silence,
+            Fault::RequestLate => {
+                v.late.push((wire.clone(), self.declines(wire)));
+                Say::Silence
+            }
+            Fault::AnswerLost => {
+                v.take(wire, self.declines(wire));
+                Say::Silence
+            }
+            Fault::AnswerLate => Say::Late(Box::new(v.take(wire, self.declines(wire)))),
+            Fault::Twice => {
+                v.take(wire, self.declines(wire));
+                v.take(wire, self.declines(wire))
+            }
+            Fault::OtherAmount => {
+                let other = wire.amount.minor.get() + if dice.percent(50) || wire.amount.minor.get() == 1 { 1 } else { -1 };
+                let fresh = !v.entries.contains_key(&wire.key);
+                let said = v.take(wire, self.declines(wire));
+                match v.entries.get_mut(&wire.key).filter(|e| fresh && e.moved.is_some()) {
+                    Some(entry) => {
+                        entry.moved = Some(Money::new(other, wire.amount.currency).unwrap());
+                        entry.word()
+                    }
+                    None => said,
+                }
+            }
+            Fault::TakenBack => {
+                let fresh = !v.entries.contains_key(&wire.key);
+                v.take(wire, self.declines(wire));
+                if let Some(entry) = v.entries.get_mut(&wire.key).filter(|e| fresh && e.moved.is_some()) {
+                    entry.reversed = true;
+                }
+                Say::Silence
+            }
+        }
+    }
+
+    /// A question about our reference.
+    pub fn resolve(&self, reference: &str, dice: &mut Dice) -> Say {
+        let mut v = self.vaults();
+        v.arrive_late(dice, 20);
+        if !v.calm {
+            match dice.below(100) {
+                0..10 => return Say::Silence,
+                10..16 => return Say::StillWorking,
+                16..20 => return v.about(reference).map_or(Say::NotFound, |said| Say::Late(Box::new(said))),
+                _ => {}
+            }
+        }
+        v.about(reference).unwrap_or(Say::NotFound)
+    }
+
+    /// News that it tells of its own accord: references with the word that is true of them now.
+    pub fn news(&self, dice: &mut Dice) -> Option<(String, Say)> {
+        let v = self.vaults();
+        let key = dice.one_of(&v.keys)?;
+        let entry = v.entries.get(key)?;
+        Some((entry.asked.reference.clone(), entry.word()))
+    }
+
+    /// Whether what it did differs from what was asked.
+    pub fn differs(&self, reference: &str) -> bool {
+        let v = self.vaults();
+        v.entries.values().any(|e| e.asked.reference == reference && e.stands().is_some_and(|m| m != e.asked.amount))
+    }
+
+    /// A person at the bank puts the amount right.
+    pub fn correct(&self, reference: &str) {
+        let mut v = self.vaults();
+        for entry in v.entries.values_mut().filter(|e| e.asked.reference == reference && e.moved.is_some()) {
+            entry.moved = Some(entry.asked.amount);
+        }
+    }
+
+    /// A person at the bank takes it back.
+    pub fn take_back(&self, reference: &str) {
+        let mut v = self.vaults();
+        for entry in v.entries.values_mut().filter(|e| e.asked.reference == reference && e.moved.is_some()) {
+            entry.reversed = true;
+        }
+    }
+
+    /// Everything that was still on its way arrives.
+    pub fn flush(&self) {
+        let mut v = self.vaults();
+        for (wire, declines) in std::mem::take(&mut v.late) {
+            v.take(&wire, declines);
+        }
+    }
+
+    /// From now on nothing goes wrong.
+    pub fn calm_down(&self) {
+        self.flush();
+        self.vaults().calm = true;
+    }
+
+    /// All that it did.
+    pub fn entries(&self) -> Vec<Entry> {
+        self.vaults().entries.values().cloned().collect()
+    }
+
+    /// Keys that came with other content the second time.
+    pub fn misused(&self) -> Vec<String> {
+        self.vaults().misused.clone()
+    }
+
+    /// How often each fault was met.
+    pub fn met(&self) -> BTreeMap<Fault, u64> {
+        self.vaults().met.clone()
+    }
+
+    fn declines(&self, wire: &Wire) -> bool {
+        Dice::about(self.seed, &wire.key).percent(12)
+    }
+}
+
+impl Vaults {
+    fn take(&mut self, wire: &Wire, declines: bool) -> Say {
+        if let Some(known) = self.entries.get(&wire.key) {
+            if known.asked != *wire {
+                self.misused.push(wire.key.clone());
+                return Say::Silence;
+            }
+            return known.word();
+        }
+        let moved = (!declines && self.allows(wire)).then_some(wire.amount);
+        let entry = Entry { asked: wire.clone(), moved, reversed: false };
+        let said = entry.word();
+        self.entries.insert(wire.key.clone(), entry);
+        self.keys.push(wire.key.clone());
+        said
+    }
+
+    /// What any acquirer checks: there is a card, or something that stands and has enough left.
+    fn allows(&self, wire: &Wire) -> bool {
+        if wire.operation.opens() {
+            return wire.card.is_some();
+        }
+        let Some(original) = &wire.original else { return false };
+        let of = |e: &&Entry| e.asked.original.as_ref() == Some(original) && e.stands().is_some();
+        let taken = |o: Operation| self.entries.values().filter(of).filter(move |e| e.asked.operation == o);
+        let Some(first) = self.entries.values().find(|e| e.asked.reference == *original && e.stands().is_some()) else {
+            return false;
+        };
+        let left = first.moved.map_or(0, |m| m.minor.get());
+        match (wire.operation, first.asked.operation) {
+            (Operation::Capture | Operation::Void, Operation::Authorise) => {
+                let ended = taken(Operation::Capture).chain(taken(Operation::Void)).next().is_some();
+                !ended && wire.amount.minor.get() <= left
+            }
+            (Operation::Refund, Operation::Charge | Operation::Capture) => {
+                let back: i64 = taken(Operation::Refund).filter_map(Entry::stands).map(|m| m.minor.get()).sum();
+                back + wire.amount.minor.get() <= left
+            }
+            _ => false,
+        }
+    }
+
+    fn about(&self, reference: &str) -> Option<Say> {
+        self.entries.values().find(|e| e.asked.reference == reference).map(Entry::word)
+    }
+
+    fn arrive_late(&mut self, dice: &mut Dice, of_hundred: usize) {
+        if !self.late.is_empty() && dice.percent(of_hundred) {
+            let (wire, declines) = self.late.remove(dice.below(self.late.len()));
+            self.take(&wire, declines);
+        }
+    }
+}
+
+fn fault(dice: &mut Dice, operation: Operation) -> Fault {
+    match dice.below(100) {
+        0..50 => Fault::None,
+        50..59 => Fault::AnswerLost,
+        59..65 => Fault::AnswerLate,
+        65..73 => Fault::RequestLate,
+        73..81 => Fault::RequestLost,
+        81..87 => Fault::ServerError,
+        87..91 => Fault::Twice,
+        // There is no amount to a void that could differ.
+        91..95 if operation == Operation::Void => Fault::None,
+        91..95 => Fault::OtherAmount,
+        _ => Fault::TakenBack,
+    }
+}

@@ -1,0 +1,359 @@
+//! Kills for real. A child process works on a database and dies by SIGKILL at a named point or at any moment; then the next one is born over what is
+//! left, again and again; the bank stays. In the end everything settles and is compared. `make crash-test` does so a thousand times on each
+//! database, a slice of it runs with the other tests.
+
+use std::collections::BTreeMap;
+use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use super::acts::Node;
+use super::bank::{Bank, Fault};
+use super::check::{self, Faults, Promises};
+use super::dice::Dice;
+use super::house::{self, Plan};
+use super::life::{self, Ahead, LIFE_ENV, Life};
+use super::wire::{Counter, Customer};
+use voicepay::clock::{Clock, Entropy, SystemClock, SystemEntropy};
+use voicepay::processor::crash::{CRASH_ENV, all_points};
+use voicepay::store::Store;
+
+/// How many kills `make crash-test` makes on each database.
+const KILLS_ENV: &str = "VOICEPAY_CRASH_KILLS";
+const SEED_ENV: &str = "VOICEPAY_CRASH_SEED";
+const KILLS: u64 = 1_100;
+/// How many kills the other tests wait for.
+const SHORT_KILLS: u64 = 40;
+const ROUNDS_AT_A_TIME: usize = 2;
+/// How many lives one database sees.
+const LIVES: u64 = 25;
+const SHORT_LIVES: u64 = 10;
+/// A life that does not meet its point ends at some other moment.
+const POINT_LIMIT_MS: usize = 900;
+const ANY_MOMENT_MS: usize = 350;
+const LOOK_MS: u64 = 2;
+const TELL_MS: u64 = 2_000;
+/// How often the settling looks, and how far it moves the clock on each time.
+const SETTLE_LOOKS: i64 = 80;
+const HOUR_MS: i64 = 3_600_000;
+const CHILD: &str = "proof::crash::child_lives_until_it_is_killed";
+
+/// What all rounds came to.
+#[derive(Debug, Default)]
+struct Sum {
+    /// How often each point killed.
+    points: BTreeMap<String, u64>,
+    /// Kills at no named point.
+    any_moment: u64,
+    /// Lives that came to their end.
+    unharmed: u64,
+    server_kills: u64,
+    rounds: u64,
+    payments: usize,
+    attempts: usize,
+    faults: Faults,
+    met: BTreeMap<Fault, u64>,
+}
+
+impl Sum {
+    fn kills(&self) -> u64 {
+        self.points.values().sum::<u64>() + self.any_moment + self.server_kills
+    }
+
+    fn line(&self) -> String {
+        let (double, lost) = (self.faults.double.len(), self.faults.lost.len());
+        format!("{} kills, {double} double, {lost} lost", self.kills())
+    }
+
+    /// The point that killed least often, so that all do.
+    fn rarest(&self, dice: &mut Dice) -> String {
+        let all = all_points();
+        let count = |p: &String| self.points.get(p).copied().unwrap_or(0);
+        let least = all.iter().map(count).min().unwrap_or(0);
+        let rare: Vec<_> = all.iter().filter(|p| count(p) <= least + 2).cloned().collect();
+        dice.one_of(&rare).unwrap().clone()
+    }
+}
+
+/// A database of its own for a round.
+pub trait Databases: Sync {
+    /// Where a fresh one is.
+    fn fresh(&self, dir: &Path) -> String;
+    /// Kills the server under it, if there is one, and starts it again. `false`: there is none.
+    fn kill_server(&self) -> bool;
+}
+
+struct Sqlite;
+
+impl Databases for Sqlite {
+    fn fresh(&self, dir: &Path) -> String {
+        dir.join("v.db").to_string_lossy().into_owned()
+    }
+    fn kill_server(&self) -> bool {
+        false
+    }
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
+}
+
+/// The process that is killed.
+#[test]
+#[ignore = "run as a child process by the tests below"]
+fn child_lives_until_it_is_killed() {
+    let Ok(text) = std::env::var(LIFE_ENV) else { return };
+    let life: Life = serde_json::from_str(&text).unwrap();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    runtime.block_on(life::live(life)).unwrap();
+    // As if it were killed here: nobody waits for what still runs.
+    std::process::exit(0);
+}
+
+/// How a life ended.
+#[derive(Debug, PartialEq, Eq)]
+enum End {
+    AtPoint,
+    AnyMoment,
+    Unharmed,
+}
+
+fn one_life(life: &Life, point: Option<&str>, limit_ms: u64) -> End {
+    let log = life.dir.join("log");
+    let file = std::fs::OpenOptions::new().append(true).create(true).open(&log).unwrap();
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["--exact", CHILD, "--ignored", "--nocapture"]).env(LIFE_ENV, serde_json::to_string(life).unwrap());
+    command.env_remove(CRASH_ENV).stdout(file.try_clone().unwrap()).stderr(file);
+    if let Some(point) = point {
+        command.env(CRASH_ENV, point);
+    }
+    let before = std::fs::metadata(&log).map_or(0, |m| m.len());
+    let mut process = command.spawn().unwrap();
+    let mut waited = 0;
+    let status = loop {
+        if let Some(status) = process.try_wait().unwrap() {
+            break status;
+        }
+        if waited >= limit_ms {
+            process.kill().unwrap(); // SIGKILL
+            break process.wait().unwrap();
+        }
+        std::thread::sleep(Duration::from_millis(LOOK_MS));
+        waited += LOOK_MS;
+    };
+    if status.success() {
+        return End::Unharmed;
+    }
+    let text = String::from_utf8_lossy(&std::fs::read(&log).unwrap()).into_owned();
+    let said = text.get(usize::try_from(before).unwrap()..).unwrap_or(&text);
+    if status.signal() == Some(9) {
+        return if said.contains("kills the process at") { End::AtPoint } else { End::AnyMoment };
+    }
+    // A life whose server was killed may end by itself; anything else is a fault of the child.
+    if said.contains("the database") { End::Unharmed } else { panic!("a child failed:\n{said}") }
+}
+
+/// One database through many lives.
+fn round(seed: u64, lives: u64, databases: &dyn Databases, sum: &Mutex<Sum>, enough: &dyn Fn(&Sum) -> bool) {
+    let mut dice = Dice::new(seed);
+    let dir = house::memory_dir();
+    let place = databases.fresh(dir.path());
+    let bank = Arc::new(Bank::new(seed));
+    let counter = Counter::open(&dir.path().join("bank"), bank.clone(), seed);
+    let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy);
+    let plan = runtime().block_on(async {
+        let store = house::open_store(&place).await.unwrap();
+        house::furnish(&*store, &entropy, SystemClock.now(), 0).await
+    });
+    let mut ahead_ms = 0;
+    for _ in 0..lives {
+        ahead_ms += clock_jump(&mut dice, &bank);
+        let life = Life {
+            dir: dir.path().to_owned(),
+            place: place.clone(),
+            seed: dice.next(),
+            plan: plan.clone(),
+            ahead_ms,
+            hold_ms: if dice.percent(50) { 30 } else { 6 * 24 * 3_600_000 },
+            nodes: 1 + dice.below(2),
+        };
+        let at_point = dice.percent(75);
+        let point = at_point.then(|| sum.lock().unwrap_or_else(PoisonError::into_inner).rarest(&mut dice));
+        let nth = 1 + dice.below(2);
+        let named = point.as_ref().map(|p| format!("{p}#{nth}"));
+        let limit = if at_point { 500 + dice.below(POINT_LIMIT_MS) } else { 40 + dice.below(ANY_MOMENT_MS) };
+        let ended = one_life(&life, named.as_deref(), u64::try_from(limit).unwrap());
+        let server_killed = dice.percent(20) && databases.kill_server();
+        let mut sum = sum.lock().unwrap_or_else(PoisonError::into_inner);
+        match (ended, point) {
+            (End::AtPoint, Some(point)) => *sum.points.entry(point).or_default() += 1,
+            (End::AtPoint | End::AnyMoment, _) => sum.any_moment += 1,
+            (End::Unharmed, _) => sum.unharmed += 1,
+        }
+        sum.server_kills += u64::from(server_killed);
+        if enough(&sum) {
+            break;
+        }
+    }
+    let (faults, payments, attempts) = runtime().block_on(settle_and_check(&place, dir.path(), &bank, ahead_ms, &plan));
+    drop(counter);
+    let mut sum = sum.lock().unwrap_or_else(PoisonError::into_inner);
+    if !faults.none() {
+        eprintln!("round {seed} failed:\n  {}", faults.all().join("\n  "));
+        eprintln!("  its database and log: {}", dir.keep().display());
+    }
+    sum.rounds += 1;
+    sum.payments += payments;
+    sum.attempts += attempts;
+    for (fault, n) in bank.met() {
+        *sum.met.entry(fault).or_default() += n;
+    }
+    sum.faults.double.extend(faults.double);
+    sum.faults.lost.extend(faults.lost);
+    sum.faults.other.extend(faults.other);
+}
+
+/// Between two lives the clock may be set, forward or back. Past the time for which the acquirer keeps keys nothing is on its way any more.
+fn clock_jump(dice: &mut Dice, bank: &Bank) -> i64 {
+    match dice.below(100) {
+        0..70 => 0,
+        70..80 => HOUR_MS,
+        80..90 => -5 * 60_000,
+        90..95 => 60_000,
+        95..98 => {
+            bank.flush();
+            25 * HOUR_MS
+        }
+        _ => {
+            bank.flush();
+            7 * 24 * HOUR_MS
+        }
+    }
+}
+
+/// Lets everything come to its end with a bank that behaves, and compares.
+async fn settle_and_check(place: &str, dir: &Path, bank: &Arc<Bank>, ahead_ms: i64, plan: &Plan) -> (Faults, usize, usize) {
+    bank.calm_down();
+    let store: Arc<dyn Store> = house::open_store(place).await.unwrap();
+    let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy);
+    let mut dice = Dice::new(1);
+    let mut ahead_ms = ahead_ms;
+    for look in 0..SETTLE_LOOKS {
+        ahead_ms += if look % 8 == 7 { 24 * HOUR_MS } else { HOUR_MS };
+        let vault = house::open_vault(&*store, entropy.clone()).await;
+        let clock = Ahead(ahead_ms);
+        let gateway = Arc::new(Customer::of(&dir.join("bank")));
+        let processor = house::node(&store, gateway, vault, Arc::new(clock), entropy.clone(), house::quick());
+        let promises = Arc::new(Nothing);
+        let node = Node { store: store.clone(), processor, plan: plan.clone(), bank: bank.clone(), promises };
+        node.processor.run_once().await.unwrap();
+        for payment in store.conflicts(50).await.unwrap() {
+            node.settle_conflict(&payment, dice.percent(50)).await;
+        }
+        if look > 30 && store.unfinished(1).await.unwrap().is_empty() {
+            break;
+        }
+    }
+    let mut promises = Promises::default();
+    for line in std::fs::read_to_string(dir.join("promises")).unwrap_or_default().lines() {
+        let kind = if line.starts_with("int_") { &mut promises.intents } else { &mut promises.attempts };
+        kind.insert(line.to_owned());
+    }
+    let faults = check::check(&*store, bank, &promises).await;
+    let payments = check::all_payments(&*store).await;
+    (faults, payments.len(), payments.iter().map(|p| p.attempts.len()).sum())
+}
+
+struct Nothing;
+
+impl super::acts::Ledge for Nothing {
+    fn intent_taken(&self, _: &str) {}
+    fn attempt_taken(&self, _: &str) {}
+}
+
+/// Rounds, two at a time, until there were `kills`.
+fn many(kills: u64, lives: u64, seed: u64, name: &str, databases: &dyn Databases) -> Sum {
+    let sum = Mutex::new(Sum::default());
+    let (next, over) = (AtomicU64::new(seed), AtomicBool::new(false));
+    let enough = |sum: &Sum| sum.kills() >= kills;
+    std::thread::scope(|scope| {
+        let rounds: Vec<_> = (0..ROUNDS_AT_A_TIME)
+            .map(|_| {
+                scope.spawn(|| {
+                    while !enough(&sum.lock().unwrap_or_else(PoisonError::into_inner)) {
+                        round(next.fetch_add(1, Ordering::SeqCst), lives, databases, &sum, &enough);
+                    }
+                })
+            })
+            .collect();
+        let (sum, over) = (&sum, &over);
+        let teller = scope.spawn(move || {
+            while !over.load(Ordering::SeqCst) {
+                std::thread::park_timeout(Duration::from_millis(TELL_MS));
+                let sum = sum.lock().unwrap_or_else(PoisonError::into_inner);
+                let points = sum.points.len();
+                println!("{name}: {}; {points} of {} points, {} databases checked", sum.line(), all_points().len(), sum.rounds);
+            }
+        });
+        let failed = rounds.into_iter().filter_map(|r| r.join().err()).next();
+        over.store(true, Ordering::SeqCst);
+        teller.thread().unpark();
+        if let Some(why) = failed {
+            std::panic::resume_unwind(why);
+        }
+    });
+    sum.into_inner().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn told(name: &str, sum: &Sum) {
+    println!(
+        "{name}: {} at {} named points (fewest {}), {} at any moment, {} of the server; {} lives unharmed",
+        sum.points.values().sum::<u64>(),
+        sum.points.len(),
+        sum.points.values().min().copied().unwrap_or(0),
+        sum.any_moment,
+        sum.server_kills,
+        sum.unharmed,
+    );
+    println!(
+        "{name}: {} databases, {} payments, {} operations, all compared with the bank",
+        sum.rounds, sum.payments, sum.attempts
+    );
+    println!("{name}: what befell requests: {:?}", sum.met);
+    for wrong in sum.faults.all() {
+        println!("{name}: {wrong}");
+    }
+}
+
+#[test]
+fn some_kills_lose_nothing() {
+    let sum = many(SHORT_KILLS, SHORT_LIVES, 1, "sqlite", &Sqlite);
+    told("sqlite", &sum);
+    assert!(sum.faults.none(), "{:?}", sum.faults.all());
+    assert!(sum.kills() >= SHORT_KILLS && sum.points.len() > 10, "{} kills at {} points", sum.kills(), sum.points.len());
+}
+
+/// `make crash-test`. Its last line is the sum of both databases.
+#[test]
+#[ignore = "long: make crash-test"]
+fn a_thousand_kills_on_each_database() {
+    let number = |name: &str, otherwise: u64| std::env::var(name).ok().map_or(otherwise, |n| n.parse().unwrap());
+    let (kills, seed) = (number(KILLS_ENV, KILLS), number(SEED_ENV, 1));
+    let mut all = Sum::default();
+    let mut missed = Vec::new();
+    let sqlite = many(kills, LIVES, seed, "sqlite", &Sqlite);
+    told("sqlite", &sqlite);
+    for (name, sum) in [("sqlite", sqlite)] {
+        missed.extend(all_points().into_iter().filter(|p| !sum.points.contains_key(p)).map(|p| format!("{name}: {p}")));
+        all.any_moment += sum.kills();
+        all.faults.double.extend(sum.faults.double);
+        all.faults.lost.extend(sum.faults.lost);
+        all.faults.other.extend(sum.faults.other);
+    }
+    println!("{}", all.line());
+    assert!(all.faults.none(), "{:?}", all.faults.all());
+    assert!(missed.is_empty(), "points at which nothing died: {missed:?}");
+}
