@@ -71,10 +71,9 @@ impl BankSide for Bank {
     }
 }
 
-/// Where it is written down that something was taken over.
+/// Where it is written down what was taken over: what was asked, in words that are the same when it is asked again, and what came of it.
 pub trait Ledge: Send + Sync {
-    fn intent_taken(&self, id: &str);
-    fn attempt_taken(&self, id: &str);
+    fn taken(&self, asked: &str, id: &str);
 }
 
 /// A node and what is around it.
@@ -90,8 +89,10 @@ impl Node {
     pub async fn act(&self, act: Act, dice: &mut Dice) {
         match act {
             Act::Submit => {
-                if let Ok(intent) = self.processor.submit(self.plan.order(dice)).await {
-                    self.promises.intent_taken(intent.as_str());
+                let order = self.plan.order(dice);
+                let asked = format!("{}/{}", order.call, order.request);
+                if let Ok(intent) = self.processor.submit(order).await {
+                    self.promises.taken(&asked, intent.as_str());
                 }
             }
             // A database that is busy or gone is met again later.
@@ -128,8 +129,9 @@ impl Node {
             by: "somebody".into(),
             why: "asked for".into(),
         };
+        let asked = order.key.clone();
         if let Ok(attempt) = self.processor.operate(order).await {
-            self.promises.attempt_taken(attempt.as_str());
+            self.promises.taken(&asked, attempt.as_str());
         }
     }
 

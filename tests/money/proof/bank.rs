@@ -14,6 +14,9 @@ use voicepay::gateway::GatewayRequest;
 use voicepay::money::Money;
 use voicepay::payment::{BankWord, DeclineReason, Operation};
 
+/// How long the bank keeps an idempotency key, in milliseconds: 24 hours, and what clocks may differ by here.
+const KEEP_KEYS_MS: i64 = 30 * 3_600_000;
+
 /// A request as it goes over the wire.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Wire {
@@ -82,6 +85,10 @@ pub struct Entry {
     pub moved: Option<Money>,
     /// It took it back.
     pub reversed: bool,
+    /// When it first saw the key, by its own clock in milliseconds.
+    seen_at: i64,
+    /// Its key is forgotten: the next request with it is a new one.
+    forgotten: bool,
 }
 
 impl Entry {
@@ -123,10 +130,8 @@ pub enum Fault {
 
 #[derive(Debug, Default)]
 struct Vaults {
-    /// By idempotency key.
-    entries: BTreeMap<String, Entry>,
-    /// In the order in which money moved.
-    keys: Vec<String>,
+    /// In the order in which they were decided.
+    entries: Vec<Entry>,
     sends: BTreeMap<String, u64>,
     /// Requests that are still on their way, and whether the bank will decline them.
     late: Vec<(Wire, bool)>,
@@ -134,6 +139,8 @@ struct Vaults {
     misused: Vec<String>,
     /// Whether faults have stopped.
     calm: bool,
+    /// Its own clock, which never goes back.
+    now: i64,
     met: BTreeMap<Fault, u64>,
 }
 
@@ -151,6 +158,14 @@ impl Bank {
 
     fn vaults(&self) -> MutexGuard<'_, Vaults> {
         self.vaults.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Its clock moves on.
+    pub fn time_is(&self, now_ms: i64) {
+        let mut v = self.vaults();
+        v.now = v.now.max(now_ms);
+        let oldest = v.now - KEEP_KEYS_MS;
+        v.entries.iter_mut().filter(|e| e.seen_at < oldest).for_each(|e| e.forgotten = true);
     }
 
     /// A request arrives, if it does.
@@ -180,9 +195,9 @@ impl Bank {
             }
             Fault::OtherAmount => {
                 let other = wire.amount.minor.get() + if dice.percent(50) || wire.amount.minor.get() == 1 { 1 } else { -1 };
-                let fresh = !v.entries.contains_key(&wire.key);
+                let fresh = v.known(&wire.key).is_none();
                 let said = v.take(wire, self.declines(wire));
-                match v.entries.get_mut(&wire.key).filter(|e| fresh && e.moved.is_some()) {
+                match v.known(&wire.key).filter(|e| fresh && e.moved.is_some()) {
                     Some(entry) => {
                         entry.moved = Some(Money::new(other, wire.amount.currency).unwrap());
                         entry.word()
@@ -191,9 +206,9 @@ impl Bank {
                 }
             }
             Fault::TakenBack => {
-                let fresh = !v.entries.contains_key(&wire.key);
+                let fresh = v.known(&wire.key).is_none();
                 v.take(wire, self.declines(wire));
-                if let Some(entry) = v.entries.get_mut(&wire.key).filter(|e| fresh && e.moved.is_some()) {
+                if let Some(entry) = v.known(&wire.key).filter(|e| fresh && e.moved.is_some()) {
                     entry.reversed = true;
                 }
                 Say::Silence
@@ -219,21 +234,20 @@ impl Bank {
     /// News that it tells of its own accord: references with the word that is true of them now.
     pub fn news(&self, dice: &mut Dice) -> Option<(String, Say)> {
         let v = self.vaults();
-        let key = dice.one_of(&v.keys)?;
-        let entry = v.entries.get(key)?;
+        let entry = dice.one_of(&v.entries)?;
         Some((entry.asked.reference.clone(), entry.word()))
     }
 
     /// Whether what it did differs from what was asked.
     pub fn differs(&self, reference: &str) -> bool {
         let v = self.vaults();
-        v.entries.values().any(|e| e.asked.reference == reference && e.stands().is_some_and(|m| m != e.asked.amount))
+        v.entries.iter().any(|e| e.asked.reference == reference && e.stands().is_some_and(|m| m != e.asked.amount))
     }
 
     /// A person at the bank puts the amount right.
     pub fn correct(&self, reference: &str) {
         let mut v = self.vaults();
-        for entry in v.entries.values_mut().filter(|e| e.asked.reference == reference && e.moved.is_some()) {
+        for entry in v.entries.iter_mut().filter(|e| e.asked.reference == reference && e.moved.is_some()) {
             entry.moved = Some(entry.asked.amount);
         }
     }
@@ -241,7 +255,7 @@ impl Bank {
     /// A person at the bank takes it back.
     pub fn take_back(&self, reference: &str) {
         let mut v = self.vaults();
-        for entry in v.entries.values_mut().filter(|e| e.asked.reference == reference && e.moved.is_some()) {
+        for entry in v.entries.iter_mut().filter(|e| e.asked.reference == reference && e.moved.is_some()) {
             entry.reversed = true;
         }
     }
@@ -262,7 +276,7 @@ impl Bank {
 
     /// All that it did.
     pub fn entries(&self) -> Vec<Entry> {
-        self.vaults().entries.values().cloned().collect()
+        self.vaults().entries.clone()
     }
 
     /// Keys that came with other content the second time.
@@ -282,19 +296,22 @@ impl Bank {
 
 impl Vaults {
     fn take(&mut self, wire: &Wire, declines: bool) -> Say {
-        if let Some(known) = self.entries.get(&wire.key) {
-            if known.asked != *wire {
-                self.misused.push(wire.key.clone());
-                return Say::Silence;
+        if let Some(known) = self.known(&wire.key) {
+            if known.asked == *wire {
+                return known.word();
             }
-            return known.word();
+            self.misused.push(wire.key.clone());
+            return Say::Silence;
         }
         let moved = (!declines && self.allows(wire)).then_some(wire.amount);
-        let entry = Entry { asked: wire.clone(), moved, reversed: false };
+        let entry = Entry { asked: wire.clone(), moved, reversed: false, seen_at: self.now, forgotten: false };
         let said = entry.word();
-        self.entries.insert(wire.key.clone(), entry);
-        self.keys.push(wire.key.clone());
+        self.entries.push(entry);
         said
+    }
+
+    fn known(&mut self, key: &str) -> Option<&mut Entry> {
+        self.entries.iter_mut().find(|e| e.asked.key == key && !e.forgotten)
     }
 
     /// What any acquirer checks: there is a card, or something that stands and has enough left.
@@ -304,8 +321,8 @@ impl Vaults {
         }
         let Some(original) = &wire.original else { return false };
         let of = |e: &&Entry| e.asked.original.as_ref() == Some(original) && e.stands().is_some();
-        let taken = |o: Operation| self.entries.values().filter(of).filter(move |e| e.asked.operation == o);
-        let Some(first) = self.entries.values().find(|e| e.asked.reference == *original && e.stands().is_some()) else {
+        let taken = |o: Operation| self.entries.iter().filter(of).filter(move |e| e.asked.operation == o);
+        let Some(first) = self.entries.iter().find(|e| e.asked.reference == *original && e.stands().is_some()) else {
             return false;
         };
         let left = first.moved.map_or(0, |m| m.minor.get());
@@ -323,7 +340,7 @@ impl Vaults {
     }
 
     fn about(&self, reference: &str) -> Option<Say> {
-        self.entries.values().find(|e| e.asked.reference == reference).map(Entry::word)
+        self.entries.iter().find(|e| e.asked.reference == reference).map(Entry::word)
     }
 
     fn arrive_late(&mut self, dice: &mut Dice, of_hundred: usize) {

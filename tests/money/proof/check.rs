@@ -12,11 +12,15 @@ use voicepay::store::{Payment, Store};
 const OUTBOX_LIMIT: u32 = 100_000;
 const PAGE: u32 = 500;
 
-/// What was promised to somebody: these must be in the database whatever happened since.
+/// What was promised to somebody: by what was asked, all that was ever answered. It must be in the database whatever happened since, and asking
+/// again must have given the same.
 #[derive(Clone, Debug, Default)]
-pub struct Promises {
-    pub intents: BTreeSet<String>,
-    pub attempts: BTreeSet<String>,
+pub struct Promises(BTreeMap<String, BTreeSet<String>>);
+
+impl Promises {
+    pub fn add(&mut self, asked: &str, id: &str) {
+        self.0.entry(asked.to_owned()).or_default().insert(id.to_owned());
+    }
 }
 
 /// What is wrong. Empty is what we want.
@@ -124,14 +128,17 @@ fn same_story(entries: &[Entry], payments: &[Payment], f: &mut Faults) {
     }
 }
 
-/// What was told to be taken over is there.
+/// What was told to be taken over is there, once.
 fn kept(payments: &[Payment], promises: &Promises, f: &mut Faults) {
-    let intents: BTreeSet<&str> = payments.iter().map(|p| p.intent.id.as_str()).collect();
-    let attempts: BTreeSet<&str> = payments.iter().flat_map(|p| p.attempts.iter().map(|a| a.id.as_str())).collect();
-    let gone = promises.intents.iter().filter(|i| !intents.contains(i.as_str()));
-    f.lost.extend(gone.map(|i| format!("{i} was taken over and is gone")));
-    let gone = promises.attempts.iter().filter(|a| !attempts.contains(a.as_str()));
-    f.lost.extend(gone.map(|a| format!("{a} was taken over and is gone")));
+    let intents = payments.iter().map(|p| p.intent.id.as_str());
+    let there: BTreeSet<&str> = intents.chain(payments.iter().flat_map(|p| p.attempts.iter().map(|a| a.id.as_str()))).collect();
+    for (asked, ids) in &promises.0 {
+        if ids.len() > 1 {
+            f.double.push(format!("{asked} was taken over {} times: {ids:?}", ids.len()));
+        }
+        let gone = ids.iter().filter(|id| !there.contains(id.as_str()));
+        f.lost.extend(gone.map(|id| format!("{asked} was taken over as {id}, which is gone")));
+    }
 }
 
 async fn one_payment(store: &dyn Store, p: &Payment, f: &mut Faults) {

@@ -13,6 +13,7 @@ use std::time::Duration;
 use super::acts::Node;
 use super::bank::{Bank, Fault};
 use super::check::{self, Faults, Promises};
+use super::cluster::Cluster;
 use super::dice::Dice;
 use super::house::{self, Plan};
 use super::life::{self, Ahead, LIFE_ENV, Life};
@@ -27,6 +28,7 @@ const SEED_ENV: &str = "VOICEPAY_CRASH_SEED";
 const KILLS: u64 = 1_100;
 /// How many kills the other tests wait for.
 const SHORT_KILLS: u64 = 40;
+const SHORT_KILLS_SERVER: u64 = 15;
 const ROUNDS_AT_A_TIME: usize = 2;
 /// How many lives one database sees.
 const LIVES: u64 = 25;
@@ -34,11 +36,17 @@ const SHORT_LIVES: u64 = 10;
 /// A life that does not meet its point ends at some other moment.
 const POINT_LIMIT_MS: usize = 900;
 const ANY_MOMENT_MS: usize = 350;
+/// In how many lives of a hundred the server is killed too.
+const SERVER_KILLS_PERCENT: usize = 15;
 const LOOK_MS: u64 = 2;
 const TELL_MS: u64 = 2_000;
 /// How often the settling looks, and how far it moves the clock on each time.
 const SETTLE_LOOKS: i64 = 80;
+/// How long an identifier is.
+const WHOLE_ID: usize = 28;
 const HOUR_MS: i64 = 3_600_000;
+/// How a life ends whose database went away at its very beginning.
+const DATABASE_GONE: i32 = 3;
 const CHILD: &str = "proof::crash::child_lives_until_it_is_killed";
 
 /// What all rounds came to.
@@ -50,6 +58,7 @@ struct Sum {
     any_moment: u64,
     /// Lives that came to their end.
     unharmed: u64,
+    /// Not counted among the kills of ours.
     server_kills: u64,
     rounds: u64,
     payments: usize,
@@ -60,7 +69,7 @@ struct Sum {
 
 impl Sum {
     fn kills(&self) -> u64 {
-        self.points.values().sum::<u64>() + self.any_moment + self.server_kills
+        self.points.values().sum::<u64>() + self.any_moment
     }
 
     fn line(&self) -> String {
@@ -82,8 +91,12 @@ impl Sum {
 pub trait Databases: Sync {
     /// Where a fresh one is.
     fn fresh(&self, dir: &Path) -> String;
-    /// Kills the server under it, if there is one, and starts it again. `false`: there is none.
-    fn kill_server(&self) -> bool;
+    /// Whether there is a server under it, which may be killed.
+    fn has_server(&self) -> bool;
+    /// Kills it, and starts it again.
+    fn kill_server(&self);
+    /// Does something during which nobody kills the server.
+    fn undisturbed(&self, work: &mut dyn FnMut());
 }
 
 struct Sqlite;
@@ -92,8 +105,12 @@ impl Databases for Sqlite {
     fn fresh(&self, dir: &Path) -> String {
         dir.join("v.db").to_string_lossy().into_owned()
     }
-    fn kill_server(&self) -> bool {
+    fn has_server(&self) -> bool {
         false
+    }
+    fn kill_server(&self) {}
+    fn undisturbed(&self, work: &mut dyn FnMut()) {
+        work();
     }
 }
 
@@ -108,9 +125,12 @@ fn child_lives_until_it_is_killed() {
     let Ok(text) = std::env::var(LIFE_ENV) else { return };
     let life: Life = serde_json::from_str(&text).unwrap();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-    runtime.block_on(life::live(life)).unwrap();
+    let lived = runtime.block_on(life::live(life));
+    if let Err(error) = &lived {
+        eprintln!("{error}");
+    }
     // As if it were killed here: nobody waits for what still runs.
-    std::process::exit(0);
+    std::process::exit(if lived.is_ok() { 0 } else { DATABASE_GONE });
 }
 
 /// How a life ended.
@@ -119,9 +139,11 @@ enum End {
     AtPoint,
     AnyMoment,
     Unharmed,
+    DatabaseGone,
 }
 
-fn one_life(life: &Life, point: Option<&str>, limit_ms: u64) -> End {
+/// Lives until `limit_ms`, its point or its end; `kill_server_ms`: when the server under it is killed.
+fn one_life(life: &Life, point: Option<&str>, limit_ms: u64, server: Option<(u64, &dyn Databases)>) -> End {
     let log = life.dir.join("log");
     let file = std::fs::OpenOptions::new().append(true).create(true).open(&log).unwrap();
     let mut command = Command::new(std::env::current_exe().unwrap());
@@ -130,9 +152,9 @@ fn one_life(life: &Life, point: Option<&str>, limit_ms: u64) -> End {
     if let Some(point) = point {
         command.env(CRASH_ENV, point);
     }
-    let before = std::fs::metadata(&log).map_or(0, |m| m.len());
+    let before = usize::try_from(std::fs::metadata(&log).map_or(0, |m| m.len())).unwrap();
     let mut process = command.spawn().unwrap();
-    let mut waited = 0;
+    let (mut waited, mut server) = (0, server);
     let status = loop {
         if let Some(status) = process.try_wait().unwrap() {
             break status;
@@ -141,36 +163,44 @@ fn one_life(life: &Life, point: Option<&str>, limit_ms: u64) -> End {
             process.kill().unwrap(); // SIGKILL
             break process.wait().unwrap();
         }
+        if let Some((_, databases)) = server.take_if(|(at, _)| waited >= *at) {
+            databases.kill_server();
+        }
         std::thread::sleep(Duration::from_millis(LOOK_MS));
         waited += LOOK_MS;
     };
-    if status.success() {
-        return End::Unharmed;
+    let bytes = std::fs::read(&log).unwrap();
+    let said = String::from_utf8_lossy(bytes.get(before..).unwrap_or_default()).into_owned();
+    match (status.code(), status.signal()) {
+        (Some(0), _) => End::Unharmed,
+        (Some(DATABASE_GONE), _) => End::DatabaseGone,
+        (_, Some(9)) if said.contains("kills the process at") => End::AtPoint,
+        (_, Some(9)) => End::AnyMoment,
+        _ => panic!("a child failed: {status}\n{said}"),
     }
-    let text = String::from_utf8_lossy(&std::fs::read(&log).unwrap()).into_owned();
-    let said = text.get(usize::try_from(before).unwrap()..).unwrap_or(&text);
-    if status.signal() == Some(9) {
-        return if said.contains("kills the process at") { End::AtPoint } else { End::AnyMoment };
-    }
-    // A life whose server was killed may end by itself; anything else is a fault of the child.
-    if said.contains("the database") { End::Unharmed } else { panic!("a child failed:\n{said}") }
 }
 
 /// One database through many lives.
 fn round(seed: u64, lives: u64, databases: &dyn Databases, sum: &Mutex<Sum>, enough: &dyn Fn(&Sum) -> bool) {
     let mut dice = Dice::new(seed);
     let dir = house::memory_dir();
-    let place = databases.fresh(dir.path());
+    let mut place = String::new();
+    databases.undisturbed(&mut || place = databases.fresh(dir.path()));
     let bank = Arc::new(Bank::new(seed));
     let counter = Counter::open(&dir.path().join("bank"), bank.clone(), seed);
     let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy);
-    let plan = runtime().block_on(async {
-        let store = house::open_store(&place).await.unwrap();
-        house::furnish(&*store, &entropy, SystemClock.now(), 0).await
+    let mut plan = None;
+    databases.undisturbed(&mut || {
+        plan = Some(runtime().block_on(async {
+            let store = house::open_store(&place).await.unwrap();
+            house::furnish(&*store, &entropy, SystemClock.now(), 0).await
+        }));
     });
+    let plan = plan.unwrap();
     let mut ahead_ms = 0;
     for _ in 0..lives {
         ahead_ms += clock_jump(&mut dice, &bank);
+        bank.time_is(SystemClock.now().0 + ahead_ms);
         let life = Life {
             dir: dir.path().to_owned(),
             place: place.clone(),
@@ -185,20 +215,28 @@ fn round(seed: u64, lives: u64, databases: &dyn Databases, sum: &Mutex<Sum>, eno
         let nth = 1 + dice.below(2);
         let named = point.as_ref().map(|p| format!("{p}#{nth}"));
         let limit = if at_point { 500 + dice.below(POINT_LIMIT_MS) } else { 40 + dice.below(ANY_MOMENT_MS) };
-        let ended = one_life(&life, named.as_deref(), u64::try_from(limit).unwrap());
-        let server_killed = dice.percent(20) && databases.kill_server();
+        let server_dies = databases.has_server() && dice.percent(SERVER_KILLS_PERCENT);
+        let server = server_dies.then(|| (u64::try_from(dice.below(ANY_MOMENT_MS)).unwrap(), databases));
+        // Its server takes a moment to be back: time to go on after that.
+        let limit = u64::try_from(limit + if server_dies { POINT_LIMIT_MS } else { 0 }).unwrap();
+        let ended = one_life(&life, named.as_deref(), limit, server);
         let mut sum = sum.lock().unwrap_or_else(PoisonError::into_inner);
         match (ended, point) {
             (End::AtPoint, Some(point)) => *sum.points.entry(point).or_default() += 1,
             (End::AtPoint | End::AnyMoment, _) => sum.any_moment += 1,
-            (End::Unharmed, _) => sum.unharmed += 1,
+            (End::DatabaseGone, _) if !databases.has_server() => panic!("the database failed: {}", dir.keep().display()),
+            (End::Unharmed | End::DatabaseGone, _) => sum.unharmed += 1,
         }
-        sum.server_kills += u64::from(server_killed);
+        sum.server_kills += u64::from(server_dies);
         if enough(&sum) {
             break;
         }
     }
-    let (faults, payments, attempts) = runtime().block_on(settle_and_check(&place, dir.path(), &bank, ahead_ms, &plan));
+    let mut found = None;
+    databases.undisturbed(&mut || {
+        found = Some(runtime().block_on(settle_and_check(&place, dir.path(), &bank, ahead_ms, &plan)));
+    });
+    let (faults, payments, attempts) = found.unwrap();
     drop(counter);
     let mut sum = sum.lock().unwrap_or_else(PoisonError::into_inner);
     if !faults.none() {
@@ -225,7 +263,7 @@ fn clock_jump(dice: &mut Dice, bank: &Bank) -> i64 {
         90..95 => 60_000,
         95..98 => {
             bank.flush();
-            25 * HOUR_MS
+            if dice.percent(50) { 25 * HOUR_MS } else { 40 * HOUR_MS }
         }
         _ => {
             bank.flush();
@@ -259,8 +297,10 @@ async fn settle_and_check(place: &str, dir: &Path, bank: &Arc<Bank>, ahead_ms: i
     }
     let mut promises = Promises::default();
     for line in std::fs::read_to_string(dir.join("promises")).unwrap_or_default().lines() {
-        let kind = if line.starts_with("int_") { &mut promises.intents } else { &mut promises.attempts };
-        kind.insert(line.to_owned());
+        // Half a line: killed in the middle of it, and so nobody was answered.
+        if let Some((asked, id)) = line.split_once(' ').filter(|(_, id)| id.len() >= WHOLE_ID) {
+            promises.add(asked, id);
+        }
     }
     let faults = check::check(&*store, bank, &promises).await;
     let payments = check::all_payments(&*store).await;
@@ -270,8 +310,7 @@ async fn settle_and_check(place: &str, dir: &Path, bank: &Arc<Bank>, ahead_ms: i
 struct Nothing;
 
 impl super::acts::Ledge for Nothing {
-    fn intent_taken(&self, _: &str) {}
-    fn attempt_taken(&self, _: &str) {}
+    fn taken(&self, _: &str, _: &str) {}
 }
 
 /// Rounds, two at a time, until there were `kills`.
@@ -336,6 +375,19 @@ fn some_kills_lose_nothing() {
     assert!(sum.kills() >= SHORT_KILLS && sum.points.len() > 10, "{} kills at {} points", sum.kills(), sum.points.len());
 }
 
+#[test]
+fn some_kills_lose_nothing_on_a_server_that_is_killed_too() {
+    let cluster = match Cluster::start() {
+        Ok(cluster) => cluster,
+        Err(why) if std::env::var_os("VOICEPAY_TEST_POSTGRES_REQUIRED").is_some() => panic!("PostgreSQL is required here: {why}"),
+        Err(why) => return eprintln!("SKIPPED on PostgreSQL: {why}"),
+    };
+    let sum = many(SHORT_KILLS_SERVER, SHORT_LIVES, 1, "postgresql", &cluster);
+    told("postgresql", &sum);
+    assert!(sum.faults.none(), "{:?}", sum.faults.all());
+    assert!(sum.kills() >= SHORT_KILLS_SERVER, "{} kills", sum.kills());
+}
+
 /// `make crash-test`. Its last line is the sum of both databases.
 #[test]
 #[ignore = "long: make crash-test"]
@@ -346,7 +398,10 @@ fn a_thousand_kills_on_each_database() {
     let mut missed = Vec::new();
     let sqlite = many(kills, LIVES, seed, "sqlite", &Sqlite);
     told("sqlite", &sqlite);
-    for (name, sum) in [("sqlite", sqlite)] {
+    let cluster = Cluster::start().unwrap();
+    let postgres = many(kills, LIVES, seed, "postgresql", &cluster);
+    told("postgresql", &postgres);
+    for (name, sum) in [("sqlite", sqlite), ("postgresql", postgres)] {
         missed.extend(all_points().into_iter().filter(|p| !sum.points.contains_key(p)).map(|p| format!("{name}: {p}")));
         all.any_moment += sum.kills();
         all.faults.double.extend(sum.faults.double);

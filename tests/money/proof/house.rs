@@ -16,7 +16,8 @@ use voicepay::payment::{Capture, Evidence, PaymentRequest, RequestStatus};
 use voicepay::processor::{ChargeOrder, Processor, ProcessorConfig};
 use voicepay::secret::Pan;
 use voicepay::store::{
-    self, AuditRecord, CardRecord, CardStatus, Customer, CustomerStatus, Payee, SqliteStore, Store, StoreConfig, StoreError,
+    self, AuditRecord, CardRecord, CardStatus, Customer, CustomerStatus, DatabaseUrl, Payee, PgStore, SqliteStore, Store,
+    StoreConfig, StoreError, UnlockError,
 };
 use voicepay::vault::Vault;
 
@@ -80,12 +81,20 @@ pub async fn open_sqlite(path: &Path) -> Arc<dyn Store> {
 /// Opens the database at a path or an address.
 pub async fn open_store(place: &str) -> Result<Arc<dyn Store>, StoreError> {
     let cfg = StoreConfig { path: place.into(), ..StoreConfig::default() };
-    Ok(Arc::new(SqliteStore::open(&cfg).await?))
+    Ok(match DatabaseUrl::parse(place) {
+        Ok(url) => Arc::new(PgStore::open(&url, &cfg).await?),
+        Err(_) => Arc::new(SqliteStore::open(&cfg).await?),
+    })
 }
 
 /// The vault that goes with it.
 pub async fn open_vault(store: &dyn Store, entropy: Arc<dyn Entropy>) -> Vault {
-    store::unlock_in_hand(store, &MASTER, entropy).await.unwrap()
+    try_vault(store, entropy).await.unwrap()
+}
+
+/// The same where the database may be gone.
+pub async fn try_vault(store: &dyn Store, entropy: Arc<dyn Entropy>) -> Result<Vault, UnlockError> {
+    store::unlock_in_hand(store, &MASTER, entropy).await
 }
 
 /// Bounds that are quick enough for tests; a node's life is some hundred milliseconds.

@@ -61,11 +61,8 @@ impl Notes {
 }
 
 impl Ledge for Notes {
-    fn intent_taken(&self, id: &str) {
-        (&self.0).write_all(format!("{id}\n").as_bytes()).unwrap();
-    }
-    fn attempt_taken(&self, id: &str) {
-        (&self.0).write_all(format!("{id}\n").as_bytes()).unwrap();
+    fn taken(&self, asked: &str, id: &str) {
+        (&self.0).write_all(format!("{asked} {id}\n").as_bytes()).unwrap();
     }
 }
 
@@ -105,7 +102,7 @@ pub async fn live(life: Life) -> Result<(), StoreError> {
     let over = CancellationToken::new();
     let mut nodes = Vec::new();
     for _ in 0..life.nodes {
-        let vault = house::open_vault(&*store, entropy.clone()).await;
+        let Ok(vault) = house::try_vault(&*store, entropy.clone()).await else { return Err(StoreError::Busy) };
         let processor = house::node(&store, Arc::new(bank.clone()), vault, Arc::new(clock), entropy.clone(), cfg.clone());
         let (worker, shutdown) = (processor.clone(), over.clone());
         tokio::spawn(async move { worker.run(shutdown).await });

@@ -4,6 +4,7 @@
 mod acts;
 mod bank;
 mod check;
+mod cluster;
 mod crash;
 mod dice;
 mod house;

@@ -32,8 +32,10 @@ const SETTLE_LIMIT: u32 = 120;
 const SETTLE_STEP: Duration = Duration::from_secs(7200);
 /// Past the life of an authorisation.
 const SETTLE_LONG: Duration = Duration::from_secs(3 * 24 * 3600);
-/// Longer than any request stays on its way: see [`Bank::flush`].
-const LONG_JUMP: Duration = Duration::from_secs(25 * 3600);
+/// Longer than a request may be sent again; by then nothing is on its way any more: see [`Bank::flush`].
+const LONG_JUMP_MS: i64 = 25 * 3_600_000;
+/// Longer than the bank keeps keys.
+const LONGER_JUMP_MS: i64 = 40 * 3_600_000;
 
 /// The clock of one node. It is also where the node waits for its turn.
 struct NodeClock {
@@ -91,11 +93,8 @@ impl Gateway for Line {
 struct Told(Mutex<Promises>);
 
 impl Ledge for Told {
-    fn intent_taken(&self, id: &str) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).intents.insert(id.to_owned());
-    }
-    fn attempt_taken(&self, id: &str) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).attempts.insert(id.to_owned());
+    fn taken(&self, asked: &str, id: &str) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).add(asked, id);
     }
 }
 
@@ -160,10 +159,12 @@ impl World {
         let (database, plan) = template();
         let dir = house::memory_dir();
         std::fs::write(dir.path().join("v.db"), database).unwrap();
+        let bank = Arc::new(Bank::new(seed));
+        bank.time_is(START.0);
         Self {
             seed,
             stage: Stage::new(NODES),
-            bank: Arc::new(Bank::new(seed)),
+            bank,
             world: Arc::new(AtomicI64::new(START.0)),
             ahead: (0..NODES).map(|_| Arc::default()).collect(),
             told: Arc::default(),
@@ -225,13 +226,17 @@ impl World {
                 self.ahead[dice.below(NODES)].store(ahead, Ordering::SeqCst);
                 0
             }
-            97..99 => 3_600_000,
+            97..98 => 3_600_000,
             _ => {
                 self.bank.flush();
-                i64::try_from(LONG_JUMP.as_millis()).unwrap()
+                if dice.percent(50) { LONG_JUMP_MS } else { LONGER_JUMP_MS }
             }
         };
-        self.world.fetch_add(by, Ordering::SeqCst);
+        self.time_moves(by);
+    }
+
+    fn time_moves(&self, by: i64) {
+        self.bank.time_is(self.world.fetch_add(by, Ordering::SeqCst) + by);
     }
 
     /// Everything that is under way ends; then the worker of node 0 looks until nothing is left to do.
@@ -245,7 +250,7 @@ impl World {
         self.ahead.iter().for_each(|a| a.store(0, Ordering::SeqCst));
         for turn in 0..SETTLE_LIMIT {
             let step = if turn % 10 == 9 { SETTLE_LONG } else { SETTLE_STEP };
-            self.world.fetch_add(i64::try_from(step.as_millis()).unwrap(), Ordering::SeqCst);
+            self.time_moves(i64::try_from(step.as_millis()).unwrap());
             for act in [Act::Work, Act::Resolve] {
                 self.do_now(0, act);
             }
