@@ -7,7 +7,7 @@ SHELL := bash
 CARGO := PATH="$$HOME/.cargo/bin:$$PATH" cargo
 VOICEPAY := $(CARGO) run --quiet --locked --
 
-.PHONY: help setup build models test test-peers bench-calls demo bench eval train-digits prompts fixtures fuzz lint clean
+.PHONY: help setup build models test test-peers crash-test simulate bench-calls demo bench eval train-digits prompts fixtures fuzz lint clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -27,6 +27,12 @@ test: models ## set up, build, run every test
 
 test-peers: models ## calls by Asterisk 16 and 22, baresip, linphonec, SIPp, Kamailio (CASES="asterisk22-*"); writes docs/PEERS.md
 	@scripts/peers/run.sh $(CASES)
+
+crash-test: setup ## 1,100 kills -9 on each database, compared with the bank's books (KILLS=1100, SEED=1)
+	@scripts/crash-test.sh $(or $(KILLS),1100) $(or $(SEED),1)
+
+simulate: setup ## several nodes, clocks that jump, a bank with faults, by seeds (SEEDS=0..10000)
+	@scripts/simulate.sh $(or $(SEEDS),0..10000)
 
 demo: setup ## four real calls on this machine: enrolment, payment, two refusals
 	@. scripts/lib.sh; step "Building (about 15 minutes the first time, on two cores)"; \
