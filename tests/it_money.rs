@@ -14,9 +14,9 @@ mod keys_rotate_while_cards_come_and_go;
 mod killed_around_the_charge;
 #[path = "money/localstripe.rs"]
 mod localstripe;
-#[path = "money/stripe_in_trouble.rs"]
-mod stripe_in_trouble;
 #[path = "money/proof/mod.rs"]
 mod proof;
+#[path = "money/stripe_in_trouble.rs"]
+mod stripe_in_trouble;
 #[path = "money/support.rs"]
 mod support;

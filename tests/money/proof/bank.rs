@@ -133,6 +133,8 @@ struct Vaults {
     /// In the order in which they were decided.
     entries: Vec<Entry>,
     sends: BTreeMap<String, u64>,
+    /// How often each of our references was sent.
+    sent: BTreeMap<String, u64>,
     /// Requests that are still on their way, and whether the bank will decline them.
     late: Vec<(Wire, bool)>,
     /// The same key with other content.
@@ -171,6 +173,7 @@ impl Bank {
     /// A request arrives, if it does.
     pub fn send(&self, wire: &Wire) -> Say {
         let mut v = self.vaults();
+        *v.sent.entry(wire.reference.clone()).or_default() += 1;
         let nth = v.sends.entry(wire.key.clone()).or_default();
         *nth += 1;
         let mut dice = Dice::about(self.seed, &format!("{}#{nth}", wire.key));
@@ -236,6 +239,11 @@ impl Bank {
         let v = self.vaults();
         let entry = dice.one_of(&v.entries)?;
         Some((entry.asked.reference.clone(), entry.word()))
+    }
+
+    /// How often an attempt of ours reached it, or would have.
+    pub fn sends_of(&self, reference: &str) -> u64 {
+        self.vaults().sent.get(reference).copied().unwrap_or(0)
     }
 
     /// Whether what it did differs from what was asked.

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::bank::{Bank, Entry};
 use voicepay::ledger::{self, AccountName, Books};
 use voicepay::payment::{Attempt, AttemptState, DisputeState, IntentStatus, Operation, RequestStatus};
+use voicepay::processor;
 use voicepay::store::{Payment, Store};
 
 /// How many outbox rows a run can have at most.
@@ -74,6 +75,11 @@ pub async fn check(store: &dyn Store, bank: &Bank, promises: &Promises) -> Fault
     match ledger::verify(&store.transfers().await.unwrap()) {
         Ok(books) => books_agree(&books, &entries, &payments, &mut f),
         Err(error) => f.other.push(format!("the books: {error}")),
+    }
+    // The judgement that `voicepay books check` gives is asked too: it must see nothing where we see nothing.
+    match processor::check::books(store).await {
+        Ok(report) => f.other.extend(report.findings.into_iter().map(|finding| format!("books check: {finding}"))),
+        Err(error) => f.other.push(format!("books check: {error}")),
     }
     f
 }

@@ -40,8 +40,9 @@ const ANY_MOMENT_MS: usize = 350;
 const SERVER_KILLS_PERCENT: usize = 15;
 const LOOK_MS: u64 = 2;
 const TELL_MS: u64 = 2_000;
-/// How often the settling looks, and how far it moves the clock on each time.
-const SETTLE_LOOKS: i64 = 80;
+/// How often the settling looks at most; how many of these looks are past the life of an authorisation together.
+const SETTLE_LOOKS: u32 = 80;
+const SETTLE_LONG_LOOKS: u32 = 4;
 /// How long an identifier is.
 const WHOLE_ID: usize = 28;
 const HOUR_MS: i64 = 3_600_000;
@@ -198,7 +199,9 @@ fn round(seed: u64, lives: u64, databases: &dyn Databases, sum: &Mutex<Sum>, eno
     });
     let plan = plan.unwrap();
     let mut ahead_ms = 0;
-    for _ in 0..lives {
+    for nth_life in 0..lives {
+        // What the dead have sent arrives before the clock is set.
+        counter.quiet();
         ahead_ms += clock_jump(&mut dice, &bank);
         bank.time_is(SystemClock.now().0 + ahead_ms);
         let life = Life {
@@ -215,7 +218,7 @@ fn round(seed: u64, lives: u64, databases: &dyn Databases, sum: &Mutex<Sum>, eno
         let nth = 1 + dice.below(2);
         let named = point.as_ref().map(|p| format!("{p}#{nth}"));
         let limit = if at_point { 500 + dice.below(POINT_LIMIT_MS) } else { 40 + dice.below(ANY_MOMENT_MS) };
-        let server_dies = databases.has_server() && dice.percent(SERVER_KILLS_PERCENT);
+        let server_dies = databases.has_server() && (nth_life == 1 || dice.percent(SERVER_KILLS_PERCENT));
         let server = server_dies.then(|| (u64::try_from(dice.below(ANY_MOMENT_MS)).unwrap(), databases));
         // Its server takes a moment to be back: time to go on after that.
         let limit = u64::try_from(limit + if server_dies { POINT_LIMIT_MS } else { 0 }).unwrap();
@@ -232,6 +235,7 @@ fn round(seed: u64, lives: u64, databases: &dyn Databases, sum: &Mutex<Sum>, eno
             break;
         }
     }
+    counter.quiet();
     let mut found = None;
     databases.undisturbed(&mut || {
         found = Some(runtime().block_on(settle_and_check(&place, dir.path(), &bank, ahead_ms, &plan)));
@@ -279,8 +283,16 @@ async fn settle_and_check(place: &str, dir: &Path, bank: &Arc<Bank>, ahead_ms: i
     let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy);
     let mut dice = Dice::new(1);
     let mut ahead_ms = ahead_ms;
-    for look in 0..SETTLE_LOOKS {
-        ahead_ms += if look % 8 == 7 { 24 * HOUR_MS } else { HOUR_MS };
+    let (mut looks, mut long) = (0, 0);
+    while looks < SETTLE_LOOKS {
+        looks += 1;
+        // Whatever is in doubt ends; then authorisations that nobody captured expire, which may leave something in doubt again.
+        let ended = store.unfinished(1).await.unwrap().is_empty();
+        if ended && long == SETTLE_LONG_LOOKS {
+            break;
+        }
+        long += u32::from(ended);
+        ahead_ms += if ended { 3 * 24 * HOUR_MS } else { 2 * HOUR_MS };
         let vault = house::open_vault(&*store, entropy.clone()).await;
         let clock = Ahead(ahead_ms);
         let gateway = Arc::new(Customer::of(&dir.join("bank")));
@@ -290,9 +302,6 @@ async fn settle_and_check(place: &str, dir: &Path, bank: &Arc<Bank>, ahead_ms: i
         node.processor.run_once().await.unwrap();
         for payment in store.conflicts(50).await.unwrap() {
             node.settle_conflict(&payment, dice.percent(50)).await;
-        }
-        if look > 30 && store.unfinished(1).await.unwrap().is_empty() {
-            break;
         }
     }
     let mut promises = Promises::default();

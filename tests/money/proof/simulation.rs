@@ -17,7 +17,8 @@ use super::house::{self, Plan, START};
 use super::stage::{Died, Stage};
 use voicepay::clock::{Clock, Entropy, SeededEntropy, Timestamp};
 use voicepay::gateway::{Gateway, GatewayRequest};
-use voicepay::payment::BankWord;
+use voicepay::ids::AttemptId;
+use voicepay::payment::{AttemptState, BankWord};
 use voicepay::processor::ProcessorConfig;
 use voicepay::store::Store;
 
@@ -29,9 +30,10 @@ const NODES: usize = 3;
 const REQUESTS: usize = 4;
 /// How often the settling looks at most, and how far the clock moves on each time.
 const SETTLE_LIMIT: u32 = 120;
-const SETTLE_STEP: Duration = Duration::from_secs(7200);
-/// Past the life of an authorisation.
-const SETTLE_LONG: Duration = Duration::from_secs(3 * 24 * 3600);
+const SETTLE_STEP_MS: i64 = 4 * 3_600_000;
+/// Together past the life of an authorisation.
+const SETTLE_LONG_MS: i64 = 3 * 24 * 3_600_000;
+const SETTLE_LONG_TURNS: u32 = 4;
 /// Longer than a request may be sent again; by then nothing is on its way any more: see [`Bank::flush`].
 const LONG_JUMP_MS: i64 = 25 * 3_600_000;
 /// Longer than the bank keeps keys.
@@ -58,6 +60,32 @@ struct Line {
     node: usize,
     bank: Arc<Bank>,
     dice: Mutex<Dice>,
+    store: Arc<dyn Store>,
+    told: Arc<Told>,
+}
+
+impl Line {
+    /// A byte is about to leave: that it may is committed, and so is how often it did.
+    async fn about_to_leave(&self, wire: &Wire) {
+        let attempt = AttemptId::parse(&wire.reference).unwrap();
+        let job = self.store.job(&attempt).await.unwrap().unwrap();
+        let (key, sends) = match job.attempt.state {
+            AttemptState::Dispatched { key, sends, .. } | AttemptState::NeedsReconciliation { key, sends, .. } => (key.0, sends),
+            // Overtaken by news of it, by another node, or by a person.
+            AttemptState::Conflicted { .. }
+            | AttemptState::Succeeded { .. }
+            | AttemptState::Declined { .. }
+            | AttemptState::Reversed { .. } => return,
+            AttemptState::Prepared => return self.told.early(format!("{attempt} was sent before that was committed")),
+        };
+        let before = self.bank.sends_of(&wire.reference);
+        if key != wire.key {
+            self.told.early(format!("{attempt} was sent with another key than was committed"));
+        }
+        if before >= u64::from(sends) {
+            self.told.early(format!("{attempt} was sent {} times, and {sends} are committed", before + 1));
+        }
+    }
 }
 
 impl std::fmt::Debug for Line {
@@ -73,8 +101,10 @@ impl Gateway for Line {
     }
 
     async fn send(&self, request: &GatewayRequest) -> BankWord {
+        let wire = Wire::of(request);
+        self.about_to_leave(&wire).await;
         self.stage.gate(self.node); // dies, or is overtaken, with the request on its way
-        let said = self.bank.send(&Wire::of(request));
+        let said = self.bank.send(&wire);
         self.stage.gate(self.node); // … and with the answer on its way
         said.word()
     }
@@ -90,11 +120,21 @@ impl Gateway for Line {
 }
 
 #[derive(Default)]
-struct Told(Mutex<Promises>);
+struct Told {
+    promises: Mutex<Promises>,
+    /// What left too early.
+    early: Mutex<Vec<String>>,
+}
+
+impl Told {
+    fn early(&self, what: String) {
+        self.early.lock().unwrap_or_else(PoisonError::into_inner).push(what);
+    }
+}
 
 impl Ledge for Told {
     fn taken(&self, asked: &str, id: &str) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).add(asked, id);
+        self.promises.lock().unwrap_or_else(PoisonError::into_inner).add(asked, id);
     }
 }
 
@@ -183,7 +223,14 @@ impl World {
         let entropy: Arc<dyn Entropy> = Arc::new(SeededEntropy::new(dice.next()));
         let store = house::open_sqlite(&self.database()).await;
         let vault = house::open_vault(&*store, entropy.clone()).await;
-        let line = Line { stage: self.stage.clone(), node, bank: self.bank.clone(), dice: Mutex::new(Dice::new(dice.next())) };
+        let line = Line {
+            stage: self.stage.clone(),
+            node,
+            bank: self.bank.clone(),
+            store: store.clone(),
+            told: self.told.clone(),
+            dice: Mutex::new(Dice::new(dice.next())),
+        };
         let clock = NodeClock { stage: self.stage.clone(), node, world: self.world.clone(), ahead: self.ahead[node].clone() };
         let processor = house::node(&store, Arc::new(line), vault, Arc::new(clock), entropy, config(dice));
         let bank = self.bank.clone();
@@ -248,14 +295,18 @@ impl World {
         }
         self.bank.calm_down();
         self.ahead.iter().for_each(|a| a.store(0, Ordering::SeqCst));
-        for turn in 0..SETTLE_LIMIT {
-            let step = if turn % 10 == 9 { SETTLE_LONG } else { SETTLE_STEP };
-            self.time_moves(i64::try_from(step.as_millis()).unwrap());
+        // Whatever is in doubt ends; then authorisations that nobody captured expire, which may leave something in doubt again.
+        let (mut turns, mut long) = (0, 0);
+        while turns < SETTLE_LIMIT {
+            turns += 1;
+            let ended = store.unfinished(1).await.unwrap().is_empty();
+            if ended && long == SETTLE_LONG_TURNS {
+                return;
+            }
+            long += u32::from(ended);
+            self.time_moves(if ended { SETTLE_LONG_MS } else { SETTLE_STEP_MS });
             for act in [Act::Work, Act::Resolve] {
                 self.do_now(0, act);
-            }
-            if turn > 30 && store.unfinished(1).await.unwrap().is_empty() {
-                return;
             }
         }
     }
@@ -302,8 +353,9 @@ pub fn run(seed: u64) -> Run {
         let faults = runtime().block_on(async {
             let store = house::open_sqlite(&world.database()).await;
             world.settle(&*store).await;
-            let promises = world.told.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
-            let faults = check::check(&*store, &world.bank, &promises).await;
+            let promises = world.told.promises.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            let mut faults = check::check(&*store, &world.bank, &promises).await;
+            faults.other.append(&mut world.told.early.lock().unwrap_or_else(PoisonError::into_inner));
             for transfer in store.transfers().await.unwrap() {
                 print = Dice::about(print.next(), &format!("{transfer:?}"));
             }

@@ -4,7 +4,7 @@
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -44,6 +44,8 @@ enum Answer {
 pub struct Counter {
     path: PathBuf,
     over: Arc<AtomicBool>,
+    /// How many it is serving.
+    serving: Arc<AtomicUsize>,
 }
 
 impl Counter {
@@ -51,19 +53,33 @@ impl Counter {
         let listener = UnixListener::bind(path).unwrap();
         let over = Arc::new(AtomicBool::new(false));
         let dice = Arc::new(Mutex::new(Dice::new(seed)));
-        let ended = over.clone();
+        let serving = Arc::new(AtomicUsize::new(0));
+        let (ended, busy) = (over.clone(), serving.clone());
         std::thread::spawn(move || {
             for stream in listener.incoming() {
                 if ended.load(Ordering::SeqCst) {
                     return;
                 }
                 let Ok(stream) = stream else { continue };
-                let (bank, dice) = (bank.clone(), dice.clone());
+                let (bank, dice, busy) = (bank.clone(), dice.clone(), busy.clone());
+                busy.fetch_add(1, Ordering::SeqCst);
                 // Whoever asked may be dead by now: the bank does what it was asked for all the same.
-                std::thread::spawn(move || drop(serve(stream, &bank, &dice)));
+                std::thread::spawn(move || {
+                    drop(serve(stream, &bank, &dice));
+                    busy.fetch_sub(1, Ordering::SeqCst);
+                });
             }
         });
-        Self { path: path.to_owned(), over }
+        Self { path: path.to_owned(), over, serving }
+    }
+
+    /// Waits until everything that ever left for the bank has arrived: what the dead have sent, too.
+    pub fn quiet(&self) {
+        // Served in the order in which they came: whoever came before this one is being served, or was.
+        Customer::of(&self.path).ask_now(&Ask::News).unwrap();
+        while self.serving.load(Ordering::SeqCst) > 0 {
+            std::thread::sleep(Duration::from_millis(1));
+        }
     }
 }
 
