@@ -261,6 +261,15 @@ impl World {
         self.stage.leave(node);
     }
 
+    /// Every node ends what it is at.
+    fn all_finish(&self) {
+        for node in 0..NODES {
+            while !self.stage.idle(node) && !self.stage.gone(node) {
+                self.stage.step(node, None);
+            }
+        }
+    }
+
     /// The clocks move, mostly a little, sometimes wildly.
     fn time_passes(&self, dice: &mut Dice) {
         let by = match dice.below(100) {
@@ -275,6 +284,8 @@ impl World {
             }
             97..98 => 3_600_000,
             _ => {
+                // Nobody stands still for a day with a request or an answer in hand, and nothing is on its way for so long.
+                self.all_finish();
                 self.bank.flush();
                 if dice.percent(50) { LONG_JUMP_MS } else { LONGER_JUMP_MS }
             }
@@ -288,11 +299,7 @@ impl World {
 
     /// Everything that is under way ends; then the worker of node 0 looks until nothing is left to do.
     async fn settle(&self, store: &dyn Store) {
-        for node in 0..NODES {
-            while !self.stage.idle(node) && !self.stage.gone(node) {
-                self.stage.step(node, None);
-            }
-        }
+        self.all_finish();
         self.bank.calm_down();
         self.ahead.iter().for_each(|a| a.store(0, Ordering::SeqCst));
         // Whatever is in doubt ends; then authorisations that nobody captured expire, which may leave something in doubt again.
@@ -417,7 +424,7 @@ fn run_all(seeds: std::ops::Range<u64>, mut told: impl FnMut(u64, &Sum)) -> Sum 
         while done.load(Ordering::SeqCst) < total {
             std::thread::sleep(LOOK);
             looks += 1;
-            if looks % TELL_EVERY == 0 {
+            if looks.is_multiple_of(TELL_EVERY) {
                 told(u64::try_from(done.load(Ordering::SeqCst)).unwrap(), &sum.lock().unwrap_or_else(PoisonError::into_inner));
             }
         }
