@@ -405,9 +405,9 @@ fn a_thousand_kills_on_each_database() {
     let (kills, seed) = (number(KILLS_ENV, KILLS), number(SEED_ENV, 1));
     let mut all = Sum::default();
     let mut missed = Vec::new();
+    let cluster = Cluster::start().unwrap(); // first, so that it is told at once where there is none
     let sqlite = many(kills, LIVES, seed, "sqlite", &Sqlite);
     told("sqlite", &sqlite);
-    let cluster = Cluster::start().unwrap();
     let postgres = many(kills, LIVES, seed, "postgresql", &cluster);
     told("postgresql", &postgres);
     for (name, sum) in [("sqlite", sqlite), ("postgresql", postgres)] {
