@@ -417,6 +417,11 @@ fn a_thousand_kills_on_each_database() {
         all.faults.lost.extend(sum.faults.lost);
         all.faults.other.extend(sum.faults.other);
     }
+    // A shorter run than the whole can't meet them all.
+    if kills < KILLS && !missed.is_empty() {
+        println!("points at which nothing died: {}", missed.join(", "));
+        missed.clear();
+    }
     println!("{}", all.line());
     assert!(all.faults.none(), "{:?}", all.faults.all());
     assert!(missed.is_empty(), "points at which nothing died: {missed:?}");
