@@ -68,7 +68,13 @@ impl Processor {
         match done {
             Ok(()) => Ok(()),
             // Perhaps later.
-            Err(OperateError::Store(error @ (StoreError::Busy | StoreError::Failed(_) | StoreError::Conflict(_)))) => Err(error),
+            Err(OperateError::Store(
+                error @ (StoreError::Busy
+                | StoreError::Unreachable(_)
+                | StoreError::Unsure(_)
+                | StoreError::Failed(_)
+                | StoreError::Conflict(_)),
+            )) => Err(error),
             // Told again, it would not fit any better.
             Err(error) => {
                 tracing::error!(dispute = d.dispute, %error, "a dispute can't be recorded: a person must look");

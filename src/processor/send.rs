@@ -165,8 +165,9 @@ impl Inner {
                     Some(fresh) => job = fresh,
                     None => return Err(StoreError::NotFound("attempt")),
                 },
-                // `Exists`: another receipt has drawn the same reference; the next try draws another.
-                Err(StoreError::Busy | StoreError::Exists(_)) => {}
+                // `Exists`: another receipt has drawn the same reference; the next try draws another. `Unsure`: if it was written after all,
+                // the next try meets the version that it wrote.
+                Err(StoreError::Busy | StoreError::Unreachable(_) | StoreError::Unsure(_) | StoreError::Exists(_)) => {}
                 Err(other) => return Err(other),
             }
             tries += 1;

@@ -299,6 +299,7 @@ pub trait Trail: Send + Sync {
 }
 
 /// All of it. Use it as `Arc<dyn Store>`: the methods of every part are callable on it.
+#[async_trait]
 pub trait Store:
     People
     + Payments
@@ -313,4 +314,6 @@ pub trait Store:
     + Keys
     + std::fmt::Debug
 {
+    /// Closes every connection, once what they are at is done. Nothing can be asked of it afterwards.
+    async fn close(&self);
 }

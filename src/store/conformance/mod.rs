@@ -3,6 +3,8 @@
 
 mod calls;
 mod chain;
+mod migrations;
+mod money;
 mod people;
 mod trail;
 mod voices;

@@ -31,6 +31,7 @@ pub(crate) mod lab;
 use std::future::Future;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgPool, PgPoolOptions};
@@ -56,7 +57,12 @@ pub struct PgStore {
     patience: Duration,
 }
 
-impl Store for PgStore {}
+#[async_trait]
+impl Store for PgStore {
+    async fn close(&self) {
+        self.pool.close().await;
+    }
+}
 
 type Tx = Transaction<'static, Postgres>;
 
@@ -89,11 +95,6 @@ impl PgStore {
             .map_err(open)?;
         let patience = wait.saturating_mul(2).saturating_add(Duration::from_millis(ANSWER_GRACE_MS));
         Ok(Self { pool, patience })
-    }
-
-    /// Closes every connection.
-    pub async fn close(&self) {
-        self.pool.close().await;
     }
 
     /// Runs one transaction. `op` begins it and ends with [`commit`]. Where another transaction was in the way, or the connection was lost before
@@ -178,7 +179,7 @@ fn exactly_one(result: &sqlx::postgres::PgQueryResult, otherwise: StoreError) ->
     if result.rows_affected() == 1 { Ok(()) } else { Err(otherwise) }
 }
 
-fn migrations() -> Migrator {
+pub(super) fn migrations() -> Migrator {
     let simple = |version, name: &'static str, sql: &'static str| {
         Migration::new(version, name.into(), MigrationType::Simple, sql.into_sql_str(), false)
     };

@@ -342,7 +342,9 @@ async fn submit(connection: &mut PgConnection, charge: &NewCharge) -> Result<Sub
         .bind(before.status.as_str())
         .bind(before.held_by.as_ref().map(IntentId::as_str))
         .fetch_optional(connection)
-        .await?;
+        .await
+        // The same submission a moment ago, by another task: what is judged next finds it.
+        .map_err(|e| if duplicate_of(&e).is_some() { Fault::Contended } else { e.into() })?;
     match row {
         Some(row) => Ok(Submitted::Fresh { intent: i.id.clone(), number: Reader::new(&row, "attempts").small("number")? }),
         // What was judged is no longer so: judge again.

@@ -23,6 +23,7 @@ mod writer;
 use std::path::Path;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{ConnectOptions, SqlSafeStr, SqliteConnection};
@@ -37,7 +38,12 @@ pub struct SqliteStore {
     writer: writer::Writer,
 }
 
-impl Store for SqliteStore {}
+#[async_trait]
+impl Store for SqliteStore {
+    async fn close(&self) {
+        self.pool.close().await;
+    }
+}
 
 impl SqliteStore {
     /// Opens the database, makes it on the first run, and brings its tables up to date.
@@ -77,11 +83,6 @@ impl SqliteStore {
         Ok(Self { writer: writer::Writer::new(pool.clone()), pool })
     }
 
-    /// Closes every connection; the write-ahead log is folded into the database file.
-    pub async fn close(&self) {
-        self.pool.close().await;
-    }
-
     /// A transaction that holds the write lock from its beginning, so that what it reads stays true until it commits.
     async fn write(&self) -> Result<WriteTx, StoreError> {
         self.writer.begin().await
@@ -97,7 +98,7 @@ impl SqliteStore {
     }
 }
 
-fn migrations() -> Migrator {
+pub(super) fn migrations() -> Migrator {
     let simple = |version, name: &'static str, sql: &'static str| {
         Migration::new(version, name.into(), MigrationType::Simple, sql.into_sql_str(), false)
     };
