@@ -301,15 +301,15 @@ async fn submit(connection: &mut PgConnection, charge: &NewCharge) -> Result<Sub
     let (i, a) = (&charge.intent, &charge.attempt);
     // Idempotency first: a repeated submission must not be judged by what the first one changed.
     if let Some(earlier) = intents::of_call(connection, i).await? {
-        let same = earlier.amount == i.amount
-            && earlier.card == i.card
-            && earlier.customer == i.customer
-            && earlier.capture == i.capture;
-        return Ok(if same { Submitted::Already(earlier.id) } else { Submitted::Refused(SubmitRefusal::SameKeyOtherContent) });
+        return Ok(repeated(&earlier, i));
     }
     let (before, after) = match may_submit(connection, i).await? {
         Ok(held) => held,
-        Err(refusal) => return Ok(Submitted::Refused(refusal)),
+        Err(refusal) => {
+            // Two reads are two snapshots: the first submission may have been committed between them, and be what refuses the second.
+            let earlier = intents::of_call(connection, i).await?;
+            return Ok(earlier.map_or(Submitted::Refused(refusal), |earlier| repeated(&earlier, i)));
+        }
     };
     let lease = charge.schedule.lease();
     let with = Together::new(std::slice::from_ref(&charge.audit), std::slice::from_ref(&charge.outbox), Some(&charge.pending))?;
@@ -350,6 +350,15 @@ async fn submit(connection: &mut PgConnection, charge: &NewCharge) -> Result<Sub
         // What was judged is no longer so: judge again.
         None => Err(Fault::Contended),
     }
+}
+
+/// What the same call is told that submits the same request again.
+fn repeated(earlier: &Intent, again: &Intent) -> Submitted {
+    let same = earlier.amount == again.amount
+        && earlier.card == again.card
+        && earlier.customer == again.customer
+        && earlier.capture == again.capture;
+    if same { Submitted::Already(earlier.id.clone()) } else { Submitted::Refused(SubmitRefusal::SameKeyOtherContent) }
 }
 
 /// Judges a new intent against what the database holds; gives the request before and after it is held.
