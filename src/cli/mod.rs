@@ -10,6 +10,7 @@ pub mod card;
 pub mod config;
 pub mod customer;
 mod data;
+pub mod db;
 pub mod decision;
 pub mod demo;
 pub mod doctor;
@@ -99,6 +100,8 @@ enum Command {
     Enrol(enrol::EnrolArgs),
     /// Versions of the master key: status, rotation, retirement.
     Vault(vault::VaultArgs),
+    /// Bring the database up to date, back it up, restore and check it.
+    Db(db::DbArgs),
     /// What was charged; refunds, captures, voids, disputes, conflicts.
     Payments(payments::PaymentsArgs),
     /// Receipts that anyone can check.
@@ -142,6 +145,7 @@ pub fn main() -> u8 {
         Command::Request(a) => request::run(a, &ctx),
         Command::Enrol(a) => enrol::run(a, &ctx),
         Command::Vault(a) => vault::run(a, &ctx),
+        Command::Db(a) => db::run(a, &ctx),
         Command::Payments(a) => payments::run(a, &ctx),
         Command::Receipt(a) => receipt::run(a, &ctx),
         Command::Audit(a) => audit::run(a, &ctx),

@@ -1,6 +1,7 @@
 //! What outlives a call. [`Store`] is made of small traits, one a subject; each operation is one transaction. `sqlite/` and `postgres/`
 //! implement them, each with its own migrations; `conformance/` holds both to the same behaviour.
 
+pub mod backup;
 pub mod chain;
 mod config;
 #[cfg(test)]

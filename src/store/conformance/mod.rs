@@ -1,6 +1,7 @@
 //! One suite for every database. A behaviour is a function over [`Bench`]; [`on_both`] makes a test of it on SQLite and one on PostgreSQL. Where
 //! no PostgreSQL server can be started the second says so on standard error and tests nothing; `scripts/test.sh` makes that a failure.
 
+mod backups;
 mod calls;
 mod chain;
 mod migrations;
@@ -83,6 +84,14 @@ impl Bench {
     /// What another process, or this one after a restart, has in hand.
     pub(super) async fn opened_again(&self) -> Arc<dyn Store> {
         self.place.open().await
+    }
+
+    pub(super) fn config(&self) -> StoreConfig {
+        self.place.config()
+    }
+
+    pub(super) async fn close(&self) {
+        self.store.close().await;
     }
 
     pub(super) fn on_postgres(&self) -> bool {

@@ -15,7 +15,7 @@ const OLDEST_SERVER: i32 = 130_000;
 const IDLE_IN_TRANSACTION_MS: u64 = 30_000;
 
 /// Options for every connection of the pool.
-pub(super) fn options(url: &DatabaseUrl, busy_timeout_ms: u64) -> Result<PgConnectOptions, StoreError> {
+pub(in crate::store) fn options(url: &DatabaseUrl, busy_timeout_ms: u64) -> Result<PgConnectOptions, StoreError> {
     let open = |why: String| StoreError::Open { place: url.to_string(), why };
     // The parser's own words could quote what it read, and with it the password.
     let options = PgConnectOptions::from_str(url.expose()).map_err(|_| {
@@ -35,7 +35,7 @@ pub(super) fn options(url: &DatabaseUrl, busy_timeout_ms: u64) -> Result<PgConne
 }
 
 /// The same, without limits of time: a migration of a big table takes what it takes.
-pub(super) fn for_migrations(options: &PgConnectOptions) -> PgConnectOptions {
+pub(in crate::store) fn for_migrations(options: &PgConnectOptions) -> PgConnectOptions {
     options.clone().options([("lock_timeout", "0"), ("statement_timeout", "0")])
 }
 

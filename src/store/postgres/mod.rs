@@ -10,7 +10,7 @@ mod books;
 mod calls;
 mod chain;
 mod challenges;
-mod connect;
+pub(super) mod connect;
 mod disputes;
 mod fault;
 mod fingerprints;
