@@ -23,7 +23,8 @@ impl Inner {
         Lease { owner: self.worker.clone(), until: now.plus(self.lease_time()) }
     }
 
-    fn lease_time(&self) -> Duration {
+    /// How long an attempt is held for one word with the acquirer.
+    pub(super) fn lease_time(&self) -> Duration {
         Duration::from_millis(self.cfg.gateway_timeout_ms.saturating_add(self.cfg.lease_margin_ms.max(1)))
     }
 

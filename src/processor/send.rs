@@ -51,7 +51,12 @@ impl Inner {
     pub(super) async fn reconcile(self: &Arc<Self>, job: Job) -> Result<(), StoreError> {
         let (request, _) = self.request_of(&job).await?;
         crash::point("before_question");
-        let word = self.within_timeout(self.gateway.resolve(&request)).await;
+        let asked = self.clock.now();
+        let word = match self.within_timeout(self.gateway.resolve(&request)).await {
+            // A process that stood still since has heard of a time that is past: what was not there then may be there now.
+            BankWord::NotFound if self.clock.now().since(asked) >= self.lease_time() => BankWord::Silence,
+            word => word,
+        };
         crash::point("after_question");
         let operation = job.attempt.operation.as_str();
         tracing::info!(intent = %job.intent.id, operation, answer = plain(&word), "asked about an attempt in doubt");
@@ -110,6 +115,15 @@ impl Inner {
     }
 
     async fn send(self: &Arc<Self>, job: Job, request: GatewayRequest) -> Result<(), StoreError> {
+        // A process that stood still since it committed may wake when others have asked, been told that there is nothing, and ended the
+        // attempt; or when the acquirer has forgotten the key. Then nothing leaves: whoever claims the attempt asks.
+        if let AttemptState::Dispatched { last_sent, .. } | AttemptState::NeedsReconciliation { last_sent, .. } =
+            &job.attempt.state
+            && !self.time_left(*last_sent, self.clock.now())
+        {
+            tracing::warn!(intent = %job.intent.id, "not sent: too late after it was written down");
+            return Ok(());
+        }
         let word = self.within_timeout(self.gateway.send(&request)).await;
         drop(request);
         let operation = job.attempt.operation;
