@@ -298,7 +298,7 @@ impl Desk {
 
     pub(super) fn news(&self, at: Timestamp, topic: &str, customer: &CustomerId, call: &CallId) -> OutboxRecord {
         OutboxRecord {
-            id: OutboxId::fresh(self.entropy.as_ref()),
+            id: OutboxId::fresh_at(at, self.entropy.as_ref()),
             at,
             topic: topic.to_owned(),
             payload: serde_json::json!({ "customer": customer, "call": call }),
@@ -406,7 +406,7 @@ impl Desk {
 
     pub(super) fn audit(&self, at: Timestamp, action: &str, subject: &str, call: &CallId) -> AuditRecord {
         AuditRecord {
-            id: AuditId::fresh(self.entropy.as_ref()),
+            id: AuditId::fresh_at(at, self.entropy.as_ref()),
             at,
             actor: "call".to_owned(),
             action: action.to_owned(),

@@ -80,7 +80,7 @@ async fn add(ctx: &Context, data: &Data, args: &AddArgs) -> CliResult {
     let due = args.due.as_deref().map(str::parse::<DueDate>).transpose().map_err(|e| refused(format!("--due: {e}")))?;
     let now = data.now();
     let request = PaymentRequest {
-        id: RequestId::fresh(&*data.entropy),
+        id: RequestId::fresh_at(now, &*data.entropy),
         customer: parse_id(&args.customer)?,
         payee: PayeeId::parse(&args.payee).map_err(refused)?,
         amount,

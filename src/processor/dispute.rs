@@ -48,7 +48,7 @@ impl Processor {
         }
         let charge = payment.transfers.first().ok_or(StoreError::NotFound("row in the books"))?;
         let transfer = Transfer {
-            id: TransferId::fresh(&*inner.entropy),
+            id: TransferId::fresh_at(now, &*inner.entropy),
             kind: TransferKind::Pending,
             debit: charge.credit.clone(),
             credit: charge.debit.clone(),
@@ -77,7 +77,7 @@ impl Processor {
         let payment = inner.store.payment(&after.intent).await?.ok_or(OperationRefusal::NoSuchPayment)?;
         let reserved = payment.transfers.iter().find(|t| t.cause.as_str() == after.id.as_str());
         let reserved = reserved.ok_or(StoreError::NotFound("row in the books"))?;
-        let id = TransferId::fresh(&*inner.entropy);
+        let id = TransferId::fresh_at(now, &*inner.entropy);
         let transfer = if won { reserved.voided(id, now) } else { reserved.posted(id, now) };
         let entry = inner.dispute_entry(now, &payment, after, transfer, by);
         crash::point("before_dispute_closed");

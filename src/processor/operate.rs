@@ -38,7 +38,7 @@ impl Processor {
             Err(refusal) => return inner.known(&command).await?.ok_or(refusal.into()),
         };
         let attempt = Attempt {
-            id: AttemptId::fresh(&*inner.entropy),
+            id: AttemptId::fresh_at(now, &*inner.entropy),
             number: 0,
             intent: payment.intent.id.clone(),
             operation,
@@ -136,7 +136,7 @@ impl Inner {
         let reserved = of(&original.id)?;
         Ok(match attempt.operation {
             Operation::Refund => Transfer {
-                id: TransferId::fresh(&*self.entropy),
+                id: TransferId::fresh_at(attempt.prepared_at, &*self.entropy),
                 kind: TransferKind::Pending,
                 debit: reserved.credit,
                 credit: reserved.debit,

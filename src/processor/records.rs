@@ -15,7 +15,7 @@ pub(super) const OURSELVES: &str = "processor";
 impl Inner {
     pub(super) fn audit_row(&self, at: Timestamp, actor: &str, action: &str, subject: &str, detail: Value) -> AuditRecord {
         AuditRecord {
-            id: AuditId::fresh(&*self.entropy),
+            id: AuditId::fresh_at(at, &*self.entropy),
             at,
             actor: actor.into(),
             action: action.into(),
@@ -35,12 +35,12 @@ impl Inner {
         if let (Value::Object(payload), Value::Object(more)) = (&mut payload, more) {
             payload.extend(more);
         }
-        OutboxRecord { id: OutboxId::fresh(&*self.entropy), at, topic: topic.into(), payload }
+        OutboxRecord { id: OutboxId::fresh_at(at, &*self.entropy), at, topic: topic.into(), payload }
     }
 
     pub(super) fn receipt(&self, job: &Job, at: Timestamp, gateway_reference: &str) -> Receipt {
         Receipt {
-            id: ReceiptId::fresh(&*self.entropy),
+            id: ReceiptId::fresh_at(at, &*self.entropy),
             reference: Receipt::fresh_reference(&*self.entropy),
             intent: job.intent.id.clone(),
             amount: job.attempt.amount,

@@ -207,7 +207,7 @@ impl Inner {
         let mut s = Settlement::default();
         let cause = || Cause::Attempt(after.id.clone());
         for effect in effects {
-            let id = TransferId::fresh(&*self.entropy);
+            let id = TransferId::fresh_at(now, &*self.entropy);
             match effect {
                 Effect::PostPending => s.transfer = Some(job.pending.posted_in_part(id, now, after.amount, cause())),
                 Effect::VoidPending => s.transfer = Some(job.pending.voided(id, now).because(cause())),

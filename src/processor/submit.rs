@@ -21,7 +21,7 @@ impl Processor {
         // What was just read is judged again inside the transaction; here it only fills the rows.
         let entropy = &*inner.entropy;
         let intent = Intent {
-            id: IntentId::fresh(entropy),
+            id: IntentId::fresh_at(now, entropy),
             customer: order.customer,
             request: order.request,
             payee: found.request.payee,
@@ -35,7 +35,7 @@ impl Processor {
             created_at: now,
         };
         let attempt = Attempt {
-            id: AttemptId::fresh(entropy),
+            id: AttemptId::fresh_at(now, entropy),
             number: 0,
             intent: intent.id.clone(),
             operation: order.capture.opening(),
@@ -48,7 +48,7 @@ impl Processor {
         };
         let (operation, currency) = (attempt.operation, intent.amount.currency);
         let pending = Transfer {
-            id: TransferId::fresh(entropy),
+            id: TransferId::fresh_at(now, entropy),
             kind: TransferKind::Pending,
             debit: AccountName::acquirer(inner.gateway.name(), currency),
             credit: AccountName::payee(&intent.payee, currency),

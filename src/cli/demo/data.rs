@@ -151,7 +151,7 @@ impl Seed {
     ) -> Result<(), CliError> {
         let now = clock.now();
         let request = PaymentRequest {
-            id: RequestId::fresh(entropy),
+            id: RequestId::fresh_at(now, entropy),
             customer: self.customer.clone(),
             payee: self.payee.clone(),
             amount: Money::new(cents, Currency::Usd).map_err(|e| CliError::new(Exit::Unexpected, e))?,
