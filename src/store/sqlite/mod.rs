@@ -1,5 +1,5 @@
-//! The store on SQLite: write-ahead log, every commit synced to disk, writers take their turn with `BEGIN IMMEDIATE`, and every UPDATE
-//! says how many rows it must touch.
+//! The store on SQLite: write-ahead log, every commit synced to disk, writers take their turn with `BEGIN IMMEDIATE`, and every
+//! UPDATE says how many rows it must touch.
 
 mod attempts;
 mod batch;
@@ -26,10 +26,13 @@ use std::time::Duration;
 use async_trait::async_trait;
 use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{ConnectOptions, SqlSafeStr, SqliteConnection};
+use sqlx::{ConnectOptions, Connection, SqlSafeStr, SqliteConnection};
 
 use self::writer::{Work, WriteTx};
 use super::{Store, StoreConfig, StoreError};
+
+/// Pages that the writing connection keeps in memory: in SQLite's own notation, negative for KiB.
+const WRITER_CACHE_KIB: &str = "-32768";
 
 /// The store on SQLite. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -41,6 +44,7 @@ pub struct SqliteStore {
 #[async_trait]
 impl Store for SqliteStore {
     async fn close(&self) {
+        self.writer.close().await;
         self.pool.close().await;
     }
 }
@@ -61,14 +65,18 @@ impl SqliteStore {
             // Erased rows are overwritten, not only unlinked.
             .pragma("secure_delete", "ON")
             .disable_statement_logging();
-        let pool = SqlitePoolOptions::new()
-            .max_connections(cfg.connections.clamp(1, 64))
-            // A file does not go away as a server does: asking it first costs as much as what is asked.
-            .test_before_acquire(false)
-            .acquire_timeout(Duration::from_millis(cfg.busy_timeout_ms.saturating_add(5000)))
-            .connect_with(options)
-            .await
-            .map_err(|e| open(in_words(&e)))?;
+        let pool_of = |connections| {
+            let wait = Duration::from_millis(cfg.busy_timeout_ms.saturating_add(5000));
+            // A file does not go away as a server may: to ask each time whether it is there only costs.
+            let pool = SqlitePoolOptions::new().max_connections(connections).acquire_timeout(wait).test_before_acquire(false);
+            // SQLite takes a transaction back by itself when the disk is full; sqlx then thinks that it goes on, for ever. Such
+            // a connection is closed.
+            pool.before_acquire(|connection, _| Box::pin(async move { Ok(!connection.is_in_transaction()) }))
+        };
+        let pool = pool_of(cfg.connections.clamp(1, 64)).connect_with(options.clone()).await.map_err(|e| open(in_words(&e)))?;
+        // Writing has a connection of its own: pages that it has read stay valid in its cache as long as nobody else writes.
+        let writing = options.pragma("cache_size", WRITER_CACHE_KIB);
+        let writing = pool_of(1).connect_with(writing).await.map_err(|e| open(in_words(&e)))?;
         migrations().run(&pool).await.map_err(|e| match e {
             MigrateError::Execute(e) => match fault(e) {
                 StoreError::Busy => StoreError::Busy,
@@ -80,7 +88,12 @@ impl SqliteStore {
             },
             other => StoreError::Migrate { place: place.clone(), why: other.to_string() },
         })?;
-        Ok(Self { writer: writer::Writer::new(pool.clone()), pool })
+        Ok(Self { writer: writer::Writer::new(writing), pool })
+    }
+
+    /// How many transactions this process has committed; operations that were committed together count once.
+    pub fn commits(&self) -> u64 {
+        self.writer.commits()
     }
 
     /// A transaction that holds the write lock from its beginning, so that what it reads stays true until it commits.
@@ -113,7 +126,8 @@ pub(super) fn migrations() -> Migrator {
     ])
 }
 
-/// Makes directory and file, readable by their owner only (SQLite gives its log the same mode), and tells early what is wrong with them.
+/// Makes directory and file, readable by their owner only (SQLite gives its log the same mode), and tells early what is wrong
+/// with them.
 fn make_file(path: &Path) -> std::io::Result<()> {
     if let Some(dir) = path.parent().filter(|d| !d.as_os_str().is_empty()) {
         std::fs::create_dir_all(dir)?;
@@ -166,5 +180,7 @@ fn exactly_one(result: &sqlx::sqlite::SqliteQueryResult, otherwise: StoreError) 
     if result.rows_affected() == 1 { Ok(()) } else { Err(otherwise) }
 }
 
+#[cfg(test)]
+mod plans;
 #[cfg(test)]
 mod tests;

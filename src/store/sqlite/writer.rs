@@ -1,13 +1,14 @@
-//! Group commit. A durable commit waits for the disk; what is asked for while one waits is written together in the next: each operation in a
-//! savepoint of one `BEGIN IMMEDIATE … COMMIT`. None is answered before that commit has succeeded. One that a rule refuses is rolled back
-//! alone; if the database itself fails, the whole group is, and each of its callers is told.
+//! Group commit. A durable commit waits for the disk; what is asked for while one waits is written together in the next: each
+//! operation in a savepoint of one `BEGIN IMMEDIATE … COMMIT`. None is answered before that commit has succeeded. One that a
+//! rule refuses is rolled back alone; if the database itself fails, the whole group is, and each of its callers is told.
 //!
-//! Whoever writes outside of a group takes the same turn, so that writers of one process never wait for each other inside SQLite, where waiting
-//! means sleeping and trying again.
+//! Whoever writes outside of a group takes the same turn, so that writers of one process never wait for each other inside
+//! SQLite, where waiting means sleeping and trying again.
 
 use std::collections::VecDeque;
 use std::ops::{Deref, DerefMut};
 use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use sqlx::sqlite::SqlitePool;
@@ -42,6 +43,8 @@ struct Shared {
     turn: Arc<tokio::sync::Mutex<()>>,
     places: Arc<Semaphore>,
     queue: Mutex<Queue>,
+    /// Transactions that were committed, groups among them.
+    commits: Arc<AtomicU64>,
 }
 
 #[derive(Default)]
@@ -54,14 +57,24 @@ struct Queue {
 impl Writer {
     pub(super) fn new(pool: SqlitePool) -> Self {
         let (turn, places) = (Arc::default(), Arc::new(Semaphore::new(WRITE_QUEUE_LIMIT)));
-        Self { shared: Arc::new(Shared { pool, turn, places, queue: Mutex::default() }) }
+        Self { shared: Arc::new(Shared { pool, turn, places, queue: Mutex::default(), commits: Arc::default() }) }
+    }
+
+    /// Closes the connection; what waits for it gets an error.
+    pub(super) async fn close(&self) {
+        self.shared.pool.close().await;
+    }
+
+    /// How many transactions this process has committed: a group counts once.
+    pub(super) fn commits(&self) -> u64 {
+        self.shared.commits.load(Ordering::Relaxed)
     }
 
     /// A transaction of its own that holds the write lock from its beginning, so that what it reads stays true until it commits.
     pub(super) async fn begin(&self) -> Result<WriteTx, StoreError> {
         let turn = self.shared.turn.clone().lock_owned().await;
         let tx = self.shared.pool.begin_with("BEGIN IMMEDIATE").await.map_err(fault)?;
-        Ok(WriteTx { tx, _turn: turn })
+        Ok(WriteTx { tx, commits: self.shared.commits.clone(), _turn: turn })
     }
 
     /// Runs `work` in the next group and answers once it is committed. It is carried out though the caller stops waiting.
@@ -103,7 +116,8 @@ impl Shared {
         queue.waiting.pop_front()
     }
 
-    /// Writes what waits, and what comes while it is being written; `false` once nothing waits, and then this leader's time is over.
+    /// Writes what waits, and what comes while it is being written; `false` once nothing waits, and then this leader's time is
+    /// over.
     async fn write_group(&self) -> bool {
         {
             let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
@@ -115,7 +129,11 @@ impl Shared {
         let mut group: Vec<Box<dyn Operation>> = Vec::new();
         let ended = match self.pool.begin_with("BEGIN IMMEDIATE").await {
             Ok(mut tx) => match run_group(&mut tx, &mut group, || self.next()).await {
-                Ok(()) => tx.commit().await.map_err(fault),
+                Ok(()) => {
+                    let committed = tx.commit().await.map_err(fault);
+                    self.commits.fetch_add(u64::from(committed.is_ok()), Ordering::Relaxed);
+                    committed
+                }
                 Err(error) => {
                     // A rollback that fails too leaves nothing to do: the connection is closed, and that rolls back.
                     let _closed = tx.rollback().await;
@@ -268,12 +286,15 @@ fn again(error: &StoreError) -> StoreError {
 pub(super) struct WriteTx {
     // Before the turn: fields are dropped in this order.
     tx: Transaction<'static, Sqlite>,
+    commits: Arc<AtomicU64>,
     _turn: OwnedMutexGuard<()>,
 }
 
 impl WriteTx {
     pub(super) async fn commit(self) -> Result<(), sqlx::Error> {
-        self.tx.commit().await
+        self.tx.commit().await?;
+        self.commits.fetch_add(1, Ordering::Relaxed);
+        Ok(())
     }
 }
 
