@@ -2,6 +2,12 @@
 //! is killed.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[path = "money/a_full_disk_stops_nothing_for_ever.rs"]
+mod a_full_disk_stops_nothing_for_ever;
+#[path = "money/bad_input_changes_nothing.rs"]
+mod bad_input_changes_nothing;
+#[path = "money/card_numbers_leave_memory.rs"]
+mod card_numbers_leave_memory;
 #[path = "money/card_numbers_leave_no_trace.rs"]
 mod card_numbers_leave_no_trace;
 #[path = "money/commands_set_up_a_payment.rs"]
@@ -20,3 +26,7 @@ mod proof;
 mod stripe_in_trouble;
 #[path = "money/support.rs"]
 mod support;
+#[path = "money/the_database_goes_away_in_the_middle.rs"]
+mod the_database_goes_away_in_the_middle;
+#[path = "money/the_same_asked_again_is_done_once.rs"]
+mod the_same_asked_again_is_done_once;

@@ -1,4 +1,5 @@
-//! A canary card number is stored, charged and refused with every log line switched on; then every file, log and output is searched for it.
+//! A canary card number is stored, charged and refused with every log line switched on; then every file, log and output is
+//! searched for it.
 
 use std::path::Path;
 
@@ -17,34 +18,80 @@ pub fn canary() -> Vec<u8> {
     digits
 }
 
-/// The ways in which it could stand somewhere: plain, grouped, as bytes 0 to 9, in hex of its ASCII, and its telling middle alone.
-fn shapes() -> Vec<Vec<u8>> {
-    let digits = canary();
+/// The ways in which a number could stand somewhere: plain, grouped, as bytes 0 to 9, packed two digits a byte (BCD, as ISO
+/// 8583 sends it), as a binary integer, in hex or base64 of those, in UTF-16, and its telling first twelve digits alone.
+pub fn shapes(digits: &[u8]) -> Vec<Vec<u8>> {
     let plain: String = digits.iter().map(|d| char::from(b'0' + d)).collect();
     let grouped = |by: &str| plain.as_bytes().chunks(4).map(|c| std::str::from_utf8(c).unwrap()).collect::<Vec<_>>().join(by);
-    let comma = digits.iter().map(u8::to_string).collect::<Vec<_>>();
-    let texts = [
+    let listed = digits.iter().map(u8::to_string).collect::<Vec<_>>();
+    let mut packed = digits.to_vec();
+    if packed.len() % 2 == 1 {
+        packed.insert(0, 0);
+    }
+    let packed: Vec<u8> = packed.chunks(2).map(|pair| pair[0] << 4 | pair[1]).collect();
+    let number: u64 = plain.parse().unwrap();
+    let mut all: Vec<Vec<u8>> = [
         plain.clone(),
         grouped(" "),
         grouped("-"),
+        grouped("."),
+        grouped("\u{a0}"),
         plain[..12].to_owned(),
-        comma.join(","),
-        comma.join(", "),
-        comma.join(" "),
+        listed.join(","),
+        listed.join(", "),
+        listed.join(" "),
+        listed.join("-"),
+        plain.chars().rev().collect(),
         hex(plain.as_bytes()),
-    ];
-    texts.into_iter().map(String::into_bytes).chain([digits]).collect()
+        hex(plain.as_bytes()).to_uppercase(),
+        hex(digits),
+        format!("{number:x}"),
+    ]
+    .into_iter()
+    .map(String::into_bytes)
+    .collect();
+    all.extend([digits.to_vec(), packed.clone(), number.to_be_bytes().to_vec(), number.to_le_bytes().to_vec()]);
+    all.extend([little, big].map(|order| plain.encode_utf16().flat_map(order).collect()));
+    all.extend([plain.as_bytes(), digits, &packed].into_iter().flat_map(base64_anywhere));
+    all
+}
+
+fn little(unit: u16) -> [u8; 2] {
+    unit.to_le_bytes()
+}
+
+fn big(unit: u16) -> [u8; 2] {
+    unit.to_be_bytes()
 }
 
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|b| format!("{b:02x}")).collect()
 }
 
+/// What base64 of a longer text looks like where `bytes` stand in it: one text for each of the three ways in which they can
+/// fall on its groups, without the characters that depend on the neighbours.
+fn base64_anywhere(bytes: &[u8]) -> Vec<Vec<u8>> {
+    use base64::Engine;
+    (0..3_usize)
+        .map(|before| {
+            let padded = [&vec![0; before][..], bytes].concat();
+            let text = base64::engine::general_purpose::STANDARD_NO_PAD.encode(&padded);
+            let sure = (before * 8).div_ceil(6)..padded.len() * 8 / 6;
+            text.as_bytes()[sure].to_vec()
+        })
+        .collect()
+}
+
+/// Which shapes of a number stand in `bytes`; none, one hopes.
+pub fn found(digits: &[u8], bytes: &[u8]) -> Vec<String> {
+    let stands = |shape: &Vec<u8>| memchr::memmem::find(bytes, shape).is_some();
+    shapes(digits).iter().filter(|s| stands(s)).map(|s| String::from_utf8_lossy(s).into_owned()).collect()
+}
+
 /// Fails if the canary is in `bytes`.
 pub fn assert_no_canary(bytes: &[u8], place: &str) {
-    for shape in shapes() {
-        assert!(!bytes.windows(shape.len()).any(|w| w == shape), "a card number stands in {place}");
-    }
+    let shapes = found(&canary(), bytes);
+    assert!(shapes.is_empty(), "a card number stands in {place}, as {shapes:?}");
 }
 
 /// Fails if the canary is in any file below `dir`.
@@ -72,7 +119,8 @@ async fn child_stores_and_charges_the_canary() {
     let intent = house.processor.submit(order.clone()).await.unwrap();
     house.finish_everything().await;
     println!("{:?}", house.store.payment(&intent).await.unwrap());
-    // Errors, too: a sealed number in a row that it was not sealed for, a number with a wrong digit, a second card of that number.
+    // Errors, too: a sealed number in a row that it was not sealed for, a number with a wrong digit, a second card of that
+    // number.
     let card = house.store.card(&order.card).await.unwrap().unwrap();
     let other = voicepay::ids::CardId::fresh(&*house.entropy);
     println!("{}", house.vault.unseal_card(&other, &order.customer, &card.sealed).unwrap_err());
@@ -94,8 +142,29 @@ async fn a_charged_card_number_is_in_no_file_log_or_output() {
 }
 
 #[test]
-fn the_search_finds_a_canary_where_there_is_one() {
-    let text: String = canary().chunks(4).map(|c| c.iter().map(|d| char::from(b'0' + d)).collect::<String>() + " ").collect();
-    let found = std::panic::catch_unwind(|| assert_no_canary(format!("pan={text}").as_bytes(), "here"));
-    assert!(found.is_err());
+fn the_search_finds_a_canary_however_it_is_written() {
+    let digits = canary();
+    let plain: String = digits.iter().map(|d| char::from(b'0' + d)).collect();
+    let json = format!("{{\"name\":\"x\",\"pan\":\"{plain}\"}}");
+    use base64::Engine;
+    let wrapped = |text: &str| base64::engine::general_purpose::STANDARD.encode(text).into_bytes();
+    let spaced: String = digits.chunks(4).map(|c| c.iter().map(|d| char::from(b'0' + d)).collect::<String>() + " ").collect();
+    let packed: Vec<u8> = digits.chunks(2).map(|pair| pair[0] << 4 | pair[1]).collect();
+    let places: [Vec<u8>; 9] = [
+        format!("pan={spaced}").into_bytes(),
+        json.clone().into_bytes(),
+        wrapped(&json),
+        wrapped(&format!(" {json}")),
+        wrapped(&format!("  {json}")),
+        [b"\x70\x10", &packed[..], b"\x00"].concat(),
+        hex(json.as_bytes()).into_bytes(),
+        json.encode_utf16().flat_map(little).collect(),
+        json.encode_utf16().flat_map(big).collect(),
+    ];
+    for place in &places {
+        assert!(!found(&digits, place).is_empty(), "overlooked in {:?}", String::from_utf8_lossy(place));
+    }
+    assert!(std::panic::catch_unwind(|| assert_no_canary(&places[0], "here")).is_err());
+    let near: String = plain.replacen("4929", "4930", 1);
+    assert!(found(&digits, near.as_bytes()).is_empty());
 }

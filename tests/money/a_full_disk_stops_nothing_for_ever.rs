@@ -1,0 +1,106 @@
+//! The disk is full in the middle of payments: whoever submits is told so, nothing is charged that is not written down, and
+//! once there is room again everything comes to its end, each payment charged once.
+#![cfg(target_os = "linux")]
+
+use std::io::Write;
+use std::path::Path;
+use std::process::Command;
+
+use voicepay::ids::{CallId, RequestId};
+use voicepay::payment::{IntentStatus, PaymentRequest};
+use voicepay::processor::{ChargeOrder, SubmitError};
+
+use super::support::{AMOUNT, DIR_ENV, House, charged};
+
+/// A file system of its own for the child, as small as this; it goes with the child's mount namespace.
+const DISK: &str = "size=32m";
+/// Payments before the disk is full, and those that are tried from then on.
+const BEFORE: usize = 8;
+const TRIES: usize = 40;
+
+#[tokio::test]
+#[ignore = "run as a child process, on a disk of its own, by the test below"]
+async fn child_on_a_small_disk() {
+    let Some(dir) = super::support::told_dir() else { return };
+    let house = House::open(&dir).await;
+    let first = house.furnish("4111111111111111").await;
+    let mut orders = Vec::new();
+    for _ in 0..BEFORE + TRIES {
+        orders.push(another(&house, &first).await);
+    }
+    let filler = dir.join("filler");
+    let (mut refused, mut taken) = (Vec::new(), Vec::new());
+    for (nth, order) in orders.iter().enumerate() {
+        if nth == BEFORE {
+            fill(&filler);
+        }
+        match house.processor.submit(order.clone()).await {
+            Ok(intent) => taken.push(intent),
+            Err(error) => refused.push(error),
+        }
+        // On a full disk sending may fail too, before a byte has left or after.
+        let _may_fail = house.processor.run_once().await;
+    }
+    println!("{} taken, {} refused, {} charged while it was full", taken.len(), refused.len(), charged(&dir).len());
+    assert!(taken.len() >= BEFORE, "it did not work before the disk was full");
+    assert!(refused.len() >= TRIES / 2, "the disk was not full");
+    assert!(charged(&dir).len() <= taken.len(), "charged without being written down");
+    for error in &refused {
+        assert!(matches!(error, SubmitError::Store(_)), "{error:?}");
+        assert!(error.to_string().contains("full") || error.to_string().contains("disk"), "{error}");
+    }
+    // Somebody makes room: the same process goes on.
+    std::fs::remove_file(&filler).unwrap();
+    house.finish_everything().await;
+    for order in &orders {
+        let intent = house.processor.submit(order.clone()).await.unwrap();
+        if !taken.contains(&intent) {
+            taken.push(intent);
+        }
+    }
+    house.finish_everything().await;
+    assert_eq!(taken.len(), orders.len(), "what was taken keeps its payment, what was refused gets its own");
+    for intent in &taken {
+        let payment = house.store.payment(intent).await.unwrap().unwrap();
+        assert_eq!(payment.intent.status, IntentStatus::Paid);
+    }
+    assert_eq!(charged(&dir).len(), orders.len(), "each once");
+    let paid = i64::try_from(orders.len()).unwrap();
+    assert_eq!(house.books().await, (paid * AMOUNT, 0));
+}
+
+/// The same customer is asked for the same once more.
+async fn another(house: &House, like: &ChargeOrder) -> ChargeOrder {
+    let request = house.store.request(&like.request).await.unwrap().unwrap().request;
+    let request = PaymentRequest { id: RequestId::fresh(&*house.entropy), ..request };
+    house.store.add_request(&request, &house.audit_row()).await.unwrap();
+    ChargeOrder { request: request.id, call: CallId::fresh(&*house.entropy), ..like.clone() }
+}
+
+/// Takes all the room that there is.
+fn fill(filler: &Path) {
+    let mut file = std::fs::File::create(filler).unwrap();
+    let block = vec![1_u8; 4096];
+    while file.write_all(&block).is_ok() {}
+}
+
+#[test]
+fn what_is_under_way_waits_for_room_and_is_charged_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let this = std::env::current_exe().unwrap();
+    let name = "a_full_disk_stops_nothing_for_ever::child_on_a_small_disk";
+    let script = format!("mount -t tmpfs -o {DISK} tmpfs \"$1\" && exec \"$2\" --exact {name} --ignored --nocapture");
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "sh", "-c", &script, "sh"]).arg(dir.path()).arg(this);
+    let Ok(output) = command.env(DIR_ENV, dir.path()).env_remove("VOICEPAY_MASTER_KEY").output() else {
+        eprintln!("SKIPPED: there is no unshare(1) here");
+        return;
+    };
+    let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    if said.contains("unshare failed") || said.contains("mount:") {
+        eprintln!("SKIPPED: no file system may be mounted here: {said}");
+        return;
+    }
+    assert!(output.status.success(), "{said}");
+    assert!(said.contains("1 passed"), "{said}");
+}
