@@ -7,7 +7,7 @@ SHELL := bash
 CARGO := PATH="$$HOME/.cargo/bin:$$PATH" cargo
 VOICEPAY := $(CARGO) run --quiet --locked --
 
-.PHONY: help setup build models test test-peers crash-test simulate bench-calls demo bench eval train-digits prompts fixtures fuzz lint clean
+.PHONY: help setup build models test test-peers crash-test simulate bench-calls bench-payments demo bench eval train-digits prompts fixtures fuzz lint clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -45,6 +45,9 @@ bench: models ## the figures of the README, on this machine
 
 bench-calls: models ## calls on one core, set-ups a second, memory a call, beside Asterisk 22; writes benches/CALLS.md
 	@scripts/peers/bench.sh $(ARGS)
+
+bench-payments: setup ## payments a second beside bare commits, cost as the database grows; writes benches/PAYMENTS.md (ARGS="--retries 1000000")
+	@scripts/bench-payments.sh $(ARGS)
 
 eval: models ## recognition, decisions and peers on ../shared/speechdata (DATA=folder SPLIT=name); writes models/REPORT.md
 	@scripts/eval.sh $(ARGS)
