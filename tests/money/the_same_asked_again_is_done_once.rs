@@ -13,6 +13,7 @@ use voicepay::processor::{ChargeOrder, Processor, ProcessorConfig};
 
 use super::support::{House, charged};
 
+#[allow(dead_code)] // the bench says more of it
 #[path = "../../benches/payments/retries.rs"]
 mod retries;
 
