@@ -76,7 +76,7 @@ pub(super) async fn load(
     }
     if there && !replace {
         let store = PgStore::open(url, cfg).await?;
-        let held = super::any_data(&store as &dyn Store).await;
+        let held = super::any_data(&store).await;
         store.close().await;
         if held? {
             return Err(BackupError::HoldsData(url.to_string()));

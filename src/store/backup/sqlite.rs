@@ -131,7 +131,7 @@ async fn remembered(copy: &Path, data: &Path) -> Result<Remembered, BackupError>
 /// Whether the database holds anything that was not made with it.
 async fn holds_data(database: &Path) -> Result<bool, BackupError> {
     let store = SqliteStore::open(&StoreConfig { path: database.to_owned(), ..StoreConfig::default() }).await?;
-    let held = super::any_data(&store as &dyn Store).await;
+    let held = super::any_data(&store).await;
     store.close().await;
     Ok(held?)
 }
