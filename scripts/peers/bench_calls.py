@@ -307,7 +307,7 @@ def write(found, begun, busy, given):
     """benches/CALLS.md: the parts that were measured are new, the others stay."""
     cpu = command(["sh", "-c", "grep -m1 'model name' /proc/cpuinfo | cut -d: -f2"]).strip()
     run = [
-        f"{begun.strftime('%Y-%m-%d %H:%M')} UTC, {os.cpu_count()} cores ({cpu}), {platform.system()} {platform.release()};"
+        f"{begun.strftime('%Y-%m-%d %H:%M')} UTC, {os.cpu_count()} cores ({cpu}), {platform.system()} {platform.release().split('-')[0]};"
         f" load average when it began: {busy}. {given.conditions}",
         f"Versions: {report.versions()}.",
         "",

@@ -91,7 +91,7 @@ def write(rows):
         "paying case means: the sandbox charged exactly once, the books balance, the call's record names the codec, and the peer",
         "heard us. A row is the last run of its case.",
         "",
-        f"Last run: {datetime.now(timezone.utc).strftime('%Y-%m-%d %H:%M')} UTC on {platform.system()} {platform.release()},"
+        f"Last run: {datetime.now(timezone.utc).strftime('%Y-%m-%d %H:%M')} UTC on {platform.system()} {platform.release().split('-')[0]},"
         f" {platform.machine()}.",
         f"Versions: {versions()}.",
         "",
