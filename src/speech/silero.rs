@@ -17,7 +17,6 @@ use rustfft::{Fft, FftPlanner};
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
 use crate::kernels::{Activation, Epilogue, PackedMatrix, Rows, RowsMut, ShapeError, lstm_cell};
-
 use crate::media::frame::SampleRate;
 use crate::media::resample::response;
 
@@ -66,18 +65,24 @@ impl Band {
         self.window() / 2 + 1
     }
 
-    /// Weights of all the bins into weights of those that the band has. A resampler leaves of a bin just below 4 kHz what its filter lets
-    /// through, and of its image just above 4 kHz the rest: both depend on the one bin that there is.
-    fn fold(self, weights: Vec<f32>) -> Vec<f32> {
-        if self == Self::Wide {
-            return weights;
+    /// How much of each bin is in a line of this band once it is at 16 kHz. A resampler leaves of a bin just below 4 kHz what its filter lets
+    /// through, and of its image just above 4 kHz the rest.
+    fn left(self) -> Vec<f32> {
+        match self {
+            Self::Narrow => {
+                (0..BINS).map(|bin| narrow(response(SampleRate::HZ_8000, SampleRate::HZ_16000, hz_of(bin)))).collect()
+            }
+            Self::Wide => vec![1.0; BINS],
         }
-        let left = |bin: usize| narrow(response(SampleRate::HZ_8000, SampleRate::HZ_16000, hz_of(bin)));
-        let images = weights.iter().enumerate().skip(self.bins()).rev();
-        let mut folded: Vec<f32> = weights.iter().take(self.bins()).enumerate().map(|(bin, w)| w * left(bin)).collect();
-        folded.iter_mut().zip(images).for_each(|(f, (bin, w))| *f += w * left(bin));
-        folded
     }
+}
+
+/// Weights of all the bins into weights of the first `bins`; those beyond are images of these, and depend on the one bin that there is.
+fn fold(weights: &[f32], left: &[f32], bins: usize) -> Vec<f32> {
+    let mut folded: Vec<f32> = weights.iter().zip(left).map(|(w, left)| w * left).collect();
+    let images = folded.split_off(bins);
+    folded.iter_mut().zip(images.iter().rev()).for_each(|(f, image)| *f += image);
+    folded
 }
 
 /// The network. Shared by calls; each has a [`Memory`] of its own.
@@ -119,6 +124,8 @@ struct Convolution {
 /// What the network remembers of one line. Wiped on drop.
 #[derive(Clone, Zeroize, ZeroizeOnDrop)]
 pub struct Memory {
+    #[zeroize(skip)]
+    band: Band,
     hidden: Vec<f32>,
     cell: Vec<f32>,
     context: Vec<f32>,
@@ -133,7 +140,12 @@ impl std::fmt::Debug for Memory {
 impl Memory {
     /// Of a line that nothing was heard of.
     pub fn new(band: Band) -> Self {
-        Self { hidden: vec![0.0; HIDDEN], cell: vec![0.0; HIDDEN], context: vec![0.0; CONTEXT / band.thinned()] }
+        Self { band, hidden: vec![0.0; HIDDEN], cell: vec![0.0; HIDDEN], context: vec![0.0; CONTEXT / band.thinned()] }
+    }
+
+    /// What the line carries.
+    pub fn band(&self) -> Band {
+        self.band
     }
 }
 
@@ -191,11 +203,12 @@ impl Silero {
         let front = |band: Band| {
             // A sum over every second sample is half as large.
             let scale = if band == Band::Narrow { 2.0 } else { 1.0 };
+            let left = band.left();
             Ok::<_, String>(Front {
                 band,
                 window: window.iter().step_by(band.thinned()).map(|w| scale * w).collect(),
                 fourier: FftPlanner::new().plan_fft_forward(band.window()),
-                first: convolution("conv1", [CHANNELS, BINS], [0, 3], 1, &|tap| band.fold(tap))?,
+                first: convolution("conv1", [CHANNELS, BINS], [0, 3], 1, &|tap| fold(&tap, &left, band.bins()))?,
             })
         };
         Ok(Self {
@@ -215,14 +228,11 @@ impl Silero {
         })
     }
 
-    /// How likely the next chunk of the line ([`Band::chunk`] samples, mono, −1 to 1) holds a voice, 0 to 1. `memory` is of the same band.
-    pub fn hear(&self, memory: &mut Memory, band: Band, chunk: &[f32]) -> Result<f32, ShapeError> {
+    /// How likely the next chunk of the line ([`Band::chunk`] samples of the memory's band, mono, −1 to 1) holds a voice, 0 to 1.
+    pub fn hear(&self, memory: &mut Memory, chunk: &[f32]) -> Result<f32, ShapeError> {
+        let band = memory.band;
         if chunk.len() != band.chunk() {
             return Err(ShapeError { what: "a chunk for voice activity", got: chunk.len(), want: band.chunk() });
-        }
-        let context = CONTEXT / band.thinned();
-        if memory.context.len() != context {
-            return Err(ShapeError { what: "the memory of a line", got: memory.context.len(), want: context });
         }
         let front = match band {
             Band::Narrow => &self.narrow,
@@ -231,7 +241,8 @@ impl Silero {
         // Every convolution but the last two has a zero before its first point and one behind its last.
         let mut points = [0.0; (POINTS + 2) * BINS];
         front.magnitudes(&memory.context, chunk, points.get_mut(band.bins()..).unwrap_or_default());
-        memory.context.copy_from_slice(chunk.get(band.chunk() - context..).unwrap_or_default());
+        let heard_again = chunk.len() - memory.context.len();
+        memory.context.copy_from_slice(chunk.get(heard_again..).unwrap_or_default());
 
         let [second, third, fourth] = &self.deep;
         let mut of_first = [0.0; (POINTS + 2) * CHANNELS];
@@ -296,8 +307,8 @@ fn hz_of(bin: usize) -> f64 {
     16_000.0 * bin as f64 / WINDOW as f64
 }
 
-#[allow(clippy::as_conversions, clippy::cast_possible_truncation)] // weights need no double
-fn narrow(x: f64) -> f32 {
+#[allow(clippy::as_conversions, clippy::cast_possible_truncation)] // neither weights nor decibels need a double
+pub(super) fn narrow(x: f64) -> f32 {
     x as f32
 }
 
@@ -350,15 +361,15 @@ mod tests {
         let clip = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/voiceprint/voiceprint_flite.wav");
         let samples: Vec<f32> =
             hound::WavReader::open(clip).unwrap().samples::<i16>().flat_map(|s| [f32::from(s.unwrap()) / 32_768.0; 2]).collect();
-        let heard: Vec<f32> = samples.chunks_exact(CHUNK).map(|c| silero.hear(&mut memory, Band::Wide, c).unwrap()).collect();
+        let heard: Vec<f32> = samples.chunks_exact(CHUNK).map(|c| silero.hear(&mut memory, c).unwrap()).collect();
         assert!(golden.probabilities.len() > 60);
         assert_eq!(heard.len(), golden.probabilities.len());
         let apart = heard.iter().zip(&golden.probabilities).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
         println!("largest difference {apart:.1e}");
         assert!(apart < 1e-4, "{apart}");
         assert!(golden.probabilities.iter().any(|p| *p > 0.9) && golden.probabilities.iter().any(|p| *p < 0.1));
-        assert!(silero.hear(&mut memory, Band::Wide, &samples[..511]).is_err());
-        assert!(silero.hear(&mut memory, Band::Narrow, &samples[..256]).is_err(), "another band's memory");
+        assert!(silero.hear(&mut memory, &samples[..511]).is_err());
+        assert!(silero.hear(&mut memory, &samples[..256]).is_err(), "another band's chunk");
     }
 
     /// What hearing a telephone line as it is changes, against bringing it to 16 kHz first: chunk by chunk, over the repository's callers.
@@ -376,8 +387,8 @@ mod tests {
                 let wide = resample_whole(&line, SampleRate::HZ_8000, SampleRate::HZ_16000);
                 let (mut of_line, mut of_wide) = (Memory::new(Band::Narrow), Memory::new(Band::Wide));
                 for (narrow, wide) in line.chunks_exact(Band::Narrow.chunk()).zip(wide.chunks_exact(CHUNK)) {
-                    let p = silero.hear(&mut of_line, Band::Narrow, narrow).unwrap();
-                    let q = silero.hear(&mut of_wide, Band::Wide, wide).unwrap();
+                    let p = silero.hear(&mut of_line, narrow).unwrap();
+                    let q = silero.hear(&mut of_wide, wide).unwrap();
                     (chunks, apart) = (chunks + 1, apart + f64::from((p - q).abs()));
                     otherwise += u32::from((p >= 0.5) != (q >= 0.5));
                 }

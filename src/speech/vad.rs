@@ -15,7 +15,7 @@ use zeroize::Zeroizing;
 use crate::media::frame::SampleRate;
 use crate::media::resample::Resampler;
 
-use super::silero::{Band, Memory, Silero};
+use super::silero::{Band, Memory, Silero, narrow};
 
 /// Energies are taken over this long.
 pub const STEP_MS: u32 = 10;
@@ -195,7 +195,6 @@ impl Vad {
 struct Network {
     silero: Arc<Silero>,
     memory: Memory,
-    band: Band,
     /// From the line's rate to the band's, where they differ.
     resampler: Option<Resampler>,
     /// What the network has not heard, oldest first; no more than [`WARM_UP_CHUNKS`] and a part of one while nothing is open.
@@ -217,15 +216,7 @@ impl Network {
             SampleRate::HZ_16000 => (Band::Wide, None),
             other => (Band::Wide, Some(Resampler::new(other, SampleRate::HZ_16000))),
         };
-        Self {
-            silero,
-            memory: Memory::new(band),
-            band,
-            resampler,
-            held: Zeroizing::new(Vec::new()),
-            was_open: false,
-            is_voice: false,
-        }
+        Self { silero, memory: Memory::new(band), resampler, held: Zeroizing::new(Vec::new()), was_open: false, is_voice: false }
     }
 
     /// Takes a step; whether there is a voice as of the last whole chunk. Looks only while `open`.
@@ -234,16 +225,16 @@ impl Network {
             Some(resampler) => resampler.push(samples, &mut self.held),
             None => self.held.extend_from_slice(samples),
         }
-        let chunk = self.band.chunk();
+        let chunk = self.memory.band().chunk();
         if open {
             if !self.was_open {
-                self.memory = Memory::new(self.band);
+                self.memory = Memory::new(self.memory.band());
             }
             let mut heard = 0;
             for whole in self.held.chunks_exact(chunk) {
                 let whole: Zeroizing<Vec<f32>> = Zeroizing::new(whole.iter().map(|s| f32::from(*s) / 32_768.0).collect());
                 // A network that fails says nothing against the energy.
-                let p = self.silero.hear(&mut self.memory, self.band, &whole).unwrap_or(1.0);
+                let p = self.silero.hear(&mut self.memory, &whole).unwrap_or(1.0);
                 self.is_voice = p >= if self.is_voice { VOICE_CLOSES } else { VOICE_OPENS };
                 heard += chunk;
             }
@@ -272,11 +263,6 @@ pub fn level_dbfs(samples: &[i16]) -> f32 {
 #[allow(clippy::as_conversions, clippy::cast_precision_loss)] // far below 2⁵³
 fn whole(x: i64) -> f64 {
     x as f64
-}
-
-#[allow(clippy::as_conversions, clippy::cast_possible_truncation)] // decibels need no double
-fn narrow(x: f64) -> f32 {
-    x as f32
 }
 
 /// The quietest of the last three seconds; and what is as steady as no speech is, is floor sooner.
