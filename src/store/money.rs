@@ -2,13 +2,14 @@
 
 use serde::Serialize;
 
-use super::{AuditRecord, OutboxRecord, StoreError};
+use super::{AuditRecord, CardRecord, OutboxRecord, StoreError};
 use crate::clock::Timestamp;
 use crate::ids::{AttemptId, IntentId, WorkerId};
 use crate::ledger::{Transfer, TransferKind};
 use crate::money::Money;
 use crate::payment::{
-    Attempt, Balance, Dispute, DisputeError, DisputeState, Evidence, Intent, Operation, OperationRefusal, Receipt, Standing,
+    Attempt, Balance, Dispute, DisputeError, DisputeState, Evidence, Intent, Operation, OperationRefusal, PaymentRequest,
+    Receipt, Standing, balance,
 };
 
 /// Which worker is at an attempt, and for how long at most. When it has run out, another worker may take the attempt over.
@@ -81,6 +82,38 @@ pub struct NewCharge {
     pub outbox: OutboxRecord,
 }
 
+impl NewCharge {
+    /// What the same call is told that submits the same request again; `earlier` came of it before.
+    pub(super) fn repeats(&self, earlier: Intent) -> Submitted {
+        let again = &self.intent;
+        let same = earlier.amount == again.amount
+            && earlier.card == again.card
+            && earlier.customer == again.customer
+            && earlier.capture == again.capture;
+        if same { Submitted::Already(earlier.id) } else { Submitted::Refused(SubmitRefusal::SameKeyOtherContent) }
+    }
+
+    /// Judges it against what the database holds of an active customer's request and card; gives the request before and after it is held.
+    pub(super) fn judge(
+        &self,
+        request: PaymentRequest,
+        card: Option<&CardRecord>,
+    ) -> Result<(PaymentRequest, PaymentRequest), SubmitRefusal> {
+        let (intent, now) = (&self.intent, self.intent.created_at);
+        if request.customer != intent.customer || request.payee != intent.payee {
+            return Err(SubmitRefusal::NoSuchRequest);
+        }
+        if request.amount != intent.amount {
+            return Err(SubmitRefusal::OtherAmount);
+        }
+        if !card.is_some_and(|c| c.customer == intent.customer && c.last4 == intent.last4 && c.usable(now)) {
+            return Err(SubmitRefusal::NoUsableCard);
+        }
+        let held = request.clone().hold(now, &intent.id)?;
+        Ok((request, held))
+    }
+}
+
 /// What became of a submission.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Submitted {
@@ -125,6 +158,33 @@ pub struct NewOperation {
     pub audit: AuditRecord,
     /// For the outside.
     pub outbox: OutboxRecord,
+}
+
+impl NewOperation {
+    /// What is told to whoever asks with the same key again; `earlier` was asked for with it before, and `attempt` came of that.
+    pub(super) fn repeats(&self, earlier: &Command, attempt: AttemptId) -> Begun {
+        if *earlier == self.command { Begun::Already(attempt) } else { Begun::Refused(OperationRefusal::SameKeyOtherContent) }
+    }
+
+    /// Judges it against what the database holds of its payment: `Ok(Some(refusal))` if a rule refuses it.
+    pub(super) fn judge(
+        &self,
+        intent: &Intent,
+        attempts: &[Attempt],
+        disputes: &[Dispute],
+    ) -> Result<Option<OperationRefusal>, StoreError> {
+        let new = &self.attempt;
+        let parts = (intent, attempts, disputes);
+        let original = match balance::judge(new.prepared_at, parts, new.operation, Some(new.amount), &new.gateway) {
+            Ok((_, original)) => original,
+            Err(refusal) => return Ok(Some(refusal)),
+        };
+        if new.intent != intent.id || new.of_attempt.as_ref() != Some(&original.id) {
+            let other = "an operation that refers to something else than its payment's own attempt";
+            return Err(StoreError::Refused(other.into()));
+        }
+        Ok(None)
+    }
 }
 
 /// What became of a capture, void or refund that was asked for.
@@ -183,6 +243,18 @@ pub struct Job {
     pub payee_name: String,
 }
 
+impl Job {
+    /// Which attempt's pending transfer this one ends: its own, or for a capture or void the authorisation's.
+    pub(super) fn reserved_by(attempt: &Attempt) -> &AttemptId {
+        match (attempt.operation, &attempt.of_attempt) {
+            (Operation::Capture | Operation::Void, Some(original)) => original,
+            (Operation::Charge | Operation::Authorise | Operation::Capture | Operation::Void | Operation::Refund, _) => {
+                &attempt.id
+            }
+        }
+    }
+}
+
 /// Changes that go with a changed attempt, all in one transaction.
 #[derive(Clone, Debug, Default)]
 pub struct Settlement {
@@ -237,6 +309,17 @@ impl Settlement {
             let (what, state) = (attempt.operation.as_str(), attempt.state.name());
             Err(StoreError::Refused(format!("a {what} that is {state} does not go with these postings")))
         }
+    }
+
+    /// Whether it settles the request or gives it free.
+    pub(super) fn moves_request(&self) -> bool {
+        self.receipt.is_some() || self.release_request
+    }
+
+    /// The request that `intent` holds, as it is to be written.
+    pub(super) fn request_after(&self, held: PaymentRequest, intent: &IntentId) -> Result<PaymentRequest, StoreError> {
+        let after = if self.receipt.is_some() { held.settle(intent) } else { held.release(intent) };
+        after.map_err(|e| StoreError::Refused(e.to_string()))
     }
 }
 

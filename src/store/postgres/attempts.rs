@@ -6,7 +6,7 @@ use super::fault::Fault;
 use super::{books, intents};
 use crate::clock::Timestamp;
 use crate::ids::{AttemptId, IntentId};
-use crate::payment::{Attempt, Operation};
+use crate::payment::Attempt;
 use crate::store::rows::{Reader, money, to_json};
 use crate::store::{Claim, Command, Job, Schedule, StoreError};
 
@@ -89,15 +89,8 @@ pub(super) async fn jobs(connection: &mut PgConnection, attempts: Vec<Attempt>) 
             rows.iter().map(money::attempt).collect::<Result<Vec<_>, _>>()?
         }
     };
-    let reserved_by = |attempt: &'_ Attempt| match (attempt.operation, &attempt.of_attempt) {
-        (Operation::Capture | Operation::Void, Some(original)) => original.clone(),
-        (Operation::Charge | Operation::Authorise | Operation::Capture | Operation::Void | Operation::Refund, _) => {
-            attempt.id.clone()
-        }
-    };
-    let causes: Vec<AttemptId> = attempts.iter().map(reserved_by).collect();
-    let pending = books::pending_of(connection, &attempts, &causes).await?;
-    let jobs = attempts.into_iter().zip(&causes).map(|(attempt, cause)| {
+    let pending = books::pending_of(connection, &attempts).await?;
+    let jobs = attempts.into_iter().map(|attempt| {
         let known = intents.iter().find(|known| known.intent.id == attempt.intent).ok_or(StoreError::NotFound("payment"))?;
         let original = match &attempt.of_attempt {
             Some(id) => {
@@ -106,6 +99,7 @@ pub(super) async fn jobs(connection: &mut PgConnection, attempts: Vec<Attempt>) 
             }
             None => None,
         };
+        let cause = Job::reserved_by(&attempt);
         let reserved = pending.iter().find(|t| t.intent == attempt.intent && t.cause.as_str() == cause.as_str());
         Ok(Job {
             intent: known.intent.clone(),

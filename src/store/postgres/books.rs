@@ -3,9 +3,10 @@
 use sqlx::PgConnection;
 
 use super::fault::Fault;
-use crate::ids::{AttemptId, IntentId};
+use crate::ids::IntentId;
 use crate::ledger::Transfer;
 use crate::payment::Attempt;
+use crate::store::Job;
 use crate::store::rows::money;
 
 pub(super) async fn insert(connection: &mut PgConnection, t: &Transfer) -> Result<(), Fault> {
@@ -37,15 +38,11 @@ pub(super) async fn of_intent(connection: &mut PgConnection, intent: &IntentId) 
     Ok(rows.iter().map(money::transfer).collect::<Result<_, _>>()?)
 }
 
-/// What was reserved for the payments of these attempts, by which of their causes.
-pub(super) async fn pending_of(
-    connection: &mut PgConnection,
-    attempts: &[Attempt],
-    causes: &[AttemptId],
-) -> Result<Vec<Transfer>, Fault> {
+/// What was reserved for these attempts ([`Job::reserved_by`]).
+pub(super) async fn pending_of(connection: &mut PgConnection, attempts: &[Attempt]) -> Result<Vec<Transfer>, Fault> {
     let rows = sqlx::query("SELECT * FROM transfers WHERE intent_id = ANY($1) AND kind = 'pending' AND cause = ANY($2)")
         .bind(attempts.iter().map(|a| a.intent.as_str()).collect::<Vec<_>>())
-        .bind(causes.iter().map(AttemptId::as_str).collect::<Vec<_>>())
+        .bind(attempts.iter().map(|a| Job::reserved_by(a).as_str()).collect::<Vec<_>>())
         .fetch_all(connection)
         .await?;
     Ok(rows.iter().map(money::transfer).collect::<Result<_, _>>()?)

@@ -14,7 +14,7 @@ use super::{PgStore, attempts, books, commit, disputes, intents, people, request
 use crate::clock::Timestamp;
 use crate::ids::{AttemptId, CustomerId, IntentId, RequestId};
 use crate::ledger::Transfer;
-use crate::payment::{Attempt, Dispute, Intent, IntentStatus, OperationRefusal, PaymentRequest, Receipt, balance};
+use crate::payment::{Attempt, Dispute, IntentStatus, OperationRefusal, PaymentRequest, Receipt};
 use crate::store::rows::{Reader, money, to_json};
 use crate::store::{
     AuditRecord, Begun, Claim, Command, CustomerStatus, DisputeEntry, Job, NewCharge, NewOperation, Payment, Payments,
@@ -301,14 +301,14 @@ async fn submit(connection: &mut PgConnection, charge: &NewCharge) -> Result<Sub
     let (i, a) = (&charge.intent, &charge.attempt);
     // Idempotency first: a repeated submission must not be judged by what the first one changed.
     if let Some(earlier) = intents::of_call(connection, i).await? {
-        return Ok(repeated(&earlier, i));
+        return Ok(charge.repeats(earlier));
     }
-    let (before, after) = match may_submit(connection, i).await? {
+    let (before, after) = match may_submit(connection, charge).await? {
         Ok(held) => held,
         Err(refusal) => {
             // Two reads are two snapshots: the first submission may have been committed between them, and be what refuses the second.
             let earlier = intents::of_call(connection, i).await?;
-            return Ok(earlier.map_or(Submitted::Refused(refusal), |earlier| repeated(&earlier, i)));
+            return Ok(earlier.map_or(Submitted::Refused(refusal), |earlier| charge.repeats(earlier)));
         }
     };
     let lease = charge.schedule.lease();
@@ -352,21 +352,12 @@ async fn submit(connection: &mut PgConnection, charge: &NewCharge) -> Result<Sub
     }
 }
 
-/// What the same call is told that submits the same request again.
-fn repeated(earlier: &Intent, again: &Intent) -> Submitted {
-    let same = earlier.amount == again.amount
-        && earlier.card == again.card
-        && earlier.customer == again.customer
-        && earlier.capture == again.capture;
-    if same { Submitted::Already(earlier.id.clone()) } else { Submitted::Refused(SubmitRefusal::SameKeyOtherContent) }
-}
-
-/// Judges a new intent against what the database holds; gives the request before and after it is held.
+/// Reads what a new intent is judged by, and judges it; gives the request before and after it is held.
 async fn may_submit(
     connection: &mut PgConnection,
-    intent: &Intent,
+    charge: &NewCharge,
 ) -> Result<Result<(PaymentRequest, PaymentRequest), SubmitRefusal>, Fault> {
-    let now = intent.created_at;
+    let intent = &charge.intent;
     let row = sqlx::query(
         "SELECT r.*, p.name AS payee_name, (SELECT status FROM customers WHERE id = $2) AS customer_status
          FROM (SELECT 1) AS one LEFT JOIN requests r ON r.id = $1 LEFT JOIN payees p ON p.id = r.payee_id",
@@ -383,20 +374,8 @@ async fn may_submit(
         return Ok(Err(SubmitRefusal::NoSuchRequest));
     }
     let request = money::request(&row)?.request;
-    if request.customer != intent.customer || request.payee != intent.payee {
-        return Ok(Err(SubmitRefusal::NoSuchRequest));
-    }
-    if request.amount != intent.amount {
-        return Ok(Err(SubmitRefusal::OtherAmount));
-    }
     let card = people::find_card(connection, &intent.card).await?;
-    if !card.is_some_and(|c| c.customer == intent.customer && c.last4 == intent.last4 && c.usable(now)) {
-        return Ok(Err(SubmitRefusal::NoUsableCard));
-    }
-    Ok(match request.clone().hold(now, &intent.id) {
-        Ok(held) => Ok((request, held)),
-        Err(e) => Err(SubmitRefusal::Request(e)),
-    })
+    Ok(charge.judge(request, card.as_ref()))
 }
 
 async fn begin(connection: &mut PgConnection, new: &NewOperation) -> Result<Begun, Fault> {
@@ -404,20 +383,13 @@ async fn begin(connection: &mut PgConnection, new: &NewOperation) -> Result<Begu
     // The payment first: what is judged below stays so until this commits, and of two commands by the same key the second finds the first.
     let intent = intents::hold(connection, &command.intent).await?;
     if let Some((earlier, attempt)) = attempts::command(connection, &command.key).await? {
-        let same = earlier == *command;
-        return Ok(if same { Begun::Already(attempt) } else { Begun::Refused(OperationRefusal::SameKeyOtherContent) });
+        return Ok(new.repeats(&earlier, attempt));
     }
     let Some(intent) = intent else { return Ok(Begun::Refused(OperationRefusal::NoSuchPayment)) };
     let (others, contested) =
         (attempts::of_intent(connection, &intent.id).await?, disputes::of_intent(connection, &intent.id).await?);
-    let parts = (&intent, &others[..], &contested[..]);
-    let original = match balance::judge(attempt.prepared_at, parts, attempt.operation, Some(attempt.amount), &attempt.gateway) {
-        Ok((_, original)) => original,
-        Err(refusal) => return Ok(Begun::Refused(refusal)),
-    };
-    if attempt.intent != intent.id || attempt.of_attempt.as_ref() != Some(&original.id) {
-        let other = "an operation that refers to something else than its payment's own attempt";
-        return Err(StoreError::Refused(other.into()).into());
+    if let Some(refusal) = new.judge(&intent, &others, &contested)? {
+        return Ok(Begun::Refused(refusal));
     }
     let number = attempts::insert(connection, attempt, &new.schedule).await?;
     // The same key for two payments at once: the index decides, and then the other one is found.
@@ -456,13 +428,12 @@ const ADVANCE: &str = concat!(
 
 async fn advance(connection: &mut PgConnection, attempt: &Attempt, s: &Settlement) -> Result<(), Fault> {
     let intent = &attempt.intent;
-    let request = if s.receipt.is_some() || s.release_request {
+    let request = if s.moves_request() {
         let before = requests::of_intent(connection, intent).await?.ok_or(StoreError::NotFound("payment request"))?;
-        let after = if s.receipt.is_some() { before.clone().settle(intent) } else { before.clone().release(intent) };
-        match after {
+        match s.request_after(before.clone(), intent) {
             Ok(after) => Some((before, after)),
             // If the attempt was moved on meanwhile the request went with it: the version says so before the request does.
-            Err(e) => return Err(stale(connection, attempt).await?.unwrap_or(StoreError::Refused(e.to_string())).into()),
+            Err(refused) => return Err(stale(connection, attempt).await?.unwrap_or(refused).into()),
         }
     } else {
         None

@@ -7,7 +7,7 @@ use super::batch::Batch;
 use super::{books, exactly_one, fault};
 use crate::clock::Timestamp;
 use crate::ids::{AttemptId, IntentId};
-use crate::payment::{Attempt, Operation};
+use crate::payment::Attempt;
 use crate::store::rows::{Reader, money, to_json};
 use crate::store::{Claim, Command, Job, Lease, Schedule, StoreError};
 
@@ -135,15 +135,11 @@ pub(super) async fn job(conn: &mut SqliteConnection, attempt: Attempt) -> Result
         Some(id) => Some(find(conn, id).await?.ok_or(StoreError::NotFound("attempt that this one refers to"))?),
         None => None,
     };
-    let reserved_by = match (attempt.operation, &original) {
-        (Operation::Capture | Operation::Void, Some(original)) => &original.id,
-        (Operation::Charge | Operation::Authorise | Operation::Capture | Operation::Void | Operation::Refund, _) => &attempt.id,
-    };
     Ok(Job {
         intent: money::intent(&row)?,
         evidence: r.json("evidence")?,
         payee_name: r.text("payee_name")?,
-        pending: books::pending_of(conn, &attempt.intent, reserved_by.as_str()).await?,
+        pending: books::pending_of(conn, &attempt.intent, Job::reserved_by(&attempt).as_str()).await?,
         original,
         attempt,
     })

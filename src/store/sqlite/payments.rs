@@ -11,7 +11,7 @@ use super::{SqliteStore, attempts, books, disputes, fault, intents, requests};
 use crate::clock::Timestamp;
 use crate::ids::{AttemptId, CustomerId, IntentId, RequestId};
 use crate::ledger::Transfer;
-use crate::payment::{Attempt, Dispute, Intent, IntentStatus, OperationRefusal, PaymentRequest, Receipt, balance};
+use crate::payment::{Attempt, Dispute, IntentStatus, OperationRefusal, PaymentRequest, Receipt};
 use crate::store::rows::{Reader, money};
 use crate::store::{
     AuditRecord, Begun, Claim, Command, DisputeEntry, Job, NewCharge, NewOperation, Payment, Payments, RequestWithPayee,
@@ -251,13 +251,9 @@ impl Payments for SqliteStore {
 async fn submit(conn: &mut SqliteConnection, charge: &NewCharge) -> Result<Submitted, StoreError> {
     // Idempotency first: a repeated submission must not be judged by what the first one changed.
     if let Some(earlier) = intents::of_call(conn, &charge.intent).await? {
-        let same = earlier.amount == charge.intent.amount
-            && earlier.card == charge.intent.card
-            && earlier.customer == charge.intent.customer
-            && earlier.capture == charge.intent.capture;
-        return Ok(if same { Submitted::Already(earlier.id) } else { Submitted::Refused(SubmitRefusal::SameKeyOtherContent) });
+        return Ok(charge.repeats(earlier));
     }
-    let (before, after) = match may_submit(conn, &charge.intent).await? {
+    let (before, after) = match may_submit(conn, charge).await? {
         Ok(held) => held,
         Err(refusal) => return Ok(Submitted::Refused(refusal)),
     };
@@ -275,20 +271,14 @@ async fn submit(conn: &mut SqliteConnection, charge: &NewCharge) -> Result<Submi
 async fn begin(conn: &mut SqliteConnection, new: &NewOperation) -> Result<Begun, StoreError> {
     let (command, attempt) = (&new.command, &new.attempt);
     if let Some((earlier, attempt)) = attempts::command(conn, &command.key).await? {
-        let same = earlier == *command;
-        return Ok(if same { Begun::Already(attempt) } else { Begun::Refused(OperationRefusal::SameKeyOtherContent) });
+        return Ok(new.repeats(&earlier, attempt));
     }
     let Some(intent) = intents::find(conn, &command.intent).await? else {
         return Ok(Begun::Refused(OperationRefusal::NoSuchPayment));
     };
     let (others, contested) = (attempts::of_intent(conn, &intent.id).await?, disputes::of_intent(conn, &intent.id).await?);
-    let parts = (&intent, &others[..], &contested[..]);
-    let original = match balance::judge(attempt.prepared_at, parts, attempt.operation, Some(attempt.amount), &attempt.gateway) {
-        Ok((_, original)) => original,
-        Err(refusal) => return Ok(Begun::Refused(refusal)),
-    };
-    if attempt.intent != intent.id || attempt.of_attempt.as_ref() != Some(&original.id) {
-        return Err(StoreError::Refused("an operation that refers to something else than its payment's own attempt".into()));
+    if let Some(refusal) = new.judge(&intent, &others, &contested)? {
+        return Ok(Begun::Refused(refusal));
     }
     let mut batch = Batch::default();
     if let Some(pending) = &new.pending {
@@ -323,11 +313,10 @@ async fn advance(conn: &mut SqliteConnection, attempt: &Attempt, settlement: &Se
     if let Some(receipt) = &settlement.receipt {
         intents::insert_receipt(&mut batch, receipt)?;
     }
-    if settlement.receipt.is_some() || settlement.release_request {
+    if settlement.moves_request() {
         let before = requests::of_intent(conn, &attempt.intent).await?.ok_or(StoreError::NotFound("payment request"))?;
-        let by = &attempt.intent;
-        let after = if settlement.receipt.is_some() { before.clone().settle(by) } else { before.clone().release(by) };
-        requests::replace_in(&mut batch, &before, &after.map_err(|e| StoreError::Refused(e.to_string()))?);
+        let after = settlement.request_after(before.clone(), &attempt.intent)?;
+        requests::replace_in(&mut batch, &before, &after);
     }
     for audit in &settlement.audit {
         audit_into(&mut batch, audit)?;
@@ -338,12 +327,12 @@ async fn advance(conn: &mut SqliteConnection, attempt: &Attempt, settlement: &Se
     batch.run(conn, StoreError::Conflict("payment")).await.map(drop)
 }
 
-/// Judges a new intent against what the database holds; gives the request before and after it is held.
+/// Reads what a new intent is judged by, and judges it; gives the request before and after it is held.
 async fn may_submit(
     conn: &mut SqliteConnection,
-    intent: &Intent,
+    charge: &NewCharge,
 ) -> Result<Result<(PaymentRequest, PaymentRequest), SubmitRefusal>, StoreError> {
-    let now = intent.created_at;
+    let intent = &charge.intent;
     let active = sqlx::query("SELECT 1 FROM customers WHERE id = ? AND status = 'active'")
         .bind(intent.customer.as_str())
         .fetch_optional(&mut *conn)
@@ -353,19 +342,6 @@ async fn may_submit(
         return Ok(Err(SubmitRefusal::NoSuchCustomer));
     }
     let Some(found) = requests::find(conn, &intent.request).await? else { return Ok(Err(SubmitRefusal::NoSuchRequest)) };
-    let request = found.request;
-    if request.customer != intent.customer || request.payee != intent.payee {
-        return Ok(Err(SubmitRefusal::NoSuchRequest));
-    }
-    if request.amount != intent.amount {
-        return Ok(Err(SubmitRefusal::OtherAmount));
-    }
     let card = find_card(conn, &intent.card).await?;
-    if !card.is_some_and(|c| c.customer == intent.customer && c.last4 == intent.last4 && c.usable(now)) {
-        return Ok(Err(SubmitRefusal::NoUsableCard));
-    }
-    Ok(match request.clone().hold(now, &intent.id) {
-        Ok(held) => Ok((request, held)),
-        Err(e) => Err(SubmitRefusal::Request(e)),
-    })
+    Ok(charge.judge(found.request, card.as_ref()))
 }
