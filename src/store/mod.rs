@@ -169,9 +169,7 @@ pub trait Payments: Send + Sync {
     /// Disputes, newest first.
     async fn disputes(&self, limit: u32) -> Result<Vec<Dispute>, StoreError>;
     /// What an intent means for its request; `None` for one that was never submitted.
-    async fn intent_status(&self, intent: &IntentId) -> Result<Option<IntentStatus>, StoreError> {
-        Ok(self.payment(intent).await?.map(|payment| payment.intent.status))
-    }
+    async fn intent_status(&self, intent: &IntentId) -> Result<Option<IntentStatus>, StoreError>;
     /// One payment, whole.
     async fn payment(&self, intent: &IntentId) -> Result<Option<Payment>, StoreError>;
     /// The payment that an attempt belongs to.

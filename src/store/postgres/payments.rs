@@ -179,6 +179,17 @@ impl Payments for PgStore {
         .await
     }
 
+    async fn intent_status(&self, intent: &IntentId) -> Result<Option<IntentStatus>, StoreError> {
+        self.read(async || {
+            let row = sqlx::query("SELECT status FROM intents WHERE id = $1")
+                .bind(intent.as_str())
+                .fetch_optional(&mut *self.connection().await?)
+                .await?;
+            Ok(row.map(|row| Reader::new(&row, "intents").word("status", IntentStatus::parse)).transpose()?)
+        })
+        .await
+    }
+
     async fn payment(&self, intent: &IntentId) -> Result<Option<Payment>, StoreError> {
         self.read(async || {
             let mut tx = self.snapshot().await?;
