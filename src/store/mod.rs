@@ -172,8 +172,6 @@ pub trait Payments: Send + Sync {
     async fn intent_status(&self, intent: &IntentId) -> Result<Option<IntentStatus>, StoreError>;
     /// One payment, whole.
     async fn payment(&self, intent: &IntentId) -> Result<Option<Payment>, StoreError>;
-    /// The payment that an attempt belongs to.
-    async fn payment_of_attempt(&self, attempt: &AttemptId) -> Result<Option<Payment>, StoreError>;
     /// The payment with an attempt that the acquirer calls so.
     async fn payment_by_gateway_reference(&self, reference: &str) -> Result<Option<Payment>, StoreError>;
     /// The latest payments, newest first.

@@ -201,18 +201,6 @@ impl Payments for PgStore {
         .await
     }
 
-    async fn payment_of_attempt(&self, attempt: &AttemptId) -> Result<Option<Payment>, StoreError> {
-        self.read(async || {
-            let mut tx = self.snapshot().await?;
-            let row = sqlx::query("SELECT * FROM intents WHERE id = (SELECT intent_id FROM attempts WHERE id = $1)")
-                .bind(attempt.as_str())
-                .fetch_optional(&mut *tx)
-                .await?;
-            Ok(intents::whole_all(&mut tx, row.as_slice()).await?.pop())
-        })
-        .await
-    }
-
     async fn payment_by_gateway_reference(&self, reference: &str) -> Result<Option<Payment>, StoreError> {
         self.read(async || {
             let mut tx = self.snapshot().await?;

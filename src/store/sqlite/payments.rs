@@ -178,28 +178,17 @@ impl Payments for SqliteStore {
         }
     }
 
-    async fn payment_of_attempt(&self, attempt: &AttemptId) -> Result<Option<Payment>, StoreError> {
-        let row = sqlx::query("SELECT intent_id FROM attempts WHERE id = ?")
-            .bind(attempt.as_str())
-            .fetch_optional(&self.pool)
-            .await
-            .map_err(fault)?;
-        match row {
-            Some(row) => self.payment(&Reader::new(&row, "attempts").parsed("intent_id")?).await,
-            None => Ok(None),
-        }
-    }
-
     async fn payment_by_gateway_reference(&self, reference: &str) -> Result<Option<Payment>, StoreError> {
-        let row = sqlx::query("SELECT intent_id FROM attempts WHERE gateway_reference = ? ORDER BY number LIMIT 1")
-            .bind(reference)
-            .fetch_optional(&self.pool)
-            .await
-            .map_err(fault)?;
-        match row {
-            Some(row) => self.payment(&Reader::new(&row, "attempts").parsed("intent_id")?).await,
-            None => Ok(None),
-        }
+        let mut tx = self.pool.begin().await.map_err(fault)?;
+        let row = sqlx::query(
+            "SELECT * FROM intents WHERE id =
+               (SELECT intent_id FROM attempts WHERE gateway_reference = ? ORDER BY number LIMIT 1)",
+        )
+        .bind(reference)
+        .fetch_optional(&mut *tx)
+        .await
+        .map_err(fault)?;
+        Ok(intents::whole_all(&mut tx, row.as_slice()).await?.pop())
     }
 
     async fn payments(&self, limit: u32) -> Result<Vec<Payment>, StoreError> {
