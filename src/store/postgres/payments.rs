@@ -17,8 +17,8 @@ use crate::ledger::Transfer;
 use crate::payment::{Attempt, Dispute, IntentStatus, OperationRefusal, PaymentRequest, Receipt};
 use crate::store::rows::{Reader, money, to_json};
 use crate::store::{
-    AuditRecord, Begun, Claim, Command, CustomerStatus, DisputeEntry, Job, NewCharge, NewOperation, Payment, Payments,
-    RequestWithPayee, Schedule, Settlement, StoreError, SubmitRefusal, Submitted,
+    AuditRecord, Begun, Claim, Command, DisputeEntry, Job, NewCharge, NewOperation, Payment, Payments, RequestWithPayee,
+    Schedule, Settlement, StoreError, SubmitRefusal, Submitted,
 };
 
 #[async_trait]
@@ -358,21 +358,14 @@ async fn may_submit(
 ) -> Result<Result<(PaymentRequest, PaymentRequest), SubmitRefusal>, Fault> {
     let intent = &charge.intent;
     let row = sqlx::query(
-        "SELECT r.*, p.name AS payee_name, (SELECT status FROM customers WHERE id = $2) AS customer_status
-         FROM (SELECT 1) AS one LEFT JOIN requests r ON r.id = $1 LEFT JOIN payees p ON p.id = r.payee_id",
+        "SELECT r.*, '' AS payee_name FROM customers c LEFT JOIN requests r ON r.id = $1 WHERE c.id = $2 AND c.status = 'active'",
     )
     .bind(intent.request.as_str())
     .bind(intent.customer.as_str())
-    .fetch_one(&mut *connection)
+    .fetch_optional(&mut *connection)
     .await?;
-    let customer = Reader::new(&row, "customers").maybe_text("customer_status")?;
-    if customer.as_deref() != Some(CustomerStatus::Active.as_str()) {
-        return Ok(Err(SubmitRefusal::NoSuchCustomer));
-    }
-    if Reader::new(&row, "requests").maybe_text("id")?.is_none() {
-        return Ok(Err(SubmitRefusal::NoSuchRequest));
-    }
-    let request = money::request(&row)?.request;
+    let Some(row) = row else { return Ok(Err(SubmitRefusal::NoSuchCustomer)) };
+    let Some(request) = money::joined_request(&row)? else { return Ok(Err(SubmitRefusal::NoSuchRequest)) };
     let card = people::find_card(connection, &intent.card).await?;
     Ok(charge.judge(request, card.as_ref()))
 }

@@ -26,6 +26,14 @@ pub(in crate::store) fn request<R: Columns>(row: &R) -> Result<RequestWithPayee,
     Ok(RequestWithPayee { request, payee_name: r.text("payee_name")? })
 }
 
+/// The same, joined from the left: there may be none.
+pub(in crate::store) fn joined_request<R: Columns>(row: &R) -> Result<Option<PaymentRequest>, StoreError> {
+    match Reader::new(row, "requests").maybe_text("id")? {
+        Some(_) => Ok(Some(request(row)?.request)),
+        None => Ok(None),
+    }
+}
+
 /// A row of `intents`.
 pub(in crate::store) fn intent<R: Columns>(row: &R) -> Result<Intent, StoreError> {
     let r = Reader::new(row, "intents");

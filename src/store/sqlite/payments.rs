@@ -322,15 +322,16 @@ async fn may_submit(
     charge: &NewCharge,
 ) -> Result<Result<(PaymentRequest, PaymentRequest), SubmitRefusal>, StoreError> {
     let intent = &charge.intent;
-    let active = sqlx::query("SELECT 1 FROM customers WHERE id = ? AND status = 'active'")
-        .bind(intent.customer.as_str())
-        .fetch_optional(&mut *conn)
-        .await
-        .map_err(fault)?;
-    if active.is_none() {
-        return Ok(Err(SubmitRefusal::NoSuchCustomer));
-    }
-    let Some(found) = requests::find(conn, &intent.request).await? else { return Ok(Err(SubmitRefusal::NoSuchRequest)) };
+    let row = sqlx::query(
+        "SELECT r.*, '' AS payee_name FROM customers c LEFT JOIN requests r ON r.id = ? WHERE c.id = ? AND c.status = 'active'",
+    )
+    .bind(intent.request.as_str())
+    .bind(intent.customer.as_str())
+    .fetch_optional(&mut *conn)
+    .await
+    .map_err(fault)?;
+    let Some(row) = row else { return Ok(Err(SubmitRefusal::NoSuchCustomer)) };
+    let Some(request) = money::joined_request(&row)? else { return Ok(Err(SubmitRefusal::NoSuchRequest)) };
     let card = find_card(conn, &intent.card).await?;
-    Ok(charge.judge(found.request, card.as_ref()))
+    Ok(charge.judge(request, card.as_ref()))
 }
