@@ -35,6 +35,9 @@ pub use signing::SigningKeys;
 pub use sqlite::SqliteStore;
 pub use url::{DatabaseUrl, NotAnAddress};
 
+/// Under what name the database remembers the check value of the vault's root secret.
+const KEY_CHECK: &str = "vault.key_check";
+
 /// What can go wrong in a store.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {

@@ -5,6 +5,7 @@ pub(super) mod chain;
 pub(super) mod keys;
 pub(super) mod money;
 pub(super) mod people;
+pub(super) mod trail;
 pub(super) mod voices;
 
 use std::fmt::Display;

@@ -12,7 +12,7 @@ use sqlx::{ConnectOptions, Connection, Row};
 use super::{BackupError, KEY_TABLES, Remembered, master_key_fits};
 use crate::clock::Entropy;
 use crate::store::postgres::connect;
-use crate::store::{DatabaseUrl, PgStore, Store, StoreConfig, StoreError};
+use crate::store::{DatabaseUrl, KEY_CHECK, PgStore, Store, StoreConfig, StoreError};
 use crate::vault::{KeyVersion, ROOT_SECRET, VaultConfig, WrappedKey};
 
 const IN_USE_LOOKS: u32 = 10;
@@ -121,7 +121,7 @@ async fn remembered(options: &PgConnectOptions, data: &Path) -> Result<Remembere
     let mut found = Remembered::default();
     for row in copied(&said) {
         match row.as_slice() {
-            [("key", "vault.key_check"), ("value", value)] => found.check = bytes(value),
+            [("key", KEY_CHECK), ("value", value)] => found.check = bytes(value),
             [("version", version), ("proof", _), ("since", _)] => found.newest = found.newest.max(number(version)),
             [("name", ROOT_SECRET), ("key_version", version), ("wrapped", wrapped)] => {
                 found.root = number(version).zip(bytes(wrapped)).map(|(version, wrapped)| WrappedKey { version, wrapped });

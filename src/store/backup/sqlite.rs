@@ -11,7 +11,7 @@ use super::{BackupError, KEY_TABLES, Part, Remembered, beside, claimed, master_k
 use crate::clock::Entropy;
 use crate::store::rows::Reader;
 use crate::store::rows::keys::{master_key, wrapped};
-use crate::store::{SqliteStore, Store, StoreConfig, StoreError};
+use crate::store::{KEY_CHECK, SqliteStore, Store, StoreConfig, StoreError};
 use crate::vault::{ROOT_SECRET, VaultConfig};
 
 /// How long a statement waits for others.
@@ -112,7 +112,7 @@ async fn sound(data: &Path, copy: &Part, keys: Option<&Path>) -> Result<(), Back
 async fn remembered(copy: &Path, data: &Path) -> Result<Remembered, BackupError> {
     let damaged = |e: StoreError| BackupError::Unsound { path: data.to_owned(), why: e.to_string() };
     let mut connection = opened(copy, true).await?;
-    let check = sqlx::query("SELECT value FROM meta WHERE key = 'vault.key_check'").fetch_optional(&mut connection).await;
+    let check = sqlx::query("SELECT value FROM meta WHERE key = ?").bind(KEY_CHECK).fetch_optional(&mut connection).await;
     let check = check.map_err(fault)?.map(|row| Reader::new(&row, "meta").bytes("value")).transpose().map_err(damaged)?;
     let mut found = Remembered { check, ..Remembered::default() };
     let there = sqlx::query("SELECT 1 FROM sqlite_schema WHERE name = 'vault_secrets'").fetch_optional(&mut connection).await;

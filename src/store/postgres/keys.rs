@@ -5,13 +5,13 @@ use sqlx::PgConnection;
 
 use super::fault::Fault;
 use super::people::{insert_card, insert_card_key};
-use super::trail::{KEY_CHECK, insert_audit};
+use super::trail::insert_audit;
 use super::{PgStore, commit, exactly_one};
 use crate::ids::{CardId, CustomerId};
 use crate::store::rows::Reader;
 use crate::store::rows::keys::{KeyKind, OlderKind, master_key, older_value, stored_key, usage, wrapped};
 use crate::store::{
-    AuditRecord, Brought, KeyUsage, Keys, NewCard, OlderPlace, OlderValue, Resealed, Rewrapped, StoreError, StoredKey,
+    AuditRecord, Brought, KEY_CHECK, KeyUsage, Keys, NewCard, OlderPlace, OlderValue, Resealed, Rewrapped, StoreError, StoredKey,
 };
 use crate::vault::{FirstKeys, KeySubject, KeyVersion, MasterKey, ROOT_SECRET, WrappedKey};
 

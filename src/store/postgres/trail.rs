@@ -7,10 +7,8 @@ use super::fault::Fault;
 use super::{PgStore, commit, exactly_one};
 use crate::clock::Timestamp;
 use crate::ids::OutboxId;
-use crate::store::rows::{Reader, to_json};
-use crate::store::{AuditRecord, OutboxRecord, StoreError, Trail};
-
-pub(super) const KEY_CHECK: &str = "vault.key_check";
+use crate::store::rows::{Reader, to_json, trail};
+use crate::store::{AuditRecord, KEY_CHECK, OutboxRecord, StoreError, Trail};
 
 #[async_trait]
 impl Trail for PgStore {
@@ -39,18 +37,7 @@ impl Trail for PgStore {
                 .bind(i64::from(limit))
                 .fetch_all(&mut *connection)
                 .await?;
-            let records = rows.iter().map(|row| {
-                let r = Reader::new(row, "audit");
-                Ok(AuditRecord {
-                    id: r.parsed("id")?,
-                    at: r.at("at")?,
-                    actor: r.text("actor")?,
-                    action: r.text("action")?,
-                    subject: r.text("subject")?,
-                    detail: r.json("detail")?,
-                })
-            });
-            records.collect()
+            Ok(rows.iter().map(trail::audit).collect::<Result<_, _>>()?)
         })
         .await
     }
@@ -62,11 +49,7 @@ impl Trail for PgStore {
                 .bind(i64::from(limit))
                 .fetch_all(&mut *connection)
                 .await?;
-            let records = rows.iter().map(|row| {
-                let r = Reader::new(row, "outbox");
-                Ok(OutboxRecord { id: r.parsed("id")?, at: r.at("at")?, topic: r.text("topic")?, payload: r.json("payload")? })
-            });
-            records.collect()
+            Ok(rows.iter().map(trail::outbox).collect::<Result<_, _>>()?)
         })
         .await
     }

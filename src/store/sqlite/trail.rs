@@ -7,10 +7,8 @@ use super::batch::Batch;
 use super::{SqliteStore, exactly_one, fault};
 use crate::clock::Timestamp;
 use crate::ids::OutboxId;
-use crate::store::rows::{Reader, to_json};
-use crate::store::{AuditRecord, OutboxRecord, StoreError, Trail};
-
-pub(super) const KEY_CHECK: &str = "vault.key_check";
+use crate::store::rows::{Reader, to_json, trail};
+use crate::store::{AuditRecord, KEY_CHECK, OutboxRecord, StoreError, Trail};
 
 #[async_trait]
 impl Trail for SqliteStore {
@@ -33,19 +31,7 @@ impl Trail for SqliteStore {
             .fetch_all(&self.pool)
             .await
             .map_err(fault)?;
-        rows.iter()
-            .map(|row| {
-                let r = Reader::new(row, "audit");
-                Ok(AuditRecord {
-                    id: r.parsed("id")?,
-                    at: r.at("at")?,
-                    actor: r.text("actor")?,
-                    action: r.text("action")?,
-                    subject: r.text("subject")?,
-                    detail: r.json("detail")?,
-                })
-            })
-            .collect()
+        rows.iter().map(trail::audit).collect()
     }
 
     async fn outbox_waiting(&self, limit: u32) -> Result<Vec<OutboxRecord>, StoreError> {
@@ -54,12 +40,7 @@ impl Trail for SqliteStore {
             .fetch_all(&self.pool)
             .await
             .map_err(fault)?;
-        rows.iter()
-            .map(|row| {
-                let r = Reader::new(row, "outbox");
-                Ok(OutboxRecord { id: r.parsed("id")?, at: r.at("at")?, topic: r.text("topic")?, payload: r.json("payload")? })
-            })
-            .collect()
+        rows.iter().map(trail::outbox).collect()
     }
 
     async fn outbox_delivered(&self, id: &OutboxId, now: Timestamp) -> Result<(), StoreError> {
