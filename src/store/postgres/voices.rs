@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use sqlx::PgConnection;
 
-use super::fault::{Fault, duplicate_of};
+use super::fault::{Fault, exists};
 use super::people::hold_customer;
 use super::trail::{insert_audit, insert_outbox};
 use super::{PgStore, commit, exactly_one};
@@ -48,10 +48,7 @@ impl Voices for PgStore {
             .bind(i64::from(invite.wrong_tries))
             .execute(&mut *tx)
             .await
-            .map_err(|e| match duplicate_of(&e) {
-                Some(_) => StoreError::Exists("this invitation code").into(),
-                None => Fault::from(e),
-            })?;
+            .map_err(|e| exists(e, "this invitation code"))?;
             insert_audit(&mut tx, audit).await?;
             commit(tx).await
         })

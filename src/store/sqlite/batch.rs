@@ -4,7 +4,7 @@
 use sqlx::sqlite::{SqliteArguments, SqliteQueryResult};
 use sqlx::{Arguments, AssertSqlSafe, Encode, Sqlite, SqliteConnection, Type};
 
-use super::{fault, is_duplicate};
+use super::{exists, fault};
 use crate::store::StoreError;
 
 /// Statements of which each must touch exactly one row. Their parameters are plain `?`, in order.
@@ -45,5 +45,5 @@ impl Batch {
 
 fn in_full(error: sqlx::Error) -> StoreError {
     let drawn_twice = matches!(&error, sqlx::Error::Database(e) if e.message().contains("receipts.reference"));
-    if drawn_twice && is_duplicate(&error) { StoreError::Exists("a receipt with this reference") } else { fault(error) }
+    if drawn_twice { exists(error, "a receipt with this reference") } else { fault(error) }
 }

@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use sqlx::SqliteConnection;
 
-use super::{SqliteStore, exactly_one, fault, is_duplicate};
+use super::{SqliteStore, exactly_one, exists, fault};
 use crate::clock::Timestamp;
 use crate::e164::E164;
 use crate::ids::{CallId, CustomerId};
@@ -59,7 +59,7 @@ impl Calls for SqliteStore {
         .bind(to_json(&call.record)?)
         .execute(&mut *tx)
         .await
-        .map_err(|e| if is_duplicate(&e) { StoreError::Exists("this call") } else { fault(e) })?;
+        .map_err(|e| exists(e, "this call"))?;
         tx.commit().await.map_err(fault)
     }
 

@@ -164,6 +164,11 @@ fn is_duplicate(error: &sqlx::Error) -> bool {
     matches!(error, sqlx::Error::Database(e) if e.code().is_some_and(|c| c == "2067" || c == "1555"))
 }
 
+/// A duplicate row is `exists` to the caller; every other error stays what it is.
+fn exists(error: sqlx::Error, exists: &'static str) -> StoreError {
+    if is_duplicate(&error) { StoreError::Exists(exists) } else { fault(error) }
+}
+
 fn in_words(error: &sqlx::Error) -> String {
     const NOT_A_DATABASE: &str = "26";
     match error {

@@ -5,7 +5,7 @@ use sqlx::SqliteConnection;
 use sqlx::sqlite::SqliteRow;
 
 use super::trail::insert_audit;
-use super::{SqliteStore, exactly_one, fault, is_duplicate};
+use super::{SqliteStore, exactly_one, exists, fault};
 use crate::e164::E164;
 use crate::ids::{CardId, CustomerId, PayeeId};
 use crate::payment::Expiry;
@@ -34,16 +34,14 @@ impl People for SqliteStore {
             .bind(customer.created_at.0)
             .execute(&mut *tx)
             .await
-            .map_err(|e| if is_duplicate(&e) { StoreError::Exists("a customer with this customer number") } else { fault(e) })?;
+            .map_err(|e| exists(e, "a customer with this customer number"))?;
         for number in &customer.numbers {
             sqlx::query("INSERT INTO customer_numbers (number, customer_id) VALUES (?, ?)")
                 .bind(number.as_str())
                 .bind(customer.id.as_str())
                 .execute(&mut *tx)
                 .await
-                .map_err(
-                    |e| if is_duplicate(&e) { StoreError::Exists("this telephone number of the customer") } else { fault(e) },
-                )?;
+                .map_err(|e| exists(e, "this telephone number of the customer"))?;
         }
         insert_audit(&mut tx, audit).await?;
         tx.commit().await.map_err(fault)
@@ -175,7 +173,7 @@ impl People for SqliteStore {
             .bind(payee.created_at.0)
             .execute(&mut *tx)
             .await
-            .map_err(|e| if is_duplicate(&e) { StoreError::Exists("this payee") } else { fault(e) })?;
+            .map_err(|e| exists(e, "this payee"))?;
         insert_audit(&mut tx, audit).await?;
         tx.commit().await.map_err(fault)
     }
@@ -269,7 +267,7 @@ pub(super) async fn insert_card(conn: &mut SqliteConnection, card: &CardRecord) 
     .bind(card.created_at.0)
     .execute(&mut *conn)
     .await
-    .map_err(|e| if is_duplicate(&e) { StoreError::Exists("this card of the customer") } else { fault(e) })?;
+    .map_err(|e| exists(e, "this card of the customer"))?;
     match &card.sealed.key {
         Some(key) => insert_card_key(conn, &card.id, key).await,
         None => Ok(()),

@@ -3,7 +3,7 @@
 use sqlx::SqliteConnection;
 
 use super::batch::Batch;
-use super::{fault, is_duplicate};
+use super::{exists, fault};
 use crate::clock::Timestamp;
 use crate::ids::{CustomerId, IntentId, RequestId};
 use crate::payment::PaymentRequest;
@@ -43,7 +43,7 @@ pub(super) async fn insert(conn: &mut SqliteConnection, r: &PaymentRequest) -> R
     .bind(r.created_at.0)
     .execute(conn)
     .await
-    .map_err(|e| if is_duplicate(&e) { StoreError::Exists("this payment request") } else { fault(e) })?;
+    .map_err(|e| exists(e, "this payment request"))?;
     Ok(())
 }
 

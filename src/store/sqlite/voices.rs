@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 
 use super::trail::{insert_audit, insert_outbox};
-use super::{SqliteStore, exactly_one, fault, is_duplicate};
+use super::{SqliteStore, exactly_one, exists, fault};
 use crate::clock::Timestamp;
 use crate::ids::{CallId, CustomerId, InviteId};
 use crate::store::rows::voices::{invite, template};
@@ -36,7 +36,7 @@ impl Voices for SqliteStore {
             .bind(i64::from(invite.wrong_tries))
             .execute(&mut *tx)
             .await
-            .map_err(|e| if is_duplicate(&e) { StoreError::Exists("this invitation code") } else { fault(e) })?;
+            .map_err(|e| exists(e, "this invitation code"))?;
         insert_audit(&mut tx, audit).await?;
         tx.commit().await.map_err(fault)
     }
