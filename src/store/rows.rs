@@ -136,6 +136,11 @@ impl<'r, R: Columns> Reader<'r, R> {
     }
 }
 
+/// A count or position for a column.
+pub(super) fn as_int(n: u64) -> Result<i64, StoreError> {
+    i64::try_from(n).map_err(|_| StoreError::Failed("a position is beyond what a row holds".into()))
+}
+
 /// JSON for a column.
 pub(super) fn to_json<T: serde::Serialize>(value: &T) -> Result<String, StoreError> {
     serde_json::to_string(value).map_err(|e| StoreError::Failed(format!("a value can't be written as JSON: {e}")))

@@ -12,8 +12,7 @@ use crate::ledger::export::SealedRecord;
 use crate::ledger::merkle::{Parts, TILE_LEAVES, leaf_hash};
 use crate::store::StoreError;
 use crate::store::chain::{AuditChain, CheckpointRecord, Disagreement};
-use crate::store::rows::Reader;
-use crate::store::rows::chain as read;
+use crate::store::rows::{Reader, as_int, chain as read};
 
 #[async_trait]
 impl AuditChain for PgStore {
@@ -223,8 +222,4 @@ async fn insert_links(connection: &mut PgConnection, links: &[(i64, Link)]) -> R
             .await?;
     }
     Ok(())
-}
-
-fn as_int(n: u64) -> Result<i64, StoreError> {
-    i64::try_from(n).map_err(|_| StoreError::Failed("a position is beyond what a row holds".into()))
 }

@@ -9,7 +9,9 @@ use super::trail::insert_audit;
 use super::{PgStore, commit, exactly_one};
 use crate::ids::{CardId, CustomerId};
 use crate::store::rows::Reader;
-use crate::store::rows::keys::{KeyKind, OlderKind, master_key, older_value, stored_key, usage, wrapped};
+use crate::store::rows::keys::{
+    KeyKind, OlderKind, keys_left, master_key, number, older_left, older_value, room, stored_key, usage, wrapped,
+};
 use crate::store::{
     AuditRecord, Brought, KEY_CHECK, KeyUsage, Keys, NewCard, OlderPlace, OlderValue, Resealed, Rewrapped, StoreError, StoredKey,
 };
@@ -169,18 +171,15 @@ impl Keys for PgStore {
                  FROM customer_keys WHERE key_version < $1 AND customer_id > $2 ORDER BY customer_id LIMIT $3";
             const SECRETS: &str = "SELECT name, '' AS customer_id, key_version, wrapped
                  FROM vault_secrets WHERE key_version < $1 AND name > $2 ORDER BY name LIMIT $3";
-            let (first, name) = match after {
-                None => (KeyKind::Card, ""),
-                Some(KeySubject::Card { card, .. }) => (KeyKind::Card, card.as_str()),
-                Some(KeySubject::Customer(customer)) => (KeyKind::Customer, customer.as_str()),
-                Some(KeySubject::Secret(name)) => (KeyKind::Secret, name.as_str()),
-            };
-            let all = [(KeyKind::Card, CARDS), (KeyKind::Customer, CUSTOMERS), (KeyKind::Secret, SECRETS)];
             let mut found = Vec::new();
-            for (kind, sql) in all.into_iter().skip_while(|(kind, _)| *kind != first) {
-                let room = limit.saturating_sub(u32::try_from(found.len()).unwrap_or(u32::MAX));
-                let from = if kind == first { name } else { "" };
-                let rows = sqlx::query(sql).bind(number(version)).bind(from).bind(i64::from(room)).fetch_all(&mut *self.connection().await?).await?;
+            for (kind, name) in keys_left(after) {
+                let sql = match kind {
+                    KeyKind::Card => CARDS,
+                    KeyKind::Customer => CUSTOMERS,
+                    KeyKind::Secret => SECRETS,
+                };
+                let room = room(limit, found.len());
+                let rows = sqlx::query(sql).bind(number(version)).bind(name).bind(i64::from(room)).fetch_all(&mut *self.connection().await?).await?;
                 for row in &rows {
                     found.push(stored_key(row, kind)?);
                 }
@@ -235,23 +234,15 @@ impl Keys for PgStore {
                  WHERE (customer_id, seq) > ($1, $2) AND substr(sealed, 1, 1) = '\\x01'::bytea ORDER BY customer_id, seq LIMIT $3";
             const FINGERPRINTS: &str = "SELECT seq, customer_id, sealed FROM fingerprints
                  WHERE seq > $2 AND substr(sealed, 1, 1) = '\\x01'::bytea ORDER BY seq LIMIT $3";
-            let (first, name, seq) = match after.map(|v| (&v.place, v.customer.as_str())) {
-                None => (OlderKind::Card, "", 0),
-                Some((OlderPlace::Card(card), _)) => (OlderKind::Card, card.as_str(), 0),
-                Some((OlderPlace::Template { .. }, customer)) => (OlderKind::Template, customer, 0),
-                Some((OlderPlace::EarlierTemplate { seq, .. }, customer)) => (OlderKind::EarlierTemplate, customer, *seq),
-                Some((OlderPlace::Fingerprint { seq }, _)) => (OlderKind::Fingerprint, "", *seq),
-            };
-            let all = [
-                (OlderKind::Card, CARDS),
-                (OlderKind::Template, TEMPLATES),
-                (OlderKind::EarlierTemplate, EARLIER),
-                (OlderKind::Fingerprint, FINGERPRINTS),
-            ];
             let mut found = Vec::new();
-            for (kind, sql) in all.into_iter().skip_while(|(kind, _)| *kind != first) {
-                let room = limit.saturating_sub(u32::try_from(found.len()).unwrap_or(u32::MAX));
-                let (name, seq) = if kind == first { (name, seq) } else { ("", 0) };
+            for (kind, name, seq) in older_left(after) {
+                let sql = match kind {
+                    OlderKind::Card => CARDS,
+                    OlderKind::Template => TEMPLATES,
+                    OlderKind::EarlierTemplate => EARLIER,
+                    OlderKind::Fingerprint => FINGERPRINTS,
+                };
+                let room = room(limit, found.len());
                 let rows = sqlx::query(sql).bind(name).bind(seq).bind(i64::from(room)).fetch_all(&mut *self.connection().await?).await?;
                 for row in &rows {
                     found.push(older_value(row, kind)?);
@@ -414,8 +405,4 @@ async fn insert_master_key(tx: &mut PgConnection, key: &MasterKey) -> Result<(),
         .execute(&mut *tx)
         .await?;
     Ok(())
-}
-
-fn number(version: KeyVersion) -> i64 {
-    i64::from(version.get())
 }

@@ -10,6 +10,7 @@ use super::{PgStore, Tx, commit, exactly_one};
 use crate::e164::E164;
 use crate::ids::{CardId, CustomerId, PayeeId};
 use crate::payment::Expiry;
+use crate::store::rows::keys::number;
 use crate::store::rows::{Reader, people};
 use crate::store::{AuditRecord, CardRecord, CardStatus, Customer, CustomerStatus, LookUp, Payee, People, StoreError};
 use crate::vault::WrappedKey;
@@ -298,7 +299,7 @@ pub(super) async fn insert_card(connection: &mut PgConnection, card: &CardRecord
 pub(super) async fn insert_card_key(connection: &mut PgConnection, card: &CardId, key: &WrappedKey) -> Result<(), Fault> {
     sqlx::query("INSERT INTO card_keys (card_id, key_version, wrapped) VALUES ($1, $2, $3)")
         .bind(card.as_str())
-        .bind(i64::from(key.version.get()))
+        .bind(number(key.version))
         .bind(&key.wrapped)
         .execute(connection)
         .await?;

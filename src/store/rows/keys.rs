@@ -37,6 +37,18 @@ pub(in crate::store) enum KeyKind {
     Secret,
 }
 
+/// Where a page of keys goes on: the kinds that are left to be read, and after which name each.
+pub(in crate::store) fn keys_left(after: Option<&KeySubject>) -> impl Iterator<Item = (KeyKind, &str)> {
+    let (first, name) = match after {
+        None => (KeyKind::Card, ""),
+        Some(KeySubject::Card { card, .. }) => (KeyKind::Card, card.as_str()),
+        Some(KeySubject::Customer(customer)) => (KeyKind::Customer, customer.as_str()),
+        Some(KeySubject::Secret(name)) => (KeyKind::Secret, name.as_str()),
+    };
+    let all = [KeyKind::Card, KeyKind::Customer, KeyKind::Secret].into_iter();
+    all.skip_while(move |kind| *kind != first).map(move |kind| (kind, if kind == first { name } else { "" }))
+}
+
 /// `name`, `customer_id` (of a card), `key_version`, `wrapped`.
 pub(in crate::store) fn stored_key<R: Columns>(row: &R, kind: KeyKind) -> Result<StoredKey, StoreError> {
     let (table, subject) = match kind {
@@ -60,6 +72,25 @@ pub(in crate::store) enum OlderKind {
     Fingerprint,
 }
 
+/// Where a page of such values goes on: the kinds that are left to be read, and after which name and number each.
+pub(in crate::store) fn older_left(after: Option<&OlderValue>) -> impl Iterator<Item = (OlderKind, &str, i64)> {
+    let (first, name, seq) = match after.map(|v| (&v.place, v.customer.as_str())) {
+        None => (OlderKind::Card, "", 0),
+        Some((OlderPlace::Card(card), _)) => (OlderKind::Card, card.as_str(), 0),
+        Some((OlderPlace::Template { .. }, customer)) => (OlderKind::Template, customer, 0),
+        Some((OlderPlace::EarlierTemplate { seq, .. }, customer)) => (OlderKind::EarlierTemplate, customer, *seq),
+        Some((OlderPlace::Fingerprint { seq }, _)) => (OlderKind::Fingerprint, "", *seq),
+    };
+    let all = [OlderKind::Card, OlderKind::Template, OlderKind::EarlierTemplate, OlderKind::Fingerprint].into_iter();
+    let from = move |kind| if kind == first { (kind, name, seq) } else { (kind, "", 0) };
+    all.skip_while(move |kind| *kind != first).map(from)
+}
+
+/// How many rows of a page of `limit` are left to be read.
+pub(in crate::store) fn room(limit: u32, read: usize) -> u32 {
+    limit.saturating_sub(u32::try_from(read).unwrap_or(u32::MAX))
+}
+
 /// `id`, `seq`, `model` as far as the table has them, `customer_id`, `sealed`.
 pub(in crate::store) fn older_value<R: Columns>(row: &R, kind: OlderKind) -> Result<OlderValue, StoreError> {
     let table = match kind {
@@ -76,6 +107,11 @@ pub(in crate::store) fn older_value<R: Columns>(row: &R, kind: OlderKind) -> Res
         OlderKind::Fingerprint => OlderPlace::Fingerprint { seq: r.int("seq")? },
     };
     Ok(OlderValue { place, customer: r.parsed("customer_id")?, sealed: r.bytes("sealed")? })
+}
+
+/// A version for a column.
+pub(in crate::store) fn number(version: KeyVersion) -> i64 {
+    i64::from(version.get())
 }
 
 fn version<R: Columns>(r: &Reader<'_, R>, number: i64) -> Result<KeyVersion, StoreError> {

@@ -11,8 +11,7 @@ use crate::ledger::export::SealedRecord;
 use crate::ledger::merkle::{Parts, TILE_LEAVES, leaf_hash};
 use crate::store::StoreError;
 use crate::store::chain::{AuditChain, CheckpointRecord, Disagreement};
-use crate::store::rows::Reader;
-use crate::store::rows::chain as read;
+use crate::store::rows::{Reader, as_int, chain as read};
 
 /// Rows that one statement inserts: far below SQLite's limit of 32,766 bound values.
 const INSERT_ROWS: usize = 1_000;
@@ -244,8 +243,4 @@ async fn insert_links(conn: &mut SqliteConnection, links: &[(i64, Link)]) -> Res
             .map_err(fault)?;
     }
     Ok(())
-}
-
-fn as_int(n: u64) -> Result<i64, StoreError> {
-    i64::try_from(n).map_err(|_| StoreError::Failed("a position is beyond what a row holds".into()))
 }

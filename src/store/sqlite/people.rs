@@ -9,8 +9,8 @@ use super::{SqliteStore, exactly_one, exists, fault};
 use crate::e164::E164;
 use crate::ids::{CardId, CustomerId, PayeeId};
 use crate::payment::Expiry;
-use crate::store::rows::Reader;
-use crate::store::rows::people;
+use crate::store::rows::keys::number;
+use crate::store::rows::{Reader, people};
 use crate::store::{AuditRecord, CardRecord, CardStatus, Customer, LookUp, Payee, People, StoreError};
 use crate::vault::WrappedKey;
 
@@ -277,7 +277,7 @@ pub(super) async fn insert_card(conn: &mut SqliteConnection, card: &CardRecord) 
 pub(super) async fn insert_card_key(conn: &mut SqliteConnection, card: &CardId, key: &WrappedKey) -> Result<(), StoreError> {
     sqlx::query("INSERT INTO card_keys (card_id, key_version, wrapped) VALUES (?, ?, ?)")
         .bind(card.as_str())
-        .bind(i64::from(key.version.get()))
+        .bind(number(key.version))
         .bind(&key.wrapped)
         .execute(conn)
         .await
