@@ -125,6 +125,21 @@ pub enum Brought {
     NoCustomer,
 }
 
+/// Refuses to forget a version of the master key: the one in force, and one that still wraps `used` keys.
+pub(super) fn may_retire(version: KeyVersion, in_force: bool, used: u64) -> Result<(), StoreError> {
+    if in_force {
+        return Err(StoreError::Refused(format!(
+            "version {version} is the master key in force: `voicepay vault rotate` puts another one in its place"
+        )));
+    }
+    if used > 0 {
+        return Err(StoreError::Refused(format!(
+            "version {version} of the master key still wraps {used} keys: `voicepay vault rotate` wraps them anew"
+        )));
+    }
+    Ok(())
+}
+
 /// Wrapped keys.
 #[async_trait]
 pub trait Keys: Send + Sync {

@@ -7,6 +7,7 @@ use super::people::{insert_card, insert_card_key};
 use super::trail::insert_audit;
 use super::{SqliteStore, exactly_one, fault};
 use crate::ids::{CardId, CustomerId};
+use crate::store::keys::may_retire;
 use crate::store::rows::Reader;
 use crate::store::rows::keys::{
     KeyKind, OlderKind, keys_left, master_key, number, older_left, older_value, room, stored_key, usage, wrapped,
@@ -61,26 +62,17 @@ impl Keys for SqliteStore {
 
     async fn retire_master_key(&self, version: KeyVersion, audit: &AuditRecord) -> Result<(), StoreError> {
         let mut tx = self.write().await?;
-        let row = sqlx::query("SELECT max(version) AS version FROM master_keys").fetch_one(&mut *tx).await.map_err(fault)?;
-        if Reader::new(&row, "master_keys").maybe_int("version")? == Some(number(version)) {
-            return Err(StoreError::Refused(format!(
-                "version {version} is the master key in force: `voicepay vault rotate` puts another one in its place"
-            )));
-        }
         let row = sqlx::query(
-            "SELECT (SELECT count(*) FROM card_keys WHERE key_version = ?1) + (SELECT count(*) FROM customer_keys WHERE key_version = ?1)
-                  + (SELECT count(*) FROM vault_secrets WHERE key_version = ?1) AS n",
+            "SELECT (SELECT max(version) FROM master_keys) AS newest,
+                    (SELECT count(*) FROM card_keys WHERE key_version = ?1) + (SELECT count(*) FROM customer_keys WHERE key_version = ?1)
+                  + (SELECT count(*) FROM vault_secrets WHERE key_version = ?1) AS used",
         )
         .bind(number(version))
         .fetch_one(&mut *tx)
         .await
         .map_err(fault)?;
-        let used: u64 = Reader::new(&row, "master_keys").small("n")?;
-        if used > 0 {
-            return Err(StoreError::Refused(format!(
-                "version {version} of the master key still wraps {used} keys: `voicepay vault rotate` wraps them anew"
-            )));
-        }
+        let r = Reader::new(&row, "master_keys");
+        may_retire(version, r.maybe_int("newest")? == Some(number(version)), r.small("used")?)?;
         let gone = sqlx::query("DELETE FROM master_keys WHERE version = ?").bind(number(version));
         exactly_one(&gone.execute(&mut *tx).await.map_err(fault)?, StoreError::NotFound("version of the master key"))?;
         insert_audit(&mut tx, audit).await?;
