@@ -17,6 +17,8 @@ pub mod sqlite;
 mod url;
 
 use async_trait::async_trait;
+use sqlx::SqlSafeStr;
+use sqlx::migrate::{Migration, MigrationType, Migrator};
 
 use crate::clock::Timestamp;
 use crate::e164::E164;
@@ -34,6 +36,34 @@ pub use records::*;
 pub use signing::SigningKeys;
 pub use sqlite::SqliteStore;
 pub use url::{DatabaseUrl, NotAnAddress};
+
+/// Every migration there is, oldest first; each database has a folder with all of them.
+macro_rules! migrations {
+    ($folder:literal) => {
+        $crate::store::migrator([
+            (1, "first", include_str!(concat!("../../../migrations/", $folder, "/0001_first.sql"))),
+            (2, "fresh digits", include_str!(concat!("../../../migrations/", $folder, "/0002_fresh_digits.sql"))),
+            (3, "fingerprints", include_str!(concat!("../../../migrations/", $folder, "/0003_fingerprints.sql"))),
+            (4, "templates follow", include_str!(concat!("../../../migrations/", $folder, "/0004_templates_follow.sql"))),
+            (5, "operations", include_str!(concat!("../../../migrations/", $folder, "/0005_operations.sql"))),
+            (6, "card keys", include_str!(concat!("../../../migrations/", $folder, "/0006_card_keys.sql"))),
+            (7, "audit chain", include_str!(concat!("../../../migrations/", $folder, "/0007_audit_chain.sql"))),
+        ])
+    };
+}
+use migrations;
+
+fn migrator<const N: usize>(all: [(i64, &'static str, &'static str); N]) -> Migrator {
+    let simple = |(version, name, sql): (i64, &'static str, &'static str)| {
+        Migration::new(version, name.into(), MigrationType::Simple, sql.into_sql_str(), false)
+    };
+    Migrator::with_migrations(all.map(simple).into())
+}
+
+/// What is said of a database whose migration `version` is unknown here.
+fn made_by_a_newer(version: i64) -> String {
+    format!("it was made by a newer voicepay (its migration {version} is unknown here); run that version")
+}
 
 /// Under what name the database remembers the check value of the vault's root secret.
 const KEY_CHECK: &str = "vault.key_check";

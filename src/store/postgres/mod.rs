@@ -32,10 +32,10 @@ use std::future::Future;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
+use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgPool, PgPoolOptions};
-use sqlx::{Connection, PgConnection, Postgres, SqlSafeStr, Transaction};
+use sqlx::{Connection, PgConnection, Postgres, Transaction};
 
 use self::fault::Fault;
 use super::{DatabaseUrl, Store, StoreConfig, StoreError};
@@ -180,26 +180,13 @@ fn exactly_one(result: &sqlx::postgres::PgQueryResult, otherwise: StoreError) ->
 }
 
 pub(super) fn migrations() -> Migrator {
-    let simple = |version, name: &'static str, sql: &'static str| {
-        Migration::new(version, name.into(), MigrationType::Simple, sql.into_sql_str(), false)
-    };
-    Migrator::with_migrations(vec![
-        simple(1, "first", include_str!("../../../migrations/postgres/0001_first.sql")),
-        simple(2, "fresh digits", include_str!("../../../migrations/postgres/0002_fresh_digits.sql")),
-        simple(3, "fingerprints", include_str!("../../../migrations/postgres/0003_fingerprints.sql")),
-        simple(4, "templates follow", include_str!("../../../migrations/postgres/0004_templates_follow.sql")),
-        simple(5, "operations", include_str!("../../../migrations/postgres/0005_operations.sql")),
-        simple(6, "card keys", include_str!("../../../migrations/postgres/0006_card_keys.sql")),
-        simple(7, "audit chain", include_str!("../../../migrations/postgres/0007_audit_chain.sql")),
-    ])
+    super::migrations!("postgres")
 }
 
 fn not_migrated(place: &str, error: MigrateError) -> StoreError {
     let why = match error {
         MigrateError::Execute(e) => fault::in_words(&e),
-        MigrateError::VersionMissing(v) => {
-            format!("it was made by a newer voicepay (its migration {v} is unknown here); run that version")
-        }
+        MigrateError::VersionMissing(v) => super::made_by_a_newer(v),
         other => other.to_string(),
     };
     StoreError::Migrate { place: place.to_owned(), why }

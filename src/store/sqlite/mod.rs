@@ -24,9 +24,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
+use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{ConnectOptions, Connection, SqlSafeStr, SqliteConnection};
+use sqlx::{ConnectOptions, Connection, SqliteConnection};
 
 use self::writer::{Work, WriteTx};
 use super::{Store, StoreConfig, StoreError};
@@ -82,10 +82,7 @@ impl SqliteStore {
                 StoreError::Busy => StoreError::Busy,
                 other => StoreError::Migrate { place: place.clone(), why: other.to_string() },
             },
-            MigrateError::VersionMissing(v) => StoreError::Migrate {
-                place: place.clone(),
-                why: format!("it was made by a newer voicepay (its migration {v} is unknown here); run that version"),
-            },
+            MigrateError::VersionMissing(v) => StoreError::Migrate { place: place.clone(), why: super::made_by_a_newer(v) },
             other => StoreError::Migrate { place: place.clone(), why: other.to_string() },
         })?;
         Ok(Self { writer: writer::Writer::new(writing), pool })
@@ -112,18 +109,7 @@ impl SqliteStore {
 }
 
 pub(super) fn migrations() -> Migrator {
-    let simple = |version, name: &'static str, sql: &'static str| {
-        Migration::new(version, name.into(), MigrationType::Simple, sql.into_sql_str(), false)
-    };
-    Migrator::with_migrations(vec![
-        simple(1, "first", include_str!("../../../migrations/sqlite/0001_first.sql")),
-        simple(2, "fresh digits", include_str!("../../../migrations/sqlite/0002_fresh_digits.sql")),
-        simple(3, "fingerprints", include_str!("../../../migrations/sqlite/0003_fingerprints.sql")),
-        simple(4, "templates follow", include_str!("../../../migrations/sqlite/0004_templates_follow.sql")),
-        simple(5, "operations", include_str!("../../../migrations/sqlite/0005_operations.sql")),
-        simple(6, "card keys", include_str!("../../../migrations/sqlite/0006_card_keys.sql")),
-        simple(7, "audit chain", include_str!("../../../migrations/sqlite/0007_audit_chain.sql")),
-    ])
+    super::migrations!("sqlite")
 }
 
 /// Makes directory and file, readable by their owner only (SQLite gives its log the same mode), and tells early what is wrong
