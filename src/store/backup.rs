@@ -9,7 +9,7 @@ mod sqlite;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::{DATABASE_URL_ENV, StoreConfig, StoreError, UnlockError};
+use super::{StoreConfig, StoreError, UnlockError};
 use crate::clock::Entropy;
 use crate::vault::{KeyVersion, Vault, VaultConfig, WrappedKey};
 
@@ -75,7 +75,7 @@ pub struct Backup {
 pub async fn backup(cfg: &StoreConfig, data: &Path, keys: Option<&Path>) -> Result<Backup, BackupError> {
     let keys = keys.map_or_else(|| beside(data, "keys"), Path::to_owned);
     let (data_part, keys_part) = (claimed(data)?, claimed(&keys)?);
-    match cfg.server(std::env::var(DATABASE_URL_ENV).ok().as_deref())? {
+    match cfg.server()? {
         Some(url) => postgres::dump(&url, cfg, &data_part.0, &keys_part.0).await?,
         None => sqlite::dump(&cfg.path, &data_part.0, &keys_part.0).await?,
     }
@@ -92,7 +92,7 @@ pub async fn restore(
     replace: bool,
     entropy: Arc<dyn Entropy>,
 ) -> Result<(), BackupError> {
-    match cfg.server(std::env::var(DATABASE_URL_ENV).ok().as_deref())? {
+    match cfg.server()? {
         Some(url) => postgres::load(&url, cfg, vault, (data, keys), replace, entropy).await,
         None => sqlite::load(&cfg.path, vault, (data, keys), replace, entropy).await,
     }

@@ -8,7 +8,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use super::{DatabaseUrl, PgStore, SqliteStore, Store, StoreError};
 
 /// The environment variable that names a PostgreSQL database. It wins over `store.url`, which wins over `store.path`.
-pub const DATABASE_URL_ENV: &str = "DATABASE_URL";
+const DATABASE_URL_ENV: &str = "DATABASE_URL";
 
 /// `[store]`: where the data lies.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -33,8 +33,13 @@ impl Default for StoreConfig {
 }
 
 impl StoreConfig {
-    /// The PostgreSQL database to use, if one is named here or by `given`, the value of [`DATABASE_URL_ENV`].
-    pub fn server(&self, given: Option<&str>) -> Result<Option<DatabaseUrl>, StoreError> {
+    /// The PostgreSQL database to use, if the environment or the configuration names one.
+    pub(super) fn server(&self) -> Result<Option<DatabaseUrl>, StoreError> {
+        self.server_or(std::env::var(DATABASE_URL_ENV).ok().as_deref())
+    }
+
+    /// The same; `given` is the value of [`DATABASE_URL_ENV`].
+    fn server_or(&self, given: Option<&str>) -> Result<Option<DatabaseUrl>, StoreError> {
         match given {
             Some(given) if !given.is_empty() => DatabaseUrl::parse(given)
                 .map(Some)
@@ -51,7 +56,7 @@ impl StoreConfig {
 
 /// Opens the database that the environment or the configuration names, makes it on the first run, and brings its tables up to date.
 pub async fn open(cfg: &StoreConfig) -> Result<Arc<dyn Store>, StoreError> {
-    match cfg.server(std::env::var(DATABASE_URL_ENV).ok().as_deref())? {
+    match cfg.server()? {
         Some(url) => Ok(Arc::new(PgStore::open(&url, cfg).await?)),
         None => Ok(Arc::new(SqliteStore::open(cfg).await?)),
     }
@@ -84,11 +89,11 @@ mod tests {
     #[test]
     fn the_environment_wins_over_the_file_and_an_empty_text_is_none() {
         let cfg: StoreConfig = toml::from_str("url = \"postgres://file/a\"").unwrap();
-        let named = |cfg: &StoreConfig, given| cfg.server(given).unwrap().map(|url| url.to_string());
+        let named = |cfg: &StoreConfig, given| cfg.server_or(given).unwrap().map(|url| url.to_string());
         assert_eq!(named(&cfg, Some("postgres://env/b")).as_deref(), Some("postgres://env/b"));
         assert_eq!(named(&cfg, Some("")).as_deref(), Some("postgres://file/a"));
         assert_eq!(named(&StoreConfig::default(), None), None);
-        let error = cfg.server(Some("mysql://root:canary@x/y")).unwrap_err().to_string();
+        let error = cfg.server_or(Some("mysql://root:canary@x/y")).unwrap_err().to_string();
         assert!(error.contains("DATABASE_URL") && !error.contains("canary"), "{error}");
         let written = toml::to_string(&StoreConfig::default()).unwrap();
         assert_eq!(toml::from_str::<StoreConfig>(&written).unwrap(), StoreConfig::default());

@@ -27,7 +27,7 @@ use crate::ledger::Transfer;
 use crate::payment::{Attempt, Dispute, IntentStatus, PaymentRequest, Receipt};
 
 pub use chain::AuditChain;
-pub use config::{DATABASE_URL_ENV, StoreConfig, open};
+pub use config::{StoreConfig, open};
 pub use keyring::{UnlockError, customer_key, customer_key_to_seal, unlock, unlock_in_hand};
 pub use keys::{Brought, KeyUsage, Keys, NewCard, OlderPlace, OlderValue, Resealed, Rewrapped, StoredKey};
 pub use money::*;
