@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 use std::ops::{Deref, DerefMut};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use sqlx::sqlite::SqlitePool;
 use sqlx::{Sqlite, SqliteConnection, Transaction};
@@ -87,7 +87,7 @@ impl Writer {
         let place = self.shared.places.clone().acquire_owned().await.map_err(|_| stopped())?;
         let (reply, answer) = oneshot::channel();
         let lead = {
-            let mut queue = self.shared.queue.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut queue = self.shared.queue();
             queue.waiting.push_back(Box::new(Queued { work: Some(work), result: None, reply, _place: place }));
             !std::mem::replace(&mut queue.led, true)
         };
@@ -100,6 +100,10 @@ impl Writer {
 }
 
 impl Shared {
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     async fn lead(self: Arc<Self>) {
         let mut leader = Leader { shared: self.clone(), orderly: false };
         loop {
@@ -112,15 +116,14 @@ impl Shared {
     }
 
     fn next(&self) -> Option<Box<dyn Operation>> {
-        let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
-        queue.waiting.pop_front()
+        self.queue().waiting.pop_front()
     }
 
     /// Writes what waits, and what comes while it is being written; `false` once nothing waits, and then this leader's time is
     /// over.
     async fn write_group(&self) -> bool {
         {
-            let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut queue = self.queue();
             if queue.waiting.is_empty() {
                 queue.led = false;
                 return false;
@@ -201,7 +204,7 @@ struct Leader {
 impl Drop for Leader {
     fn drop(&mut self) {
         if !self.orderly {
-            let mut queue = self.shared.queue.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut queue = self.shared.queue();
             queue.led = false;
             queue.waiting.clear();
         }
