@@ -22,15 +22,12 @@ const SAID_LIMIT_CHARS: usize = 500;
 
 pub(super) async fn dump(url: &DatabaseUrl, cfg: &StoreConfig, data: &Path, keys: &Path) -> Result<(), BackupError> {
     let options = connect::for_migrations(&connect::options(url, cfg.busy_timeout_ms)?);
-    let failed = |e: sqlx::Error| BackupError::from(StoreError::Failed(e.to_string()));
-    let mut connection = PgConnection::connect_with(&options)
-        .await
-        .map_err(|e| StoreError::Open { place: url.to_string(), why: e.to_string() })?;
+    let mut connection = connected(url, &options).await?;
     // Held open until both have been read.
-    let mut tx = connection.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await.map_err(failed)?;
-    sqlx::query("SET LOCAL idle_in_transaction_session_timeout = 0").execute(&mut *tx).await.map_err(failed)?;
-    let row = sqlx::query("SELECT pg_export_snapshot()").fetch_one(&mut *tx).await.map_err(failed)?;
-    let snapshot: String = row.try_get(0).map_err(failed)?;
+    let mut tx = connection.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await.map_err(fault)?;
+    sqlx::query("SET LOCAL idle_in_transaction_session_timeout = 0").execute(&mut *tx).await.map_err(fault)?;
+    let row = sqlx::query("SELECT pg_export_snapshot()").fetch_one(&mut *tx).await.map_err(fault)?;
+    let snapshot: String = row.try_get(0).map_err(fault)?;
     let mut both = [tool("pg_dump", &options), tool("pg_dump", &options)];
     let [whole, apart] = &mut both;
     for (command, file) in [(&mut *whole, data), (&mut *apart, keys)] {
@@ -45,7 +42,7 @@ pub(super) async fn dump(url: &DatabaseUrl, cfg: &StoreConfig, data: &Path, keys
     let [whole, apart] = both;
     run("pg_dump", whole).await?;
     run("pg_dump", apart).await?;
-    tx.rollback().await.map_err(failed)
+    tx.rollback().await.map_err(fault)
 }
 
 pub(super) async fn load(
@@ -64,11 +61,9 @@ pub(super) async fn load(
         run("pg_restore", whole).await.map_err(|e| unsound(file, e))?;
     }
     master_key_fits(vault, &remembered(&options, data).await?, entropy)?;
-    let mut connection = PgConnection::connect_with(&options)
-        .await
-        .map_err(|e| StoreError::Open { place: url.to_string(), why: e.to_string() })?;
+    let mut connection = connected(url, &options).await?;
     let there = sqlx::query("SELECT to_regclass('customers') IS NOT NULL AS there").fetch_one(&mut connection).await;
-    let there: bool = there.and_then(|row| row.try_get("there")).map_err(|e| StoreError::Failed(e.to_string()))?;
+    let there: bool = there.and_then(|row| row.try_get("there")).map_err(fault)?;
     let used = in_use(&mut connection).await?;
     let _bye = connection.close().await;
     if used {
@@ -99,13 +94,22 @@ pub(super) async fn load(
     Ok(())
 }
 
+async fn connected(url: &DatabaseUrl, options: &PgConnectOptions) -> Result<PgConnection, BackupError> {
+    let refused = |e: sqlx::Error| StoreError::Open { place: url.to_string(), why: e.to_string() };
+    Ok(PgConnection::connect_with(options).await.map_err(refused)?)
+}
+
+fn fault(error: sqlx::Error) -> BackupError {
+    StoreError::Failed(error.to_string()).into()
+}
+
 /// Whether a service is connected. One that has just ended may be seen for a moment.
-async fn in_use(connection: &mut PgConnection) -> Result<bool, StoreError> {
+async fn in_use(connection: &mut PgConnection) -> Result<bool, BackupError> {
     const OTHERS: &str = "SELECT count(*) FROM pg_stat_activity
         WHERE datname = current_database() AND application_name = 'voicepay' AND pid <> pg_backend_pid()";
     for _ in 0..IN_USE_LOOKS {
         let others = sqlx::query(OTHERS).fetch_one(&mut *connection).await.and_then(|row| row.try_get::<i64, _>(0));
-        if others.map_err(|e| StoreError::Failed(e.to_string()))? == 0 {
+        if others.map_err(fault)? == 0 {
             return Ok(false);
         }
         tokio::time::sleep(Duration::from_millis(IN_USE_PAUSE_MS)).await;

@@ -22,11 +22,8 @@ pub(super) async fn dump(database: &Path, data: &Path, keys: &Path) -> Result<()
     sqlx::query("VACUUM INTO ?").bind(text(data)?).execute(&mut live).await.map_err(fault)?;
     let _bye = live.close().await;
     let mut copy = opened(data, true).await?;
-    for sql in ["PRAGMA secure_delete = ON", "ATTACH ? AS apart"] {
-        let query = sqlx::query(sql);
-        let query = if sql.contains('?') { query.bind(text(keys)?) } else { query };
-        query.execute(&mut copy).await.map_err(fault)?;
-    }
+    sqlx::query("PRAGMA secure_delete = ON").execute(&mut copy).await.map_err(fault)?;
+    sqlx::query("ATTACH ? AS apart").bind(text(keys)?).execute(&mut copy).await.map_err(fault)?;
     for table in KEY_TABLES {
         for sql in [format!("CREATE TABLE apart.{table} AS SELECT * FROM main.{table}"), format!("DELETE FROM main.{table}")] {
             sqlx::query(AssertSqlSafe(sql)).execute(&mut copy).await.map_err(fault)?;
