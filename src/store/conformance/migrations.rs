@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 
 use sqlx::{AssertSqlSafe, Connection, PgConnection, Row, SqliteConnection};
 
-use super::{Bench, Place};
+use super::{Bench, Place, on_both};
 use crate::ids::IntentId;
 use crate::ledger;
-use crate::payment::Standing;
+use crate::money::{Currency, Money};
+use crate::payment::{AttemptState, Operation, Standing};
 use crate::store::postgres::lab::Database;
-use crate::store::{postgres, sqlite};
+use crate::store::{Payment, postgres, sqlite};
 
 /// Rows by table: each a map from column to text.
 type Rows = BTreeMap<String, Vec<BTreeMap<String, Option<String>>>>;
@@ -42,13 +43,12 @@ fn filled(n: i64) -> Vec<String> {
         ("3", "paid", "succeeded", r#"{"state":"succeeded","at":2,"gateway_reference":"g"}"#.to_owned()),
         ("4", "failed", "declined", r#"{"state":"declined","at":2,"reason":"do_not_honour"}"#.to_owned()),
     ];
-    let mismatch = (
-        "5",
-        "pending",
-        "needs_reconciliation",
-        format!(r#"{{"state":"needs_reconciliation",{SENT},"doubt":{{"doubt":"mismatch","charged":{money}}}}}"#),
-    );
-    for (i, status, state, detail) in states.into_iter().chain((n < 5).then_some(mismatch)) {
+    // Attempts from before there were other operations than charges.
+    let in_doubt = [("5", format!(r#""mismatch","charged":{money}"#)), ("6", r#""no_answer""#.to_owned())].map(|(i, doubt)| {
+        let detail = format!(r#"{{"state":"needs_reconciliation",{SENT},"doubt":{{"doubt":{doubt}}}}}"#);
+        (i, "pending", "needs_reconciliation", detail)
+    });
+    for (i, status, state, detail) in states.into_iter().chain(in_doubt.into_iter().filter(|_| n < 5)) {
         all.push(format!(
             "INSERT INTO requests (id, customer_id, payee_id, amount_minor, currency, status, created_at)
              VALUES ('req_{i}', 'cus_1', 'pay_1', 1999, 'USD', 'open', 1)"
@@ -103,7 +103,7 @@ fn kept(before: &Rows, after: &Rows) {
     for (table, rows) in before {
         let now = &after[table];
         let text = |row: &BTreeMap<String, Option<String>>| format!("{row:?}");
-        for row in rows.iter().filter(|row| !text(row).contains("mismatch")) {
+        for row in rows.iter().filter(|row| !text(row).contains("doubt")) {
             let there = now.iter().any(|new| {
                 // A rebuilt table may lack a column; none may have changed.
                 row.iter().all(|(column, value)| new.get(column).is_none_or(|new| new == value))
@@ -115,17 +115,32 @@ fn kept(before: &Rows, after: &Rows) {
     }
 }
 
+/// Its one attempt is the charge that was written as number `n`.
+fn as_charged(payment: &Payment, n: &str) {
+    let attempt = &payment.attempts[0];
+    assert_eq!((attempt.operation, attempt.number.to_string()), (Operation::Charge, n.to_owned()));
+    assert_eq!(payment.transfers[0].cause.as_str(), attempt.id.as_str());
+}
+
 async fn judged(bench: Bench, from: i64) {
     for (n, standing) in [("1", Standing::Pending), ("2", Standing::Pending), ("3", Standing::Paid), ("4", Standing::Failed)] {
         let payment = bench.store.payment(&IntentId::parse(&format!("int_{n}")).unwrap()).await.unwrap().unwrap();
         let disputed = n == "3" && from >= 5;
         assert!(payment.standing() == standing || disputed, "{n} is {:?}", payment.standing());
-        assert_eq!(payment.transfers[0].cause.as_str(), payment.attempts[0].id.as_str());
+        as_charged(&payment, n);
     }
     if from < 5 {
-        let payment = bench.store.payment(&IntentId::parse("int_5").unwrap()).await.unwrap().unwrap();
-        assert_eq!(payment.standing(), Standing::Conflicted);
+        // A mismatch waits for a person.
+        for (n, standing) in [("5", Standing::Conflicted), ("6", Standing::Pending)] {
+            let payment = bench.store.payment(&IntentId::parse(&format!("int_{n}")).unwrap()).await.unwrap().unwrap();
+            assert_eq!(payment.standing(), standing, "{n}");
+            as_charged(&payment, n);
+            if let AttemptState::Conflicted { charged, gateway_reference, sends, .. } = &payment.attempts[0].state {
+                assert_eq!((*charged, gateway_reference, *sends), (Money::new(2000, Currency::Usd).unwrap(), &None, 1));
+            }
+        }
     }
+    assert_eq!(bench.store.unfinished(9).await.unwrap().len(), if from < 5 { 4 } else { 2 });
     ledger::verify(&bench.store.transfers().await.unwrap()).unwrap();
     assert_eq!(bench.store.audit_trail(99).await.unwrap().last().unwrap().id.as_str(), "aud_0");
     let (unsealed, told) = (bench.store.unsealed().await.unwrap(), bench.store.audit_trail(99).await.unwrap().len());
@@ -135,6 +150,17 @@ async fn judged(bench: Bench, from: i64) {
     // The newest version's rules are in force over old rows too.
     assert!(bench.sql("DELETE FROM transfers").await.is_err_and(|e| e.contains("append-only")));
     assert!(bench.sql("UPDATE attempts SET version = 9 WHERE id = 'att_3'").await.is_err_and(|e| e.contains("does not change")));
+}
+
+on_both!(a_database_of_a_newer_version_is_left_alone);
+
+async fn a_database_of_a_newer_version_is_left_alone(desk: Bench) {
+    let later = "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time)
+                 VALUES (99, 'later', true, CAST('0' AS BLOB), 1)";
+    desk.sql(&if desk.on_postgres() { later.replace("BLOB", "bytea") } else { later.to_owned() }).await.unwrap();
+    desk.close().await;
+    let error = desk.place.try_open().await.unwrap_err();
+    assert!(error.to_string().contains("newer voicepay"), "{error}");
 }
 
 #[tokio::test]
@@ -159,6 +185,8 @@ async fn every_earlier_version_comes_to_the_newest_on_sqlite() {
         kept(&before, &sqlite_rows(&mut connection).await);
         let broken = sqlx::query("PRAGMA foreign_key_check").fetch_all(&mut connection).await.unwrap();
         assert!(broken.is_empty());
+        let whole: String = sqlx::query("PRAGMA integrity_check").fetch_one(&mut connection).await.unwrap().get(0);
+        assert_eq!(whole, "ok");
         judged(bench, n).await;
     }
 }

@@ -23,7 +23,7 @@ use crate::language::Language;
 use crate::store::postgres::lab::Database;
 use crate::store::{
     AuditRecord, CardRecord, CardStatus, Customer, CustomerStatus, DatabaseUrl, EnrolmentRecord, Invite, PgStore, SqliteStore,
-    Store, StoreConfig, TemplateRecord,
+    Store, StoreConfig, StoreError, TemplateRecord,
 };
 use crate::vault::Sealed;
 
@@ -194,10 +194,14 @@ impl Place {
     }
 
     async fn open(&self) -> Arc<dyn Store> {
+        self.try_open().await.unwrap()
+    }
+
+    async fn try_open(&self) -> Result<Arc<dyn Store>, StoreError> {
         let cfg = self.config();
         match &cfg.url {
-            None => Arc::new(SqliteStore::open(&cfg).await.unwrap()),
-            Some(url) => Arc::new(PgStore::open(url, &cfg).await.unwrap()),
+            None => Ok(Arc::new(SqliteStore::open(&cfg).await?)),
+            Some(url) => Ok(Arc::new(PgStore::open(url, &cfg).await?)),
         }
     }
 
