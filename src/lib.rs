@@ -12,6 +12,8 @@ pub mod e164; // telephone numbers, normalised at the door
 pub mod ids; // identifiers that cannot be mixed up
 pub mod kernels; // matrix products and what stands between them, by the processor's widest vectors
 pub mod language; // what the service speaks
+#[cfg_attr(not(test), deny(clippy::indexing_slicing, clippy::as_conversions))]
+pub mod listen; // the door of a small HTTP endpoint: few connections at a time, none for long
 pub mod money; // minor units with their currency
 pub mod secret; // card numbers and other bytes that never print
 pub mod telemetry; // logs: one subscriber, one format

@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Leaves that every room may use.
-const LEAVES: &[&str] = &["clock", "e164", "ids", "language", "money", "secret", "telemetry"];
+const LEAVES: &[&str] = &["clock", "e164", "ids", "language", "listen", "money", "secret", "telemetry"];
 
 /// Room → rooms that it may import besides leaves and itself. `app`, `cli` and `main` join everything.
 const ARROWS: &[(&str, &[&str])] = &[
@@ -15,6 +15,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("ids", &[]),
     ("kernels", &[]),
     ("language", &[]),
+    ("listen", &[]),
     ("money", &[]),
     ("secret", &[]),
     ("telemetry", &[]),

@@ -1,12 +1,9 @@
 //! `/metrics`, `/healthz` and `/readyz` over plain HTTP, for a private address. Few connections at a time and none for long: who
 //! scrapes comes again.
 
-use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -15,18 +12,11 @@ use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::{Instant, Sleep};
 use tokio_util::sync::CancellationToken;
 
+use crate::listen::Doors;
 use crate::telemetry::metrics::metrics;
 
-/// Connections at a time; the next waits.
-const CONNECTION_LIMIT: usize = 32;
-/// No connection lives longer, in milliseconds: one that never asks can't keep a place.
-const CONNECTION_LIMIT_MS: u64 = 30_000;
 /// How long the question whether we are ready may take, in milliseconds; then we are not.
 const READY_LIMIT_MS: u64 = 2_000;
 /// Prometheus' text format.
@@ -43,14 +33,12 @@ pub trait Probe: Send + Sync {
 
 /// Answers until `stop`. Gives the address, with its real port.
 pub async fn serve(listen: SocketAddr, probe: Arc<dyn Probe>, stop: CancellationToken) -> io::Result<SocketAddr> {
-    let socket = TcpListener::bind(listen).await?;
-    let address = socket.local_addr()?;
+    let (doors, address) = Doors::open(listen).await?;
     let app = Router::new()
         .route("/metrics", get(scrape))
         .route("/healthz", get(|| async { "alive\n" }))
         .route("/readyz", get(ready))
         .with_state(probe);
-    let doors = Doors { socket, places: Arc::new(Semaphore::new(CONNECTION_LIMIT)) };
     tokio::spawn(async move {
         let served = axum::serve(doors, app).with_graceful_shutdown(stop.cancelled_owned()).await;
         if let Err(error) = served {
@@ -79,78 +67,15 @@ async fn is_ready(probe: &Arc<dyn Probe>) -> Result<(), &'static str> {
     tokio::time::timeout(limit, probe.ready()).await.unwrap_or(Err("the service does not answer in time"))
 }
 
-/// Takes connections while there are places.
-struct Doors {
-    socket: TcpListener,
-    places: Arc<Semaphore>,
-}
-
-impl axum::serve::Listener for Doors {
-    type Io = Connection;
-    type Addr = SocketAddr;
-
-    async fn accept(&mut self) -> (Connection, SocketAddr) {
-        loop {
-            let place = Arc::clone(&self.places).acquire_owned().await.ok();
-            match self.socket.accept().await {
-                Ok((stream, from)) => {
-                    let until = Instant::now() + Duration::from_millis(CONNECTION_LIMIT_MS);
-                    return (Connection { stream, over: Box::pin(tokio::time::sleep_until(until)), _place: place }, from);
-                }
-                Err(error) => {
-                    // No descriptors left, or a peer that went at once: neither passes quicker by asking again at once.
-                    tracing::debug!(%error, "no connection for metrics");
-                    tokio::time::sleep(Duration::from_millis(100)).await;
-                }
-            }
-        }
-    }
-
-    fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.socket.local_addr()
-    }
-}
-
-/// A connection that ends in time and then gives its place back.
-struct Connection {
-    stream: TcpStream,
-    over: Pin<Box<Sleep>>,
-    _place: Option<OwnedSemaphorePermit>,
-}
-
-impl AsyncRead for Connection {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        if self.over.as_mut().poll(cx).is_ready() {
-            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
-        }
-        Pin::new(&mut self.stream).poll_read(cx, buffer)
-    }
-}
-
-impl AsyncWrite for Connection {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
-        if self.over.as_mut().poll(cx).is_ready() {
-            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
-        }
-        Pin::new(&mut self.stream).poll_write(cx, data)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::{AtomicBool, Ordering};
 
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpStream;
 
     use super::*;
+    use crate::listen::CONNECTION_LIMIT;
 
     struct Half(AtomicBool);
 

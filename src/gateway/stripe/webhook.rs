@@ -5,9 +5,7 @@
 use std::collections::{HashSet, VecDeque};
 use std::io;
 use std::net::SocketAddr;
-use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::Router;
@@ -16,11 +14,8 @@ use axum::extract::State;
 use axum::http::{HeaderMap, Request, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc::error::TrySendError;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
-use tokio::time::{Instant, Sleep};
+use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use super::config::{StripeConfig, StripeError};
@@ -28,6 +23,7 @@ use super::event::Event;
 use super::signature;
 use crate::clock::Clock;
 use crate::gateway::{Delivery, News};
+use crate::listen::{CONNECTION_LIMIT, Doors};
 use crate::secret::SecretBytes;
 
 /// Where events are posted.
@@ -35,10 +31,6 @@ pub const PATH: &str = "/webhooks/stripe";
 
 /// A body longer than this is refused; Stripe's events have some kilobytes.
 const BODY_LIMIT_BYTES: usize = 262_144;
-/// Connections at a time; the next waits.
-const CONNECTION_LIMIT: usize = 32;
-/// No connection lives longer, in milliseconds: one that sends slowly can't keep a place.
-const CONNECTION_LIMIT_MS: u64 = 30_000;
 /// A body has come by then, in milliseconds.
 const BODY_WAIT_MS: u64 = 5_000;
 /// How long an event waits to be taken, in milliseconds; then Stripe is told to send it again. Stripe itself waits a little
@@ -47,6 +39,7 @@ const TAKE_WAIT_MS: u64 = 8_000;
 /// News that wait for the processor; when there are more, Stripe is told to send again. Fewer than connections: a queue that is
 /// full must still be able to say so.
 const NEWS_QUEUE: usize = 24;
+const _: () = assert!(NEWS_QUEUE < CONNECTION_LIMIT);
 /// Identifiers of events that were taken; when there are more, the oldest are forgotten. One that comes again then is handled
 /// again, to no harm.
 const REMEMBERED_EVENTS: usize = 10_000;
@@ -75,8 +68,7 @@ pub async fn listen(
         return Ok(None);
     }
     let taken = |e: io::Error| StripeError::new("webhook_listen", format!("can't listen on {}: {e}", cfg.webhook_listen));
-    let socket = TcpListener::bind(cfg.webhook_listen).await.map_err(taken)?;
-    let address = socket.local_addr().map_err(taken)?;
+    let (doors, address) = Doors::open(cfg.webhook_listen).await.map_err(taken)?;
     if !address.ip().is_loopback() {
         tracing::warn!(%address, "Stripe's webhooks are heard in plain HTTP beyond this machine: put a proxy with TLS before it");
     }
@@ -84,7 +76,6 @@ pub async fn listen(
     let tolerance = Duration::from_secs(cfg.webhook_tolerance_s);
     let desk = Arc::new(Desk { secrets, tolerance, clock, queue, seen: Mutex::default() });
     let app = Router::new().route(PATH, post(hear)).with_state(desk);
-    let doors = Doors { socket, places: Arc::new(Semaphore::new(CONNECTION_LIMIT)) };
     tokio::spawn(async move {
         if let Err(error) = axum::serve(doors, app).with_graceful_shutdown(stop.cancelled_owned()).await {
             tracing::error!(%error, "Stripe's webhooks are no longer heard; the sweep goes on asking");
@@ -186,70 +177,6 @@ fn problem(status: StatusCode, detail: &str) -> Response {
     let title = status.canonical_reason().unwrap_or("error");
     let body = serde_json::json!({ "type": "about:blank", "title": title, "status": status.as_u16(), "detail": detail });
     (status, [(header::CONTENT_TYPE, "application/problem+json")], body.to_string()).into_response()
-}
-
-/// Takes connections while there are places.
-struct Doors {
-    socket: TcpListener,
-    places: Arc<Semaphore>,
-}
-
-impl axum::serve::Listener for Doors {
-    type Io = Connection;
-    type Addr = SocketAddr;
-
-    async fn accept(&mut self) -> (Connection, SocketAddr) {
-        loop {
-            let place = Arc::clone(&self.places).acquire_owned().await.ok();
-            match self.socket.accept().await {
-                Ok((stream, from)) => {
-                    let until = Instant::now() + Duration::from_millis(CONNECTION_LIMIT_MS);
-                    return (Connection { stream, over: Box::pin(tokio::time::sleep_until(until)), _place: place }, from);
-                }
-                Err(error) => {
-                    tracing::debug!(%error, "no connection for webhooks");
-                    tokio::time::sleep(Duration::from_millis(100)).await; // asking at once brings nothing sooner
-                }
-            }
-        }
-    }
-
-    fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.socket.local_addr()
-    }
-}
-
-/// A connection that ends in time and then gives its place back.
-struct Connection {
-    stream: TcpStream,
-    over: Pin<Box<Sleep>>,
-    _place: Option<OwnedSemaphorePermit>,
-}
-
-impl AsyncRead for Connection {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        if self.over.as_mut().poll(cx).is_ready() {
-            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
-        }
-        Pin::new(&mut self.stream).poll_read(cx, buffer)
-    }
-}
-
-impl AsyncWrite for Connection {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
-        if self.over.as_mut().poll(cx).is_ready() {
-            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
-        }
-        Pin::new(&mut self.stream).poll_write(cx, data)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
-    }
 }
 
 #[cfg(test)]

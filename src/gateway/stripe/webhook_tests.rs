@@ -1,6 +1,7 @@
 //! The listener over real sockets: what is taken, what is refused, and with which words.
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 use super::*;
 use crate::clock::{ManualClock, Timestamp};
