@@ -131,13 +131,13 @@ impl Iso8583Config {
         let rule = |ok: bool, key: &'static str, what: &str| if ok { Ok(()) } else { Err(fault(key, what)) };
         rule((1..=HOSTS_LIMIT).contains(&self.hosts.len()), "hosts", "must name 1 to 16 hosts, as in [\"bank.example:5000\"]")?;
         for host in &self.hosts {
-            let (name, _) = split_host(host).ok_or_else(|| fault("hosts", &format!("`{host}` is not HOST:PORT")))?;
+            let (name, _) = split_host(host).ok_or_else(|| fault("hosts", format!("`{host}` is not HOST:PORT")))?;
             if self.tls {
                 continue;
             }
             let Ok(address) = host.parse::<SocketAddr>() else {
                 let what = format!("is false, and `{name}` is a name: it may lead anywhere. Use TLS, or the host's address");
-                return Err(fault("tls", &what));
+                return Err(fault("tls", what));
             };
             if !self.is_private(address.ip()) {
                 let what = format!(
@@ -145,7 +145,7 @@ impl Iso8583Config {
                      gateway.iso8583.private_hosts if the way there is yours alone",
                     address.ip()
                 );
-                return Err(fault("tls", &what));
+                return Err(fault("tls", what));
             }
         }
         rule(
@@ -206,8 +206,8 @@ pub(super) fn split_host(host: &str) -> Option<(&str, u16)> {
     (!name.is_empty() && !name.contains(char::is_whitespace)).then_some((name, port))
 }
 
-fn fault(key: &'static str, what: &str) -> ConfigFault {
-    ConfigFault { key, what: what.to_owned() }
+pub(super) fn fault(key: &'static str, what: impl Into<String>) -> ConfigFault {
+    ConfigFault { key, what: what.into() }
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
-use super::config::{Iso8583Config, split_host};
+use super::config::{ConfigFault, Iso8583Config, fault, split_host};
 use super::line::LineError;
 
 /// A connection, with TLS or without.
@@ -32,7 +32,7 @@ pub(super) struct Dialer {
 
 impl Dialer {
     /// For each host of the config, in its order.
-    pub(super) fn all(cfg: &Iso8583Config) -> Result<Vec<Self>, TlsFault> {
+    pub(super) fn all(cfg: &Iso8583Config) -> Result<Vec<Self>, ConfigFault> {
         let connector = if cfg.tls { Some(connector(cfg)?) } else { None };
         let limit = Duration::from_millis(cfg.connect_timeout_ms);
         let dialer = |host: &String| {
@@ -78,7 +78,7 @@ impl Dialer {
     }
 }
 
-fn connector(cfg: &Iso8583Config) -> Result<TlsConnector, TlsFault> {
+fn connector(cfg: &Iso8583Config) -> Result<TlsConnector, ConfigFault> {
     let mut roots = RootCertStore::empty();
     for certificate in certificates("tls_ca", &cfg.tls_ca)? {
         // The system's file holds some that rustls does not take; one that it takes is enough.
@@ -103,21 +103,7 @@ fn connector(cfg: &Iso8583Config) -> Result<TlsConnector, TlsFault> {
     Ok(TlsConnector::from(Arc::new(config)))
 }
 
-fn certificates(key: &'static str, path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsFault> {
+fn certificates(key: &'static str, path: &Path) -> Result<Vec<CertificateDer<'static>>, ConfigFault> {
     let failed = |e: rustls_pki_types::pem::Error| fault(key, format!("{} holds no certificates: {e}", path.display()));
     CertificateDer::pem_file_iter(path).map_err(failed)?.collect::<Result<_, _>>().map_err(failed)
-}
-
-fn fault(key: &'static str, what: String) -> TlsFault {
-    TlsFault { key, what }
-}
-
-/// TLS can't be set up as configured.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("key `gateway.iso8583.{key}`: {what}")]
-pub struct TlsFault {
-    /// Within `gateway.iso8583`.
-    pub key: &'static str,
-    /// What is wrong.
-    pub what: String,
 }

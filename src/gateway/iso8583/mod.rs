@@ -40,7 +40,7 @@ use super::{Gateway, GatewayRequest};
 use crate::clock::Clock;
 use crate::payment::{BankWord, DeclineReason, Operation};
 use config::{ConfigFault, Iso8583Config};
-use dial::{Dialer, TlsFault};
+use dial::Dialer;
 use frame::Framing;
 use line::{Line, Reply};
 use message::Message;
@@ -264,12 +264,9 @@ impl Gateway for Iso8583Gateway {
 /// Why the gateway can't be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum Iso8583Error {
-    /// A key.
+    /// A key, or what stands in the file that it names.
     #[error(transparent)]
     Config(#[from] ConfigFault),
-    /// TLS.
-    #[error(transparent)]
-    Tls(#[from] TlsFault),
     /// The dialect.
     #[error("key `gateway.iso8583.spec`: {0}")]
     Spec(#[from] SpecError),
