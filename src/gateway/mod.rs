@@ -5,6 +5,7 @@ pub mod iso8583;
 mod news;
 pub mod sandbox;
 pub mod stripe;
+mod tls;
 
 use std::fmt;
 use std::sync::Arc;

@@ -1,21 +1,19 @@
 //! Reaching a host: its address, TCP, TLS. Plain text goes only where the config lets it.
 
 use std::net::SocketAddr;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls_pki_types::{PrivateKeyDer, ServerName};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
-use tokio_rustls::rustls::crypto::ring;
-use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
 use super::config::{ConfigFault, Iso8583Config, fault, split_host};
 use super::line::LineError;
+use crate::gateway::tls;
 
 /// A connection, with TLS or without.
 pub(super) trait Wire: AsyncRead + AsyncWrite + Unpin + Send {}
@@ -79,21 +77,10 @@ impl Dialer {
 }
 
 fn connector(cfg: &Iso8583Config) -> Result<TlsConnector, ConfigFault> {
-    let mut roots = RootCertStore::empty();
-    for certificate in certificates("tls_ca", &cfg.tls_ca)? {
-        // The system's file holds some that rustls does not take; one that it takes is enough.
-        let _not_taken = roots.add(certificate);
-    }
-    if roots.is_empty() {
-        return Err(fault("tls_ca", format!("{} holds no authority that can be used", cfg.tls_ca.display())));
-    }
-    let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
-        .with_safe_default_protocol_versions()
-        .map_err(|e| fault("tls", e.to_string()))?
-        .with_root_certificates(roots);
+    let builder = tls::believing(&cfg.tls_ca).map_err(|what| fault("tls_ca", what))?;
     let config = match (&cfg.tls_certificate, &cfg.tls_private_key) {
         (Some(certificate), Some(key)) => {
-            let chain = certificates("tls_certificate", certificate)?;
+            let chain = tls::certificates(certificate).map_err(|what| fault("tls_certificate", what))?;
             let key = PrivateKeyDer::from_pem_file(key)
                 .map_err(|e| fault("tls_private_key", format!("{} holds no private key: {e}", key.display())))?;
             builder.with_client_auth_cert(chain, key).map_err(|e| fault("tls_private_key", e.to_string()))?
@@ -101,9 +88,4 @@ fn connector(cfg: &Iso8583Config) -> Result<TlsConnector, ConfigFault> {
         _ => builder.with_no_client_auth(),
     };
     Ok(TlsConnector::from(Arc::new(config)))
-}
-
-fn certificates(key: &'static str, path: &Path) -> Result<Vec<CertificateDer<'static>>, ConfigFault> {
-    let failed = |e: rustls_pki_types::pem::Error| fault(key, format!("{} holds no certificates: {e}", path.display()));
-    CertificateDer::pem_file_iter(path).map_err(failed)?.collect::<Result<_, _>>().map_err(failed)
 }

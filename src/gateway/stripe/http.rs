@@ -3,7 +3,6 @@
 
 use std::fmt;
 use std::io;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,18 +12,16 @@ use hyper::client::conn::http1;
 use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST, HeaderName, HeaderValue, USER_AGENT};
 use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
-use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, ServerName};
+use rustls_pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tokio_rustls::TlsConnector;
-use tokio_rustls::rustls::crypto::ring;
-use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 use zeroize::Zeroizing;
 
 use super::config::{StripeConfig, StripeError, Target};
 use super::form::Form;
+use crate::gateway::tls;
 use crate::secret::SecretBytes;
 
 /// The version of the API that the answers are read by (https://docs.stripe.com/api/versioning).
@@ -87,7 +84,8 @@ impl Http {
         let Target { host, port, authority, tls } = Target::parse(&cfg.url)?;
         let tls = if tls {
             let name = ServerName::try_from(host.clone()).map_err(|_| wrong("names no host that a certificate can name"))?;
-            Some((connector(&cfg.roots_file)?, name))
+            let config = tls::believing(&cfg.roots_file).map_err(|what| StripeError::new("roots_file", what))?;
+            Some((TlsConnector::from(Arc::new(config.with_no_client_auth())), name))
         } else {
             None
         };
@@ -182,26 +180,6 @@ where
             _closed = &mut connection, if open => open = false,
         }
     }
-}
-
-fn connector(roots_file: &Path) -> Result<TlsConnector, StripeError> {
-    let shown = roots_file.display();
-    let wrong = |what: String| StripeError::new("roots_file", what);
-    let mut roots = RootCertStore::empty();
-    for certificate in CertificateDer::pem_file_iter(roots_file).map_err(|e| wrong(format!("{shown} can't be read: {e}")))? {
-        let certificate = certificate.map_err(|e| wrong(format!("{shown} is damaged: {e}")))?;
-        // A list of authorities may hold one that rustls does not take; the others are as good without it.
-        let _taken = roots.add(certificate);
-    }
-    if roots.is_empty() {
-        return Err(wrong(format!("{shown} holds no certificate: on Debian it is /etc/ssl/certs/ca-certificates.crt")));
-    }
-    let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
-        .with_safe_default_protocol_versions()
-        .map_err(|e| wrong(e.to_string()))?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    Ok(TlsConnector::from(Arc::new(config)))
 }
 
 #[cfg(test)]

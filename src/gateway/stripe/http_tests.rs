@@ -2,6 +2,8 @@
 
 use std::io::Write;
 
+use tokio_rustls::rustls::crypto::ring;
+
 use super::super::stub::{Do, Stub};
 use super::*;
 
