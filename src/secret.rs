@@ -1,6 +1,8 @@
-//! Bytes that never print: card numbers and keys. `Debug` shows only that something is there; memory is wiped on drop.
+//! Bytes that never print: card numbers and keys. `Debug` shows only that something is there; memory is wiped on drop. And the
+//! files in which people leave secrets for us.
 
 use std::fmt;
+use std::path::Path;
 
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
@@ -116,6 +118,24 @@ impl fmt::Debug for SecretBytes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("SecretBytes(…)")
     }
+}
+
+/// Reads a file of secrets, which its owner alone may be able to read, and which is no longer than `limit_bytes`. The error is a
+/// sentence that names the file.
+pub fn read_private(file: &Path, limit_bytes: u64) -> Result<Zeroizing<String>, String> {
+    let shown = file.display();
+    let about = std::fs::metadata(file).map_err(|e| format!("{shown} can't be read: {e}"))?;
+    if about.len() > limit_bytes {
+        return Err(format!("{shown} is too long for what it should hold"));
+    }
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        if about.permissions().mode() & 0o077 != 0 {
+            return Err(format!("{shown} can be read by others: chmod 600 {shown}"));
+        }
+    }
+    std::fs::read_to_string(file).map(Zeroizing::new).map_err(|e| format!("{shown} can't be read: {e}"))
 }
 
 #[cfg(test)]

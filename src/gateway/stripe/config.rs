@@ -2,13 +2,13 @@
 //! never from the configuration file.
 
 use std::net::{IpAddr, SocketAddr};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use hyper::Uri;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use crate::secret::SecretBytes;
+use crate::secret::{SecretBytes, read_private};
 
 /// The environment variable with the secret (or restricted) API key.
 pub const KEY_ENV: &str = "VOICEPAY_STRIPE_KEY";
@@ -101,7 +101,7 @@ impl StripeConfig {
         let wrong = |what: String| StripeError::new("key_file", what);
         let key = match (env(KEY_ENV).map(Zeroizing::new), &self.key_file) {
             (Some(key), _) => key,
-            (None, Some(file)) => read(file).map_err(wrong)?,
+            (None, Some(file)) => read_private(file, SECRET_FILE_LIMIT_BYTES).map_err(wrong)?,
             (None, None) => return Err(wrong(format!("unset, and so is {KEY_ENV}: Stripe needs a secret or restricted key"))),
         };
         let key = key.lines().next().unwrap_or("").trim();
@@ -120,7 +120,7 @@ impl StripeConfig {
         let wrong = |what: String| StripeError::new("webhook_secrets_file", what);
         let text = match (env(WEBHOOK_SECRETS_ENV).map(Zeroizing::new), &self.webhook_secrets_file) {
             (Some(text), _) => text,
-            (None, Some(file)) => read(file).map_err(wrong)?,
+            (None, Some(file)) => read_private(file, SECRET_FILE_LIMIT_BYTES).map_err(wrong)?,
             (None, None) => return Ok(Vec::new()),
         };
         let secrets: Vec<_> = text.split([',', '\n']).map(str::trim).filter(|s| !s.is_empty()).collect();
@@ -176,27 +176,11 @@ impl Target {
     }
 }
 
-/// A file that its owner alone can read.
-fn read(file: &Path) -> Result<Zeroizing<String>, String> {
-    let shown = file.display();
-    let about = std::fs::metadata(file).map_err(|e| format!("{shown} can't be read: {e}"))?;
-    if about.len() > SECRET_FILE_LIMIT_BYTES {
-        return Err(format!("{shown} is too long for what it should hold"));
-    }
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt;
-        if about.permissions().mode() & 0o077 != 0 {
-            return Err(format!("{shown} can be read by others: chmod 600 {shown}"));
-        }
-    }
-    std::fs::read_to_string(file).map(Zeroizing::new).map_err(|e| format!("{shown} can't be read: {e}"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::os::unix::fs::PermissionsExt;
+    use std::path::Path;
 
     fn file(dir: &Path, text: &str, mode: u32) -> PathBuf {
         let path = dir.join("secret");

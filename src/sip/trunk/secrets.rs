@@ -6,6 +6,7 @@ use std::path::Path;
 use zeroize::Zeroizing;
 
 use super::config::{TrunkConfig, TrunkConfigError};
+use crate::secret::read_private;
 use crate::sip::digest::Credentials;
 
 /// A password file is no longer than this.
@@ -65,22 +66,11 @@ pub fn variable_of(trunk: &str) -> String {
     format!("VOICEPAY_TRUNK_{}_PASSWORD", trunk.replace('-', "_").to_ascii_uppercase())
 }
 
+/// The file's first line.
 fn read(file: &Path) -> Result<Zeroizing<String>, String> {
-    let shown = file.display();
-    let about = std::fs::metadata(file).map_err(|e| format!("{shown} can't be read: {e}"))?;
-    if about.len() > PASSWORD_FILE_LIMIT_BYTES {
-        return Err(format!("{shown} is too long for a password"));
-    }
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt;
-        if about.permissions().mode() & 0o077 != 0 {
-            return Err(format!("{shown} can be read by others: chmod 600 {shown}"));
-        }
-    }
-    let text = Zeroizing::new(std::fs::read_to_string(file).map_err(|e| format!("{shown} can't be read: {e}"))?);
+    let text = read_private(file, PASSWORD_FILE_LIMIT_BYTES)?;
     match text.lines().next().unwrap_or("") {
-        "" => Err(format!("the first line of {shown} is empty: a password stands there")),
+        "" => Err(format!("the first line of {} is empty: a password stands there", file.display())),
         password => Ok(Zeroizing::new(password.to_owned())),
     }
 }
