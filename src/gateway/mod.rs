@@ -73,7 +73,7 @@ pub enum GatewayKind {
 }
 
 impl GatewayKind {
-    /// What [`Gateway::name`] gives.
+    /// What [`Gateway::name`] gives: its name in the books.
     pub fn name(self) -> &'static str {
         match self {
             Self::Sandbox => "sandbox",

@@ -32,7 +32,7 @@ use async_trait::async_trait;
 
 use self::bank::{Answer, Bank, Way};
 use self::journal::{GroupSync, Journal};
-use super::{Gateway, GatewayRequest};
+use super::{Gateway, GatewayKind, GatewayRequest};
 use crate::clock::Clock;
 use crate::payment::BankWord;
 use crate::secret::SecretBytes;
@@ -82,7 +82,7 @@ impl SandboxGateway {
 #[async_trait]
 impl Gateway for SandboxGateway {
     fn name(&self) -> &'static str {
-        "sandbox"
+        GatewayKind::Sandbox.name()
     }
 
     async fn send(&self, request: &GatewayRequest) -> BankWord {

@@ -36,7 +36,7 @@ use time::UtcOffset;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
-use super::{Gateway, GatewayRequest};
+use super::{Gateway, GatewayKind, GatewayRequest};
 use crate::clock::Clock;
 use crate::payment::{BankWord, DeclineReason, Operation};
 use config::{ConfigFault, Iso8583Config};
@@ -237,7 +237,7 @@ fn unsaid(request: &GatewayRequest, error: ComposeError) -> BankWord {
 #[async_trait]
 impl Gateway for Iso8583Gateway {
     fn name(&self) -> &'static str {
-        "iso8583"
+        GatewayKind::Iso8583.name()
     }
 
     fn resolve_only_asks(&self) -> bool {

@@ -27,7 +27,7 @@ pub use http::API_VERSION;
 use http::{Answer, Http, NoAnswer};
 use wire::{ABANDONED, CAPTURE_REFERENCE, Failure, Intent, Named, OUR_REFERENCE, Page, Refund, Refusal, Verdict};
 
-use super::{CardData, Gateway, GatewayRequest};
+use super::{CardData, Gateway, GatewayKind, GatewayRequest};
 use crate::clock::Clock;
 use crate::payment::{BankWord, DeclineReason, Operation};
 
@@ -296,7 +296,7 @@ impl StripeGateway {
 #[async_trait]
 impl Gateway for StripeGateway {
     fn name(&self) -> &'static str {
-        "stripe"
+        GatewayKind::Stripe.name()
     }
 
     async fn send(&self, request: &GatewayRequest) -> BankWord {
