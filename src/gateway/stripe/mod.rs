@@ -219,14 +219,14 @@ impl StripeGateway {
 
     /// Asks what became of a request, without sending it again.
     async fn look_up(&self, r: &GatewayRequest) -> BankWord {
-        match (r.operation, original(r)) {
-            (Operation::Charge | Operation::Authorise, _) => self.look_up_charge(r).await,
-            (Operation::Capture, Some(of)) => {
-                self.intent(of).await.map_or(BankWord::Silence, |i| i.word_of_capture(&r.our_reference))
-            }
-            (Operation::Void, Some(of)) => self.intent(of).await.map_or(BankWord::Silence, |i| i.word_of_void()),
-            (Operation::Refund, Some(of)) => self.look_up_refund(r, of).await,
-            (Operation::Capture | Operation::Void | Operation::Refund, None) => BankWord::Silence,
+        if r.operation.opens() {
+            return self.look_up_charge(r).await;
+        }
+        let Some(of) = original(r) else { return BankWord::Silence };
+        match r.operation {
+            Operation::Capture => self.intent(of).await.map_or(BankWord::Silence, |i| i.word_of_capture(&r.our_reference)),
+            Operation::Void => self.intent(of).await.map_or(BankWord::Silence, |i| i.word_of_void()),
+            Operation::Refund | Operation::Charge | Operation::Authorise => self.look_up_refund(r, of).await,
         }
     }
 
