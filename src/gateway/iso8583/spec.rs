@@ -235,11 +235,6 @@ impl Spec {
         self.fields.get(&n)
     }
 
-    /// Every field there is, by its number.
-    pub fn fields(&self) -> impl Iterator<Item = (u8, &FieldSpec)> {
-        self.fields.iter().map(|(n, f)| (*n, f))
-    }
-
     /// The message that asks for an operation.
     pub fn message(&self, operation: Operation) -> &Template {
         match operation {

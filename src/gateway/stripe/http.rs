@@ -25,7 +25,7 @@ use crate::gateway::tls;
 use crate::secret::SecretBytes;
 
 /// The version of the API that the answers are read by (https://docs.stripe.com/api/versioning).
-pub const API_VERSION: &str = "2024-06-20";
+const API_VERSION: &str = "2024-06-20";
 
 /// An answer longer than this is none.
 const ANSWER_LIMIT_BYTES: usize = 1_048_576;

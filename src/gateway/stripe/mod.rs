@@ -23,7 +23,6 @@ use serde::de::DeserializeOwned;
 
 pub use config::{KEY_ENV, StripeConfig, StripeError, WEBHOOK_SECRETS_ENV};
 use form::Form;
-pub use http::API_VERSION;
 use http::{Answer, Http, NoAnswer};
 use wire::{ABANDONED, CAPTURE_REFERENCE, Failure, Intent, Named, OUR_REFERENCE, Page, Refund, Refusal, Verdict};
 
@@ -134,7 +133,7 @@ impl StripeGateway {
     /// What became of the charge that made this intent; one that can't go on is cancelled first, so that what we say of it stays
     /// true.
     async fn settle(&self, r: &GatewayRequest, intent: Intent) -> BankWord {
-        if !intent.is_for(&r.our_reference) {
+        if intent.our_reference() != Some(r.our_reference.as_str()) {
             tracing::error!(reference = %r.our_reference, "Stripe answered with another payment intent; it is not believed");
             return BankWord::Silence;
         }

@@ -142,11 +142,6 @@ pub(super) enum Verdict {
 }
 
 impl Intent {
-    /// Whether it was made for this reference.
-    pub(super) fn is_for(&self, our_reference: &str) -> bool {
-        self.metadata.get(OUR_REFERENCE).is_some_and(|r| r == our_reference)
-    }
-
     pub(super) fn our_reference(&self) -> Option<&str> {
         self.metadata.get(OUR_REFERENCE).map(String::as_str)
     }
