@@ -35,6 +35,7 @@ use async_trait::async_trait;
 use time::UtcOffset;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
+use zeroize::Zeroizing;
 
 use super::{Gateway, GatewayKind, GatewayRequest};
 use crate::clock::Clock;
@@ -46,7 +47,6 @@ use line::{Line, Reply};
 use message::Message;
 use requests::{ComposeError, Terms};
 use sent::Sent;
-use session::{framed, ms};
 use spec::{ReversalVerdict, Spec, SpecError};
 
 pub use line::LineError;
@@ -71,6 +71,7 @@ struct Shared {
 impl Shared {
     fn new(cfg: &Iso8583Config, clock: Arc<dyn Clock>) -> Result<Self, Iso8583Error> {
         cfg.check()?;
+        let ms = Duration::from_millis;
         Ok(Self {
             spec: Spec::load(cfg.spec.as_deref())?,
             framing: cfg.framing()?,
@@ -85,6 +86,13 @@ impl Shared {
             queue_limit: usize::try_from(cfg.queue_limit).unwrap_or(1),
             in_flight_limit: usize::try_from(cfg.in_flight_limit).unwrap_or(1),
         })
+    }
+
+    /// A message as it goes over the line.
+    fn framed(&self, message: &Message) -> Result<Zeroizing<Vec<u8>>, LineError> {
+        tracing::trace!(message = %message.shown(&self.spec), "to the bank");
+        let bytes = codec::encode(&self.spec, message)?;
+        Ok(self.framing.frame(&bytes)?)
     }
 }
 
@@ -120,14 +128,14 @@ impl Iso8583Gateway {
         let start = |dialer| Line::start(Arc::clone(&shared), dialer, up.clone());
         let lines = Dialer::all(cfg)?.into_iter().map(start).collect();
         // A line that has begun to write goes on for so long, whoever waits.
-        let quiet = shared.write_timeout.saturating_add(ms(cfg.late_arrival_ms));
+        let quiet = shared.write_timeout.saturating_add(Duration::from_millis(cfg.late_arrival_ms));
         let sent = Mutex::new(Sent::new(quiet));
         Ok(Self { shared, terms, lines, came_up, sent })
     }
 
     /// Asks the first host whose line takes it. Another one is tried only where surely not a byte was sent.
     async fn ask(&self, message: &Message) -> Reply {
-        let frame = match framed(&self.shared.spec, &self.shared.framing, message) {
+        let frame = match self.shared.framed(message) {
             Ok(frame) => frame,
             Err(error) => {
                 tracing::error!(%error, "a message can't be written; nothing was sent");

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use super::config::Iso8583Config;
 use super::dial::Dialer;
 use super::line::LineError;
-use super::session::{Session, took_ms};
+use super::session::Session;
 use super::{Iso8583Error, Shared};
 use crate::clock::Clock;
 
@@ -43,7 +43,8 @@ async fn probe_host(shared: &Shared, dialer: &Dialer, tell: &mut (dyn FnMut(&Fin
     let mut found = |step, since: Instant, result: Result<(), LineError>| {
         let error = result.err().map(|e| e.to_string());
         let well = error.is_none();
-        tell(&Finding { host: dialer.host.clone(), step, took_ms: took_ms(since), error });
+        let took_ms = u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX);
+        tell(&Finding { host: dialer.host.clone(), step, took_ms, error });
         well
     };
     let began = Instant::now();

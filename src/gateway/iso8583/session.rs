@@ -1,18 +1,16 @@
 //! One connection to a host: messages out, messages in, sign-on and echo. It ends at the first thing that can't be understood any
 //! more.
 
-use std::time::Duration;
-
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 use zeroize::Zeroizing;
 
-use super::codec::{decode, encode};
+use super::codec::decode;
 use super::dial::Wire;
-use super::frame::{Framer, Framing};
+use super::frame::Framer;
 use super::line::LineError;
 use super::message::Message;
-use super::spec::{Spec, Template};
+use super::spec::Template;
 use super::{Shared, requests};
 
 /// Messages that can't be read, one after another, before the line is given up.
@@ -73,7 +71,7 @@ impl<'a> Session<'a> {
     pub(super) async fn ask_network(&mut self, template: &Template) -> Result<Message, LineError> {
         self.asked = self.asked.wrapping_add(1);
         let message = requests::network(template, self.asked, self.shared.clock.now());
-        let frame = framed(&self.shared.spec, &self.shared.framing, &message)?;
+        let frame = self.shared.framed(&message)?;
         self.write(&frame).await?;
         Ok(message)
     }
@@ -124,25 +122,8 @@ impl<'a> Session<'a> {
         let mut answer = question.clone();
         answer.mti = mti;
         answer.set(39, *b"00");
-        let frame = framed(&self.shared.spec, &self.shared.framing, &answer)?;
+        let frame = self.shared.framed(&answer)?;
         self.write(&frame).await?;
         Ok(true)
     }
-}
-
-/// A message as it goes over the line.
-pub(super) fn framed(spec: &Spec, framing: &Framing, message: &Message) -> Result<Zeroizing<Vec<u8>>, LineError> {
-    tracing::trace!(message = %message.shown(spec), "to the bank");
-    let bytes = encode(spec, message)?;
-    Ok(framing.frame(&bytes)?)
-}
-
-/// How long a host took, in milliseconds.
-pub(super) fn took_ms(since: tokio::time::Instant) -> u64 {
-    u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX)
-}
-
-/// For configs in milliseconds.
-pub(super) fn ms(n: u64) -> Duration {
-    Duration::from_millis(n)
 }
