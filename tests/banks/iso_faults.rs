@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
+use voicepay::gateway::Gateway;
 use voicepay::gateway::iso8583::config::Iso8583Config;
-use voicepay::gateway::{Gateway, GatewayRequest};
 use voicepay::payment::{BankWord, DeclineReason, Operation};
 
 use crate::support::*;
@@ -205,10 +205,6 @@ async fn an_answer_that_comes_too_late_changes_nothing() {
         assert_eq!(ours(&gateway.send(other).await), other.amount.minor.get());
         sleep(Duration::from_millis(30)).await;
     }
-    assert_eq!(settle_again(&gateway, &late).await, BankWord::Reversed);
+    assert_eq!(resolve(&gateway, &late).await.0, BankWord::Reversed);
     assert_eq!(host.stands(&late), 0);
-}
-
-async fn settle_again(gateway: &voicepay::gateway::iso8583::Iso8583Gateway, request: &GatewayRequest) -> BankWord {
-    resolve(gateway, request).await.0
 }

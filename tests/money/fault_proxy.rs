@@ -39,7 +39,8 @@ pub enum Fault {
     CutOff,
 }
 
-const FAULTS: [Fault; 9] = [
+/// All of them.
+pub const FAULTS: [Fault; 9] = [
     Fault::DropBefore,
     Fault::DropAfter,
     Fault::Late,

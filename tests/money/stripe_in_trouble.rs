@@ -25,7 +25,7 @@ use voicepay::store::{
 };
 use voicepay::vault::{Vault, VaultConfig};
 
-use crate::fault_proxy::{Fault, FaultProxy, WebhookRelay, received, refunds};
+use crate::fault_proxy::{FAULTS, Fault, FaultProxy, WebhookRelay, received, refunds};
 use crate::localstripe::Localstripe;
 
 /// Longer than this nobody waits for an answer here.
@@ -362,19 +362,8 @@ async fn whatever_breaks_nobody_is_charged_twice_and_the_books_say_what_stripe_s
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn each_fault_at_each_request_of_a_charge_ends_in_one_charge_or_in_none() {
     let Some(house) = House::build(1).await else { return };
-    let faults = [
-        Fault::DropBefore,
-        Fault::DropAfter,
-        Fault::Late,
-        Fault::Slow,
-        Fault::BadGateway,
-        Fault::KeptErrorBefore,
-        Fault::KeptErrorAfter,
-        Fault::Limited,
-        Fault::CutOff,
-    ];
     let mut intents = Vec::new();
-    for fault in faults {
+    for fault in FAULTS {
         for at in 0..2 {
             let mut script = vec![None; at];
             script.push(Some(fault));
