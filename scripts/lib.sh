@@ -65,3 +65,26 @@ debian_packages() {
         done_step
     fi
 }
+
+# Makes a Python environment in $1 with the pinned packages that follow, once, and prints its python. Whoever asks at the same time
+# waits.
+python_env() {
+    local home="$1" ready
+    shift
+    # Another Python would not find what this one has installed.
+    ready="$home/.ready-$(python3 -V) $*"
+    if [ ! -f "$ready" ]; then
+        mkdir -p "$home"
+        exec 9>"$home.lock"
+        flock 9
+        if [ ! -f "$ready" ]; then
+            step "Python environment with $* in $home (once)"
+            python3 -m venv "$home"
+            quietly "$home/bin/pip" install --quiet --disable-pip-version-check "$@"
+            touch "$ready"
+            done_step
+        fi
+        exec 9>&-
+    fi
+    echo "$home/bin/python"
+}

@@ -4,18 +4,4 @@
 set -euo pipefail
 . "$(dirname "$0")/lib.sh"
 
-home="$CACHE/localstripe"
-if [ ! -f "$home/.ready-1.15.10" ]; then
-    # Tests that start at once must not build it twice.
-    mkdir -p "$home"
-    exec 9>"$home/.lock"
-    flock 9
-    if [ ! -f "$home/.ready-1.15.10" ]; then
-        step "Fetching localstripe (once)"
-        python3 -m venv "$home/venv"
-        quietly "$home/venv/bin/pip" install -q localstripe==1.15.10
-        touch "$home/.ready-1.15.10"
-        done_step
-    fi
-fi
-echo "$home/venv/bin/python"
+python_env "$CACHE/localstripe/venv" localstripe==1.15.10
