@@ -77,9 +77,10 @@ impl Bank {
             return Ok(Answer { word, way: Way::Straight, journal_end: 0 });
         };
         let twice = self.is(&line, "4000000000000200") && r.operation.opens();
-        let answer = self.deliver(r, line.clone())?;
-        // The network delivers it a second time; the bank knows the key.
-        if twice { self.deliver(r, line) } else { Ok(answer) }
+        if twice {
+            self.deliver(r, line.clone())?; // the network delivers it a second time; the bank knows the key
+        }
+        self.deliver(r, line)
     }
 
     pub(super) fn asked_about(&mut self, our_reference: &str) -> Result<BankWord, SandboxError> {
