@@ -110,8 +110,10 @@ impl Sealer {
         let work = async {
             // Batch by batch, so that a long queue does not put off the stop.
             while !shutdown.is_cancelled() && self.seal_batches(1).await? >= u64::from(self.cfg.batch_rows.max(1)) {}
-            if self.checkpoint_is_due().await? {
-                self.checkpoint().await?;
+            if let Some((chain, last)) = self.standing().await?
+                && self.is_due(&chain, last.as_ref())
+            {
+                self.sign(&chain).await?;
             }
             Ok::<_, UnlockError>(())
         };
@@ -138,23 +140,27 @@ impl Sealer {
         Ok(sealed)
     }
 
-    async fn checkpoint_is_due(&self) -> Result<bool, StoreError> {
-        let Some(chain) = self.store.chain().await? else { return Ok(false) };
-        let Some(last) = self.store.last_checkpoint().await? else { return Ok(true) };
+    /// The log's end and its last checkpoint. `None`: nothing was ever sealed.
+    async fn standing(&self) -> Result<Option<(Chain, Option<CheckpointRecord>)>, StoreError> {
+        let Some(chain) = self.store.chain().await? else { return Ok(None) };
+        Ok(Some((chain, self.store.last_checkpoint().await?)))
+    }
+
+    fn is_due(&self, chain: &Chain, last: Option<&CheckpointRecord>) -> bool {
+        let Some(last) = last else { return true };
         let since = chain.size().saturating_sub(last.size);
         // A clock that was set back must not put checkpoints off for ever: far apart in either direction is old.
         let age_s = self.clock.now().0.abs_diff(last.at.0) / 1_000;
-        Ok(since >= self.cfg.checkpoint_rows.max(1) || (since > 0 && age_s >= self.cfg.checkpoint_s))
+        since >= self.cfg.checkpoint_rows.max(1) || (since > 0 && age_s >= self.cfg.checkpoint_s)
     }
 
     /// Signs the log as it stands, unless the last checkpoint covers it all. `None`: nothing was ever sealed.
     pub async fn checkpoint(&self) -> Result<Option<CheckpointRecord>, UnlockError> {
-        let Some(chain) = self.store.chain().await? else { return Ok(None) };
-        let last = self.store.last_checkpoint().await?;
-        if let Some(last) = last.filter(|last| last.size >= chain.size()) {
-            return Ok(Some(last));
+        let Some((chain, last)) = self.standing().await? else { return Ok(None) };
+        match last.filter(|last| last.size >= chain.size()) {
+            Some(last) => Ok(Some(last)),
+            None => self.sign(&chain).await.map(Some),
         }
-        self.sign(&chain).await.map(Some)
     }
 
     async fn sign(&self, chain: &Chain) -> Result<CheckpointRecord, UnlockError> {
