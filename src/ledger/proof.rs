@@ -29,11 +29,6 @@ impl InclusionProof {
         Self { record: sealed.into(), previous: hex::encode(previous), path: path.iter().map(hex::encode).collect(), checkpoint }
     }
 
-    /// Which checkpoint it leads to, whoever signed it. Believe nothing of it.
-    pub fn claimed_checkpoint(&self) -> Option<Checkpoint> {
-        Checkpoint::claimed(&self.checkpoint)
-    }
-
     /// Checks it with these keys alone: gives the record, the checkpoint, and who signed that.
     pub fn verify(&self, keys: &[PublicKey]) -> Result<(Record, Checkpoint, PublicKey), ProofError> {
         let (checkpoint, signer) = Checkpoint::open(&self.checkpoint, keys)?;

@@ -142,8 +142,7 @@ impl Verifier {
     fn hold(&mut self) -> Result<(), Fault> {
         let Some(open) = &self.log else { return Ok(()) };
         while let Some(held) = self.held.pop_if(|c| c.size <= open.chain.size()) {
-            let same = Checkpoint { at: held.at, ..Checkpoint::of(&open.chain, held.at) } == held;
-            if !same {
+            if Checkpoint::of(&open.chain, held.at) != held {
                 return Err(self.fault(Wrong::OtherThanHeld { size: held.size }));
             }
         }
