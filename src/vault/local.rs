@@ -16,6 +16,14 @@ use crate::clock::Entropy;
 /// The environment variable that holds the first master key; `VOICEPAY_MASTER_KEY_V2` and so on hold later ones. They come before files.
 pub const MASTER_KEY_ENV: &str = "VOICEPAY_MASTER_KEY";
 
+/// The environment variable of a version.
+pub(super) fn variable(version: KeyVersion) -> String {
+    match version {
+        KeyVersion::FIRST => MASTER_KEY_ENV.to_owned(),
+        later => format!("{MASTER_KEY_ENV}_V{later}"),
+    }
+}
+
 /// What the environment gives; a test gives its own.
 type Environment = dyn Fn(&str) -> Option<String> + Send + Sync;
 
@@ -52,13 +60,6 @@ impl LocalKeys {
         keys
     }
 
-    fn variable(version: KeyVersion) -> String {
-        match version {
-            KeyVersion::FIRST => MASTER_KEY_ENV.to_owned(),
-            later => format!("{MASTER_KEY_ENV}_V{later}"),
-        }
-    }
-
     /// `master.key`, `master.key.v2`, …
     fn path(&self, version: KeyVersion) -> PathBuf {
         match version {
@@ -72,13 +73,13 @@ impl LocalKeys {
     }
 
     fn given(&self, version: KeyVersion) -> Option<Zeroizing<String>> {
-        (self.environment)(&Self::variable(version)).map(Zeroizing::new)
+        (self.environment)(&variable(version)).map(Zeroizing::new)
     }
 
     /// The master key itself; `None` if it is not here.
     fn master(&self, version: KeyVersion) -> Result<Option<Zeroizing<[u8; 32]>>, VaultError> {
         if let Some(text) = self.given(version) {
-            let malformed = || VaultError::Malformed(format!("the environment variable {}", Self::variable(version)));
+            let malformed = || VaultError::Malformed(format!("the environment variable {}", variable(version)));
             return parse(&text).ok_or_else(malformed).map(Some);
         }
         if !self.files {
@@ -131,7 +132,7 @@ impl KeyService for LocalKeys {
         let before = version.get().checked_sub(1).and_then(KeyVersion::new);
         if !self.files || before.is_some_and(|v| self.given(v).is_some()) {
             // Whoever gives keys by the environment does not look for them in files.
-            return Err(VaultError::ByHand(Self::variable(version)));
+            return Err(VaultError::ByHand(variable(version)));
         }
         let path = self.path(version);
         create(&path, entropy).map_err(|source| VaultError::Io { path, source })

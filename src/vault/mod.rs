@@ -81,7 +81,7 @@ pub enum VaultError {
     /// The data was sealed, but there is no key.
     #[error(
         "the database holds sealed data under master key version {version}, which is not here ({places}): bring it back from its backup, \
-         or name it by VOICEPAY_MASTER_KEY{}", suffix(*version)
+         or name it by {}", local::variable(*version)
     )]
     MissingVersion {
         /// Which one.
@@ -130,10 +130,6 @@ pub enum VaultError {
     /// Its data key is gone.
     #[error("the {0} was erased: its key is gone, and nothing opens it any more")]
     Shredded(&'static str),
-}
-
-fn suffix(version: KeyVersion) -> String {
-    if version == KeyVersion::FIRST { String::new() } else { format!("_V{version}") }
 }
 
 /// The vault. Cheap to clone.
