@@ -6,6 +6,8 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD_NO_PAD;
 use zeroize::Zeroizing;
 
 use super::keys::DataKey;
@@ -211,31 +213,16 @@ fn parse(text: &str) -> Option<Zeroizing<[u8; 32]>> {
     Some(Zeroizing::new(key))
 }
 
-/// Small enough not to need a crate for it.
+/// Either alphabet, padding or none.
 fn base64(text: &str) -> Option<Zeroizing<Vec<u8>>> {
-    let mut out = Zeroizing::new(Vec::with_capacity(33));
-    let (mut held, mut bits) = (0u32, 0u32);
-    for b in text.trim_end_matches('=').bytes() {
-        let six = match b {
-            b'A'..=b'Z' => b - b'A',
-            b'a'..=b'z' => b - b'a' + 26,
-            b'0'..=b'9' => b - b'0' + 52,
-            b'+' | b'-' => 62,
-            b'/' | b'_' => 63,
-            _ => return None,
-        };
-        if out.len() > 32 {
-            return None;
-        }
-        held = (held << 6) | u32::from(six);
-        bits += 6;
-        if bits >= 8 {
-            bits -= 8;
-            out.push(u8::try_from((held >> bits) & 0xff).ok()?);
-        }
-        held &= (1 << bits) - 1;
-    }
-    (held == 0).then_some(out)
+    let text = text.trim_end_matches('=');
+    let mut standard = Zeroizing::new(Vec::with_capacity(text.len()));
+    standard.extend(text.bytes().map(|b| match b {
+        b'-' => b'+',
+        b'_' => b'/',
+        b => b,
+    }));
+    STANDARD_NO_PAD.decode(&*standard).ok().map(Zeroizing::new)
 }
 
 #[cfg(test)]
