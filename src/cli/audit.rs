@@ -1,6 +1,8 @@
 //! `voicepay audit`: the log of every decision and money movement, sealed, exported, proven and verified.
 
+use std::fs::OpenOptions;
 use std::io::{BufRead, BufReader, BufWriter, Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -173,14 +175,9 @@ async fn export(ctx: &Context, data: &Data, file: &Path, no_checkpoint: bool) ->
         sealed_and_signed(ctx, data).await?;
     }
     let of = |e: std::io::Error| CliError::new(Exit::Refused, format!("{} can't be written: {e}", file.display()));
-    let mut options = std::fs::OpenOptions::new();
-    options.write(true).create_new(true);
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::OpenOptionsExt;
-        options.mode(0o600); // identifiers of customers' payments: not for everybody
-    }
-    let mut out = BufWriter::new(options.open(file).map_err(of)?);
+    // Identifiers of customers' payments: not for everybody.
+    let opened = OpenOptions::new().write(true).create_new(true).mode(0o600).open(file);
+    let mut out = BufWriter::new(opened.map_err(of)?);
     let (mut progress, mut written) = (Progress::start(), 0u64);
     let read = log::lines(&*data.store, |line| {
         written += 1;

@@ -6,6 +6,8 @@
 mod postgres;
 mod sqlite;
 
+use std::fs::OpenOptions;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -136,14 +138,7 @@ fn claimed(path: &Path) -> Result<Part, BackupError> {
         return Err(BackupError::Exists(path.to_owned()));
     }
     let part = beside(path, "part");
-    let mut options = std::fs::OpenOptions::new();
-    options.write(true).create_new(true);
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::OpenOptionsExt;
-        options.mode(0o600);
-    }
-    match options.open(&part) {
+    match OpenOptions::new().write(true).create_new(true).mode(0o600).open(&part) {
         Ok(_) => Ok(Part(part)),
         Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => Err(BackupError::Exists(part)),
         Err(source) => Err(BackupError::Io { path: part, source }),

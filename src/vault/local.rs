@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io::Write;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -164,12 +165,7 @@ fn create(path: &Path, entropy: &dyn Entropy) -> std::io::Result<()> {
     aside.push(format!(".{}.new", hex::encode(entropy.bytes::<8>())));
     let aside = PathBuf::from(aside);
     let mut options = std::fs::OpenOptions::new();
-    options.write(true).create_new(true);
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::OpenOptionsExt;
-        options.mode(0o600);
-    }
+    options.write(true).create_new(true).mode(0o600);
     let write = || {
         let mut file = options.open(&aside)?;
         file.write_all(Zeroizing::new(hex::encode(*key)).as_bytes())?;
@@ -194,15 +190,8 @@ fn create(path: &Path, entropy: &dyn Entropy) -> std::io::Result<()> {
 }
 
 pub(super) fn refuse_if_others_can_read(path: &Path) -> Result<(), VaultError> {
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt;
-        let meta = std::fs::metadata(path).map_err(|source| VaultError::Io { path: path.to_owned(), source })?;
-        if meta.permissions().mode() & 0o077 != 0 {
-            return Err(VaultError::Permissions(path.to_owned()));
-        }
-    }
-    Ok(())
+    let meta = std::fs::metadata(path).map_err(|source| VaultError::Io { path: path.to_owned(), source })?;
+    if meta.permissions().mode() & 0o077 == 0 { Ok(()) } else { Err(VaultError::Permissions(path.to_owned())) }
 }
 
 /// 64 hex digits, or base64 of 32 bytes (RFC 4648, either alphabet, padding optional).

@@ -1,5 +1,7 @@
 //! SQLite: a copy by `VACUUM INTO`, which reads one snapshot while others write; the keys are then moved out of the copy.
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -146,13 +148,8 @@ async fn opened(path: &Path, create: bool) -> Result<SqliteConnection, BackupErr
 
 /// A copy has the mode of what was copied.
 fn private(part: &Part) -> Result<(), BackupError> {
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt;
-        std::fs::set_permissions(&part.0, std::fs::Permissions::from_mode(0o600))
-            .map_err(|source| BackupError::Io { path: part.0.clone(), source })?;
-    }
-    Ok(())
+    std::fs::set_permissions(&part.0, Permissions::from_mode(0o600))
+        .map_err(|source| BackupError::Io { path: part.0.clone(), source })
 }
 
 fn text(path: &Path) -> Result<&str, BackupError> {
