@@ -22,7 +22,7 @@ use crate::ledger::document::DOCUMENT_LIMIT_BYTES;
 use crate::ledger::export::LINE_LIMIT_BYTES;
 use crate::ledger::keys::PublicKey;
 use crate::ledger::proof::InclusionProof;
-use crate::ledger::verifier::{Fault, Report, Trust, Verifier};
+use crate::ledger::verifier::{Report, Trust, Verifier};
 use crate::processor::log::{self, ReadError};
 use crate::processor::sealer::Sealer;
 use crate::store::StoreError;
@@ -152,7 +152,7 @@ async fn verify_database(ctx: &Context, data: &Data, key: &[String], checkpoints
         progress.tell(verifier.records());
         verifier.line(line)
     });
-    read.await.map_err(read_error)?;
+    read.await.map_err(|error| read_error(error, wrong))?;
     let report = verifier.finish().map_err(wrong)?;
     let unsealed = data.store.unsealed().await.map_err(store_error)?;
     let disagreements = data.store.disagreements(DISAGREEMENTS_LIMIT).await.map_err(store_error)?;
@@ -186,9 +186,7 @@ async fn export(ctx: &Context, data: &Data, file: &Path, no_checkpoint: bool) ->
     });
     let done = match read.await {
         Ok(()) => out.into_inner().map_err(std::io::IntoInnerError::into_error).and_then(|f| f.sync_all()).map_err(of),
-        Err(ReadError::Taker(e)) => Err(of(e)),
-        Err(ReadError::Store { records, error }) => Err(read_error(ReadError::Store { records, error })),
-        Err(ReadError::Empty) => Err(read_error(ReadError::Empty)),
+        Err(error) => Err(read_error(error, of)),
     };
     if let Err(error) = done {
         // What was begun here is no export; a cut file that lies about would only mislead.
@@ -265,14 +263,15 @@ fn wrong(what: impl std::fmt::Display) -> CliError {
     CliError::new(Exit::Audit, what)
 }
 
-fn read_error(error: ReadError<Fault>) -> CliError {
+/// `taker`: what to say of the one that took the lines.
+fn read_error<E: std::error::Error>(error: ReadError<E>, taker: impl FnOnce(E) -> CliError) -> CliError {
     match error {
-        ReadError::Taker(fault) => wrong(fault),
+        ReadError::Taker(e) => taker(e),
         ReadError::Store { records, error: error @ StoreError::Damaged { .. } } => {
             wrong(format!("at position {records}: {error}"))
         }
         ReadError::Store { error, .. } => store_error(error),
-        ReadError::Empty => refused(ReadError::<Fault>::Empty),
+        ReadError::Empty => refused(error),
     }
 }
 
