@@ -5,14 +5,12 @@ use std::io::{BufRead, BufReader, BufWriter, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
-use tokio::time::Instant;
 
 use super::Context;
-use super::data::{Data, block_on, refused, store_error, unlock_error};
+use super::data::{Data, Progress, block_on, refused, store_error, unlock_error};
 use super::exit::{CliError, CliResult, Exit};
 use super::keys::{given, read_small, registered};
 use crate::clock::SystemClock;
@@ -28,8 +26,6 @@ use crate::processor::sealer::Sealer;
 use crate::store::StoreError;
 use crate::store::chain::CheckpointRecord;
 
-/// How often a long command tells how far it is, in milliseconds.
-const PROGRESS_MS: u64 = 2_000;
 /// Disagreements between books and audit that are told; more would not help.
 const DISAGREEMENTS_LIMIT: u32 = 10;
 /// Digits of a receipt's reference.
@@ -118,7 +114,7 @@ fn verify_file(ctx: &Context, file: &Path, key: &[String], checkpoints: &[PathBu
         let text =
             text.strip_suffix('\n').ok_or_else(|| wrong(format!("at position {}: the line has no end", verifier.records())))?;
         verifier.text(text).map_err(wrong)?;
-        progress.tell(verifier.records());
+        progress.tell(|| records_so_far(verifier.records()));
     }
     let report = verifier.finish().map_err(wrong)?;
     ctx.answer(&json_of(&report, !keys.is_empty()), &text_of(&report, !keys.is_empty()));
@@ -149,7 +145,7 @@ async fn verify_database(ctx: &Context, data: &Data, key: &[String], checkpoints
     let trust = if keys.is_empty() { Trust::TheLogsOwn } else { Trust::Keys(keys.clone()) };
     let (mut verifier, mut progress) = (Verifier::new(trust, held), Progress::start());
     let read = log::lines(&*data.store, |line| {
-        progress.tell(verifier.records());
+        progress.tell(|| records_so_far(verifier.records()));
         verifier.line(line)
     });
     read.await.map_err(|error| read_error(error, wrong))?;
@@ -181,7 +177,7 @@ async fn export(ctx: &Context, data: &Data, file: &Path, no_checkpoint: bool) ->
     let (mut progress, mut written) = (Progress::start(), 0u64);
     let read = log::lines(&*data.store, |line| {
         written += 1;
-        progress.tell(written);
+        progress.tell(|| records_so_far(written));
         writeln!(out, "{}", line.to_text())
     });
     let done = match read.await {
@@ -259,6 +255,10 @@ fn held(files: &[PathBuf], keys: &[PublicKey]) -> Result<Vec<Checkpoint>, CliErr
     Ok(held)
 }
 
+fn records_so_far(records: u64) -> String {
+    format!("… {records} records")
+}
+
 fn wrong(what: impl std::fmt::Display) -> CliError {
     CliError::new(Exit::Audit, what)
 }
@@ -306,26 +306,6 @@ fn json_of(report: &Report, with_keys: bool) -> Value {
         "signed_at": report.signed.as_ref().map(|c| c.at),
         "keys": if with_keys { "given" } else { "the log's own" },
     })
-}
-
-/// Tells on standard error how far a long command is.
-struct Progress {
-    next: Instant,
-}
-
-impl Progress {
-    fn start() -> Self {
-        Self { next: Instant::now() + Duration::from_millis(PROGRESS_MS) }
-    }
-
-    fn tell(&mut self, records: u64) {
-        /// The clock is looked at only so often.
-        const EACH: u64 = 1_024;
-        if records.is_multiple_of(EACH) && Instant::now() >= self.next {
-            eprintln!("… {records} records");
-            self.next = Instant::now() + Duration::from_millis(PROGRESS_MS);
-        }
-    }
 }
 
 #[cfg(test)]

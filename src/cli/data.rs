@@ -1,8 +1,10 @@
 //! What the commands about customers and money share: the open database, the vault, and which exit code an error has.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::Value;
+use tokio::time::Instant;
 
 use super::Context;
 use super::exit::{CliError, Exit};
@@ -111,4 +113,26 @@ pub(super) fn name(text: &str) -> Result<String, CliError> {
         return Err(refused(format!("a name has 1 to {NAME_MAX_CHARS} characters and no control characters")));
     }
     Ok(text.to_owned())
+}
+
+/// How often a long command tells how far it is, in milliseconds.
+const PROGRESS_MS: u64 = 2_000;
+
+/// Tells on standard error how far a long command is.
+pub(super) struct Progress {
+    next: Instant,
+}
+
+impl Progress {
+    pub(super) fn start() -> Self {
+        Self { next: Instant::now() + Duration::from_millis(PROGRESS_MS) }
+    }
+
+    /// Tells it, if it is time again.
+    pub(super) fn tell(&mut self, so_far: impl FnOnce() -> String) {
+        if Instant::now() >= self.next {
+            eprintln!("{}", so_far());
+            self.next = Instant::now() + Duration::from_millis(PROGRESS_MS);
+        }
+    }
 }

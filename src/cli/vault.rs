@@ -6,7 +6,7 @@ use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
 use super::Context;
-use super::data::{Data, block_on, refused, store_error, unlock_error, vault_error};
+use super::data::{Data, Progress, block_on, refused, store_error, unlock_error, vault_error};
 use super::exit::{CliError, CliResult, Exit};
 use crate::clock::Timestamp;
 use crate::store::keyring::{Rewrap, Rotation, begin_rotation, rewrap_batch};
@@ -120,7 +120,7 @@ async fn rotate(ctx: &Context, data: &Data, vault: &Vault, anew: bool, batch: u3
         Rotation::Resumed(version) => (version, true),
     };
     let mut so_far = Rewrap::default();
-    let mut told = Progress::default();
+    let mut progress = Progress::start();
     loop {
         let more = rewrap_batch(&*data.store, vault, batch, &mut so_far).await.map_err(|error| {
             let error = unlock_error(error);
@@ -130,7 +130,7 @@ async fn rotate(ctx: &Context, data: &Data, vault: &Vault, anew: bool, batch: u3
         if !more {
             break;
         }
-        told.tell(&so_far);
+        progress.tell(|| format!("{} keys wrapped anew, {} values given data keys…", so_far.rewrapped, so_far.resealed));
         tokio::time::sleep(pause).await;
     }
     let Rewrap { rewrapped, resealed, broken, .. } = &so_far;
@@ -150,24 +150,6 @@ async fn rotate(ctx: &Context, data: &Data, vault: &Vault, anew: bool, batch: u3
     let json: Value = json!({ "version": version, "resumed": resumed, "rewrapped": rewrapped, "resealed": resealed });
     ctx.answer(&json, &text);
     Ok(())
-}
-
-/// Says how far it is, once it takes long.
-#[derive(Default)]
-struct Progress {
-    batches: u64,
-}
-
-/// About every so many transactions.
-const TELL_EVERY_BATCHES: u64 = 200;
-
-impl Progress {
-    fn tell(&mut self, so_far: &Rewrap) {
-        self.batches += 1;
-        if self.batches.is_multiple_of(TELL_EVERY_BATCHES) {
-            eprintln!("{} keys wrapped anew, {} values given data keys…", so_far.rewrapped, so_far.resealed);
-        }
-    }
 }
 
 async fn retire(ctx: &Context, data: &Data, vault: &Vault, version: u16) -> CliResult {
