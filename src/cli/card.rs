@@ -126,8 +126,7 @@ async fn delete(ctx: &Context, data: &Data, id: &str) -> CliResult {
 
 /// So many cards are stored in one transaction: all of them, or none.
 const IMPORT_BATCH_CARDS: usize = 500;
-/// So many lines are named that were not stored.
-const NOT_STORED_NAMED_LIMIT: usize = 20;
+const NO_CUSTOMER: &str = "there is no such customer: `voicepay customer add`";
 
 /// Brings a list. Called again after it was cut short it goes on: cards that are there already are told and left alone.
 async fn import(ctx: &Context, data: &Data, path: &Path, check: bool) -> CliResult {
@@ -145,7 +144,7 @@ async fn import(ctx: &Context, data: &Data, path: &Path, check: bool) -> CliResu
     }
     let vault = data.vault().await?;
     let mut customers = HashMap::new();
-    let (mut added, mut known, mut refusals) = (0_u64, 0_u64, Vec::new());
+    let (mut added, mut known, mut not_stored) = (0_u64, 0_u64, Vec::new());
     for batch in lines.chunks(IMPORT_BATCH_CARDS) {
         let (mut cards, mut places) = (Vec::with_capacity(batch.len()), Vec::with_capacity(batch.len()));
         for line in batch {
@@ -154,34 +153,25 @@ async fn import(ctx: &Context, data: &Data, path: &Path, check: bool) -> CliResu
                     cards.push(new_card(data, &vault, customer, line)?);
                     places.push(line.number);
                 }
-                None => refusals.push((line.number, Brought::NoCustomer)),
+                None => not_stored.push((line.number, NO_CUSTOMER)),
             }
         }
         for (line, became) in places.into_iter().zip(data.store.bring_cards(&cards).await.map_err(store_error)?) {
             match became {
                 Brought::Added => added += 1,
                 Brought::Known => known += 1,
-                Brought::NoCustomer | Brought::ReferenceTaken => refusals.push((line, became)),
+                Brought::NoCustomer => not_stored.push((line, NO_CUSTOMER)),
+                Brought::ReferenceTaken => not_stored.push((line, "its reference belongs to another card")),
             }
         }
     }
     let told = format!("{added} cards imported, {known} were there already");
-    if refusals.is_empty() {
+    if not_stored.is_empty() {
         ctx.answer(&json!({ "imported": added, "known": known }), &format!("{told}; now erase {}", path.display()));
         return Ok(());
     }
-    let named: Vec<_> = refusals.iter().take(NOT_STORED_NAMED_LIMIT).map(|(line, why)| not_stored(*line, *why)).collect();
-    let more = refusals.len().saturating_sub(named.len());
-    let more = if more > 0 { format!("\nand {more} more") } else { String::new() };
-    Err(refused(format!("{told}, {} were not:\n{}{more}", refusals.len(), named.join("\n"))))
-}
-
-fn not_stored(line: usize, why: Brought) -> String {
-    match why {
-        Brought::NoCustomer => format!("line {line}: there is no such customer: `voicepay customer add`"),
-        Brought::ReferenceTaken => format!("line {line}: its reference belongs to another card"),
-        Brought::Added | Brought::Known => format!("line {line}: stored"),
-    }
+    let all = not_stored.len();
+    Err(refused(format!("{told}, {all} were not:\n{}", bring::named(&not_stored, all))))
 }
 
 type Customers = HashMap<WhoseCard, Option<CustomerId>>;

@@ -1,6 +1,7 @@
 //! Lists of cards from another vault, as CSV (RFC 4180) or as JSON objects, one a line: read strictly, line by line, in memory that wipes
 //! itself. An error names line and column and never repeats what stood there.
 
+use std::fmt::Display;
 use std::io::BufRead;
 
 use serde::Deserialize;
@@ -14,8 +15,8 @@ use crate::secret::Pan;
 const LINE_MAX_BYTES: usize = 4096;
 /// No list is longer: its cards are held in memory until all of it is read.
 pub(super) const LINES_LIMIT: usize = 1_000_000;
-/// So many bad lines are named.
-const BAD_LINES_NAMED_LIMIT: usize = 20;
+/// So many lines are named of which something has to be said.
+const NAMED_LIMIT_LINES: usize = 20;
 /// What another vault calls a card is no longer.
 const REFERENCE_MAX_BYTES: usize = 255;
 
@@ -52,16 +53,17 @@ pub(super) enum ListError {
     #[error("line 1: {0}")]
     Header(String),
     /// Lines, each with its number.
-    #[error("{}", said(.0, *.1))]
+    #[error("{}", named(.0, *.1))]
     Lines(Vec<(usize, String)>, usize),
     /// Too many of them.
     #[error("it has more than {LINES_LIMIT} lines: split it")]
     TooLong,
 }
 
-fn said(bad: &[(usize, String)], all: usize) -> String {
-    let named: Vec<_> = bad.iter().map(|(line, why)| format!("line {line}: {why}")).collect();
-    let more = if all > bad.len() { format!("\nand {} more", all - bad.len()) } else { String::new() };
+/// The first of these lines with what there is to say of each, and how many more there are of `all`.
+pub(super) fn named(lines: &[(usize, impl Display)], all: usize) -> String {
+    let named: Vec<_> = lines.iter().take(NAMED_LIMIT_LINES).map(|(line, why)| format!("line {line}: {why}")).collect();
+    let more = if all > named.len() { format!("\nand {} more", all - named.len()) } else { String::new() };
     format!("{}{more}", named.join("\n"))
 }
 
@@ -185,7 +187,7 @@ pub(super) fn read(from: impl BufRead, json: bool) -> Result<Vec<Line>, ListErro
             Ok(line) => good.push(line),
             Err(why) => {
                 all_bad += 1;
-                if bad.len() < BAD_LINES_NAMED_LIMIT {
+                if bad.len() < NAMED_LIMIT_LINES {
                     bad.push((number, why));
                 }
             }
