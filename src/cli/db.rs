@@ -9,7 +9,7 @@ use super::Context;
 use super::data::{Data, block_on, store_error};
 use super::exit::{CliError, CliResult, Exit};
 use crate::clock::SystemEntropy;
-use crate::ledger;
+use crate::processor::check;
 use crate::store::backup::{self, BackupError};
 use crate::telemetry::{self, LogFormat};
 
@@ -57,7 +57,7 @@ pub fn run(args: DbArgs, ctx: &Context) -> CliResult {
             DbCommand::Migrate => migrate(ctx).await,
             DbCommand::Backup { file, keys_file } => back_up(ctx, file, keys_file).await,
             DbCommand::Restore { file, keys_file, replace } => restore(ctx, file, keys_file, replace).await,
-            DbCommand::Check => check(ctx).await,
+            DbCommand::Check => sound(ctx).await,
         }
     })
 }
@@ -94,23 +94,23 @@ async fn restore(ctx: &Context, file: PathBuf, keys_file: Option<PathBuf>, repla
     Ok(())
 }
 
-async fn check(ctx: &Context) -> CliResult {
+async fn sound(ctx: &Context) -> CliResult {
     const SHOWN_LIMIT: u32 = 20;
     let damaged = |why: String| CliError::new(Exit::Database, why);
     let data = Data::open(ctx).await?;
-    let transfers = data.store.transfers().await.map_err(store_error)?;
-    let books = ledger::verify(&transfers).map_err(|e| damaged(format!("the books are damaged: {e}")))?;
-    books.balanced().map_err(|e| damaged(format!("the books don't balance: {e}")))?;
+    let books = check::books(&*data.store).await.map_err(store_error)?;
+    if let Some(first) = books.findings.first() {
+        return Err(damaged(format!("the books are damaged: {first}: see `voicepay books check`")));
+    }
     let disagreements = data.store.disagreements(SHOWN_LIMIT).await.map_err(store_error)?;
     if let Some(first) = disagreements.first() {
         return Err(damaged(format!("{} {}: see `voicepay audit verify`", first.subject, first.what.text())));
     }
-    let open = books.open().count();
     let text = format!(
-        "{} rows in the books, {open} reserved and not yet ended; they balance and agree with the audit trail",
-        transfers.len()
+        "{} rows in the books, {} reserved and not yet ended; they balance and agree with the audit trail",
+        books.transfers, books.open
     );
-    ctx.answer(&json!({ "transfers": transfers.len(), "open": open, "sound": true }), &text);
+    ctx.answer(&json!({ "transfers": books.transfers, "open": books.open, "sound": true }), &text);
     Ok(())
 }
 
