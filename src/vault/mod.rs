@@ -229,17 +229,13 @@ impl Vault {
         entropy: Arc<dyn Entropy>,
     ) -> Result<Self, VaultError> {
         let ring = KeyRing::open(cfg)?;
-        let vault = Self::with_ring(ring, current, root, entropy)?;
+        let context = KeySubject::Secret(ROOT_SECRET.into()).context(root.version);
+        let secret = ring.unwrap(root.version, context.bytes(), &root.wrapped)?.ok_or(VaultError::WrongKey)?;
+        let vault = Self::of(ring, current, &secret, entropy);
         match check {
             Some(stored) if !bool::from(stored.ct_eq(&vault.key_check())) => Err(VaultError::WrongKey),
             Some(_) | None => Ok(vault),
         }
-    }
-
-    fn with_ring(ring: KeyRing, current: KeyVersion, root: &WrappedKey, entropy: Arc<dyn Entropy>) -> Result<Self, VaultError> {
-        let context = KeySubject::Secret(ROOT_SECRET.into()).context(root.version);
-        let secret = ring.unwrap(root.version, context.bytes(), &root.wrapped)?.ok_or(VaultError::WrongKey)?;
-        Ok(Self::of(ring, current, &secret, entropy))
     }
 
     fn of(ring: KeyRing, current: KeyVersion, root: &DataKey, entropy: Arc<dyn Entropy>) -> Self {
@@ -249,8 +245,7 @@ impl Vault {
 
     /// The rows of a database that goes with [`Vault::from_master`].
     pub fn first_keys_in_hand(master: &[u8; 32], entropy: &dyn Entropy) -> Result<FirstKeys, VaultError> {
-        let (ring, root) = (KeyRing::of(vec![Arc::new(local::LocalKeys::in_hand(master))]), DataKey::new(*master));
-        Self::rows(&ring, &root, entropy)
+        Self::rows(&KeyRing::in_hand(master), &DataKey::new(*master), entropy)
     }
 
     fn rows(ring: &KeyRing, root: &DataKey, entropy: &dyn Entropy) -> Result<FirstKeys, VaultError> {
@@ -267,8 +262,7 @@ impl Vault {
     /// From a master key in hand, which is the root secret as well (tests). What it seals goes into a database that knows its rows:
     /// see [`Vault::first_keys_in_hand`].
     pub fn from_master(master: &[u8; 32], entropy: Arc<dyn Entropy>) -> Self {
-        let ring = KeyRing::of(vec![Arc::new(local::LocalKeys::in_hand(master))]);
-        Self::of(ring, KeyVersion::FIRST, &DataKey::new(*master), entropy)
+        Self::of(KeyRing::in_hand(master), KeyVersion::FIRST, &DataKey::new(*master), entropy)
     }
 
     /// The same vault with something between it and its key service: a service that fails, or counts.

@@ -8,6 +8,7 @@ use super::*;
 use crate::clock::SeededEntropy;
 use crate::ids::{CardId, CustomerId};
 use crate::secret::Pan;
+use crate::vault::tests::private;
 use crate::vault::{KeyServiceName, KeySubject, ROOT_SECRET, Timestamp, Vault, VaultConfig};
 
 const MODULES: [&str; 3] = [
@@ -58,11 +59,6 @@ fn begin() -> tempfile::TempDir {
     // SAFETY: nothing of these tests reads the environment at this moment but through Rust, which locks it.
     unsafe { std::env::set_var("SOFTHSM2_CONF", &conf) };
     dir
-}
-
-fn private(path: &Path) {
-    use std::os::unix::fs::PermissionsExt;
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).unwrap();
 }
 
 fn v(number: u16) -> KeyVersion {

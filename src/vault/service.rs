@@ -83,6 +83,12 @@ impl KeyRing {
         }))
     }
 
+    /// One master key in hand, and no other.
+    pub(super) fn in_hand(master: &[u8; 32]) -> Self {
+        Self(vec![Arc::new(local::LocalKeys::in_hand(master))])
+    }
+
+    #[cfg(test)]
     pub(super) fn of(services: Vec<Arc<dyn KeyService>>) -> Self {
         Self(services)
     }

@@ -186,7 +186,8 @@ fn another_nodes_master_key_of_the_same_number_is_told_apart() {
     assert_eq!(node.current_version(), KeyVersion::FIRST);
 }
 
-fn private(path: &std::path::Path) {
+/// As key files must be.
+pub(super) fn private(path: &std::path::Path) {
     use std::os::unix::fs::PermissionsExt;
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).unwrap();
 }
