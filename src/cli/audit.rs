@@ -21,6 +21,7 @@ use crate::ledger::export::LINE_LIMIT_BYTES;
 use crate::ledger::keys::PublicKey;
 use crate::ledger::proof::InclusionProof;
 use crate::ledger::verifier::{Report, Trust, Verifier};
+use crate::payment::Receipt;
 use crate::processor::log::{self, ReadError};
 use crate::processor::sealer::Sealer;
 use crate::store::StoreError;
@@ -28,8 +29,6 @@ use crate::store::chain::CheckpointRecord;
 
 /// Disagreements between books and audit that are told; more would not help.
 const DISAGREEMENTS_LIMIT: u32 = 10;
-/// Digits of a receipt's reference.
-const REFERENCE_DIGITS: usize = 10;
 
 /// Arguments of `voicepay audit`.
 #[derive(Debug, Args)]
@@ -208,8 +207,7 @@ async fn proof(ctx: &Context, data: &Data, record: &str) -> CliResult {
 /// Where a record stands. `None`: it is not sealed yet.
 async fn position_of(data: &Data, record: &str) -> Result<Option<u64>, CliError> {
     let store = &*data.store;
-    let digits = record.bytes().all(|b| b.is_ascii_digit());
-    let receipt = if digits && record.len() == REFERENCE_DIGITS {
+    let receipt = if Receipt::is_reference(record) {
         let receipt = store.receipt_by_reference(record).await.map_err(store_error)?;
         Some(receipt.ok_or_else(|| store_error(StoreError::NotFound("receipt")))?.id)
     } else if record.starts_with(ReceiptId::PREFIX) {
@@ -219,7 +217,7 @@ async fn position_of(data: &Data, record: &str) -> Result<Option<u64>, CliError>
     };
     let id = match receipt {
         Some(receipt) => log::audit_row_of(&receipt).ok_or_else(|| store_error(StoreError::NotFound("receipt")))?,
-        None if digits => {
+        None if record.bytes().all(|b| b.is_ascii_digit()) => {
             let position: u64 = record.parse().map_err(refused)?;
             let size = store.chain().await.map_err(store_error)?.map_or(0, |chain| chain.size());
             return if position < size { Ok(Some(position)) } else { Err(refused(format!("the log has {size} records"))) };

@@ -9,7 +9,7 @@ use super::Context;
 use super::data::{Data, block_on, refused, store_error};
 use super::exit::CliResult;
 use crate::ids::IntentId;
-use crate::payment::{AttemptState, Operation};
+use crate::payment::{AttemptState, Operation, Receipt};
 use crate::store::Payment;
 
 /// Arguments of `voicepay payments`.
@@ -91,7 +91,7 @@ async fn list(ctx: &Context, data: &Data, limit: u32) -> CliResult {
 }
 
 async fn show(ctx: &Context, data: &Data, id: &str) -> CliResult {
-    let intent = if id.len() == 10 && id.bytes().all(|b| b.is_ascii_digit()) {
+    let intent = if Receipt::is_reference(id) {
         data.store.receipt_by_reference(id).await.map_err(store_error)?.ok_or_else(operate::unknown)?.intent
     } else {
         IntentId::parse(id).map_err(refused)?

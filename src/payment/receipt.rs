@@ -152,6 +152,11 @@ impl Receipt {
         format!("{}{:09}", entropy.below(9) + 1, entropy.below(1_000_000_000))
     }
 
+    /// Whether a text has the form of a reference.
+    pub fn is_reference(text: &str) -> bool {
+        text.len() == 10 && text.bytes().all(|b| b.is_ascii_digit())
+    }
+
     /// The reference as digit values, to be spoken.
     pub fn reference_digits(&self) -> Vec<u8> {
         self.reference.bytes().filter(u8::is_ascii_digit).map(|b| b - b'0').collect()
