@@ -151,15 +151,14 @@ impl Inner {
         let mut tries = 0;
         loop {
             let now = self.clock.now();
-            let before = job.attempt.clone();
-            let (after, effects) = match step(&self.cfg.policy(), now, before.clone(), event.clone()) {
+            let (after, effects) = match step(&self.cfg.policy(), now, job.attempt.clone(), event.clone()) {
                 Ok(stepped) => stepped,
                 Err(error) => {
                     tracing::error!(intent = %job.intent.id, %error, "an event does not fit the attempt; nothing was written");
                     return Ok(());
                 }
             };
-            if after == before {
+            if after == job.attempt {
                 return self.record_nothing_new(now, &job, &effects).await;
             }
             let mut settlement = self.settlement(now, &job, &after, &effects);
@@ -175,7 +174,7 @@ impl Inner {
                     return Ok(());
                 }
                 Err(error) if tries >= RECORD_TRIES => return Err(error),
-                Err(StoreError::Conflict(_)) => match self.store.job(&before.id).await? {
+                Err(StoreError::Conflict(_)) => match self.store.job(&after.id).await? {
                     Some(fresh) => job = fresh,
                     None => return Err(StoreError::NotFound("attempt")),
                 },
