@@ -144,8 +144,7 @@ fn summary(p: &Payment) -> Value {
 
 /// Where it stands, in words; while its first attempt is under way, how far that is.
 fn stands(p: &Payment) -> String {
-    let first = p.attempts.iter().rev().find(|a| a.operation.opens()).map(|a| &a.state);
-    match (p.standing(), first) {
+    match (p.standing(), p.opening().map(|a| &a.state)) {
         (_, Some(AttemptState::Prepared)) => "not sent yet".into(),
         (_, Some(AttemptState::Dispatched { .. })) => "sent, no answer yet".into(),
         (_, Some(AttemptState::NeedsReconciliation { .. })) => "in doubt".into(),

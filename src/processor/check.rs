@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::ids::IntentId;
 use crate::ledger::{AccountName, Balance, Books, Cause, Transfer, TransferKind};
-use crate::payment::{AttemptState, IntentStatus, Operation};
+use crate::payment::{Attempt, IntentStatus, Operation};
 use crate::store::{Payment, Store, StoreError};
 
 /// How many rows or payments are read at a time.
@@ -91,16 +91,9 @@ pub fn payment_findings(p: &Payment) -> Vec<String> {
     let refunds = p.attempts.iter().filter(|a| a.operation == Operation::Refund && !a.state.terminal());
     differ("being refunded", rows.refunding, refunds.map(|a| a.amount.minor.get()).sum());
     // The reserve stands as long as the first attempt has no end, or an authorisation stands that nothing has ended yet.
-    let opening = p.attempts.iter().rev().find(|a| a.operation.opens());
     let ended = p.attempts.iter().any(|a| matches!(a.operation, Operation::Capture | Operation::Void) && a.state.done());
-    let reserved = opening.is_some_and(|a| match &a.state {
-        AttemptState::Prepared
-        | AttemptState::Dispatched { .. }
-        | AttemptState::NeedsReconciliation { .. }
-        | AttemptState::Conflicted { .. } => true,
-        AttemptState::Succeeded { .. } => a.operation == Operation::Authorise && !ended,
-        AttemptState::Declined { .. } | AttemptState::Reversed { .. } => false,
-    });
+    let stands = |a: &Attempt| a.operation == Operation::Authorise && a.state.done() && !ended;
+    let reserved = p.opening().is_some_and(|a| !a.state.terminal() || stands(a));
     differ("reserved", rows.reserved, if reserved { p.intent.amount.minor.get() } else { 0 });
     if b.refunded > b.captured {
         findings.push(format!("{} was refunded of {} that was captured", b.refunded, b.captured));

@@ -295,7 +295,7 @@ fn settled(payment: &Payment) -> Option<Outcome> {
     if let Some(receipt) = &payment.receipt {
         return Some(Outcome::Paid(receipt.clone()));
     }
-    outcome_of(payment.attempts.iter().rev().find(|a| a.operation.opens())?, None)
+    outcome_of(payment.opening()?, None)
 }
 
 /// What an attempt means for whoever waits for the payment to be made.

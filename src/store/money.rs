@@ -405,6 +405,11 @@ impl Payment {
         Balance::of(&self.intent, &self.attempts, &self.disputes)
     }
 
+    /// The charge or authorisation that it began with: the last one, if it was begun more than once.
+    pub fn opening(&self) -> Option<&Attempt> {
+        self.attempts.iter().rev().find(|a| a.operation.opens())
+    }
+
     /// How it stands.
     pub fn standing(&self) -> Standing {
         Standing::of(&self.intent, &self.attempts, &self.disputes)
