@@ -75,14 +75,6 @@ impl DisputeState {
             _ => None,
         }
     }
-
-    /// Whether its amount is held back or gone.
-    pub fn takes(self) -> bool {
-        match self {
-            Self::Opened | Self::Lost { .. } => true,
-            Self::Won { .. } => false,
-        }
-    }
 }
 
 impl Dispute {
