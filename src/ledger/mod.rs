@@ -161,6 +161,12 @@ impl Transfer {
         Self { id, kind: TransferKind::Void { of: self.id.clone() }, at, ..self.clone() }
     }
 
+    /// A pending row the other way round: `amount` of what this one moves is to go back.
+    pub fn back(&self, id: TransferId, at: Timestamp, amount: Money, cause: Cause) -> Self {
+        let (debit, credit, intent) = (self.credit.clone(), self.debit.clone(), self.intent.clone());
+        Self { id, kind: TransferKind::Pending, debit, credit, amount, intent, cause, at }
+    }
+
     /// The same, because of `cause`.
     #[must_use]
     pub fn because(self, cause: Cause) -> Self {

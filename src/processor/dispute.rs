@@ -5,7 +5,7 @@ use serde_json::json;
 use super::{Inner, OperateError, Processor, crash};
 use crate::clock::Timestamp;
 use crate::ids::{DisputeId, IntentId, TransferId};
-use crate::ledger::{Cause, Transfer, TransferKind};
+use crate::ledger::{Cause, Transfer};
 use crate::money::Money;
 use crate::payment::dispute::{REASON_LIMIT_CHARS, REFERENCE_LIMIT_CHARS};
 use crate::payment::{Dispute, DisputeError, DisputeState, OperationRefusal};
@@ -47,16 +47,7 @@ impl Processor {
             return if known.same_as(&dispute) { Ok(known) } else { Err(DisputeError::OtherContent.into()) };
         }
         let charge = payment.transfers.first().ok_or(StoreError::NotFound("row in the books"))?;
-        let transfer = Transfer {
-            id: TransferId::fresh_at(now, &*inner.entropy),
-            kind: TransferKind::Pending,
-            debit: charge.credit.clone(),
-            credit: charge.debit.clone(),
-            amount,
-            intent: intent.clone(),
-            cause: Cause::Dispute(dispute.id.clone()),
-            at: now,
-        };
+        let transfer = charge.back(TransferId::fresh_at(now, &*inner.entropy), now, amount, Cause::Dispute(dispute.id.clone()));
         let entry = inner.dispute_entry(now, &payment, dispute, transfer, by);
         crash::point("before_dispute");
         if inner.store.open_dispute(&entry).await? {
@@ -75,8 +66,7 @@ impl Processor {
         let now = inner.clock.now();
         let Some(after) = before.clone().close(won, now)? else { return Ok(before) };
         let payment = inner.store.payment(&after.intent).await?.ok_or(OperationRefusal::NoSuchPayment)?;
-        let reserved = payment.transfers.iter().find(|t| t.cause.as_str() == after.id.as_str());
-        let reserved = reserved.ok_or(StoreError::NotFound("row in the books"))?;
+        let reserved = payment.row_of(after.id.as_str())?;
         let id = TransferId::fresh_at(now, &*inner.entropy);
         let transfer = if won { reserved.voided(id, now) } else { reserved.posted(id, now) };
         let entry = inner.dispute_entry(now, &payment, after, transfer, by);

@@ -8,9 +8,9 @@ use tokio::time::Instant;
 use super::crash::{self, Step};
 use super::{Inner, OperateError, OperationOrder, Processor};
 use crate::ids::{AttemptId, IntentId, TransferId};
-use crate::ledger::{Cause, Transfer, TransferKind};
+use crate::ledger::Cause;
 use crate::payment::{Attempt, AttemptEvent, AttemptState, Operation, OperationRefusal, TransitionError, balance, step};
-use crate::store::{Begun, Command, NewOperation, Payment, StoreError};
+use crate::store::{Begun, Command, NewOperation, StoreError};
 
 /// How many characters an idempotency key may have.
 const KEY_LIMIT_CHARS: usize = 100;
@@ -34,7 +34,7 @@ impl Processor {
         let parts = (&payment.intent, &payment.attempts[..], &payment.disputes[..]);
         let judged = balance::judge(now, parts, operation, command.amount, gateway);
         let (amount, original) = match judged {
-            Ok((amount, original)) => (amount, original.clone()),
+            Ok(found) => found,
             Err(refusal) => return inner.known(&command).await?.ok_or(refusal.into()),
         };
         let attempt = Attempt {
@@ -49,8 +49,12 @@ impl Processor {
             state: AttemptState::Prepared,
             version: 0,
         };
-        let reserved = inner.reserved(&payment, &attempt, &original)?;
-        let own = (operation == Operation::Refund).then(|| reserved.clone());
+        // A refund reserves anew, the other way round; a capture or void ends what the authorisation reserved.
+        let charged = payment.row_of(original.id.as_str())?;
+        let pending = (operation == Operation::Refund).then(|| {
+            let id = TransferId::fresh_at(now, &*inner.entropy);
+            charged.back(id, now, amount, Cause::Attempt(attempt.id.clone()))
+        });
         let why: String = order.why.chars().take(WHY_LIMIT_CHARS).collect();
         let detail = json!({ "attempt": attempt.id, "of": original.id, "amount_minor": amount.minor,
             "currency": amount.currency, "key": command.key, "why": why });
@@ -62,7 +66,7 @@ impl Processor {
             command,
             attempt,
             schedule,
-            pending: own,
+            pending,
         };
         crash::at(operation, Step::BeforeBegin);
         match inner.store.begin_operation(&new).await? {
@@ -125,28 +129,6 @@ impl Inner {
             Some(_) => Err(OperationRefusal::SameKeyOtherContent.into()),
             None => Ok(None),
         }
-    }
-
-    /// What the operation ends: a refund reserves anew, the other way round; a capture or void ends what the authorisation reserved.
-    fn reserved(&self, payment: &Payment, attempt: &Attempt, original: &Attempt) -> Result<Transfer, StoreError> {
-        let of = |cause: &AttemptId| {
-            let found = payment.transfers.iter().find(|t| t.cause.as_str() == cause.as_str());
-            found.cloned().ok_or(StoreError::NotFound("row in the books"))
-        };
-        let reserved = of(&original.id)?;
-        Ok(match attempt.operation {
-            Operation::Refund => Transfer {
-                id: TransferId::fresh_at(attempt.prepared_at, &*self.entropy),
-                kind: TransferKind::Pending,
-                debit: reserved.credit,
-                credit: reserved.debit,
-                amount: attempt.amount,
-                cause: Cause::Attempt(attempt.id.clone()),
-                at: attempt.prepared_at,
-                intent: reserved.intent,
-            },
-            Operation::Charge | Operation::Authorise | Operation::Capture | Operation::Void => reserved,
-        })
     }
 }
 

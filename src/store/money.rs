@@ -410,6 +410,11 @@ impl Payment {
         self.attempts.iter().rev().find(|a| a.operation.opens())
     }
 
+    /// What `cause` (an attempt's or a dispute's identifier) wrote in the books first: for what reserves, its pending row.
+    pub fn row_of(&self, cause: &str) -> Result<&Transfer, StoreError> {
+        self.transfers.iter().find(|t| t.cause.as_str() == cause).ok_or(StoreError::NotFound("row in the books"))
+    }
+
     /// How it stands.
     pub fn standing(&self) -> Standing {
         Standing::of(&self.intent, &self.attempts, &self.disputes)
