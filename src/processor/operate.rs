@@ -70,7 +70,7 @@ impl Processor {
         };
         crash::at(operation, Step::BeforeBegin);
         match inner.store.begin_operation(&new).await? {
-            Begun::Fresh { attempt: id, number: _ } => {
+            Begun::Fresh(id) => {
                 crash::at(operation, Step::AfterBegin);
                 tracing::info!(intent = %payment.intent.id, %amount, "{name} submitted");
                 // A place that is not used is given back; then the lease runs out and a worker claims it.

@@ -190,13 +190,8 @@ impl NewOperation {
 /// What became of a capture, void or refund that was asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Begun {
-    /// Written.
-    Fresh {
-        /// Its attempt.
-        attempt: AttemptId,
-        /// The number that the database gave it.
-        number: u64,
-    },
+    /// Written: here is its attempt.
+    Fresh(AttemptId),
     /// The same command came before: here is its attempt.
     Already(AttemptId),
     /// Refused by a rule; nothing was written.

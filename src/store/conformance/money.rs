@@ -322,7 +322,7 @@ async fn refunds_at_once_never_exceed_what_was_captured(desk: Bench) {
         tasks.spawn(async move { store.begin_operation(&new).await.unwrap() });
     }
     let outcomes = tasks.join_all().await;
-    let fresh = outcomes.iter().filter(|o| matches!(o, Begun::Fresh { .. })).count();
+    let fresh = outcomes.iter().filter(|o| matches!(o, Begun::Fresh(_))).count();
     assert_eq!(fresh, 4, "four times 4.00 of 19.99: {outcomes:?}");
     assert_eq!(outcomes.iter().filter(|o| matches!(o, Begun::Already(_))).count(), 4, "{outcomes:?}");
     let payment = desk.store.payment(&charge.intent.id).await.unwrap().unwrap();

@@ -7,16 +7,16 @@ use super::{books, intents};
 use crate::clock::Timestamp;
 use crate::ids::{AttemptId, IntentId};
 use crate::payment::Attempt;
-use crate::store::rows::{Reader, money, to_json};
+use crate::store::rows::{money, to_json};
 use crate::store::{Claim, Command, Job, Schedule, StoreError};
 
-/// Writes a fresh attempt; gives the number that the database counted up to.
-pub(super) async fn insert(connection: &mut PgConnection, a: &Attempt, schedule: &Schedule) -> Result<u64, Fault> {
+/// Writes a fresh attempt.
+pub(super) async fn insert(connection: &mut PgConnection, a: &Attempt, schedule: &Schedule) -> Result<(), Fault> {
     let lease = schedule.lease();
-    let row = sqlx::query(
+    sqlx::query(
         "INSERT INTO attempts (id, intent_id, operation, of_attempt, gateway, amount_minor, currency, state, detail, version, due_at,
                                lease_owner, lease_until, created_at)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14) RETURNING number",
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)",
     )
     .bind(a.id.as_str())
     .bind(a.intent.as_str())
@@ -32,9 +32,9 @@ pub(super) async fn insert(connection: &mut PgConnection, a: &Attempt, schedule:
     .bind(lease.map(|l| l.owner.as_str()))
     .bind(lease.map(|l| l.until.0))
     .bind(a.prepared_at.0)
-    .fetch_one(connection)
+    .execute(connection)
     .await?;
-    Ok(Reader::new(&row, "attempts").small("number")?)
+    Ok(())
 }
 
 /// Gives up the lease and is due again at `until`, unless somebody has moved the attempt on.

@@ -383,7 +383,7 @@ async fn begin(connection: &mut PgConnection, new: &NewOperation) -> Result<Begu
     if let Some(refusal) = new.judge(&intent, &others, &contested)? {
         return Ok(Begun::Refused(refusal));
     }
-    let number = attempts::insert(connection, attempt, &new.schedule).await?;
+    attempts::insert(connection, attempt, &new.schedule).await?;
     // The same key for two payments at once: the index decides, and then the other one is found.
     attempts::insert_command(connection, command, attempt).await?;
     if let Some(pending) = &new.pending {
@@ -391,7 +391,7 @@ async fn begin(connection: &mut PgConnection, new: &NewOperation) -> Result<Begu
     }
     insert_audit(connection, &new.audit).await?;
     insert_outbox(connection, &new.outbox).await?;
-    Ok(Begun::Fresh { attempt: attempt.id.clone(), number })
+    Ok(Begun::Fresh(attempt.id.clone()))
 }
 
 const ADVANCE: &str = concat!(

@@ -276,9 +276,9 @@ async fn begin(conn: &mut SqliteConnection, new: &NewOperation) -> Result<Begun,
     audit_into(&mut batch, &new.audit)?;
     outbox_into(&mut batch, &new.outbox)?;
     attempts::insert(&mut batch, attempt, &new.schedule)?;
-    let number = attempts::number(&batch.run(conn, StoreError::Conflict("payment")).await?)?;
+    batch.run(conn, StoreError::Conflict("payment")).await?;
     attempts::insert_command(conn, command, attempt).await?;
-    Ok(Begun::Fresh { attempt: attempt.id.clone(), number })
+    Ok(Begun::Fresh(attempt.id.clone()))
 }
 
 async fn advance(conn: &mut SqliteConnection, attempt: &Attempt, settlement: &Settlement) -> Result<(), StoreError> {
