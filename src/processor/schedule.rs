@@ -17,8 +17,9 @@ use crate::store::{Job, Lease, Schedule};
 /// Jitter of a question's wait, in percent of it: from the first to the first plus the second.
 const JITTER_PERCENT: (u64, u32) = (75, 51);
 
-/// Before every clock.
-const DUE_AT_ONCE: Timestamp = Timestamp(0);
+/// When an attempt is due of which the acquirer has heard nothing: before every clock, as the node that claims it may be behind the one that
+/// wrote it.
+pub(super) const DUE_AT_ONCE: Timestamp = Timestamp(0);
 
 impl Inner {
     /// A worker has an attempt to itself for as long as the acquirer may take to answer, and the margin.
@@ -68,7 +69,6 @@ impl Inner {
         let worker = self.at_hand.lock().unwrap_or_else(PoisonError::into_inner).clone();
         match worker.and_then(|tx| tx.try_reserve_owned().ok()) {
             Some(place) => (Some(place), Schedule::Leased(self.lease(now))),
-            // Due at once by whatever clock: the node that claims it may be behind the one that wrote it.
             None => (None, Schedule::Due(DUE_AT_ONCE)),
         }
     }

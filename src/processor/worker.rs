@@ -9,6 +9,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::records::OURSELVES;
+use super::schedule::DUE_AT_ONCE;
 use super::{Inner, OperateError, OperationOrder, Processor, crash};
 use crate::clock::Timestamp;
 use crate::payment::{AttemptState, Operation};
@@ -71,7 +72,7 @@ impl Processor {
         at_hand.close();
         while let Some(job) = at_hand.recv().await {
             // Nothing was sent yet: another worker, or the next start, may claim it at once.
-            log(inner.store.put_off(&job.attempt, inner.clock.now()).await, "giving a lease up");
+            log(inner.store.put_off(&job.attempt, DUE_AT_ONCE).await, "giving a lease up");
         }
         while tasks.join_next().await.is_some() {}
     }
