@@ -20,6 +20,8 @@ mod keys_rotate_while_cards_come_and_go;
 mod killed_around_the_charge;
 #[path = "money/localstripe.rs"]
 mod localstripe;
+#[path = "money/people.rs"]
+mod people;
 #[path = "money/proof/mod.rs"]
 mod proof;
 #[path = "money/stripe_in_trouble.rs"]

@@ -10,19 +10,16 @@ use tokio_util::sync::CancellationToken;
 use voicepay::clock::{Clock, Entropy, SystemClock, SystemEntropy};
 use voicepay::gateway::sandbox::SandboxGateway;
 use voicepay::gateway::{self, GatewayConfig};
-use voicepay::ids::{AuditId, CallId, CardId, CustomerId, PayeeId, RequestId};
+use voicepay::ids::{CallId, CardId, CustomerId, PayeeId, RequestId};
 use voicepay::ledger;
 use voicepay::money::{Currency, Money};
 use voicepay::payment::{Capture, Evidence};
 use voicepay::processor::sealer::{AuditConfig, Sealer};
 use voicepay::processor::{ChargeOrder, Processor, ProcessorConfig};
-use voicepay::secret::Pan;
-use voicepay::store::{
-    self, AuditRecord, CardRecord, CardStatus, Customer, CustomerStatus, DatabaseUrl, Payee, PgStore, SqliteStore, Store,
-    StoreConfig,
-};
+use voicepay::store::{self, Customer, DatabaseUrl, Payee, PgStore, SqliteStore, Store, StoreConfig};
 use voicepay::vault::{Vault, VaultConfig};
 
+use crate::people;
 use crate::retries::Parts;
 
 const AMOUNT: i64 = 1999;
@@ -189,45 +186,16 @@ impl House {
     }
 
     async fn furnish(&mut self, vault: &Vault, payers: usize) {
-        let payee =
-            Payee { id: self.payee.clone(), name: "Water Works".into(), spoken_name_wav: None, created_at: SystemClock.now() };
-        self.store.add_payee(&payee, &self.audit_row()).await.unwrap();
+        let (e, at) = (&*self.entropy, SystemClock.now());
+        let payee = Payee { id: self.payee.clone(), ..people::payee(e, at) };
+        self.store.add_payee(&payee, &people::audit_row(e, at)).await.unwrap();
         for nth in 0..payers {
-            let customer = Customer {
-                id: CustomerId::fresh(&*self.entropy),
-                name: format!("Ann {nth}"),
-                customer_number: format!("{:06}", 100_000 + nth),
-                numbers: vec![],
-                status: CustomerStatus::Active,
-                language: voicepay::language::Language::English,
-                created_at: SystemClock.now(),
-            };
-            self.store.add_customer(&customer, &self.audit_row()).await.unwrap();
-            let (pan, id) = (Pan::parse("4111111111111111").unwrap(), CardId::fresh(&*self.entropy));
-            let card = CardRecord {
-                id: id.clone(),
-                customer: customer.id.clone(),
-                last4: pan.last4(),
-                length: 16,
-                expiry: None,
-                status: CardStatus::Active,
-                sealed: vault.seal_card(&id, &customer.id, &pan).unwrap(),
-                digest: vault.digest_card(&pan),
-                created_at: SystemClock.now(),
-            };
-            self.store.add_card(&card, &self.audit_row()).await.unwrap();
-            self.payers.push(Payer { customer: customer.id, card: id });
-        }
-    }
-
-    fn audit_row(&self) -> AuditRecord {
-        AuditRecord {
-            id: AuditId::fresh(&*self.entropy),
-            at: SystemClock.now(),
-            actor: "bench".into(),
-            action: "set up".into(),
-            subject: "house".into(),
-            detail: serde_json::json!({}),
+            let customer_number = format!("{:06}", 100_000 + nth);
+            let customer = Customer { customer_number, ..people::customer(e, at) };
+            self.store.add_customer(&customer, &people::audit_row(e, at)).await.unwrap();
+            let card = people::card(e, at, vault, &customer.id, "4111111111111111");
+            self.store.add_card(&card, &people::audit_row(e, at)).await.unwrap();
+            self.payers.push(Payer { customer: customer.id, card: card.id });
         }
     }
 

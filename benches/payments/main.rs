@@ -8,6 +8,9 @@
 #[path = "../../src/store/postgres/lab.rs"]
 #[allow(dead_code)] // shared with tests, which need more of it
 mod lab;
+#[path = "../../tests/money/people.rs"]
+#[allow(dead_code)] // tests need more of it
+mod people;
 
 mod bare;
 mod fill;

@@ -7,19 +7,18 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
-use voicepay::clock::{Clock, Entropy, SystemClock, SystemEntropy, Timestamp};
+use voicepay::clock::{Clock, Entropy, SystemClock, SystemEntropy};
 use voicepay::gateway::sandbox::{JournalLine, SandboxGateway};
 use voicepay::gateway::{self, GatewayConfig};
-use voicepay::ids::{AuditId, CallId, CardId, CustomerId, PayeeId, RequestId};
+use voicepay::ids::CallId;
 use voicepay::ledger;
 use voicepay::money::{Currency, Money};
-use voicepay::payment::{Capture, Evidence, PaymentRequest, RequestStatus};
+use voicepay::payment::{Capture, Evidence};
 use voicepay::processor::{ChargeOrder, Processor, ProcessorConfig};
-use voicepay::secret::Pan;
-use voicepay::store::{
-    self, AuditRecord, CardRecord, CardStatus, Customer, CustomerStatus, Payee, SqliteStore, Store, StoreConfig,
-};
+use voicepay::store::{self, AuditRecord, SqliteStore, Store, StoreConfig};
 use voicepay::vault::{Vault, VaultConfig};
+
+use super::people;
 
 /// Tells a child in which directory to work.
 pub const DIR_ENV: &str = "VOICEPAY_TEST_DIR";
@@ -39,10 +38,6 @@ impl std::fmt::Debug for House {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_list().entry(&self.store).entry(&self.vault).entry(&self.processor).finish()
     }
-}
-
-fn now() -> Timestamp {
-    SystemClock.now()
 }
 
 impl House {
@@ -69,62 +64,20 @@ impl House {
 
     /// An audit row for what a test does.
     pub fn audit_row(&self) -> AuditRecord {
-        AuditRecord {
-            id: AuditId::fresh(&*self.entropy),
-            at: now(),
-            actor: "test".into(),
-            action: "set up".into(),
-            subject: "house".into(),
-            detail: serde_json::json!({}),
-        }
+        people::audit_row(&*self.entropy, SystemClock.now())
     }
 
     /// A customer with this card and one open request; what a call would order.
     pub async fn furnish(&self, number: &str) -> ChargeOrder {
-        let customer = Customer {
-            id: CustomerId::fresh(&*self.entropy),
-            name: "Ann".into(),
-            customer_number: "123456".into(),
-            numbers: vec![],
-            status: CustomerStatus::Active,
-            language: voicepay::language::Language::English,
-            created_at: now(),
-        };
-        self.store.add_customer(&customer, &self.audit_row()).await.unwrap();
-        let payee =
-            Payee { id: PayeeId::fresh(&*self.entropy), name: "Water Works".into(), spoken_name_wav: None, created_at: now() };
-        self.store.add_payee(&payee, &self.audit_row()).await.unwrap();
-        let pan = Pan::parse(number).unwrap();
-        let id = CardId::fresh(&*self.entropy);
-        let card = CardRecord {
-            id: id.clone(),
-            customer: customer.id.clone(),
-            last4: pan.last4(),
-            length: 16,
-            expiry: None,
-            status: CardStatus::Active,
-            sealed: self.vault.seal_card(&id, &customer.id, &pan).unwrap(),
-            digest: self.vault.digest_card(&pan),
-            created_at: now(),
-        };
-        self.store.add_card(&card, &self.audit_row()).await.unwrap();
-        let request = PaymentRequest {
-            id: RequestId::fresh(&*self.entropy),
-            customer: customer.id.clone(),
-            payee: payee.id,
-            amount: Money::new(AMOUNT, Currency::Usd).unwrap(),
-            due: None,
-            expires_at: None,
-            status: RequestStatus::Open,
-            held_by: None,
-            created_at: now(),
-        };
+        let (e, at) = (&*self.entropy, SystemClock.now());
+        let (customer, card, payee) = people::move_in(&*self.store, &self.vault, e, at, number).await;
+        let request = people::request(e, at, &customer, &payee, Money::new(AMOUNT, Currency::Usd).unwrap());
         self.store.add_request(&request, &self.audit_row()).await.unwrap();
         ChargeOrder {
-            customer: customer.id,
+            customer,
             request: request.id,
             amount: request.amount,
-            card: id,
+            card,
             call: CallId::fresh(&*self.entropy),
             capture: Capture::Automatic,
             evidence: Evidence::default(),

@@ -19,6 +19,7 @@ use super::house::{self, Plan};
 use super::life::{self, Ahead, LIFE_ENV, Life};
 use super::wire::{Counter, Customer};
 use voicepay::clock::{Clock, Entropy, SystemClock, SystemEntropy};
+use voicepay::processor::Processor;
 use voicepay::processor::crash::{CRASH_ENV, all_points};
 use voicepay::store::Store;
 
@@ -296,7 +297,7 @@ async fn settle_and_check(place: &str, dir: &Path, bank: &Arc<Bank>, ahead_ms: i
         let vault = house::open_vault(&*store, entropy.clone()).await;
         let clock = Ahead(ahead_ms);
         let gateway = Arc::new(Customer::of(&dir.join("bank")));
-        let processor = house::node(&store, gateway, vault, Arc::new(clock), entropy.clone(), house::quick());
+        let processor = Processor::new(store.clone(), gateway, vault, Arc::new(clock), entropy.clone(), house::quick());
         let promises = Arc::new(Nothing);
         let node = Node { store: store.clone(), processor, plan: plan.clone(), bank: bank.clone(), promises };
         node.processor.run_once().await.unwrap();

@@ -7,18 +7,13 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::dice::Dice;
-use voicepay::clock::{Clock, Entropy, Timestamp};
-use voicepay::gateway::Gateway;
-use voicepay::ids::{AuditId, CallId, CardId, CustomerId, PayeeId, RequestId};
-use voicepay::language::Language;
+use crate::people;
+use voicepay::clock::{Entropy, Timestamp};
+use voicepay::ids::{CallId, CardId, CustomerId, PayeeId, RequestId};
 use voicepay::money::{Currency, Money};
-use voicepay::payment::{Capture, Evidence, PaymentRequest, RequestStatus};
-use voicepay::processor::{ChargeOrder, Processor, ProcessorConfig};
-use voicepay::secret::Pan;
-use voicepay::store::{
-    self, AuditRecord, CardRecord, CardStatus, Customer, CustomerStatus, DatabaseUrl, Payee, PgStore, SqliteStore, Store,
-    StoreConfig, StoreError, UnlockError,
-};
+use voicepay::payment::{Capture, Evidence};
+use voicepay::processor::{ChargeOrder, ProcessorConfig};
+use voicepay::store::{self, DatabaseUrl, PgStore, SqliteStore, Store, StoreConfig, StoreError, UnlockError};
 use voicepay::vault::Vault;
 
 /// When every run begins.
@@ -111,62 +106,11 @@ pub fn quick() -> ProcessorConfig {
     }
 }
 
-/// A node.
-pub fn node(
-    store: &Arc<dyn Store>,
-    gateway: Arc<dyn Gateway>,
-    vault: Vault,
-    clock: Arc<dyn Clock>,
-    entropy: Arc<dyn Entropy>,
-    cfg: ProcessorConfig,
-) -> Processor {
-    Processor::new(store.clone(), gateway, vault, clock, entropy, cfg)
-}
-
-/// An audit row for what a test does.
-fn audit_row(entropy: &dyn Entropy) -> AuditRecord {
-    AuditRecord {
-        id: AuditId::fresh(entropy),
-        at: START,
-        actor: "test".into(),
-        action: "set up".into(),
-        subject: "house".into(),
-        detail: serde_json::json!({}),
-    }
-}
-
 /// Fills an empty database: every third request is authorised first.
 pub async fn furnish(store: &dyn Store, entropy: &Arc<dyn Entropy>, at: Timestamp, requests: usize) -> Plan {
     let vault = open_vault(store, entropy.clone()).await;
     let e = &**entropy;
-    let customer = CustomerId::fresh(e);
-    let payee = PayeeId::fresh(e);
-    let row = Customer {
-        id: customer.clone(),
-        name: "Ann".into(),
-        customer_number: "123456".into(),
-        numbers: vec![],
-        status: CustomerStatus::Active,
-        language: Language::English,
-        created_at: at,
-    };
-    store.add_customer(&row, &audit_row(e)).await.unwrap();
-    let row = Payee { id: payee.clone(), name: "Water Works".into(), spoken_name_wav: None, created_at: at };
-    store.add_payee(&row, &audit_row(e)).await.unwrap();
-    let pan = Pan::parse("4111111111111111").unwrap();
-    let card = CardId::fresh(e);
-    let row = CardRecord {
-        id: card.clone(),
-        customer: customer.clone(),
-        last4: pan.last4(),
-        length: 16,
-        expiry: None,
-        status: CardStatus::Active,
-        sealed: vault.seal_card(&card, &customer, &pan).unwrap(),
-        digest: vault.digest_card(&pan),
-        created_at: at,
-    };
-    store.add_card(&row, &audit_row(e)).await.unwrap();
+    let (customer, card, payee) = people::move_in(store, &vault, e, at, "4111111111111111").await;
     let mut plan = Plan { customer, card, payee, requests: Vec::new() };
     for nth in 0..requests {
         let amount = Money::new(1000 + i64::try_from(nth).unwrap(), Currency::Usd).unwrap();
@@ -178,18 +122,8 @@ pub async fn furnish(store: &dyn Store, entropy: &Arc<dyn Entropy>, at: Timestam
 
 /// One more request.
 pub async fn ask(store: &dyn Store, e: &dyn Entropy, at: Timestamp, plan: &Plan, amount: Money) -> Result<Due, StoreError> {
-    let request = PaymentRequest {
-        id: RequestId::fresh(e),
-        customer: plan.customer.clone(),
-        payee: plan.payee.clone(),
-        amount,
-        due: None,
-        expires_at: None,
-        status: RequestStatus::Open,
-        held_by: None,
-        created_at: at,
-    };
-    store.add_request(&request, &audit_row(e)).await?;
+    let request = people::request(e, at, &plan.customer, &plan.payee, amount);
+    store.add_request(&request, &people::audit_row(e, at)).await?;
     Ok(Due::of(request.id, amount))
 }
 

@@ -15,7 +15,7 @@ use super::house::{self, Due, Plan};
 use super::wire::Customer;
 use voicepay::clock::{Clock, Entropy, SystemClock, SystemEntropy, Timestamp};
 use voicepay::money::{Currency, Money};
-use voicepay::processor::ProcessorConfig;
+use voicepay::processor::{Processor, ProcessorConfig};
 use voicepay::store::{Store, StoreError};
 
 /// Tells a child all it has to know, as JSON.
@@ -103,7 +103,8 @@ pub async fn live(life: Life) -> Result<(), StoreError> {
     let mut nodes = Vec::new();
     for _ in 0..life.nodes {
         let Ok(vault) = house::try_vault(&*store, entropy.clone()).await else { return Err(StoreError::Busy) };
-        let processor = house::node(&store, Arc::new(bank.clone()), vault, Arc::new(clock), entropy.clone(), cfg.clone());
+        let processor =
+            Processor::new(store.clone(), Arc::new(bank.clone()), vault, Arc::new(clock), entropy.clone(), cfg.clone());
         let (worker, shutdown) = (processor.clone(), over.clone());
         tokio::spawn(async move { worker.run(shutdown).await });
         nodes.push(Arc::new(Node {

@@ -19,7 +19,7 @@ use voicepay::clock::{Clock, Entropy, SeededEntropy, Timestamp};
 use voicepay::gateway::{Gateway, GatewayRequest};
 use voicepay::ids::AttemptId;
 use voicepay::payment::{AttemptState, BankWord};
-use voicepay::processor::ProcessorConfig;
+use voicepay::processor::{Processor, ProcessorConfig};
 use voicepay::store::Store;
 
 /// Which seeds `make simulate` runs: `from..to`.
@@ -232,7 +232,7 @@ impl World {
             dice: Mutex::new(Dice::new(dice.next())),
         };
         let clock = NodeClock { stage: self.stage.clone(), node, world: self.world.clone(), ahead: self.ahead[node].clone() };
-        let processor = house::node(&store, Arc::new(line), vault, Arc::new(clock), entropy, config(dice));
+        let processor = Processor::new(store.clone(), Arc::new(line), vault, Arc::new(clock), entropy, config(dice));
         let bank = self.bank.clone();
         let node_of = Node { store, processor, plan: self.plan.clone(), bank, promises: self.told.clone() };
         loop {
