@@ -6,9 +6,8 @@ use std::io::Write;
 use std::path::Path;
 use std::process::Command;
 
-use voicepay::ids::{CallId, RequestId};
-use voicepay::payment::{IntentStatus, PaymentRequest};
-use voicepay::processor::{ChargeOrder, SubmitError};
+use voicepay::payment::IntentStatus;
+use voicepay::processor::SubmitError;
 
 use super::support::{AMOUNT, DIR_ENV, House, charged};
 
@@ -23,11 +22,7 @@ const TRIES: usize = 40;
 async fn child_on_a_small_disk() {
     let Some(dir) = super::support::told_dir() else { return };
     let house = House::open(&dir).await;
-    let first = house.furnish("4111111111111111").await;
-    let mut orders = Vec::new();
-    for _ in 0..BEFORE + TRIES {
-        orders.push(another(&house, &first).await);
-    }
+    let orders = house.orders(BEFORE + TRIES).await;
     let filler = dir.join("filler");
     let (mut refused, mut taken) = (Vec::new(), Vec::new());
     for (nth, order) in orders.iter().enumerate() {
@@ -67,14 +62,6 @@ async fn child_on_a_small_disk() {
     assert_eq!(charged(&dir).len(), orders.len(), "each once");
     let paid = i64::try_from(orders.len()).unwrap();
     assert_eq!(house.books().await, (paid * AMOUNT, 0));
-}
-
-/// The same customer is asked for the same once more.
-async fn another(house: &House, like: &ChargeOrder) -> ChargeOrder {
-    let request = house.store.request(&like.request).await.unwrap().unwrap().request;
-    let request = PaymentRequest { id: RequestId::fresh(&*house.entropy), ..request };
-    house.store.add_request(&request, &house.audit_row()).await.unwrap();
-    ChargeOrder { request: request.id, call: CallId::fresh(&*house.entropy), ..like.clone() }
 }
 
 /// Takes all the room that there is.

@@ -5,13 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use voicepay::clock::{Clock, ManualClock, SystemClock, Timestamp};
-use voicepay::gateway::{self, GatewayConfig};
 use voicepay::ids::{CallId, CardId, CustomerId, IntentId, RequestId};
 use voicepay::money::{Currency, Money};
 use voicepay::payment::{Capture, Operation};
 use voicepay::processor::{ChargeOrder, OperateError, OperationOrder, Outcome, Processor, ProcessorConfig, SubmitError};
 
-use super::support::{AMOUNT, House, charged};
+use super::support::{AMOUNT, House, bank, charged};
 
 const ORDINARY: &str = "4111111111111111";
 
@@ -191,12 +190,7 @@ async fn a_clock_that_jumps_charges_nobody_twice_and_forgets_nobody() {
         let order = house.furnish("4000000000000119").await; // charged, but the answer never comes
         let at = |now: Timestamp| {
             let clock: Arc<dyn Clock> = Arc::new(ManualClock::starting_at(now));
-            let cfg = GatewayConfig {
-                sandbox_journal: dir.path().join("bank.jsonl"),
-                sandbox_latency_ms: 1,
-                ..GatewayConfig::default()
-            };
-            let bank = gateway::open(&cfg, house.vault.sandbox_journal_key(), clock.clone()).unwrap();
+            let bank = bank(dir.path(), &house.vault, clock.clone(), 1);
             let cfg = ProcessorConfig { gateway_timeout_ms: 100, not_found_grace_ms: 0, ..ProcessorConfig::default() };
             Processor::new(house.store.clone(), bank, house.vault.clone(), clock, house.entropy.clone(), cfg)
         };

@@ -11,13 +11,13 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use voicepay::clock::SystemClock;
-use voicepay::gateway::{self, Gateway, GatewayConfig, GatewayRequest};
+use voicepay::gateway::{Gateway, GatewayRequest};
 use voicepay::ids::{CallId, RequestId};
 use voicepay::payment::{BankWord, Capture, Evidence};
 use voicepay::processor::{ChargeOrder, Outcome, Processor, ProcessorConfig};
 
 use super::card_numbers_leave_no_trace::{canary, found};
-use super::support::{House, child, told_dir};
+use super::support::{House, bank, child, told_dir};
 
 /// Tells the child when to take the image.
 const WHEN_ENV: &str = "VOICEPAY_TEST_DUMP";
@@ -103,8 +103,7 @@ async fn child_that_charges_what_another_stored() {
         evidence: Evidence::default(),
     };
     let (clock, image) = (Arc::new(SystemClock), dir.join("image"));
-    let cfg = GatewayConfig { sandbox_journal: dir.join("bank.jsonl"), sandbox_latency_ms: 1, ..GatewayConfig::default() };
-    let bank = gateway::open(&cfg, house.vault.sandbox_journal_key(), clock.clone()).unwrap();
+    let bank = bank(&dir, &house.vault, clock.clone(), 1);
     let bank = Arc::new(Watched { bank, image: while_sending.then(|| image.clone()) });
     let processor =
         Processor::new(house.store.clone(), bank, house.vault.clone(), clock, house.entropy.clone(), ProcessorConfig::default());

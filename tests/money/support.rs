@@ -9,11 +9,11 @@ use std::time::Duration;
 
 use voicepay::clock::{Clock, Entropy, SystemClock, SystemEntropy};
 use voicepay::gateway::sandbox::{JournalLine, SandboxGateway};
-use voicepay::gateway::{self, GatewayConfig};
-use voicepay::ids::CallId;
+use voicepay::gateway::{self, Gateway, GatewayConfig};
+use voicepay::ids::{CallId, RequestId};
 use voicepay::ledger;
 use voicepay::money::{Currency, Money};
-use voicepay::payment::{Capture, Evidence};
+use voicepay::payment::{Capture, Evidence, PaymentRequest};
 use voicepay::processor::{ChargeOrder, Processor, ProcessorConfig};
 use voicepay::store::{self, AuditRecord, SqliteStore, Store, StoreConfig};
 use voicepay::vault::{Vault, VaultConfig};
@@ -40,16 +40,21 @@ impl std::fmt::Debug for House {
     }
 }
 
+/// The file database of a house.
+pub async fn sqlite(dir: &Path) -> Arc<dyn Store> {
+    let cfg = StoreConfig { path: dir.join("voicepay.db"), ..StoreConfig::default() };
+    Arc::new(SqliteStore::open(&cfg).await.unwrap())
+}
+
+/// The acquirer of a house, by this clock.
+pub fn bank(dir: &Path, vault: &Vault, clock: Arc<dyn Clock>, latency_ms: u64) -> Arc<dyn Gateway> {
+    let journal = dir.join("bank.jsonl");
+    let cfg = GatewayConfig { sandbox_journal: journal, sandbox_latency_ms: latency_ms, ..GatewayConfig::default() };
+    gateway::open(&cfg, vault.sandbox_journal_key(), clock).unwrap()
+}
+
 impl House {
     pub async fn open(dir: &Path) -> Self {
-        let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy);
-        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        let cfg = StoreConfig { path: dir.join("voicepay.db"), ..StoreConfig::default() };
-        let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&cfg).await.unwrap());
-        let cfg = VaultConfig { master_key_file: dir.join("master.key"), ..VaultConfig::default() };
-        let vault = store::unlock(&*store, &cfg, entropy.clone()).await.unwrap();
-        let cfg = GatewayConfig { sandbox_journal: dir.join("bank.jsonl"), sandbox_latency_ms: 20, ..GatewayConfig::default() };
-        let bank = gateway::open(&cfg, vault.sandbox_journal_key(), clock.clone()).unwrap();
         let cfg = ProcessorConfig {
             gateway_timeout_ms: 150,
             not_found_grace_ms: 300,
@@ -58,6 +63,15 @@ impl House {
             lease_margin_ms: 200,
             ..ProcessorConfig::default()
         };
+        Self::over(sqlite(dir).await, dir, 20, cfg).await
+    }
+
+    /// The same on this database, with an acquirer that answers so late, and with these bounds.
+    pub async fn over(store: Arc<dyn Store>, dir: &Path, latency_ms: u64, cfg: ProcessorConfig) -> Self {
+        let (entropy, clock): (Arc<dyn Entropy>, Arc<dyn Clock>) = (Arc::new(SystemEntropy), Arc::new(SystemClock));
+        let keys = VaultConfig { master_key_file: dir.join("master.key"), ..VaultConfig::default() };
+        let vault = store::unlock(&*store, &keys, entropy.clone()).await.unwrap();
+        let bank = bank(dir, &vault, clock.clone(), latency_ms);
         let processor = Processor::new(store.clone(), bank, vault.clone(), clock, entropy.clone(), cfg);
         Self { store, vault, processor, entropy }
     }
@@ -82,6 +96,19 @@ impl House {
             capture: Capture::Automatic,
             evidence: Evidence::default(),
         }
+    }
+
+    /// What somebody would order who is asked for the same `count` times.
+    pub async fn orders(&self, count: usize) -> Vec<ChargeOrder> {
+        let first = self.furnish("4111111111111111").await;
+        let like = self.store.request(&first.request).await.unwrap().unwrap().request;
+        let mut orders = vec![first.clone()];
+        while orders.len() < count {
+            let request = PaymentRequest { id: RequestId::fresh(&*self.entropy), ..like.clone() };
+            self.store.add_request(&request, &self.audit_row()).await.unwrap();
+            orders.push(ChargeOrder { request: request.id, call: CallId::fresh(&*self.entropy), ..first.clone() });
+        }
+        orders
     }
 
     /// Looks after whatever is unfinished until nothing is, as the worker does.

@@ -7,13 +7,9 @@ use std::time::Duration;
 
 use sqlx::{Connection, PgConnection};
 use tokio_util::sync::CancellationToken;
-use voicepay::clock::{Clock, Entropy, SystemClock, SystemEntropy};
-use voicepay::gateway::{self, GatewayConfig};
-use voicepay::ids::{CallId, IntentId, RequestId};
-use voicepay::payment::PaymentRequest;
+use voicepay::ids::IntentId;
 use voicepay::processor::{ChargeOrder, Outcome, Processor, ProcessorConfig, SubmitError};
-use voicepay::store::{self, DatabaseUrl, PgStore, Store, StoreConfig, StoreError};
-use voicepay::vault::VaultConfig;
+use voicepay::store::{DatabaseUrl, PgStore, StoreConfig, StoreError};
 
 use super::support::{AMOUNT, House, charged};
 
@@ -31,15 +27,19 @@ const TRIES: usize = 200;
 async fn connections_are_cut_and_each_order_is_charged_once() {
     let Some(database) = lab::Database::fresh().await else { return };
     let dir = tempfile::tempdir().unwrap();
-    let house = open(&database.url, dir.path()).await;
-    let first = house.furnish("4111111111111111").await;
-    let like = house.store.request(&first.request).await.unwrap().unwrap().request;
-    let mut orders = vec![first.clone()];
-    while orders.len() < ORDERS {
-        let request = PaymentRequest { id: RequestId::fresh(&*house.entropy), ..like.clone() };
-        house.store.add_request(&request, &house.audit_row()).await.unwrap();
-        orders.push(ChargeOrder { request: request.id, call: CallId::fresh(&*house.entropy), ..first.clone() });
-    }
+    let url = DatabaseUrl::parse(&database.url).unwrap();
+    let store = Arc::new(PgStore::open(&url, &StoreConfig::default()).await.unwrap());
+    // Leases end soon, so that what a cut left behind is taken up within the test.
+    let cfg = ProcessorConfig {
+        gateway_timeout_ms: 1_000,
+        lease_margin_ms: 500,
+        sweep_ms: 200,
+        question_cap_ms: 500,
+        poll_ms: 50,
+        ..ProcessorConfig::default()
+    };
+    let house = House::over(store, dir.path(), 5, cfg).await;
+    let orders = house.orders(ORDERS).await;
     let stop = CancellationToken::new();
     let worker = tokio::spawn({
         let (processor, stop) = (house.processor.clone(), stop.clone());
@@ -69,27 +69,6 @@ async fn connections_are_cut_and_each_order_is_charged_once() {
     assert!(payments.iter().all(|p| p.attempts.len() == 1 && p.receipt.is_some()));
     assert_eq!(charged(dir.path()).len(), ORDERS, "each once");
     assert_eq!(house.books().await, (i64::try_from(ORDERS).unwrap() * AMOUNT, 0));
-}
-
-async fn open(url: &str, dir: &std::path::Path) -> House {
-    let (entropy, clock): (Arc<dyn Entropy>, Arc<dyn Clock>) = (Arc::new(SystemEntropy), Arc::new(SystemClock));
-    let url = DatabaseUrl::parse(url).unwrap();
-    let store: Arc<dyn Store> = Arc::new(PgStore::open(&url, &StoreConfig::default()).await.unwrap());
-    let cfg = VaultConfig { master_key_file: dir.join("master.key"), ..VaultConfig::default() };
-    let vault = store::unlock(&*store, &cfg, entropy.clone()).await.unwrap();
-    let cfg = GatewayConfig { sandbox_journal: dir.join("bank.jsonl"), sandbox_latency_ms: 5, ..GatewayConfig::default() };
-    let bank = gateway::open(&cfg, vault.sandbox_journal_key(), clock.clone()).unwrap();
-    // Leases end soon, so that what a cut left behind is taken up within the test.
-    let cfg = ProcessorConfig {
-        gateway_timeout_ms: 1_000,
-        lease_margin_ms: 500,
-        sweep_ms: 200,
-        question_cap_ms: 500,
-        poll_ms: 50,
-        ..ProcessorConfig::default()
-    };
-    let processor = Processor::new(store.clone(), bank, vault.clone(), clock, entropy.clone(), cfg);
-    House { store, vault, processor, entropy }
 }
 
 /// Pays one order after the other; asks again whenever the database was away. Says how often that was.
