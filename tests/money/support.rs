@@ -3,7 +3,7 @@
 use std::io::{Read, Seek, SeekFrom};
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Child, Command, ExitStatus};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -146,34 +146,40 @@ pub struct Ended {
 
 /// Runs the ignored test `name` of this binary as a process of its own in `dir`; kills it with SIGKILL after `kill_after`, if given.
 pub fn child(name: &str, dir: &Path, env: &[(&str, &str)], kill_after: Option<Duration>) -> Ended {
-    const LOOK_MS: u64 = 2;
     // Into a file: a pipe that nobody empties would stop a child that logs much.
     let mut file = tempfile::tempfile().unwrap();
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.args(["--exact", name, "--ignored", "--nocapture"]).env(DIR_ENV, dir).env_remove("VOICEPAY_MASTER_KEY");
     command.envs(env.iter().copied()).stdout(file.try_clone().unwrap()).stderr(file.try_clone().unwrap());
     let mut process = command.spawn().unwrap();
-    let limit = kill_after.unwrap_or(CHILD_LIMIT);
-    let mut waited = Duration::ZERO;
-    let status = loop {
-        if let Some(status) = process.try_wait().unwrap() {
-            break status;
-        }
-        if waited >= limit {
-            process.kill().unwrap(); // SIGKILL
-            break process.wait().unwrap();
-        }
-        std::thread::sleep(Duration::from_millis(LOOK_MS));
-        waited += Duration::from_millis(LOOK_MS);
-    };
+    let (status, lived) = wait_or_kill(&mut process, kill_after.unwrap_or(CHILD_LIMIT), |_| {});
     let mut bytes = Vec::new();
     file.seek(SeekFrom::Start(0)).unwrap();
     file.read_to_end(&mut bytes).unwrap();
     let output = String::from_utf8_lossy(&bytes).into_owned();
-    assert!(kill_after.is_some() || waited < CHILD_LIMIT, "the child hangs:\n{output}");
+    assert!(kill_after.is_some() || lived < CHILD_LIMIT, "the child hangs:\n{output}");
     let killed = status.signal() == Some(9);
     assert!(killed || status.success(), "the child failed:\n{output}");
     Ended { killed, output }
+}
+
+/// Waits for the end of a process, which is killed with SIGKILL once it has lived for `limit`; how it ended, and after how long. `meanwhile` is
+/// told at each look how long it has lived.
+pub fn wait_or_kill(process: &mut Child, limit: Duration, mut meanwhile: impl FnMut(Duration)) -> (ExitStatus, Duration) {
+    const LOOK: Duration = Duration::from_millis(2);
+    let mut lived = Duration::ZERO;
+    loop {
+        if let Some(status) = process.try_wait().unwrap() {
+            return (status, lived);
+        }
+        if lived >= limit {
+            process.kill().unwrap(); // SIGKILL
+            return (process.wait().unwrap(), lived);
+        }
+        meanwhile(lived);
+        std::thread::sleep(LOOK);
+        lived += LOOK;
+    }
 }
 
 /// The directory that a child was told of; `None` when somebody runs the ignored tests by hand.

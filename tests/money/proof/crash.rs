@@ -18,6 +18,7 @@ use super::dice::Dice;
 use super::house::{self, Plan};
 use super::life::{self, Ahead, LIFE_ENV, Life};
 use super::wire::{Counter, Customer};
+use crate::support::wait_or_kill;
 use voicepay::clock::{Clock, Entropy, SystemClock, SystemEntropy};
 use voicepay::processor::Processor;
 use voicepay::processor::crash::{CRASH_ENV, all_points};
@@ -39,7 +40,6 @@ const POINT_LIMIT_MS: usize = 900;
 const ANY_MOMENT_MS: usize = 350;
 /// In how many lives of a hundred the server is killed too.
 const SERVER_KILLS_PERCENT: usize = 15;
-const LOOK_MS: u64 = 2;
 const TELL_MS: u64 = 2_000;
 /// How often the settling looks at most; how many of these looks are past the life of an authorisation together.
 const SETTLE_LOOKS: u32 = 80;
@@ -144,8 +144,8 @@ enum End {
     DatabaseGone,
 }
 
-/// Lives until `limit_ms`, its point or its end; `kill_server_ms`: when the server under it is killed.
-fn one_life(life: &Life, point: Option<&str>, limit_ms: u64, server: Option<(u64, &dyn Databases)>) -> End {
+/// Lives until `limit_ms`, its point or its end; `server`: the one under it, and when that is killed.
+fn one_life(life: &Life, point: Option<&str>, limit_ms: u64, mut server: Option<(u64, &dyn Databases)>) -> End {
     let log = life.dir.join("log");
     let file = std::fs::OpenOptions::new().append(true).create(true).open(&log).unwrap();
     let mut command = Command::new(std::env::current_exe().unwrap());
@@ -156,21 +156,11 @@ fn one_life(life: &Life, point: Option<&str>, limit_ms: u64, server: Option<(u64
     }
     let before = usize::try_from(std::fs::metadata(&log).map_or(0, |m| m.len())).unwrap();
     let mut process = command.spawn().unwrap();
-    let (mut waited, mut server) = (0, server);
-    let status = loop {
-        if let Some(status) = process.try_wait().unwrap() {
-            break status;
-        }
-        if waited >= limit_ms {
-            process.kill().unwrap(); // SIGKILL
-            break process.wait().unwrap();
-        }
-        if let Some((_, databases)) = server.take_if(|(at, _)| waited >= *at) {
+    let (status, _) = wait_or_kill(&mut process, house::ms(limit_ms), |lived| {
+        if let Some((_, databases)) = server.take_if(|(at, _)| lived >= house::ms(*at)) {
             databases.kill_server();
         }
-        std::thread::sleep(Duration::from_millis(LOOK_MS));
-        waited += LOOK_MS;
-    };
+    });
     let bytes = std::fs::read(&log).unwrap();
     let said = String::from_utf8_lossy(bytes.get(before..).unwrap_or_default()).into_owned();
     match (status.code(), status.signal()) {
