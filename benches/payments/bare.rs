@@ -80,7 +80,8 @@ async fn pgbench(database: &Database, root: &Path, clients: usize, time: Duratio
     let script = root.join("bare.sql");
     std::fs::write(&script, format!("{INSERT};\n")).unwrap();
     let (clients, seconds) = (clients.to_string(), time.as_secs().max(1).to_string());
-    let mut command = Command::new(crate::house::postgres_program("pgbench"));
+    let beside_the_server = crate::lab::programs().map(|dir| dir.join("pgbench")).ok().filter(|program| program.exists());
+    let mut command = Command::new(beside_the_server.unwrap_or_else(|| "pgbench".into()));
     command.args(["-n", "-M", "prepared", "-j", "2", "-c", &clients, "-T", &seconds, "-f"]).arg(&script).arg(&database.url);
     let output = tokio::task::spawn_blocking(move || command.output()).await.unwrap().unwrap();
     assert!(output.status.success(), "pgbench: {}", String::from_utf8_lossy(&output.stderr));

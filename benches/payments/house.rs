@@ -102,13 +102,6 @@ impl Raw {
     }
 }
 
-/// Where Debian keeps PostgreSQL's programs, or the path.
-pub fn postgres_program(name: &str) -> PathBuf {
-    let versions = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
-    let found = versions.map(|v| v.path().join("bin").join(name)).filter(|p| p.exists()).max();
-    found.unwrap_or_else(|| name.into())
-}
-
 /// Somebody who can pay.
 struct Payer {
     customer: CustomerId,

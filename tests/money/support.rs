@@ -20,6 +20,10 @@ use voicepay::vault::{Vault, VaultConfig};
 
 use super::people;
 
+#[path = "../../src/store/postgres/lab.rs"]
+#[allow(dead_code)] // the store's own tests need more of it
+pub mod lab;
+
 /// Tells a child in which directory to work.
 pub const DIR_ENV: &str = "VOICEPAY_TEST_DIR";
 /// How long a child may take in all.

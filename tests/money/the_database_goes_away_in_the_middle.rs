@@ -11,11 +11,7 @@ use voicepay::ids::IntentId;
 use voicepay::processor::{ChargeOrder, Outcome, Processor, ProcessorConfig, SubmitError};
 use voicepay::store::{DatabaseUrl, PgStore, StoreConfig, StoreError};
 
-use super::support::{AMOUNT, House, charged};
-
-#[path = "../../src/store/postgres/lab.rs"]
-#[allow(dead_code)] // the store's own tests need more of it
-mod lab;
+use super::support::{AMOUNT, House, charged, lab};
 
 const ORDERS: usize = 40;
 /// How often all connections are ended.

@@ -102,6 +102,19 @@ pub fn server() -> Result<String, String> {
     in_use.as_ref().map(|(_, url)| url.clone()).ok_or_else(|| "unreachable".to_owned())
 }
 
+/// Where the server's programs lie: the newest that Debian has installed, or those on the path.
+pub fn programs() -> Result<PathBuf, String> {
+    let newest = std::fs::read_dir("/usr/lib/postgresql").ok().and_then(|versions| {
+        let bins = versions.flatten().map(|v| v.path().join("bin")).filter(|bin| bin.join("initdb").exists());
+        bins.max_by_key(|bin| bin.parent().and_then(|v| v.file_name()?.to_str()?.parse::<u32>().ok()))
+    });
+    let on_path = || {
+        let path = std::env::var_os("PATH")?;
+        std::env::split_paths(&path).find(|dir| dir.join("initdb").exists() && dir.join("postgres").exists())
+    };
+    newest.or_else(on_path).ok_or_else(|| "no PostgreSQL server is installed here (scripts/setup.sh installs it)".into())
+}
+
 /// Where the cluster lies, and as whom it runs.
 struct Lab {
     home: PathBuf,
@@ -111,15 +124,7 @@ struct Lab {
 
 impl Lab {
     fn new() -> Result<Self, String> {
-        let newest = std::fs::read_dir("/usr/lib/postgresql").ok().and_then(|versions| {
-            let bins = versions.flatten().map(|v| v.path().join("bin")).filter(|bin| bin.join("initdb").exists());
-            bins.max_by_key(|bin| bin.parent().and_then(|v| v.file_name()?.to_str()?.parse::<u32>().ok()))
-        });
-        let on_path = || {
-            let path = std::env::var_os("PATH")?;
-            std::env::split_paths(&path).find(|dir| dir.join("initdb").exists() && dir.join("postgres").exists())
-        };
-        let programs = newest.or_else(on_path).ok_or("no PostgreSQL server is installed here (scripts/setup.sh installs it)")?;
+        let programs = programs()?;
         let uid = std::fs::metadata("/proc/self").map_err(|e| e.to_string())?.uid();
         let home = std::env::temp_dir().join(format!("voicepay-pg-{uid}"));
         match std::fs::DirBuilder::new().mode(0o711).create(&home) {

@@ -10,6 +10,7 @@ use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
 use super::crash::Databases;
 use super::house;
+use crate::support::lab;
 
 /// How often a start is tried: for a moment after a kill its children still hold the shared memory.
 const START_TRIES: u32 = 100;
@@ -28,9 +29,7 @@ pub struct Cluster {
 impl Cluster {
     /// Starts one. The error says why there is none.
     pub fn start() -> Result<Self, String> {
-        let versions = std::fs::read_dir("/usr/lib/postgresql").map_err(|_| "no PostgreSQL server is installed")?;
-        let bins = versions.flatten().map(|v| v.path().join("bin")).filter(|b| b.join("initdb").exists());
-        let programs = bins.max().ok_or("no PostgreSQL server is installed")?;
+        let programs = lab::programs()?;
         let dir = house::memory_dir();
         if as_root() {
             said(Command::new("chown").arg("postgres").arg(dir.path()))?;

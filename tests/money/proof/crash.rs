@@ -18,6 +18,7 @@ use super::dice::Dice;
 use super::house::{self, Plan};
 use super::life::{self, Ahead, LIFE_ENV, Life};
 use super::wire::{Counter, Customer};
+use crate::support::lab::REQUIRED_ENV;
 use crate::support::wait_or_kill;
 use voicepay::clock::{Clock, Entropy, SystemClock, SystemEntropy};
 use voicepay::processor::Processor;
@@ -379,7 +380,7 @@ fn some_kills_lose_nothing() {
 fn some_kills_lose_nothing_on_a_server_that_is_killed_too() {
     let cluster = match Cluster::start() {
         Ok(cluster) => cluster,
-        Err(why) if std::env::var_os("VOICEPAY_TEST_POSTGRES_REQUIRED").is_some() => panic!("PostgreSQL is required here: {why}"),
+        Err(why) if std::env::var_os(REQUIRED_ENV).is_some() => panic!("PostgreSQL is required here: {why}"),
         Err(why) => return eprintln!("SKIPPED on PostgreSQL: {why}"),
     };
     let sum = many(SHORT_KILLS_SERVER, SHORT_LIVES, 1, "postgresql", &cluster);
