@@ -268,9 +268,18 @@ mod tests {
     #[test]
     fn every_kernel_that_this_machine_has_gives_the_product() {
         for with in available() {
-            for (rows, n_in, n_out) in
-                [(1, 1, 1), (3, 7, 5), (13, 64, 32), (14, 33, 48), (29, 96, 33), (60, 31, 129), (100, 200, 64)]
-            {
+            for (rows, n_in, n_out) in [
+                (1, 1, 1),
+                (1, 35, 48),
+                (1, 256, 128),
+                (2, 35, 33),
+                (3, 7, 5),
+                (13, 64, 32),
+                (14, 33, 48),
+                (29, 96, 33),
+                (60, 31, 129),
+                (100, 200, 64),
+            ] {
                 let x = numbers(rows * n_in, 1);
                 let w = numbers(n_out * n_in, 2);
                 let bias = numbers(n_out, 3);

@@ -17,6 +17,7 @@ mod elementwise;
 mod kept;
 mod matmul;
 mod rows;
+mod wipe;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
@@ -27,6 +28,7 @@ pub use elementwise::{gelu, layer_norm_rows, lstm_cell, norm_relu_rows, softmax_
 pub use kept::{Kept, Workspace};
 pub use matmul::{Activation, Epilogue, PackedMatrix};
 pub use rows::{Rows, RowsMut};
+pub use wipe::wipe;
 
 /// Operands do not fit together: a mistake in the calling code or a file that is not the model it says it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

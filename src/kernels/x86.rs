@@ -208,7 +208,7 @@ macro_rules! avx2_finish {
     };
 }
 
-/// One `tile!` for the first row, one for the first two, and so on.
+/// One `tile!` for the first rows (those done and the next), one for those and the one after, and so on.
 macro_rules! every_height {
     ($with:tt [] [$($done:tt)*] $($left:tt)*) => {};
     ([$($with:tt)*] [$name:ident $($names:ident)*] [$($done:tt)*] $next:tt $($left:tt)*) => {
@@ -219,9 +219,8 @@ macro_rules! every_height {
 
 every_height!(
     ["avx512f,fma", __m512, avx512_start, avx512_finish, "vmovups", "64", "zmm28", "zmm29", "zmm30"]
-    [avx512_1 avx512_2 avx512_3 avx512_4 avx512_5 avx512_6 avx512_7 avx512_8 avx512_9 avx512_10 avx512_11 avx512_12 avx512_13 avx512_14]
-    []
-    (0 "zmm0" "zmm1" "{p0}")
+    [avx512_2 avx512_3 avx512_4 avx512_5 avx512_6 avx512_7 avx512_8 avx512_9 avx512_10 avx512_11 avx512_12 avx512_13 avx512_14]
+    [(0 "zmm0" "zmm1" "{p0}")]
     (1 "zmm2" "zmm3" "{p0}+{s}")
     (2 "zmm4" "zmm5" "{p0}+2*{s}")
     (3 "zmm6" "zmm7" "{p1}")
@@ -248,6 +247,69 @@ every_height!(
     (4 "ymm8" "ymm9" "{p1}+{s}")
     (5 "ymm10" "ymm11" "{p1}+2*{s}")
 );
+
+/// One row: with two sums alone each multiply-add would wait four turns for the one before. So the inputs go to four pairs of sums in turn.
+///
+/// # Safety
+/// As for `tile!`'s functions.
+#[target_feature(enable = "avx512f,fma")]
+unsafe fn avx512_1(tile: Tile<'_>) {
+    let zero = _mm512_setzero_ps();
+    let [mut s0, mut s1] = avx512_start(&tile);
+    let [mut s2, mut s3, mut s4, mut s5, mut s6, mut s7] = [zero; 6];
+    let mut w = tile.panel.weights.as_ptr();
+    for part in tile.parts {
+        let x = part.data().as_ptr().wrapping_add(tile.row * part.stride());
+        // SAFETY: reads the row's numbers and one vector pair of weights for each; columns of all parts count the panel's inputs. Writes
+        // registers only.
+        unsafe {
+            asm!(
+                "test {fours}, {fours}",
+                "jz 3f",
+                "2:",
+                "vbroadcastss {x0}, dword ptr [{x}]",
+                "vbroadcastss {x1}, dword ptr [{x}+4]",
+                "vbroadcastss {x2}, dword ptr [{x}+8]",
+                "vbroadcastss {x3}, dword ptr [{x}+12]",
+                "vfmadd231ps {s0}, {x0}, [{w}]",
+                "vfmadd231ps {s1}, {x0}, [{w}+64]",
+                "vfmadd231ps {s2}, {x1}, [{w}+128]",
+                "vfmadd231ps {s3}, {x1}, [{w}+192]",
+                "vfmadd231ps {s4}, {x2}, [{w}+256]",
+                "vfmadd231ps {s5}, {x2}, [{w}+320]",
+                "vfmadd231ps {s6}, {x3}, [{w}+384]",
+                "vfmadd231ps {s7}, {x3}, [{w}+448]",
+                "add {w}, 512",
+                "add {x}, 16",
+                "dec {fours}",
+                "jnz 2b",
+                "3:",
+                "test {ones}, {ones}",
+                "jz 5f",
+                "4:",
+                "vbroadcastss {x0}, dword ptr [{x}]",
+                "vfmadd231ps {s0}, {x0}, [{w}]",
+                "vfmadd231ps {s1}, {x0}, [{w}+64]",
+                "add {w}, 128",
+                "add {x}, 4",
+                "dec {ones}",
+                "jnz 4b",
+                "5:",
+                w = inout(reg) w,
+                x = inout(reg) x => _,
+                fours = inout(reg) part.columns() / 4 => _,
+                ones = inout(reg) part.columns() % 4 => _,
+                s0 = inout(zmm_reg) s0, s1 = inout(zmm_reg) s1, s2 = inout(zmm_reg) s2, s3 = inout(zmm_reg) s3,
+                s4 = inout(zmm_reg) s4, s5 = inout(zmm_reg) s5, s6 = inout(zmm_reg) s6, s7 = inout(zmm_reg) s7,
+                x0 = out(zmm_reg) _, x1 = out(zmm_reg) _, x2 = out(zmm_reg) _, x3 = out(zmm_reg) _,
+                options(nostack, readonly),
+            );
+        }
+    }
+    let sum = |a, b, c, d| _mm512_add_ps(_mm512_add_ps(a, b), _mm512_add_ps(c, d));
+    // SAFETY: the caller's.
+    unsafe { avx512_row(&tile, tile.out, [sum(s0, s2, s4, s6), sum(s1, s3, s5, s7)]) };
+}
 
 /// Which of sixteen lanes from `from` on are below `lanes`.
 fn lanes_from(lanes: usize, from: usize) -> u16 {

@@ -16,7 +16,7 @@ use rustfft::num_complex::Complex;
 use rustfft::{Fft, FftPlanner};
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
-use crate::kernels::{Activation, Epilogue, PackedMatrix, Rows, RowsMut, ShapeError, lstm_cell};
+use crate::kernels::{Activation, Epilogue, PackedMatrix, Rows, RowsMut, ShapeError, lstm_cell, wipe};
 use crate::media::frame::SampleRate;
 use crate::media::resample::response;
 
@@ -259,8 +259,8 @@ impl Silero {
         self.gates.apply(Rows::dense(&of_fourth, 2 * HIDDEN)?, RowsMut::dense(&mut gates, 4 * HIDDEN)?, &epilogue)?;
         lstm_cell(&gates, &mut memory.cell, &mut memory.hidden)?;
         let said = self.out_bias + memory.hidden.iter().zip(&self.out).map(|(h, w)| w * h.max(0.0)).sum::<f32>();
-        points.zeroize();
-        of_first.zeroize();
+        wipe(&mut points);
+        wipe(&mut of_first);
         Ok(1.0 / (1.0 + (-said).exp()))
     }
 }
@@ -293,11 +293,9 @@ impl Front {
                 }
             }
         }
-        x.zeroize();
-        both.iter_mut().chain(&mut scratch).for_each(|z| {
-            z.re.zeroize();
-            z.im.zeroize();
-        });
+        wipe(&mut x);
+        wipe(both);
+        wipe(&mut scratch);
     }
 }
 
