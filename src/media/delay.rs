@@ -65,7 +65,7 @@ impl LatenessMeter {
             self.window_began = now;
             self.quickest_before = self.quickest.take();
         }
-        let jump = units_in(self.clock_hz, Duration::from_millis(JUMP_MS));
+        let jump = self.units(JUMP_MS);
         if self.base().is_some_and(|base| (transit - base).abs() > jump) {
             self.restart();
         }
@@ -77,8 +77,7 @@ impl LatenessMeter {
         }
         self.counted_at = Some(now);
         let lateness = transit - self.base().unwrap_or(transit);
-        let bin =
-            usize::try_from(lateness / units_in(self.clock_hz, Duration::from_millis(BIN_MS)).max(1)).unwrap_or(0).min(BINS - 1);
+        let bin = usize::try_from(lateness / self.units(BIN_MS).max(1)).unwrap_or(0).min(BINS - 1);
         if let Some(count) = self.bins.get_mut(bin) {
             *count += 1;
             self.counted += 1;
@@ -117,6 +116,10 @@ impl LatenessMeter {
             Some(0) | None => 0,
             Some(bin) => (u64::try_from(bin).unwrap_or(0) + 1) * BIN_MS + MARGIN_MS,
         };
+        self.units(ms)
+    }
+
+    fn units(&self, ms: u64) -> i64 {
         units_in(self.clock_hz, Duration::from_millis(ms))
     }
 }

@@ -167,10 +167,11 @@ fn gone(session: &mut Option<Box<dyn Paced>>) -> bool {
 }
 
 #[cfg(target_os = "linux")]
-#[allow(unsafe_code)] // one call into libc without pointers
+#[allow(unsafe_code)] // two calls into libc without pointers
 fn ask_for_precedence() {
+    // From where the process stands, which may be above the rest of the machine already; the kernel keeps it within its range.
     // SAFETY: numbers only; 0 is the calling thread on Linux.
-    let _refused = unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, NICENESS) };
+    let _refused = unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, libc::getpriority(libc::PRIO_PROCESS, 0) + NICENESS) };
 }
 
 #[cfg(test)]
