@@ -22,8 +22,8 @@ use super::text::HEAD_LIMIT_BYTES;
 use super::{Admitted, Fault, Wire, stack_transport};
 use crate::sip::signalling::Transport;
 
-/// A connection that was opened to us must say something within this.
-const FIRST_BYTE_MS: u64 = 10_000;
+/// A connection that was opened to us must bring a message that can be passed on within this: keep-alives alone hold no place.
+const FIRST_MESSAGE_MS: u64 = 10_000;
 /// A message that has begun must be whole within this.
 const MESSAGE_MS: u64 = 10_000;
 /// A connection without a byte for this long is closed: a little longer than RFC 4028's usual session interval, so that a
@@ -85,7 +85,8 @@ pub(super) async fn serve<S>(
     let (reader, writer) = tokio::io::split(stream);
     let (answers, our_answers) = mpsc::channel(ANSWER_QUEUE_MESSAGES);
     let writing = tokio::spawn(write_all(writer, from_stack, our_answers, link, wire.clone(), closing.clone()));
-    let mut reading = Reading { link, wire, connection: connection.into(), address, to_stack, answers, strikes: 0 };
+    let mut reading =
+        Reading { link, wire, connection: connection.into(), address, to_stack, answers, strikes: 0, spoken: !link.accepted };
     tokio::select! {
         () = closing.cancelled() => {}
         why = reading.run(reader) => {
@@ -109,6 +110,8 @@ struct Reading {
     to_stack: mpsc::UnboundedSender<TransportEvent>,
     answers: mpsc::Sender<Vec<u8>>,
     strikes: u32,
+    /// We opened it, or something came that could be passed on.
+    spoken: bool,
 }
 
 impl Reading {
@@ -117,12 +120,12 @@ impl Reading {
         let mut framer = Framer::default();
         let mut buffer = vec![0; READ_BYTES];
         let (mut begun, mut silent_since) = (None, tokio::time::Instant::now());
-        let mut first = self.link.accepted;
+        let opened = silent_since;
         loop {
             let wait = |ms| Duration::from_millis(ms);
             let (until, late) = match begun {
                 Some(begun) => (begun + wait(MESSAGE_MS), "a message was not whole in time"),
-                None if first => (silent_since + wait(FIRST_BYTE_MS), "nothing came"),
+                None if !self.spoken => (opened + wait(FIRST_MESSAGE_MS), "no message came"),
                 None => (silent_since + wait(IDLE_MS), "it was silent"),
             };
             let read = match tokio::time::timeout_at(until, reader.read(&mut buffer)).await {
@@ -131,7 +134,6 @@ impl Reading {
                 Ok(Ok(0)) => return PEER_CLOSED,
                 Ok(Ok(read)) => read,
             };
-            first = false;
             framer.push(buffer.get(..read).unwrap_or(&[]));
             loop {
                 match framer.next_frame() {
@@ -160,6 +162,7 @@ impl Reading {
         let limit = HEAD_LIMIT_BYTES + super::screen::BODY_LIMIT_BYTES + REWRITE_BYTES;
         let fault = match self.wire.admit(message, self.link.peer, Framing::Stream, limit) {
             Admitted::Pass(bytes) => {
+                self.spoken = true;
                 // Not read meanwhile: that is how a connection learns that we are busy.
                 self.wire.place().await;
                 if !self.hand_over(&bytes) {

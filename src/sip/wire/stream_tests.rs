@@ -466,8 +466,11 @@ async fn a_peer_that_dawdles_is_cut_off() {
     assert!((9..13).contains(&loris.as_secs()), "a byte a second: {loris:?}");
     let idle = closes_after(slow(false).await, Duration::from_secs(3 * 3600), b"").await;
     assert_eq!(idle.as_secs(), 35 * 60, "idle");
-    // Keep-alives keep it.
+    let pinging = closes_after(slow(true).await, second, b"\r\n\r\n").await;
+    assert!((9..12).contains(&pinging.as_secs()), "nothing but keep-alives: {pinging:?}");
+    // Keep-alives keep one that has been used.
     let mut kept = slow(true).await;
+    kept.peer.write_all(request("TCP", "OPTIONS", 1, "kept", "", "").as_bytes()).await.unwrap();
     for _ in 0..200 {
         kept.peer.write_all(b"\r\n\r\n").await.unwrap();
         let mut pong = [0; 2];
