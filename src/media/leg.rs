@@ -130,7 +130,7 @@ impl Attestation {
 /// it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum AttestationFault {
-    /// Signed too long ago, or in the future: a copy of another call's, or a clock that is wrong.
+    /// Signed too long ago, or in the future, or another call has come with it: a copy, or a clock that is wrong.
     Stale,
     /// The header's `info` is missing, malformed, not HTTPS, or of a host that is not allowed.
     InfoRefused,

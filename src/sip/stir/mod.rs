@@ -4,7 +4,7 @@
 //!
 //! What a header meets: `header` (grammar) → `passport` (what is signed) → `statement` (is it about this call, and fresh?) →
 //! `fetch` (the certificate, the only step with a socket) → `chain`, `tn_auth_list` (may it sign for this number?) → the
-//! signature. `verifier` goes through these for an INVITE and makes an [`Attestation`]. Certificates are checked against a list
+//! signature → `used` (no other call came with it). `verifier` goes through these for an INVITE and makes an [`Attestation`]. Certificates are checked against a list
 //! of revoked ones only where `crl_file` names one; nothing is fetched for that.
 
 use crate::media::leg::{Attestation, AttestationFault};
@@ -21,6 +21,7 @@ pub mod url; // PURE: where a certificate may be fetched
 
 mod cache; // PURE: what was fetched
 mod fetch; // the edge: HTTPS
+mod used; // PURE: which statements calls have come with
 mod verifier; // an INVITE to its verdict
 
 pub use config::{StirConfig, StirMode};

@@ -153,6 +153,11 @@ fn is_number(tn: &str) -> bool {
 }
 
 impl Passport {
+    /// What was signed: the statement itself, of which there is one however often it is signed.
+    pub fn signed(&self) -> &[u8] {
+        self.signed.as_bytes()
+    }
+
     /// Is the signature this key's?
     pub fn check(&self, public_key: &[u8; PUBLIC_KEY_BYTES]) -> Result<(), Invalid> {
         signed_by(public_key, self.signed.as_bytes(), &self.signature)

@@ -32,7 +32,8 @@ pub struct CallFacts<'a> {
 /// A statement that is about this call; its signature has not been looked at.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Statement {
-    passport: Passport,
+    /// What is said.
+    pub passport: Passport,
     /// Where the certificate is: of an allowed host.
     pub certificate: HttpsUrl,
 }

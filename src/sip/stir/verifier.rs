@@ -1,7 +1,7 @@
 //! An INVITE to its verdict: what the call says, the statement in its Identity header, the certificate, the signature.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::Invalid;
@@ -9,7 +9,8 @@ use super::chain::{Roots, RootsError};
 use super::config::{StirConfig, StirMode};
 use super::fetch::Fetcher;
 use super::statement::{self, CallFacts};
-use crate::clock::Clock;
+use super::used::Used;
+use crate::clock::{Clock, Timestamp};
 use crate::media::leg::{Attestation, AttestationFault};
 use crate::sip::identity::{address_of, calling_user};
 use crate::sip::signalling::{Invite, Refusal};
@@ -44,6 +45,7 @@ pub struct Verifier {
     config: StirConfig,
     roots: Roots,
     fetcher: Arc<Fetcher>,
+    used: Mutex<Used>,
     clock: Arc<dyn Clock>,
 }
 
@@ -82,7 +84,7 @@ impl Verifier {
         let https = read("https_roots_file", &config.https_roots_file)?;
         let fetcher = Fetcher::new(&https, config.allow_private_hosts, config.fetch_limit, clock.clone())
             .map_err(|e| unusable("https_roots_file", &config.https_roots_file, &e))?;
-        Ok(Some(Self { config: config.clone(), roots, fetcher: Arc::new(fetcher), clock }))
+        Ok(Some(Self { config: config.clone(), roots, fetcher: Arc::new(fetcher), used: Mutex::default(), clock }))
     }
 
     /// What this call's signature comes to, within `verdict_limit_ms`. `trusted`: the peer's P-Asserted-Identity counts.
@@ -117,7 +119,13 @@ impl Verifier {
             Ok(fetched) => fetched?,
             Err(_) => return Err(Invalid::new(AttestationFault::InfoUnreachable, "the certificate's server took too long")),
         };
-        statement.settle(&chain, &self.roots, self.clock.now())
+        let now = self.clock.now();
+        let attestation = statement.settle(&chain, &self.roots, now)?;
+        // Only now: what does not hold may not use up what does.
+        let until = Timestamp(statement.passport.claims.iat_s.saturating_mul(1_000)).plus(self.config.freshness());
+        let mut used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
+        used.once(statement.passport.signed(), &invite.call_id, until, now)?;
+        Ok(attestation)
     }
 
     /// The refusal that the policy has for it, if it has one: RFC 8224 section 6.2.2, with the reason as RFC 9410 puts it.

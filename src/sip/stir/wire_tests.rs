@@ -198,9 +198,12 @@ async fn a_signed_call_is_heard_of_with_its_level_and_its_certificate_is_fetched
     let world = World::new();
     let repository = Repository::of(&world.leaf.pem).await;
     let mut service = service(world.config(StirMode::Verify, &repository)).await;
-    let signed = identity(&world.signer(&repository), ORIG, now());
+    let signer = world.signer(&repository);
+    let signed = identity(&signer, ORIG, now());
     assert_eq!(service.verdict(Some(&signed)).await, Full);
-    assert_eq!(service.verdict(Some(&signed)).await, Full);
+    assert_eq!(service.verdict(Some(&signed)).await, Failed(Stale), "a copy, sent with another call");
+    let next = signer.identity(ORIG, Callee::Number(DEST), Attest::A, now(), [8; 16]).unwrap();
+    assert_eq!(service.verdict(Some(&next)).await, Full);
     assert_eq!(repository.asked(), 1, "it was kept");
     assert_eq!(service.verdict(None).await, Absent);
     let other = identity(&world.signer(&repository), "447700900124", now());
