@@ -2,12 +2,12 @@
 //! PURE: driven by frames alone, no clock. Time is counted in samples heard.
 
 use serde::{Deserialize, Serialize};
-use zeroize::Zeroizing;
 
 use crate::language::Language;
 use crate::media::frame::{Frame, SampleRate};
 
-use super::utterance::{Utterance, keep};
+use super::samples::Samples;
+use super::utterance::Utterance;
 use super::vad::{LATE_STEPS, STEP_MS, Step, Vad, VadConfig, VoiceActivity};
 
 /// Kept from before speech began, so that a soft beginning is not cut off.
@@ -124,7 +124,7 @@ pub struct Endpointer {
     vad: Vad,
     step_samples: usize,
     /// What is kept: pre-roll and all since.
-    samples: Zeroizing<Vec<i16>>,
+    samples: Samples,
     /// One for each 10 ms of `samples`.
     steps: Vec<Step>,
     waited_ms: u32,
@@ -182,7 +182,7 @@ impl Endpointer {
             rate,
             vad: Vad::new(vad, rate),
             step_samples: usize::try_from(rate.hz() / 1_000 * STEP_MS).unwrap_or(80),
-            samples: Zeroizing::new(Vec::new()),
+            samples: Samples::default(),
             steps: Vec::new(),
             waited_ms: 0,
             phase: Phase::Waiting { run_ms: 0 },
@@ -210,7 +210,7 @@ impl Endpointer {
             return events;
         }
         let steps = self.vad.push(&frame.samples);
-        keep(&mut self.samples, &frame.samples);
+        self.samples.push(&frame.samples);
         for step in steps {
             if step.speech {
                 self.reach_back();
@@ -267,15 +267,18 @@ impl Endpointer {
     pub fn utterance_so_far(&self) -> Option<Utterance> {
         let tail = steps_in(TAIL_MS.min(self.spec.pause_work_ms));
         let steps = self.steps.get(..self.speech_end()?.saturating_add(tail).min(self.steps.len()))?;
-        let samples = self.samples.get(..(steps.len() * self.step_samples).min(self.samples.len()))?;
-        Some(Utterance::from_steps(samples, self.rate, steps).in_language(self.language))
+        Some(self.utterance(steps))
     }
 
     /// All that was heard, up to now, for reading where there is no pause. `None` before speech started.
     pub fn all_so_far(&self) -> Option<Utterance> {
         self.speech_end()?;
-        let samples = self.samples.get(..(self.steps.len() * self.step_samples).min(self.samples.len()))?;
-        Some(Utterance::from_steps(samples, self.rate, &self.steps).in_language(self.language))
+        Some(self.utterance(&self.steps))
+    }
+
+    fn utterance(&self, steps: &[Step]) -> Utterance {
+        let samples = self.samples.first(steps.len() * self.step_samples);
+        Utterance::from_steps(&samples, self.rate, steps).in_language(self.language)
     }
 
     /// Takes the utterance; the end-pointer starts afresh for another turn, but keeps what it learned of the noise.
@@ -287,7 +290,7 @@ impl Endpointer {
 
     fn forget(&mut self) {
         // Wiped, and its room given back: a line that is only waited on needs none for the last utterance.
-        self.samples = Zeroizing::new(Vec::new());
+        self.samples = Samples::default();
         self.steps.clear();
         self.waited_ms = 0;
         self.phase = Phase::Waiting { run_ms: 0 };
@@ -346,8 +349,7 @@ impl Endpointer {
     fn trim_pre_roll(&mut self) {
         let excess = self.steps.len().saturating_sub(steps_in(PRE_ROLL_MS));
         self.steps.drain(..excess);
-        let samples = (excess * self.step_samples).min(self.samples.len());
-        self.samples.drain(..samples);
+        self.samples.drop_first(excess * self.step_samples);
     }
 
     fn go_on(&mut self, step: Step, mut under: Under) -> Option<SpeechEvent> {

@@ -8,9 +8,6 @@ use crate::media::resample::resample_whole;
 
 use super::vad::{STEP_MS, Step, Vad, VadConfig};
 
-/// Audio is kept in steps of so many samples: a second at 16 kHz.
-const GROWTH_SAMPLES: usize = 16_384;
-
 /// What one turn sounded like. Wiped on drop; `Debug` shows lengths only.
 #[derive(Clone)]
 pub struct Utterance {
@@ -101,33 +98,7 @@ impl Quality {
     }
 }
 
-/// Room for more is made in steps, so that a call that says little holds little; what was outgrown is wiped.
-pub(super) fn keep(kept: &mut Zeroizing<Vec<i16>>, more: &[i16]) {
-    if kept.capacity() - kept.len() < more.len() {
-        let mut larger = Zeroizing::new(Vec::with_capacity((kept.len() + more.len()).next_multiple_of(GROWTH_SAMPLES)));
-        larger.extend_from_slice(kept);
-        *kept = larger;
-    }
-    kept.extend_from_slice(more);
-}
-
 #[allow(clippy::as_conversions, clippy::cast_precision_loss)] // a count as a divisor: seven digits are plenty
 fn share_base(count: usize) -> f32 {
     count as f32
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_kept_grows_in_steps_and_nothing_of_it_is_lost() {
-        let mut kept = Zeroizing::new(Vec::new());
-        let all: Vec<i16> = (0..40_000).map(|n| (n % 3_001) as i16).collect();
-        for piece in all.chunks(160) {
-            keep(&mut kept, piece);
-            assert!(kept.capacity() - kept.len() <= GROWTH_SAMPLES, "{} for {}", kept.capacity(), kept.len());
-        }
-        assert_eq!(*kept, all);
-    }
 }
