@@ -451,8 +451,11 @@ async fn closes_after(mut slow: Slow, every: Duration, piece: &[u8]) -> Duration
         if slow.peer.write_all(piece).await.is_err() {
             return began.elapsed();
         }
-        if let Ok(Ok(0) | Err(_)) = tokio::time::timeout(every, slow.peer.read(&mut buffer)).await {
-            return began.elapsed();
+        let next = tokio::time::Instant::now() + every;
+        while let Ok(read) = tokio::time::timeout_at(next, slow.peer.read(&mut buffer)).await {
+            if matches!(read, Ok(0) | Err(_)) {
+                return began.elapsed();
+            }
         }
     }
 }

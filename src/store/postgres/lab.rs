@@ -25,6 +25,8 @@ pub const REQUIRED_ENV: &str = "VOICEPAY_TEST_POSTGRES_REQUIRED";
 const IDLE_CHECK_S: u32 = 20;
 /// Databases of tests that have ended, about 8 MB each.
 const LEFT_LIMIT: usize = 100;
+/// Of these a test drops at most, before it begins: one more than it makes, usually.
+const DROPPED_AT_ONCE: usize = 2;
 
 /// A fresh, empty database. It is left as it is: to drop one takes a checkpoint, a second on a slow disk, for each test. It goes with the cluster, or
 /// when its process is gone and more than [`LEFT_LIMIT`] have gathered.
@@ -63,7 +65,8 @@ impl Database {
     }
 }
 
-/// Drops what tests that have ended left, if it is much, and what a process that had our number left in any case.
+/// Drops what a process that had our number left, and some of what tests that have ended left, if it is much and nobody else is at it: whoever
+/// drops waits for a checkpoint, and tests that wait for one another's take minutes.
 async fn clear_up(connection: &mut PgConnection) -> Result<(), String> {
     let names: Vec<String> = sqlx::query_scalar(r"SELECT datname::text FROM pg_database WHERE datname LIKE 'voicepay\_%\_%'")
         .fetch_all(&mut *connection)
@@ -74,8 +77,12 @@ async fn clear_up(connection: &mut PgConnection) -> Result<(), String> {
         let process = name.split('_').nth(1).unwrap_or("");
         !Path::new("/proc").join(process).exists()
     };
-    let much = names.len() > LEFT_LIMIT;
-    for name in names.iter().filter(|name| name.starts_with(&ours) || (much && ended(name))) {
+    let (old, others): (Vec<_>, Vec<_>) = names.iter().partition(|name| name.starts_with(&ours));
+    // Let go of with the connection.
+    let alone = "SELECT pg_try_advisory_lock(hashtext('voicepay tests clear up'))";
+    let alone: bool = sqlx::query_scalar(alone).fetch_one(&mut *connection).await.map_err(|e| e.to_string())?;
+    let too_many = if alone { names.len().saturating_sub(LEFT_LIMIT).min(DROPPED_AT_ONCE) } else { 0 };
+    for name in old.into_iter().chain(others.into_iter().filter(|name| ended(name)).take(too_many)) {
         run_sql(connection, format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)")).await?;
     }
     Ok(())
