@@ -512,7 +512,7 @@ async fn listen_to_acquirer(
             let env = |name: &str| std::env::var(name).ok();
             stripe::webhook::listen(&config.gateway.stripe, env, clock, stop.clone()).await.map_err(GatewayError::from)?
         }
-        GatewayKind::Sandbox | GatewayKind::Iso8583 => None,
+        GatewayKind::Sandbox | GatewayKind::Iso8583 | GatewayKind::BankFeedback => None,
     };
     Ok(listening.map(|listening| {
         tracing::info!(address = %listening.address, "the acquirer's webhooks are heard");

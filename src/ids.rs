@@ -90,6 +90,19 @@ id!(/** A row of the outbox. */ OutboxId, "out");
 id!(/** A contested payment. */ DisputeId, "dsp");
 id!(/** A worker that claims attempts: one a process and start. */ WorkerId, "wrk");
 id!(/** An enrolment invitation. */ InviteId, "inv");
+id!(/** An instruction to a bank. */ InstructionId, "ins");
+
+impl InstructionId {
+    /// The one that comes of an attempt: there is never a second.
+    pub fn of(attempt: &AttemptId) -> Self {
+        Self(attempt.0.replacen(AttemptId::PREFIX, Self::PREFIX, 1))
+    }
+
+    /// Whose it is.
+    pub fn attempt(&self) -> AttemptId {
+        AttemptId(self.0.replacen(Self::PREFIX, AttemptId::PREFIX, 1))
+    }
+}
 
 /// A text that is no identifier of the wanted kind.
 #[derive(Debug, thiserror::Error, PartialEq, Eq, Clone)]

@@ -41,6 +41,10 @@ pub fn run(args: GatewayArgs, ctx: &Context) -> CliResult {
             }
             GatewayKind::Iso8583 => test_iso8583(ctx, &config.iso8583),
             GatewayKind::Stripe => test_stripe(ctx, &config.stripe),
+            GatewayKind::BankFeedback => {
+                said(ctx, true, "the bank is only ever told to deduct; there is nothing to ask it that changes nothing");
+                Ok(())
+            }
         },
     }
 }

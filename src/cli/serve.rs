@@ -95,6 +95,7 @@ fn gateway(config: &Config) -> &'static str {
         GatewayKind::Sandbox => "sandbox acquirer: nobody is charged",
         GatewayKind::Iso8583 => "a bank host by ISO 8583: cards are charged",
         GatewayKind::Stripe => "Stripe: cards are charged",
+        GatewayKind::BankFeedback => "a bank that announces deductions: accounts are debited once both sides agree",
     }
 }
 

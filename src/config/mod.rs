@@ -118,7 +118,8 @@ impl Config {
         for path in [&mut self.store.path, &mut self.vault.master_key_file, &mut self.gateway.sandbox_journal] {
             *path = dir.join(&path); // joining an absolute path gives that path
         }
-        for path in self.gateway.iso8583.paths_mut().chain(self.gateway.stripe.paths_mut()) {
+        let acquirers = self.gateway.iso8583.paths_mut().chain(self.gateway.stripe.paths_mut());
+        for path in acquirers.chain(self.gateway.bank_feedback.paths_mut()) {
             *path = dir.join(&path);
         }
         let pin_file = &mut self.vault.pkcs11.pin_file;

@@ -1,11 +1,13 @@
 //! Acquirers. A gateway is told to charge and can be asked what became of our reference; it decides nothing about our books.
 
 pub mod absent;
+pub mod bank_feedback;
 pub mod iso8583;
 mod news;
 pub mod sandbox;
 pub mod stripe;
-mod tls;
+pub mod target;
+pub mod tls;
 
 use std::fmt;
 use std::sync::Arc;
@@ -25,7 +27,8 @@ pub use news::{Delivery, DisputeNews, DisputeStage, News};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct GatewayConfig {
-    /// Which acquirer: `sandbox`, which charges nobody, `iso8583`, a bank host, or `stripe`.
+    /// Which acquirer: `sandbox`, which charges nobody, `iso8583`, a bank host, `stripe`, or `bank_feedback`, a bank that announces
+    /// deductions.
     pub kind: GatewayKind,
     /// The sandbox's append-only journal: what "the bank" saw. It survives restarts, as a bank would.
     pub sandbox_journal: std::path::PathBuf,
@@ -35,6 +38,8 @@ pub struct GatewayConfig {
     pub iso8583: iso8583::config::Iso8583Config,
     /// The Stripe wire.
     pub stripe: stripe::StripeConfig,
+    /// A bank that announces deductions.
+    pub bank_feedback: bank_feedback::BankFeedbackConfig,
 }
 
 impl Default for GatewayConfig {
@@ -45,6 +50,7 @@ impl Default for GatewayConfig {
             sandbox_latency_ms: 50,
             iso8583: iso8583::config::Iso8583Config::default(),
             stripe: stripe::StripeConfig::default(),
+            bank_feedback: bank_feedback::BankFeedbackConfig::default(),
         }
     }
 }
@@ -56,6 +62,9 @@ impl GatewayConfig {
             GatewayKind::Sandbox => Ok(()),
             GatewayKind::Iso8583 => self.iso8583.check().map_err(|e| (format!("gateway.iso8583.{}", e.key), e.what)),
             GatewayKind::Stripe => self.stripe.check().map_err(|e| (format!("gateway.stripe.{}", e.key), e.what)),
+            GatewayKind::BankFeedback => {
+                self.bank_feedback.check().map_err(|e| (format!("gateway.bank_feedback.{}", e.key), e.what))
+            }
         }
     }
 }
@@ -70,6 +79,8 @@ pub enum GatewayKind {
     Iso8583,
     /// Over the internet; see [`stripe`].
     Stripe,
+    /// A bank that announces deductions; see [`bank_feedback`].
+    BankFeedback,
 }
 
 impl GatewayKind {
@@ -79,6 +90,7 @@ impl GatewayKind {
             Self::Sandbox => "sandbox",
             Self::Iso8583 => "iso8583",
             Self::Stripe => "stripe",
+            Self::BankFeedback => "bank_feedback",
         }
     }
 }
@@ -91,6 +103,8 @@ pub struct GatewayRequest {
     pub operation: Operation,
     /// Our reference: the attempt's identifier.
     pub our_reference: String,
+    /// The identifier of the payment request that is paid: what the payee knows the payment by.
+    pub request: String,
     /// The attempt's number, counted up by the database: trace numbers of wires that have them come from it.
     pub number: u64,
     /// When the attempt was written down: what a wire takes for the time of transmission.
@@ -177,6 +191,7 @@ pub trait Gateway: Send + Sync + fmt::Debug {
 }
 
 /// Opens the acquirer that the config names, within a runtime of tokio. `journal_key` is the vault's key for the sandbox's journal.
+/// One that needs our journal of deductions is opened by who has that: [`bank_feedback::BankFeedbackGateway::open`].
 pub fn open(cfg: &GatewayConfig, journal_key: SecretBytes, clock: Arc<dyn Clock>) -> Result<Arc<dyn Gateway>, GatewayError> {
     match cfg.kind {
         GatewayKind::Sandbox => {
@@ -188,6 +203,7 @@ pub fn open(cfg: &GatewayConfig, journal_key: SecretBytes, clock: Arc<dyn Clock>
             let env = |name: &str| std::env::var(name).ok();
             Ok(Arc::new(stripe::StripeGateway::open(&cfg.stripe, env, clock)?))
         }
+        GatewayKind::BankFeedback => Err(GatewayError::ServiceOnly),
     }
 }
 
@@ -203,4 +219,10 @@ pub enum GatewayError {
     /// Stripe's section, key or authorities.
     #[error(transparent)]
     Stripe(#[from] stripe::StripeError),
+    /// The bank's section or keys.
+    #[error(transparent)]
+    BankFeedback(#[from] bank_feedback::BankFeedbackError),
+    /// It is asked outside of a service.
+    #[error("with `gateway.kind = \"bank_feedback\"` the bank is spoken to by a running service alone")]
+    ServiceOnly,
 }

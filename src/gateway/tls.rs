@@ -10,7 +10,7 @@ use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::{ClientConfig, ConfigBuilder, RootCertStore};
 
 /// Believes the authorities of a PEM file; whether we show a certificate, too, is left to say. The error names the file.
-pub(super) fn believing(roots_file: &Path) -> Result<ConfigBuilder<ClientConfig, WantsClientCert>, String> {
+pub fn believing(roots_file: &Path) -> Result<ConfigBuilder<ClientConfig, WantsClientCert>, String> {
     let mut roots = RootCertStore::empty();
     // A system's list may hold one that rustls does not take; the others are as good without it.
     let (taken, _) = roots.add_parsable_certificates(certificates(roots_file)?);

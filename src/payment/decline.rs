@@ -50,13 +50,17 @@ pub enum DeclineReason {
     NeverReceived,
     /// A person found that no money had moved, where the acquirer's words did not fit together.
     FoundNotCharged,
+    /// The bank did not announce the deduction in time; it was never told to deduct.
+    Unannounced,
 }
 
 impl DeclineReason {
     /// What may be done about it.
     pub fn advice(self) -> Advice {
         match self {
-            Self::InsufficientFunds | Self::LimitExceeded | Self::IssuerUnavailable | Self::NeverReceived => Advice::Retry,
+            Self::InsufficientFunds | Self::LimitExceeded | Self::IssuerUnavailable | Self::NeverReceived | Self::Unannounced => {
+                Advice::Retry
+            }
             Self::NeedsAuthentication => Advice::StepUp,
             Self::ExpiredCard
             | Self::DoNotHonour
@@ -89,6 +93,7 @@ impl DeclineReason {
             Self::NotSent => "never sent: the card was no longer usable",
             Self::NeverReceived => "never received by the acquirer",
             Self::FoundNotCharged => "not charged, as a person found",
+            Self::Unannounced => "the bank did not announce the deduction in time",
         }
     }
 }

@@ -7,6 +7,7 @@ pub mod decline;
 pub mod dispute;
 pub mod expiry;
 pub mod intent;
+pub mod pairing;
 pub mod receipt;
 pub mod request;
 

@@ -242,6 +242,7 @@ impl Inner {
         let mut request = GatewayRequest {
             operation: job.attempt.operation,
             our_reference: job.attempt.id.to_string(),
+            request: job.intent.request.to_string(),
             number: job.attempt.number,
             prepared_at: job.attempt.prepared_at,
             idempotency_key: GatewayKey(format!("voicepay-{}", job.attempt.id)),

@@ -2,6 +2,7 @@
 //! implement them, each with its own migrations; `conformance/` holds both to the same behaviour.
 
 pub mod backup;
+pub mod bank;
 pub mod chain;
 mod config;
 #[cfg(test)]
@@ -26,6 +27,7 @@ use crate::ids::{AttemptId, CallId, CardId, CustomerId, IntentId, OutboxId, Paye
 use crate::ledger::Transfer;
 use crate::payment::{Attempt, Dispute, IntentStatus, PaymentRequest, Receipt};
 
+pub use bank::{Bank, BankAnswer};
 pub use chain::AuditChain;
 pub use config::{StoreConfig, open};
 pub use keyring::{UnlockError, customer_key, customer_key_to_seal, unlock, unlock_in_hand};
@@ -48,6 +50,7 @@ macro_rules! migrations {
             (5, "operations", include_str!(concat!("../../../migrations/", $folder, "/0005_operations.sql"))),
             (6, "card keys", include_str!(concat!("../../../migrations/", $folder, "/0006_card_keys.sql"))),
             (7, "audit chain", include_str!(concat!("../../../migrations/", $folder, "/0007_audit_chain.sql"))),
+            (8, "bank", include_str!(concat!("../../../migrations/", $folder, "/0008_bank.sql"))),
         ])
     };
 }
@@ -342,6 +345,7 @@ pub trait Store:
     + AuditChain
     + SigningKeys
     + Keys
+    + Bank
     + std::fmt::Debug
 {
     /// Closes every connection, once what they are at is done. Nothing can be asked of it afterwards.

@@ -170,6 +170,7 @@ pub fn request(operation: Operation, minor: i64, original: Option<Original>) -> 
     GatewayRequest {
         operation,
         our_reference: format!("att_{number}"),
+        request: "req_1".into(),
         number,
         prepared_at: Timestamp(SystemClock.now().0),
         idempotency_key: GatewayKey(format!("voicepay-att_{number}")),

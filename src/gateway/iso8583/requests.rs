@@ -97,6 +97,7 @@ pub fn rehearse(spec: &Spec, terms: &Terms) -> Result<(), (&'static str, CodecEr
     let request = |operation| GatewayRequest {
         operation,
         our_reference: String::new(),
+        request: String::new(),
         number: 2,
         prepared_at: at,
         idempotency_key: GatewayKey(String::new()),

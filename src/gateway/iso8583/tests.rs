@@ -64,6 +64,7 @@ fn request(operation: Operation) -> GatewayRequest {
     GatewayRequest {
         operation,
         our_reference: "att_2".into(),
+        request: "req_1".into(),
         number: 42,
         prepared_at: AT,
         idempotency_key: GatewayKey("k".into()),

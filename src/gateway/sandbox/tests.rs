@@ -24,6 +24,7 @@ fn request(key: &str, pan: &str, minor: i64) -> GatewayRequest {
     GatewayRequest {
         operation: Operation::Charge,
         our_reference: format!("ref-{key}"),
+        request: "req_1".into(),
         number: 1,
         prepared_at: Timestamp(1_800_000_000_000),
         idempotency_key: GatewayKey(key.into()),

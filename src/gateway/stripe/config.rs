@@ -1,13 +1,13 @@
 //! `[gateway.stripe]`, and the two secrets that go with it: they come from the environment or from files of their owner's alone,
 //! never from the configuration file.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use hyper::Uri;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
+use crate::gateway::target::Target;
 use crate::secret::{SecretBytes, read_private};
 
 /// The environment variable with the secret (or restricted) API key.
@@ -85,7 +85,7 @@ impl StripeConfig {
 
     /// What a type can't say.
     pub fn check(&self) -> Result<(), StripeError> {
-        Target::parse(&self.url)?;
+        target(&self.url)?;
         let within = |ok: bool, key: &'static str, what: &str| if ok { Ok(()) } else { Err(StripeError::new(key, what)) };
         within((100..=60_000).contains(&self.timeout_ms), "timeout_ms", "must be 100 to 60000")?;
         within((1..=1_000).contains(&self.max_at_once), "max_at_once", "must be 1 to 1000")?;
@@ -143,36 +143,13 @@ impl StripeConfig {
     }
 }
 
-/// Whom `url` names.
-#[derive(Debug)]
-pub(super) struct Target {
-    pub(super) host: String,
-    pub(super) port: u16,
-    /// As the header `Host` has it.
-    pub(super) authority: String,
-    /// Whether it is spoken to over TLS.
-    pub(super) tls: bool,
-}
-
-impl Target {
-    pub(super) fn parse(url: &str) -> Result<Self, StripeError> {
-        let wrong = |what: &str| StripeError::new("url", format!("`{url}` {what}"));
-        let uri: Uri = url.parse().map_err(|_| wrong("is no URL"))?;
-        let authority = uri.authority().ok_or_else(|| wrong("must begin with https:// and name a host"))?;
-        if !uri.path().trim_matches('/').is_empty() || uri.query().is_some() || authority.as_str().contains('@') {
-            // A password in it stays out of logs.
-            return Err(StripeError::new("url", "must be a scheme and a host alone, such as https://api.stripe.com"));
-        }
-        let host = authority.host().trim_matches(['[', ']']).to_owned();
-        let here = host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback());
-        let tls = match uri.scheme_str() {
-            Some("https") => true,
-            Some("http") if here => false,
-            Some("http") => return Err(wrong("is not on this machine: card numbers and keys only go to others over https")),
-            _ => return Err(wrong("must begin with https://")),
-        };
-        let port = authority.port_u16().unwrap_or(if tls { 443 } else { 80 });
-        Ok(Self { host, port, authority: authority.as_str().to_owned(), tls })
+/// Whom `url` names: a scheme and a host alone, as each request has a path of its own.
+pub(super) fn target(url: &str) -> Result<Target, StripeError> {
+    let wrong = |what: String| StripeError::new("url", what);
+    let target = Target::parse(url).map_err(wrong)?;
+    match target.path.as_str() {
+        "/" => Ok(target),
+        _ => Err(wrong(format!("`{url}` must be a scheme and a host alone, such as https://api.stripe.com"))),
     }
 }
 

@@ -19,8 +19,9 @@ use tokio::sync::Semaphore;
 use tokio_rustls::TlsConnector;
 use zeroize::Zeroizing;
 
-use super::config::{StripeConfig, StripeError, Target};
+use super::config::{self, StripeConfig, StripeError};
 use super::form::Form;
+use crate::gateway::target::Target;
 use crate::gateway::tls;
 use crate::secret::SecretBytes;
 
@@ -81,7 +82,7 @@ impl Http {
     /// Reads the authorities; connects to nobody yet.
     pub(super) fn open(cfg: &StripeConfig, key: &SecretBytes) -> Result<Self, StripeError> {
         let wrong = |what: &str| StripeError::new("url", format!("`{}` {what}", cfg.url));
-        let Target { host, port, authority, tls } = Target::parse(&cfg.url)?;
+        let Target { host, port, authority, tls, path: _ } = config::target(&cfg.url)?;
         let tls = if tls {
             let name = ServerName::try_from(host.clone()).map_err(|_| wrong("names no host that a certificate can name"))?;
             let config = tls::believing(&cfg.roots_file).map_err(|what| StripeError::new("roots_file", what))?;

@@ -74,7 +74,7 @@ fn card_numbers_go_over_tls_or_not_at_all() {
         ("http://10.0.0.1:80", "only go to others over https"),
         ("ftp://127.0.0.1", "must begin with https://"),
         ("127.0.0.1", "must begin with https://"),
-        ("https://sk_live_x@api.stripe.com", "scheme and a host alone"),
+        ("https://sk_live_x@api.stripe.com", "must not hold a name or password"),
         ("https://api.stripe.com/v1", "scheme and a host alone"),
         ("https://", "is no URL"),
     ] {

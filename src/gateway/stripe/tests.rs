@@ -22,6 +22,7 @@ fn request(operation: Operation) -> GatewayRequest {
     GatewayRequest {
         operation,
         our_reference: "att_1".into(),
+        request: "req_1".into(),
         number: 1,
         prepared_at: START,
         idempotency_key: GatewayKey("voicepay-att_1".into()),

@@ -1,0 +1,1 @@
+//! The wire to a bank that announces deductions.
