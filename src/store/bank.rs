@@ -44,6 +44,8 @@ pub trait Bank: Send + Sync {
     ) -> Result<Vec<BankAnswer>, StoreError>;
 }
 
+/// What others have changed, where it is a reference's journal.
+pub(super) const JOURNAL: &str = "journal of this deduction";
 /// What is said to exist already, where a message's id was seen under another reference.
 pub const MESSAGE_ID: &str = "a message of the bank with this id";
 

@@ -2,7 +2,7 @@
 //! the one before it left.
 
 use super::{
-    Answer, Entry, Event, Facts, Input, MESSAGES_LIMIT, Message, MessageState, PAYMENTS_LIMIT, Pairing, Payment, PaymentState,
+    Answer, Entry, Event, Facts, MESSAGES_LIMIT, Message, MessageState, PAYMENTS_LIMIT, Pairing, Payment, PaymentState,
     REFUNDS_LIMIT, Reason, Refusal, Waits,
 };
 use crate::clock::Timestamp;

@@ -93,6 +93,12 @@ fn filled(n: i64) -> Vec<String> {
         ),
         (6, "INSERT INTO master_keys (version, proof, since) VALUES (1, CAST('proof' AS BLOB), 0)"),
         (6, "INSERT INTO card_keys (card_id, key_version, wrapped) VALUES ('card_1', 1, CAST('wrapped' AS BLOB))"),
+        (8, "INSERT INTO bank_references (reference, length, open, quarantined) VALUES ('req_1', 1, '1', 0)"),
+        (
+            8,
+            "INSERT INTO bank_events (reference, seq, at, kind, message_id, detail)
+             VALUES ('req_1', 0, 1, 'received', 'm1', '{\"kind\":\"received\"}')",
+        ),
     ];
     all.extend(since.into_iter().filter(|(from, _)| n >= *from).map(|(_, sql)| sql.to_owned()));
     all

@@ -2,6 +2,7 @@
 //! no PostgreSQL server can be started the second says so on standard error and tests nothing; `scripts/test.sh` makes that a failure.
 
 mod backups;
+mod bank;
 mod calls;
 mod chain;
 mod migrations;

@@ -6,6 +6,7 @@
 //! statements run REPEATABLE READ, as one snapshot. The levels are set by us and not left to the server's defaults.
 
 mod attempts;
+mod bank;
 mod books;
 mod calls;
 mod chain;

@@ -2,6 +2,7 @@
 //! UPDATE says how many rows it must touch.
 
 mod attempts;
+mod bank;
 mod batch;
 mod books;
 mod calls;

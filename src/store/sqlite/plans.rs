@@ -8,8 +8,9 @@ use super::SqliteStore;
 use crate::store::StoreConfig;
 
 /// The files whose statements run while a payment is made, carried on or asked about.
-const SOURCES: [(&str, &str); 10] = [
+const SOURCES: [(&str, &str); 11] = [
     ("attempts.rs", include_str!("attempts.rs")),
+    ("bank.rs", include_str!("bank.rs")),
     ("books.rs", include_str!("books.rs")),
     ("chain.rs", include_str!("chain.rs")),
     ("disputes.rs", include_str!("disputes.rs")),
@@ -22,8 +23,20 @@ const SOURCES: [(&str, &str); 10] = [
 ];
 
 /// Tables that grow with the payments.
-const GROWING: [&str; 10] =
-    ["attempts", "audit", "audit_chain", "commands", "disputes", "intents", "outbox", "receipts", "requests", "transfers"];
+const GROWING: [&str; 12] = [
+    "attempts",
+    "audit",
+    "audit_chain",
+    "bank_events",
+    "bank_references",
+    "commands",
+    "disputes",
+    "intents",
+    "outbox",
+    "receipts",
+    "requests",
+    "transfers",
+];
 
 /// Statements that read a table from one end, page by page or whole, because somebody asked for a list: how they begin, and why
 /// it may be.
