@@ -1,8 +1,9 @@
--- What a bank tells us of deductions, and what followed: a journal a reference (the payment request's id). Everything that is known of a reference is
--- folded from it.
+-- What a bank tells us of deductions, and what followed: a journal a reference (the payment request's id). Everything that is
+-- known of a reference is folded from it.
 
--- Which references need somebody, and how long each journal is: two that append at once can't both find it as they read it. All of it follows from
--- `bank_events`. A bank may speak of a request that we never had, so that nothing here refers to `requests`.
+-- Which references need somebody, and how long each journal is: two that append at once can't both find it as they read it.
+-- All of it follows from `bank_events`. A bank may speak of a request that we never had, so that nothing here refers to
+-- `requests`.
 CREATE TABLE bank_references (
     reference   word PRIMARY KEY,
     length      bigint NOT NULL CHECK (length > 0),

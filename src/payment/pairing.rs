@@ -6,22 +6,27 @@
 //! the state alone ([`Pairing::owed`]). An instruction's id follows from the attempt's, so that there is never a second one.
 //!
 //! A message that fits nothing, or too much, is never guessed about: it waits in quarantine for a person, and stays recorded
-//! whatever the person decides. Time passes before anything else is judged: what arrives late is late, whether or not a sweep came
-//! by in between.
+//! whatever the person decides. Time passes before anything else is judged: what arrives late is late, whether or not a sweep
+//! came by in between.
 
+mod draft;
 mod facts;
+mod journal;
 
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use crate::clock::Timestamp;
 use crate::ids::{AttemptId, InstructionId, RequestId};
 use crate::money::Money;
 
+use draft::Draft;
+
 pub use facts::{
     ANSWER_REASON_LIMIT_CHARS, Account, Answer, FactError, Facts, Instruction, InstructionKind, Message, MessageId, Reason,
 };
+pub use journal::{Entry, Event, Input};
 
 /// How many payments one reference may see.
 pub const PAYMENTS_LIMIT: usize = 8;
@@ -37,163 +42,6 @@ pub struct Waits {
     pub for_payment: Duration,
     /// A payment for its message; then it has failed.
     pub for_bank: Duration,
-}
-
-/// What happens to a reference.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Input {
-    /// A customer confirmed a payment.
-    Confirm {
-        /// The attempt to charge it.
-        attempt: AttemptId,
-        /// What was agreed to.
-        facts: Facts,
-    },
-    /// The bank's message; its signature was checked.
-    Message(Message),
-    /// The same, but its id came under another reference before.
-    MessageSeenElsewhere(Message),
-    /// Money is to go back.
-    Refund {
-        /// The attempt to refund.
-        attempt: AttemptId,
-        /// The attempt that was charged.
-        of: AttemptId,
-        /// How much.
-        amount: Money,
-    },
-    /// The bank says what became of an instruction.
-    Answer {
-        /// Whose instruction.
-        attempt: AttemptId,
-        /// What it says.
-        answer: Answer,
-    },
-    /// A person found that a message in quarantine belongs to this payment.
-    Release {
-        /// The message's number.
-        case: u32,
-        /// The payment's attempt.
-        attempt: AttemptId,
-        /// Who.
-        by: String,
-    },
-    /// A person found that a message in quarantine belongs to nothing.
-    Reject {
-        /// The message's number.
-        case: u32,
-        /// Who.
-        by: String,
-    },
-    /// Nothing but time.
-    TimePassed,
-}
-
-/// What the journal remembers.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "snake_case")]
-pub enum Event {
-    /// A customer confirmed a payment.
-    Confirmed {
-        /// The attempt to charge it.
-        attempt: AttemptId,
-        /// What was agreed to.
-        facts: Facts,
-    },
-    /// A message came, with an id that was never seen.
-    Received {
-        /// What it says.
-        message: Message,
-    },
-    /// A message came whose id belongs to another one; it is in quarantine.
-    Reused {
-        /// What it says.
-        message: Message,
-    },
-    /// A message waits for a person.
-    Quarantined {
-        /// The message's number.
-        case: u32,
-        /// Why.
-        reason: Reason,
-    },
-    /// A person took a message out of quarantine.
-    Released {
-        /// The message's number.
-        case: u32,
-        /// Who.
-        by: String,
-    },
-    /// A person decided that a message leads to nothing.
-    Rejected {
-        /// The message's number.
-        case: u32,
-        /// Who.
-        by: String,
-    },
-    /// Both sides agree: the bank is owed an instruction to deduct.
-    Matched {
-        /// The payment's attempt.
-        attempt: AttemptId,
-        /// The message's number.
-        case: u32,
-    },
-    /// The bank is owed an instruction to give back.
-    RefundOrdered {
-        /// The attempt to refund.
-        attempt: AttemptId,
-        /// The attempt that was charged.
-        of: AttemptId,
-        /// How much.
-        amount: Money,
-    },
-    /// The bank said what became of an instruction.
-    Answered {
-        /// Whose instruction.
-        attempt: AttemptId,
-        /// What it said.
-        answer: Answer,
-    },
-    /// The bank said something else than it had said first.
-    Contradicted {
-        /// Whose instruction.
-        attempt: AttemptId,
-        /// What it says now.
-        answer: Answer,
-    },
-    /// A payment waited for its message in vain.
-    Expired {
-        /// The payment's attempt.
-        attempt: AttemptId,
-    },
-}
-
-impl Event {
-    /// As a row stores it.
-    pub fn name(&self) -> &'static str {
-        match self {
-            Self::Confirmed { .. } => "confirmed",
-            Self::Received { .. } => "received",
-            Self::Reused { .. } => "reused",
-            Self::Quarantined { .. } => "quarantined",
-            Self::Released { .. } => "released",
-            Self::Rejected { .. } => "rejected",
-            Self::Matched { .. } => "matched",
-            Self::RefundOrdered { .. } => "refund_ordered",
-            Self::Answered { .. } => "answered",
-            Self::Contradicted { .. } => "contradicted",
-            Self::Expired { .. } => "expired",
-        }
-    }
-}
-
-/// An event and when it was recorded.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Entry {
-    /// When.
-    pub at: Timestamp,
-    /// What.
-    pub event: Event,
 }
 
 /// A payment that a customer confirmed.
@@ -573,9 +421,7 @@ impl Pairing {
                 Some(())
             }
             Event::RefundOrdered { attempt, of, amount } => {
-                let fits = self.standing(attempt).is_none()
-                    && self.refunds.len() < REFUNDS_LIMIT
-                    && self.refundable(of).is_some_and(|left| left.covers(*amount));
+                let fits = self.standing(attempt).is_none() && self.refunds.len() < REFUNDS_LIMIT && self.refundable(of, *amount);
                 let (attempt, of) = (attempt.clone(), of.clone());
                 fits.then(|| self.refunds.push(Refund { attempt, of, amount: *amount, order: Order::new(at) }))
             }
@@ -636,32 +482,15 @@ impl Pairing {
         }
     }
 
-    /// What may still be given back of a deduction that was made.
-    fn refundable(&self, of: &AttemptId) -> Option<Left> {
-        let Some(Standing::Done { amount }) = self.payments.iter().find(|p| p.attempt == *of).and(self.standing(of)) else {
-            return None;
-        };
-        let under_way = self.refunds.iter().filter(|r| r.of == *of && !r.order.refused());
-        let left = under_way.fold(amount.minor.get(), |left, r| left.saturating_sub(r.amount.minor.get()));
-        Some(Left { minor: left, currency: amount.currency })
+    /// Whether so much is left of a deduction that was made.
+    fn refundable(&self, of: &AttemptId, amount: Money) -> bool {
+        let deduction = self.payments.iter().find(|p| p.attempt == *of);
+        let Some(Standing::Done { amount: deducted }) = deduction.and(self.standing(of)) else { return false };
+        let others = self.refunds.iter().filter(|r| r.of == *of && !r.order.refused());
+        let left = others.fold(deducted.minor.get(), |left, r| left.saturating_sub(r.amount.minor.get()));
+        amount.currency == deducted.currency && amount.minor.get() <= left
     }
 }
-
-/// What is left of a deduction; may be nothing.
-struct Left {
-    minor: i64,
-    currency: crate::money::Currency,
-}
-
-impl Left {
-    fn covers(&self, amount: Money) -> bool {
-        amount.currency == self.currency && amount.minor.get() <= self.minor
-    }
-}
-
-mod draft;
-
-use draft::Draft;
 
 #[cfg(test)]
 mod tests;

@@ -25,8 +25,9 @@ pub struct BankAnswer {
 /// The journal of deductions.
 #[async_trait]
 pub trait Bank: Send + Sync {
-    /// Appends a decision's entries and the audit rows, in ONE transaction. `Conflict` if the reference has grown since it was read;
-    /// `Exists` if the id of a message that was received is another reference's ([`MESSAGE_ID`]). Nothing was written then.
+    /// Appends a decision's entries and the audit rows, in ONE transaction; without entries, nothing. `Conflict` if the reference
+    /// has grown since it was read; `Exists` if the id of a message that was received is another reference's ([`MESSAGE_ID`]):
+    /// then nothing was written.
     async fn append_deduction(&self, decision: &Decision, audit: &[AuditRecord]) -> Result<(), StoreError>;
     /// All that stands under a reference, in order.
     async fn deduction_journal(&self, reference: &RequestId) -> Result<Vec<Entry>, StoreError>;

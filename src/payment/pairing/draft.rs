@@ -98,7 +98,7 @@ impl Draft {
             return Err(Refusal::OtherContent); // a payment's
         }
         room(self.pairing.refunds.len(), "refunds", REFUNDS_LIMIT)?;
-        if !self.pairing.refundable(&of).is_some_and(|left| left.covers(amount)) {
+        if !self.pairing.refundable(&of, amount) {
             return Err(Refusal::OverRefunded);
         }
         self.record(Event::RefundOrdered { attempt, of, amount })
@@ -143,7 +143,7 @@ impl Draft {
         }
     }
 
-    /// A waiting message against the payments that wait: matched with the only one that fits. Where none waits, it goes on waiting.
+    /// A waiting message against the payments that wait: matched with the only one that fits. Where none waits, it waits on.
     fn judge(&mut self, case: u32, facts: &Facts) -> Judged {
         let waiting: Vec<_> = self.waiting_payments().map(|p| (p.attempt.clone(), p.facts.differs(facts))).collect();
         let mut fitting = waiting.iter().filter(|(_, differs)| differs.is_none());

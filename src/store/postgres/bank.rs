@@ -105,7 +105,8 @@ impl Bank for PgStore {
         self.read(async || {
             let rows = sqlx::query(
                 "SELECT reference, seq, at, kind, detail FROM bank_events
-                 WHERE kind = 'answered' AND (at, reference, seq) > ($1, $2, $3) AND at < $4 ORDER BY at, reference, seq LIMIT $5",
+                 WHERE kind = 'answered' AND (at, reference, seq) > ($1, $2, $3) AND at < $4
+                 ORDER BY at, reference, seq LIMIT $5",
             )
             .bind(at)
             .bind(reference)
