@@ -2,12 +2,13 @@
 
 pub mod absent;
 pub mod bank_feedback;
+pub(crate) mod http;
 pub mod iso8583;
 mod news;
 pub mod sandbox;
 pub mod stripe;
 pub mod target;
-pub mod tls;
+mod tls;
 
 use std::fmt;
 use std::sync::Arc;
@@ -21,7 +22,7 @@ use crate::money::Money;
 use crate::payment::{BankWord, Expiry, GatewayKey, Operation};
 use crate::secret::{Pan, SecretBytes};
 
-pub use news::{Delivery, DisputeNews, DisputeStage, News};
+pub use news::{Delivery, DisputeNews, DisputeStage, Listening, News};
 
 /// `[gateway]`: which acquirer, where the sandbox keeps its journal, and a section for each wire.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

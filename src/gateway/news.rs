@@ -1,7 +1,9 @@
 //! What an acquirer tells us without being asked: a webhook, a message of a bank. It never moves money by itself: the processor
 //! asks the acquirer about what it names, or holds it against what stands and shows a person what does not agree.
 
-use tokio::sync::oneshot;
+use std::net::SocketAddr;
+
+use tokio::sync::{mpsc, oneshot};
 
 use crate::money::Money;
 use crate::payment::BankWord;
@@ -65,4 +67,13 @@ pub struct Delivery {
     pub news: News,
     /// `true` once nothing of it can be lost any more. Dropped: it was not taken.
     pub taken: oneshot::Sender<bool>,
+}
+
+/// What listens to an acquirer, and what it heard.
+#[derive(Debug)]
+pub struct Listening {
+    /// Where, with its real port.
+    pub address: SocketAddr,
+    /// What the acquirer tells us.
+    pub news: mpsc::Receiver<Delivery>,
 }

@@ -1,11 +1,13 @@
 //! The HTTP client against a host that misbehaves, and against TLS that can't be trusted.
 
 use std::io::Write;
+use std::sync::Arc;
 
 use tokio_rustls::rustls::crypto::ring;
 
 use super::super::stub::{Do, Stub};
 use super::*;
+use crate::gateway::http::ANSWER_LIMIT_BYTES;
 
 fn config(url: &str) -> StripeConfig {
     StripeConfig { url: url.into(), timeout_ms: 300, ..StripeConfig::default() }
@@ -20,7 +22,7 @@ async fn a_request_carries_what_stripe_wants_and_the_key_does_not_print() {
     let stub = Stub::start(vec![Do::Say(200, "{}".into()), Do::Say(200, "{}".into())]).await;
     let http = open(&stub.url).unwrap();
     let answer = http.post("/v1/refunds", Form::new().with(&["a"], "b"), "key-1").await.unwrap();
-    assert_eq!((answer.status, answer.request_id.as_str(), answer.body.as_slice()), (StatusCode::OK, "req_1", b"{}".as_slice()));
+    assert_eq!((answer.status, answer.request_id.as_str(), answer.body.as_ref()), (StatusCode::OK, "req_1", b"{}".as_slice()));
     let _answer = http.get("/v1/refunds", &Form::new().with(&["limit"], "1")).await.unwrap();
     let [post, get] = stub.asked().try_into().unwrap();
     assert_eq!((post.line.as_str(), post.body.as_str()), ("POST /v1/refunds", "a=b"));
@@ -84,8 +86,8 @@ fn card_numbers_go_over_tls_or_not_at_all() {
     for url in
         ["http://127.0.0.1:1", "http://localhost:1/", "http://[::1]:1", "https://api.stripe.com", "https://api.stripe.com/"]
     {
-        let http = open(url).unwrap();
-        assert_eq!(http.tls.is_some(), url.starts_with("https"), "{url}");
+        open(url).unwrap();
+        assert_eq!(target(url).unwrap().tls, url.starts_with("https"), "{url}");
     }
     let missing = StripeConfig { roots_file: "/nowhere".into(), ..StripeConfig::default() };
     let error = Http::open(&missing, &SecretBytes::new(b"sk_x".to_vec())).unwrap_err().to_string();

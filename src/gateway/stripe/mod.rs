@@ -23,9 +23,10 @@ use serde::de::DeserializeOwned;
 
 pub use config::{KEY_ENV, StripeConfig, StripeError, WEBHOOK_SECRETS_ENV};
 use form::Form;
-use http::{Answer, Http, NoAnswer};
+use http::{Answer, Http};
 use wire::{ABANDONED, CAPTURE_REFERENCE, Failure, Intent, Named, OUR_REFERENCE, Page, Refund, Refusal, Verdict};
 
+use super::http::NoAnswer;
 use super::{CardData, Gateway, GatewayKind, GatewayRequest};
 use crate::clock::Clock;
 use crate::payment::{BankWord, DeclineReason, Operation};

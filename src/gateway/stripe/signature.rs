@@ -7,6 +7,7 @@ use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
 use crate::clock::Timestamp;
+use crate::listen::{Skew, fresh, unix_seconds};
 use crate::secret::SecretBytes;
 
 /// A header names no more signatures than this: one for each secret while one is being exchanged.
@@ -21,10 +22,8 @@ pub(super) enum Forged {
     Malformed,
     #[error("no signature in Stripe-Signature fits the body and one of our secrets")]
     NoneFits,
-    #[error("the signature is older than it may be: it may have been recorded and sent again")]
-    Stale,
-    #[error("the signature lies in the future: is this machine's clock right?")]
-    Future,
+    #[error(transparent)]
+    Skew(#[from] Skew),
 }
 
 /// Checks a body against its header. The signature goes before the time: only who holds a secret learns anything about our clock.
@@ -50,19 +49,11 @@ pub(super) fn check(
         }
     }
     let at = at.ok_or(Forged::Malformed)?;
-    let sound = !at.is_empty() && at.bytes().all(|b| b.is_ascii_digit());
-    let seconds: i64 = if sound { at.parse().map_err(|_| Forged::Malformed)? } else { return Err(Forged::Malformed) };
+    let seconds = unix_seconds(at).ok_or(Forged::Malformed)?;
     if !secrets.iter().any(|secret| signatures.iter().any(|signature| fits(secret, at, body, signature))) {
         return Err(Forged::NoneFits);
     }
-    let signed = Timestamp(seconds.saturating_mul(1000));
-    if now.since(signed) > tolerance {
-        return Err(Forged::Stale);
-    }
-    if signed.since(now) > tolerance {
-        return Err(Forged::Future);
-    }
-    Ok(())
+    Ok(fresh(seconds, now, tolerance)?)
 }
 
 fn fits(secret: &SecretBytes, at: &str, body: &[u8], signature: &[u8]) -> bool {
@@ -124,8 +115,8 @@ mod tests {
     fn time_is_held_to_the_tolerance_on_both_sides() {
         let at = |seconds: i64| check_at(&sign(b"s", seconds, BODY), BODY, &["s"], NOW);
         assert_eq!((at(SECONDS - 300), at(SECONDS + 300)), (Ok(()), Ok(())));
-        assert_eq!((at(SECONDS - 301), at(SECONDS + 301)), (Err(Forged::Stale), Err(Forged::Future)));
-        assert_eq!((at(0), at(i64::MAX)), (Err(Forged::Stale), Err(Forged::Future)));
+        assert_eq!((at(SECONDS - 301), at(SECONDS + 301)), (Err(Forged::Skew(Skew::Stale)), Err(Forged::Skew(Skew::Future))));
+        assert_eq!((at(0), at(i64::MAX)), (Err(Forged::Skew(Skew::Stale)), Err(Forged::Skew(Skew::Future))));
     }
 
     #[test]

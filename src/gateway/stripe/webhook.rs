@@ -4,14 +4,13 @@
 
 use std::collections::{HashSet, VecDeque};
 use std::io;
-use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::Router;
-use axum::body::{Body, to_bytes};
+use axum::body::Body;
 use axum::extract::State;
-use axum::http::{HeaderMap, Request, StatusCode, header};
+use axum::http::{Request, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use tokio::sync::mpsc::error::TrySendError;
@@ -22,8 +21,8 @@ use super::config::{StripeConfig, StripeError};
 use super::event::Event;
 use super::signature;
 use crate::clock::Clock;
-use crate::gateway::{Delivery, News};
-use crate::listen::{CONNECTION_LIMIT, Doors};
+use crate::gateway::{Delivery, Listening, News};
+use crate::listen::{self, CONNECTION_LIMIT, Doors, one_header, problem};
 use crate::secret::SecretBytes;
 
 /// Where events are posted.
@@ -31,8 +30,6 @@ pub const PATH: &str = "/webhooks/stripe";
 
 /// A body longer than this is refused; Stripe's events have some kilobytes.
 const BODY_LIMIT_BYTES: usize = 262_144;
-/// A body has come by then, in milliseconds.
-const BODY_WAIT_MS: u64 = 5_000;
 /// How long an event waits to be taken, in milliseconds; then Stripe is told to send it again. Stripe itself waits a little
 /// longer.
 const TAKE_WAIT_MS: u64 = 8_000;
@@ -43,15 +40,6 @@ const _: () = assert!(NEWS_QUEUE < CONNECTION_LIMIT);
 /// Identifiers of events that were taken; when there are more, the oldest are forgotten. One that comes again then is handled
 /// again, to no harm.
 const REMEMBERED_EVENTS: usize = 10_000;
-
-/// What listens, and what it heard.
-#[derive(Debug)]
-pub struct Listening {
-    /// Where, with its real port.
-    pub address: SocketAddr,
-    /// What Stripe tells us.
-    pub news: mpsc::Receiver<Delivery>,
-}
 
 /// Listens until `stop`. `None`: there are no webhook secrets, so nothing could be believed. The environment is an argument.
 pub async fn listen(
@@ -114,14 +102,12 @@ impl Seen {
 
 async fn hear(State(desk): State<Arc<Desk>>, request: Request<Body>) -> Response {
     let (head, body) = request.into_parts();
-    let body = to_bytes(body, BODY_LIMIT_BYTES);
-    let body = match tokio::time::timeout(Duration::from_millis(BODY_WAIT_MS), body).await {
-        Ok(Ok(body)) => body,
-        // Too long, or broken off: axum does not tell which, and neither is an event.
-        Ok(Err(_)) => return problem(StatusCode::PAYLOAD_TOO_LARGE, "the body is cut off or too long for an event"),
-        Err(_) => return problem(StatusCode::REQUEST_TIMEOUT, "the body did not come in time"),
+    let body = match listen::body(body, BODY_LIMIT_BYTES).await {
+        Ok(body) => body,
+        Err(answer) => return *answer,
     };
-    if let Err(forged) = signature::check(one_header(&head.headers), &body, &desk.secrets, desk.clock.now(), desk.tolerance) {
+    let header = one_header(&head.headers, "stripe-signature");
+    if let Err(forged) = signature::check(header, &body, &desk.secrets, desk.clock.now(), desk.tolerance) {
         tracing::warn!(%forged, "a webhook was refused");
         return problem(StatusCode::BAD_REQUEST, &forged.to_string());
     }
@@ -161,22 +147,6 @@ impl Desk {
         let wait = Duration::from_millis(TAKE_WAIT_MS);
         matches!(tokio::time::timeout(wait, answer).await, Ok(Ok(true)))
     }
-}
-
-/// The signature header, if there is one and no second that says something else.
-fn one_header(headers: &HeaderMap) -> Option<&str> {
-    let mut all = headers.get_all("stripe-signature").iter();
-    match (all.next(), all.next()) {
-        (Some(one), None) => one.to_str().ok(),
-        _ => None,
-    }
-}
-
-/// RFC 9457.
-fn problem(status: StatusCode, detail: &str) -> Response {
-    let title = status.canonical_reason().unwrap_or("error");
-    let body = serde_json::json!({ "type": "about:blank", "title": title, "status": status.as_u16(), "detail": detail });
-    (status, [(header::CONTENT_TYPE, "application/problem+json")], body.to_string()).into_response()
 }
 
 #[cfg(test)]

@@ -1,5 +1,7 @@
 //! The listener over real sockets: what is taken, what is refused, and with which words.
 
+use std::net::SocketAddr;
+
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 

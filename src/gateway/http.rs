@@ -1,0 +1,154 @@
+//! One HTTP/1.1 request to an acquirer and its answer: a connection each, TLS but to this machine itself, and every part of it
+//! bounded. It repeats nothing: what to do about an answer that never came is for others to decide.
+
+use std::fmt;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Bytes;
+use hyper::client::conn::http1;
+use hyper::header::{HOST, HeaderValue, USER_AGENT};
+use hyper::http::request::Builder;
+use hyper::{HeaderMap, Request, StatusCode};
+use hyper_util::rt::TokioIo;
+use rustls_pki_types::ServerName;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
+use tokio_rustls::TlsConnector;
+
+use super::target::Target;
+use super::tls;
+
+/// An answer longer than this is none.
+pub(super) const ANSWER_LIMIT_BYTES: usize = 1_048_576;
+/// The head of an answer may be this long.
+const ANSWER_HEAD_LIMIT_BYTES: usize = 65_536;
+
+/// Speaks HTTP/1.1 with one host.
+pub(crate) struct Client {
+    target: Target,
+    authority: HeaderValue,
+    tls: Option<(TlsConnector, ServerName<'static>)>,
+    timeout: Duration,
+    places: Semaphore,
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.target.host, self.target.port)
+    }
+}
+
+/// Why no client can be made: which of its two settings is wrong, and how.
+#[derive(Debug)]
+pub(crate) enum OpenError {
+    /// The URL.
+    Url(String),
+    /// The file of authorities.
+    Roots(String),
+}
+
+/// What came back.
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Bytes,
+}
+
+/// No answer. Whether the request arrived, nobody knows, whatever the cause.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum NoAnswer {
+    #[error("no answer within {0:?}")]
+    TimedOut(Duration),
+    #[error("no connection: {0}")]
+    Connect(#[source] io::Error),
+    #[error("the connection broke: {0}")]
+    Broken(#[source] hyper::Error),
+    #[error("the answer is cut off or longer than {ANSWER_LIMIT_BYTES} bytes")]
+    Body,
+    #[error("the request can't be written: {0}")]
+    Request(#[source] hyper::http::Error),
+    #[error("the service is stopping")]
+    Stopping,
+}
+
+impl Client {
+    /// Reads the authorities, if it is spoken to over TLS; connects to nobody yet.
+    pub(crate) fn open(target: Target, roots_file: &Path, timeout_ms: u64, max_at_once: usize) -> Result<Self, OpenError> {
+        let wrong = |what: &str| OpenError::Url(format!("`{}` {what}", target.authority));
+        let tls = if target.tls {
+            let name = ServerName::try_from(target.host.clone());
+            let name = name.map_err(|_| wrong("names no host that a certificate can name"))?;
+            let config = tls::believing(roots_file).map_err(OpenError::Roots)?;
+            Some((TlsConnector::from(Arc::new(config.with_no_client_auth())), name))
+        } else {
+            None
+        };
+        Ok(Self {
+            authority: HeaderValue::from_str(&target.authority).map_err(|_| wrong("is no URL"))?,
+            target,
+            tls,
+            timeout: Duration::from_millis(timeout_ms.max(1)),
+            places: Semaphore::new(max_at_once.clamp(1, Semaphore::MAX_PERMITS)),
+        })
+    }
+
+    /// One request, whole with method, path and headers but for those that all have, and its answer.
+    pub(crate) async fn exchange(&self, request: Builder, body: Bytes) -> Result<Answer, NoAnswer> {
+        let request = request
+            .header(HOST, self.authority.clone())
+            .header(USER_AGENT, concat!("voicepay/", env!("CARGO_PKG_VERSION")))
+            .body(Full::new(body))
+            .map_err(NoAnswer::Request)?;
+        // Waiting for a place is no part of the request's own time; the caller's patience bounds both.
+        let _place = self.places.acquire().await.map_err(|_| NoAnswer::Stopping)?;
+        let whole = async {
+            let to = (self.target.host.as_str(), self.target.port);
+            let stream = TcpStream::connect(to).await.map_err(NoAnswer::Connect)?;
+            stream.set_nodelay(true).map_err(NoAnswer::Connect)?;
+            match &self.tls {
+                None => speak(stream, request).await,
+                Some((connector, name)) => {
+                    let stream = connector.connect(name.clone(), stream).await.map_err(NoAnswer::Connect)?;
+                    speak(stream, request).await
+                }
+            }
+        };
+        tokio::time::timeout(self.timeout, whole).await.unwrap_or(Err(NoAnswer::TimedOut(self.timeout)))
+    }
+}
+
+async fn speak<S>(stream: S, request: Request<Full<Bytes>>) -> Result<Answer, NoAnswer>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    // `writev`: the body goes to the socket, or into TLS, from where it lies, without a copy of the card number in hyper's own
+    // buffer.
+    let (mut sender, connection) = http1::Builder::new()
+        .writev(true)
+        .max_header_size(ANSWER_HEAD_LIMIT_BYTES)
+        .handshake(TokioIo::new(stream))
+        .await
+        .map_err(NoAnswer::Broken)?;
+    let exchange = async {
+        let answer = sender.send_request(request).await.map_err(NoAnswer::Broken)?;
+        let (head, body) = answer.into_parts();
+        let body = Limited::new(body, ANSWER_LIMIT_BYTES).collect().await.map_err(|_| NoAnswer::Body)?.to_bytes();
+        Ok(Answer { status: head.status, headers: head.headers, body })
+    };
+    // Driven here and not by a task of its own: when the caller stops waiting, the connection goes with it.
+    let mut connection = std::pin::pin!(connection);
+    let mut exchange = std::pin::pin!(exchange);
+    let mut open = true;
+    loop {
+        tokio::select! {
+            biased;
+            done = &mut exchange => return done,
+            _closed = &mut connection, if open => open = false,
+        }
+    }
+}
