@@ -35,8 +35,9 @@ use crate::payment::{
     Attempt, AttemptState, Capture, DeclineReason, DisputeError, Evidence, IntentStatus, Operation, OperationRefusal, Receipt,
     ReconcilePolicy, TransitionError,
 };
+use crate::store::signing::Signer;
 use crate::store::{Job, Payment, Store, StoreError, SubmitRefusal};
-use crate::vault::Vault;
+use crate::vault::{SigningPurpose, Vault};
 
 pub use signing::document;
 
@@ -203,7 +204,7 @@ struct Inner {
     /// Who waits for which outcome.
     waiting: Mutex<HashMap<IntentId, watch::Sender<Option<Outcome>>>>,
     /// Signs receipts.
-    signer: signing::Signer,
+    signer: Signer,
 }
 
 impl Processor {
@@ -217,7 +218,8 @@ impl Processor {
         cfg: ProcessorConfig,
     ) -> Self {
         let worker = WorkerId::fresh(&*entropy);
-        let (work, at_hand, waiting, signer) = (Notify::new(), Mutex::default(), Mutex::default(), signing::Signer::default());
+        let (work, at_hand, waiting) = (Notify::new(), Mutex::default(), Mutex::default());
+        let signer = Signer::new(SigningPurpose::Receipts);
         Self { inner: Arc::new(Inner { store, gateway, vault, clock, entropy, cfg, worker, work, at_hand, waiting, signer }) }
     }
 

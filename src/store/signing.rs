@@ -1,8 +1,12 @@
 //! Which keys sign and signed: versions and public halves. The private halves are the vault's, which derives them.
 
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
 use async_trait::async_trait;
 use serde::Serialize;
 use serde_json::json;
+use tokio::time::Instant;
 
 use super::{AuditRecord, Store, StoreError, UnlockError};
 use crate::clock::{Entropy, Timestamp};
@@ -12,6 +16,9 @@ use crate::vault::{SigningKey, SigningPurpose, Vault, VaultError};
 
 /// More versions than a purpose ever has; beyond, making one more is refused.
 pub const SIGNING_VERSIONS_LIMIT: u32 = 10_000;
+/// How long a service signs with the key that it knows before it asks the register again, in milliseconds: a rotated key is in
+/// use everywhere this much later.
+const SIGNER_REFRESH_MS: u64 = 10_000;
 
 /// A version of a purpose's key.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -41,6 +48,39 @@ pub trait SigningKeys: Send + Sync {
     async fn add_signing_key(&self, new: &SigningKeyRecord, audit: &AuditRecord) -> Result<SigningKeyRecord, StoreError>;
 }
 
+/// Signs for one purpose, with the key as it was last read from the register.
+#[derive(Debug)]
+pub struct Signer {
+    purpose: SigningPurpose,
+    known: Mutex<Option<(Arc<SigningKey>, Instant)>>,
+}
+
+impl Signer {
+    /// Reads nothing yet.
+    pub fn new(purpose: SigningPurpose) -> Self {
+        Self { purpose, known: Mutex::default() }
+    }
+
+    /// The key in force, at most [`SIGNER_REFRESH_MS`] old.
+    pub async fn key(
+        &self,
+        store: &dyn Store,
+        vault: &Vault,
+        now: Timestamp,
+        entropy: &dyn Entropy,
+    ) -> Result<Arc<SigningKey>, UnlockError> {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some((key, read_at)) = known
+            && read_at.elapsed() < Duration::from_millis(SIGNER_REFRESH_MS)
+        {
+            return Ok(key);
+        }
+        let key = Arc::new(signer(store, vault, self.purpose, now, entropy).await?);
+        *self.known.lock().unwrap_or_else(PoisonError::into_inner) = Some((Arc::clone(&key), Instant::now()));
+        Ok(key)
+    }
+}
+
 /// The key that signs for `purpose` now; the first one is made here. `WrongKey` if the vault is not the one that the register was
 /// made with.
 pub async fn signer(
@@ -56,7 +96,7 @@ pub async fn signer(
     }
 }
 
-/// Puts the next version in force. Running services sign with it within [`crate::processor`]'s refresh time; what older versions
+/// Puts the next version in force. Running services sign with it within [`SIGNER_REFRESH_MS`]; what older versions
 /// signed stays good.
 pub async fn rotate(
     store: &dyn Store,
