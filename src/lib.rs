@@ -47,11 +47,13 @@ pub mod store; // sqlx: SQLite
 pub mod vault; // card numbers sealed at rest
 
 #[cfg_attr(not(test), deny(clippy::indexing_slicing, clippy::as_conversions))]
+pub mod bank;
+#[cfg_attr(not(test), deny(clippy::indexing_slicing, clippy::as_conversions))]
 pub mod call; // edge of dialogue: one task a call
 #[cfg_attr(not(test), deny(clippy::indexing_slicing, clippy::as_conversions))]
 pub mod ops; // what operators see: metrics, records, traces, recordings
 #[cfg_attr(not(test), deny(clippy::indexing_slicing, clippy::as_conversions))]
-pub mod processor; // edge of payment and ledger: submit, worker, sweep
+pub mod processor; // edge of payment and ledger: submit, worker, sweep // a bank that announces deductions: its messages, our journal, its instructions
 
 pub mod app; // builds and joins everything
 pub mod cli; // a file a subcommand

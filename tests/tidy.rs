@@ -36,6 +36,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("store", &["payment", "ledger", "voiceprint", "vault"]),
     ("gateway", &["payment"]),
     ("processor", &["payment", "ledger", "store", "gateway", "vault"]),
+    // Public keys are the ledger's, the points at which tests kill the process the processor's.
+    ("bank", &["payment", "ledger", "store", "gateway", "vault", "processor"]),
     ("ops", &[]),
     (
         "call",
