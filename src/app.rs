@@ -7,6 +7,7 @@ use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::bank;
 use crate::call::inference::Inference;
 use crate::call::recording::Recording;
 use crate::call::registry::{LiveCall, Registry};
@@ -16,7 +17,8 @@ use crate::clock::{Clock, Entropy};
 use crate::config::{Changes, Config, ConfigError};
 use crate::decision::{Calibration, Policy, PolicyError};
 use crate::dialogue::DialogueConfig;
-use crate::gateway::{self, GatewayError, GatewayKind, stripe};
+use crate::gateway::bank_feedback::BankFeedbackGateway;
+use crate::gateway::{self, Gateway, GatewayError, GatewayKind, stripe};
 use crate::ids::CallId;
 use crate::language::Language;
 use crate::media::leg::Leg;
@@ -127,6 +129,8 @@ pub struct Office {
     pub vault: Vault,
     /// Charges.
     pub processor: Processor,
+    /// Where a bank that announces deductions is heard, if the acquirer is one.
+    desk: Option<bank::Desk>,
 }
 
 impl Office {
@@ -134,9 +138,20 @@ impl Office {
     pub async fn open(config: &Config, clock: Arc<dyn Clock>, entropy: Arc<dyn Entropy>) -> Result<Self, StartError> {
         let store = store::open(&config.store).await?;
         let vault = store::unlock(store.as_ref(), &config.vault, Arc::clone(&entropy)).await?;
-        let gateway = gateway::open(&config.gateway, vault.sandbox_journal_key(), Arc::clone(&clock))?;
+        let (gateway, desk): (Arc<dyn Gateway>, _) = match config.gateway.kind {
+            GatewayKind::BankFeedback => {
+                let (cfg, rows) = (&config.gateway.bank_feedback, Arc::clone(&store));
+                let desk = bank::Desk::open(cfg, rows, vault.clone(), Arc::clone(&clock), Arc::clone(&entropy));
+                let desk = desk.map_err(GatewayError::from)?;
+                let gateway = BankFeedbackGateway::open(cfg, Arc::new(desk.clone())).map_err(GatewayError::from)?;
+                (Arc::new(gateway), Some(desk))
+            }
+            GatewayKind::Sandbox | GatewayKind::Iso8583 | GatewayKind::Stripe => {
+                (gateway::open(&config.gateway, vault.sandbox_journal_key(), Arc::clone(&clock))?, None)
+            }
+        };
         let processor = Processor::new(Arc::clone(&store), gateway, vault.clone(), clock, entropy, config.processor.clone());
-        Ok(Self { store, vault, processor })
+        Ok(Self { store, vault, processor, desk })
     }
 }
 
@@ -500,22 +515,23 @@ impl App {
     }
 }
 
-/// Hears the acquirer's webhooks, where it has any, until the payment worker is stopped.
+/// Hears what the acquirer tells, where it tells anything, until the payment worker is stopped.
 async fn listen_to_acquirer(
     config: &Config,
     office: &Office,
     clock: Arc<dyn Clock>,
     stop: &CancellationToken,
 ) -> Result<Option<tokio::task::JoinHandle<()>>, StartError> {
-    let listening = match config.gateway.kind {
-        GatewayKind::Stripe => {
+    let listening = match (config.gateway.kind, &office.desk) {
+        (GatewayKind::Stripe, _) => {
             let env = |name: &str| std::env::var(name).ok();
             stripe::webhook::listen(&config.gateway.stripe, env, clock, stop.clone()).await.map_err(GatewayError::from)?
         }
-        GatewayKind::Sandbox | GatewayKind::Iso8583 | GatewayKind::BankFeedback => None,
+        (GatewayKind::BankFeedback, Some(desk)) => Some(desk.listen(stop.clone()).await.map_err(GatewayError::from)?),
+        (GatewayKind::Sandbox | GatewayKind::Iso8583 | GatewayKind::BankFeedback, _) => None,
     };
     Ok(listening.map(|listening| {
-        tracing::info!(address = %listening.address, "the acquirer's webhooks are heard");
+        tracing::info!(address = %listening.address, "what the acquirer tells is heard");
         let (processor, stop) = (office.processor.clone(), stop.clone());
         tokio::spawn(async move { processor.listen(listening.news, stop).await })
     }))

@@ -2,6 +2,7 @@
 
 pub mod answer;
 pub mod audit;
+pub mod bank;
 pub mod books;
 pub mod calibrate;
 pub mod call;
@@ -112,6 +113,8 @@ enum Command {
     Keys(keys::KeysArgs),
     /// Prove the books.
     Books(books::BooksArgs),
+    /// A bank that announces deductions: its messages in quarantine, the end of its day.
+    Bank(bank::BankArgs),
     /// Which calls there were, and what happened in one.
     Calls(calls::CallsArgs),
     /// Fetch and verify the speech models.
@@ -151,6 +154,7 @@ pub fn main() -> u8 {
         Command::Audit(a) => audit::run(a, &ctx),
         Command::Keys(a) => keys::run(a, &ctx),
         Command::Books(a) => books::run(a, &ctx),
+        Command::Bank(a) => bank::run(a, &ctx),
         Command::Calls(a) => calls::run(a, &ctx),
         Command::Models(a) => models::run(a, &ctx),
         Command::Config(a) => config::run(a, &ctx),

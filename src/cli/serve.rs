@@ -154,9 +154,8 @@ pub(super) fn start_error(error: StartError) -> CliError {
         StartError::Prompts(e) => CliError::new(Exit::Unexpected, e),
         StartError::Gateway(e @ GatewayError::Sandbox(_)) => CliError::new(Exit::Database, e),
         StartError::Gateway(e @ GatewayError::Iso8583(_)) => CliError::new(Exit::Config, e),
-        StartError::Gateway(e @ (GatewayError::Stripe(_) | GatewayError::BankFeedback(_) | GatewayError::ServiceOnly)) => {
-            CliError::new(Exit::Config, e)
-        }
+        StartError::Gateway(e @ GatewayError::Stripe(_)) => CliError::new(Exit::Config, e),
+        StartError::Gateway(e @ (GatewayError::BankFeedback(_) | GatewayError::ServiceOnly)) => CliError::new(Exit::Config, e),
         StartError::Sip(e @ SipError::Wire(WireError::Bind { .. })) => CliError::new(Exit::Port, e),
         StartError::Sip(e @ (SipError::Stir(_) | SipError::Trunk(_) | SipError::Wire(_))) => CliError::new(Exit::Config, e),
         StartError::Sip(e) => CliError::new(Exit::Unexpected, e),
