@@ -2,6 +2,8 @@
 //! is killed.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[path = "money/a_bank_that_gives_feedback.rs"]
+mod a_bank_that_gives_feedback;
 #[path = "money/a_full_disk_stops_nothing_for_ever.rs"]
 mod a_full_disk_stops_nothing_for_ever;
 #[path = "money/bad_input_changes_nothing.rs"]
@@ -14,6 +16,8 @@ mod card_numbers_leave_no_trace;
 mod commands_set_up_a_payment;
 #[path = "money/fault_proxy.rs"]
 mod fault_proxy;
+#[path = "money/feedback_bank.rs"]
+mod feedback_bank;
 #[path = "money/keys_rotate_while_cards_come_and_go.rs"]
 mod keys_rotate_while_cards_come_and_go;
 #[path = "money/killed_around_the_charge.rs"]
