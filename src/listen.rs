@@ -1,6 +1,6 @@
 //! The door of a small HTTP endpoint: few connections at a time, and none for long. Whoever finds no place waits; who scrapes
-//! or tells us something comes again. And what all have in common who tell us something: a body that is bounded, a time stamp that
-//! is fresh, an answer that says what was wrong.
+//! or tells us something comes again. And what all have in common who tell us something: a body that is bounded, a time stamp
+//! that is fresh, an answer that says what was wrong.
 
 use std::io;
 use std::net::SocketAddr;

@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
-"""A bank that gives feedback: it announces pending deductions and deducts when it is instructed to (docs/BANK.md). On Python's standard
-library alone, Ed25519 by RFC 8032 included, so that nothing on this side is ours.
+"""A bank that gives feedback: it announces pending deductions and deducts when it is instructed to (docs/BANK.md). On Python's
+standard library alone, Ed25519 by RFC 8032 included, so that nothing on this side is ours.
 
-It believes an instruction only with a good signature, deducts each identifier once, and keeps a ledger that survives being killed.
-What goes wrong is said beforehand, over POST /_faults; what it announces, over POST /_tell. It ends when its standard input does.
+It believes an instruction only with a good signature, deducts each identifier once, and keeps a ledger that survives being
+killed. What goes wrong is said beforehand, over POST /_faults; what it announces, over POST /_tell. It ends when its standard
+input does.
 """
 
 import argparse
@@ -22,7 +23,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 TOLERANCE_S = 300
 BODY_LIMIT_BYTES = 1 << 20
 
-# Ed25519 (RFC 8032 section 5.1), in affine coordinates: slow, short, and checked against the RFC's first test vector at the start.
+# Ed25519 (RFC 8032 section 5.1): slow, short, and checked against the RFC's first test vector at the start.
+FIRST_SEED = "9d61b19deffd5a60ba844af492ec2cc44449c5697b326919703bac031cae7f60"
+FIRST_PUBLIC = "d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a"
 P = 2**255 - 19
 L = 2**252 + 27742317777372353535851937790883648493
 D = -121665 * pow(121666, P - 2, P) % P
@@ -284,12 +287,11 @@ def main():
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--tell", default="", help="where pending deductions are announced")
     parser.add_argument("--secret", required=True, help="whsec_…: signs what it announces")
-    parser.add_argument("--seed", default="9d61b19deffd5a60ba844af492ec2cc44449c5697b326919703bac031cae7f60", help="of its Ed25519 key")
+    parser.add_argument("--seed", default=FIRST_SEED, help="of its Ed25519 key, hexadecimal")
     parser.add_argument("--their-key", action="append", default=[], help="base64: whose instructions it believes")
     args = parser.parse_args()
-    first = bytes.fromhex("9d61b19deffd5a60ba844af492ec2cc44449c5697b326919703bac031cae7f60")
-    known = "d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a"
-    assert public_of(first).hex() == known and ed25519_good(public_of(first), b"", ed25519_sign(first, b""))
+    first = bytes.fromhex(FIRST_SEED)
+    assert public_of(first).hex() == FIRST_PUBLIC and ed25519_good(public_of(first), b"", ed25519_sign(first, b""))
     Handler.bank = Bank(args)
     server = ThreadingHTTPServer(("127.0.0.1", args.port), Handler)
     server.daemon_threads = True

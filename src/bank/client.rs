@@ -68,7 +68,7 @@ impl Client {
                 word
             }
             status if status.is_client_error() => {
-                tracing::error!(instruction, %status, "the bank does not take an instruction: do its keys and settings fit ours?");
+                tracing::error!(instruction, %status, "the bank does not take an instruction: do its keys fit ours?");
                 None
             }
             status => {

@@ -1,5 +1,5 @@
-//! Where both sides of a deduction meet: customers' payments by the gateway, the bank's messages by the listener. Whatever comes is
-//! committed first; then what is owed is sent, by a task that looks at each open reference when it is due.
+//! Where both sides of a deduction meet: customers' payments by the gateway, the bank's messages by the listener. Whatever comes
+//! is committed first; then what is owed is sent, by a task that looks at each open reference when it is due.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -19,10 +19,11 @@ use crate::gateway::bank_feedback::{BankFeedbackConfig, BankFeedbackError, NotTa
 use crate::gateway::{Delivery, Listening, News};
 use crate::ids::{AttemptId, RequestId};
 use crate::payment::BankWord;
-use crate::payment::pairing::{Decision, Entry, Event, Heard, Input, Pairing};
+use crate::payment::pairing::{Answer, Decision, Entry, Event, Heard, Input, Pairing};
 use crate::processor::crash;
 use crate::store::signing::Signer;
 use crate::store::{Store, StoreError};
+use crate::telemetry::metrics::metrics;
 use crate::vault::{SigningKey, SigningPurpose, Vault};
 
 /// How often the database is asked which references are open, in milliseconds: other nodes and commands open some, too.
@@ -219,7 +220,9 @@ impl Inner {
                 agenda.listed(reference, *length, now);
             }
         }
-        self.agenda().end_listing();
+        let mut agenda = self.agenda();
+        agenda.end_listing();
+        metrics().bank_deductions_open.set_count([], agenda.len());
         Ok(())
     }
 
@@ -245,7 +248,14 @@ impl Inner {
         for instruction in pairing.owed() {
             let key = self.key().await?;
             crash::point("bank_before_instruction");
-            let Some(answer) = self.client.send(&instruction, &key, self.clock.now()).await else {
+            let answer = self.client.send(&instruction, &key, self.clock.now()).await;
+            let outcome = match &answer {
+                Some(Answer::Done { .. }) => "done",
+                Some(Answer::Refused { .. }) => "refused",
+                None => "unknown",
+            };
+            metrics().bank_instructions.inc([outcome]);
+            let Some(answer) = answer else {
                 silent = true;
                 continue;
             };

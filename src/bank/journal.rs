@@ -19,8 +19,8 @@ const TRIES: u32 = 8;
 /// Pause before it is judged again, in milliseconds; grows with each try.
 const PAUSE_MS: u64 = 20;
 
-/// Judges an input and commits what follows, with an audit row for each event; `by` is who caused it. The same input again changes
-/// nothing.
+/// Judges an input and commits what follows, with an audit row for each event; `by` is who caused it. The same input again
+/// changes nothing.
 pub async fn judge(
     (store, clock, entropy): (&dyn Store, &dyn Clock, &dyn Entropy),
     waits: Waits,

@@ -1,6 +1,6 @@
-//! `POST /bank/deductions`: the bank's messages, on a listener of their own. One is believed only with a good and fresh signature;
-//! the bank is told that we have it only once it is in the journal, and sends it again until then. Twice, late or in any order,
-//! it does no harm.
+//! `POST /bank/deductions`: the bank's messages, on a listener of their own. One is believed only with a good and fresh
+//! signature; the bank is told that we have it only once it is in the journal, and sends it again until then. Twice, late or in
+//! any order, it does no harm.
 
 use std::io;
 use std::net::SocketAddr;
@@ -20,6 +20,7 @@ use super::wire::Told;
 use crate::gateway::bank_feedback::{BankFeedbackConfig, BankFeedbackError, NotTaken};
 use crate::listen::{self, Doors, one_header, problem};
 use crate::payment::pairing::{Heard, MessageState, Reason, Refusal};
+use crate::telemetry::metrics::metrics;
 
 /// Where messages are posted.
 pub const PATH: &str = "/bank/deductions";
@@ -42,7 +43,7 @@ pub(super) async fn listen(
     let taken = |e: io::Error| BankFeedbackError::new("listen", format!("can't listen on {}: {e}", cfg.listen));
     let (doors, address) = Doors::open(cfg.listen).await.map_err(taken)?;
     if !address.ip().is_loopback() {
-        tracing::warn!(%address, "the bank's messages are heard in plain HTTP beyond this machine: put a proxy with TLS before it");
+        tracing::warn!(%address, "the bank is heard in plain HTTP beyond this machine: put a proxy with TLS before it");
     }
     let app = Router::new().route(PATH, post(hear)).with_state(Arc::new(Door { desk, keys }));
     tokio::spawn(async move {
@@ -65,6 +66,7 @@ async fn hear(State(door): State<Arc<Door>>, request: Request<Body>) -> Response
         Ok(id) => id,
         Err(forged) => {
             tracing::warn!(%forged, "a message that is not the bank's was refused");
+            metrics().bank_messages.inc(["forged"]);
             return problem(StatusCode::UNAUTHORIZED, &forged.to_string());
         }
     };
@@ -72,11 +74,14 @@ async fn hear(State(door): State<Arc<Door>>, request: Request<Body>) -> Response
         Ok(told) => told,
         Err(error) => {
             tracing::error!(%error, "a message that the bank signed can't be read");
+            metrics().bank_messages.inc(["malformed"]);
             return problem(StatusCode::BAD_REQUEST, &error.to_string());
         }
     };
     let reference = told.reference.clone();
-    match door.desk.hear(told).await {
+    let heard = door.desk.hear(told).await;
+    metrics().bank_messages.inc([heard.as_ref().map_or("refused", word)]);
+    match heard {
         Ok(heard) => {
             tracing::info!(%reference, message = %heard.message.id, state = word(&heard), "the bank announced a deduction");
             said(&heard)

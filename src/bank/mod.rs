@@ -1,7 +1,7 @@
 //! A bank that gives feedback (docs/BANK.md): hears of deductions that it is about to make, holds them against what customers
-//! confirmed to us, and instructs it. What is decided, [`payment::pairing`](crate::payment::pairing) says; here are the sockets,
-//! the clock and the retries. The journal goes first, always: what is sent follows from what was committed, so that a process that
-//! dies in between, or another node, sends the very same again and the bank does it once.
+//! confirmed to us, and instructs it. What is decided, [`payment::pairing`](crate::payment::pairing) says; here are the
+//! sockets, the clock and the retries. The journal goes first, always: what is sent follows from what was committed, so that a
+//! process that dies in between, or another node, sends the very same again and the bank does it once.
 
 mod agenda;
 mod client;

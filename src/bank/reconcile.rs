@@ -1,8 +1,9 @@
-//! The end of a day: the bank's file of what it did is held against our journal. Streamed: of the file only the names of instructions
-//! are kept, to see which come twice and which are missing. Changes nothing.
+//! The end of a day: the bank's file of what it did is held against our journal. Streamed: of the file only the names of
+//! instructions are kept, to see which come twice and which are missing. Changes nothing.
 //!
 //! A line an instruction, `instruction_id,reference,amount_minor,currency,account,result,at`, the names of the columns perhaps
-//! first, and `total,COUNT,CUR=SUM,…` last: how many lines there are, and the sum of their amounts by currency, whatever the result.
+//! first, and `total,COUNT,CUR=SUM,…` last: how many lines there are, and the sum of their amounts by currency, whatever the
+//! result.
 
 use std::collections::{BTreeMap, HashSet};
 use std::io::{self, BufRead, Read};

@@ -1,6 +1,6 @@
 //! Signatures of Standard Webhooks (https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md):
-//! over `id.timestamp.body`, by HMAC-SHA256 (`v1`) or Ed25519 (`v1a`), several in one header while a key is being exchanged. Takes
-//! the time; does no I/O.
+//! over `id.timestamp.body`, by HMAC-SHA256 (`v1`) or Ed25519 (`v1a`), several in one header while a key is being exchanged.
+//! Takes the time; does no I/O.
 
 use std::time::Duration;
 
@@ -68,8 +68,8 @@ impl BankKeys {
         Self { secrets, public: public.into_iter().map(PublicKey::new).collect() }
     }
 
-    /// Checks a message and gives its identifier. The signature goes before the time: only who holds a key learns anything about our
-    /// clock.
+    /// Checks a message and gives its identifier. The signature goes before the time: only who holds a key learns anything about
+    /// our clock.
     pub fn check(&self, headers: Headers<'_>, body: &[u8], now: Timestamp) -> Result<MessageId, Forged> {
         let id: MessageId = headers.id.and_then(|id| id.parse().ok()).ok_or(Forged::Header(ID_HEADER))?;
         let at = headers.timestamp.ok_or(Forged::Header(TIMESTAMP_HEADER))?;

@@ -93,6 +93,9 @@ families! {
     inference_refused: Counter = "voicepay_inference_refused_total", ["reason"], "Inferences without an answer: queue_full, too_late, failed.";
     factor_failures: Counter = "voicepay_factor_failures_total", ["factor"], "Factors that failed in calls: voice, number, challenge.";
     payments: Counter = "voicepay_payments_total", ["outcome"], "Payments handed over in calls, by what the call learnt: paid, declined, unknown, refused, not_submitted.";
+    bank_messages: Counter = "voicepay_bank_messages_total", ["state"], "Messages of a bank that announces deductions, by what became of them: waiting, matched, quarantined, rejected, forged, malformed, refused.";
+    bank_instructions: Counter = "voicepay_bank_instructions_total", ["outcome"], "Instructions sent to that bank, by its word: done, refused, unknown (sent again).";
+    bank_deductions_open: Gauge = "voicepay_bank_deductions_open", [], "Deductions that wait for a side or for the bank's word, as this node knows them.";
 
     cdr_written: Counter = "voicepay_cdr_written_total", [], "Call detail records written.";
     cdr_dropped: Counter = "voicepay_cdr_dropped_total", ["reason"], "Call detail records lost: queue_full, write_failed.";

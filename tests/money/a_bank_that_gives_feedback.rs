@@ -1,5 +1,5 @@
-//! A bank announces deductions, customers confirm payments, and only where both agree the bank is instructed, once: whatever comes first,
-//! twice, altered or late, whatever the bank's line does, and wherever our process is killed.
+//! A bank announces deductions, customers confirm payments, and only where both agree the bank is instructed, once: whatever
+//! comes first, twice, altered or late, whatever the bank's line does, and wherever our process is killed.
 
 use std::path::Path;
 use std::time::Duration;
@@ -260,6 +260,27 @@ async fn at_the_end_of_the_day_every_difference_is_found_and_nothing_is_changed(
     assert_eq!(compare(&with(&[one, two, three, "x,y", total]), &[]).await, [Kind::Malformed]);
     assert_eq!(compare(&with(&[one, two, three, "total,9,USD=1"]), &[]).await, [Kind::TotalCount, Kind::TotalAmount]);
     assert_eq!(compare(&file, &[]).await, [], "nothing has changed");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_nodes_that_hear_and_send_at_once_instruct_the_bank_once_a_payment() {
+    const PAYMENTS: usize = 8;
+    let (dir, bank, one) = open().await;
+    let two = Works::open(dir.path(), bank.address, Bounds::default()).await;
+    let mut intents = Vec::new();
+    for (n, order) in one.house.orders(PAYMENTS).await.iter().enumerate() {
+        let told = json!({ "message": message(&format!("msg_{n}"), &order.request, AMOUNT) });
+        let (first, second) = (bank.tell(one.address, told.clone()), bank.tell(two.address, told));
+        let works = if n % 2 == 0 { &one } else { &two };
+        let (first, second, intent) = tokio::join!(first, second, works.house.processor.submit(order.clone()));
+        assert_eq!((first.0, second.0), (200, 200));
+        intents.push(intent.unwrap());
+    }
+    for intent in &intents {
+        one.until(intent, "paid", succeeded).await;
+    }
+    assert_eq!(bank.did().len(), PAYMENTS);
+    assert_eq!(one.books().await, bank.moved());
 }
 
 /// What a killed process and the one after it do alike.

@@ -1,5 +1,5 @@
-//! A bank that gives feedback, not written on our code (`scripts/banks/feedback_bank.py`), as a child process; and a house of money whose
-//! acquirer it is.
+//! A bank that gives feedback, not written on our code (`scripts/banks/feedback_bank.py`), as a child process; and a house of
+//! money whose acquirer it is.
 
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
