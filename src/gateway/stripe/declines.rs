@@ -75,7 +75,13 @@ mod tests {
             assert_eq!(entry.advice, entry.reason.advice(), "{code}");
             assert_eq!(plain(code), *code);
             assert!(
-                !matches!(entry.reason, DeclineReason::NotSent | DeclineReason::NeverReceived),
+                !matches!(
+                    entry.reason,
+                    DeclineReason::NotSent
+                        | DeclineReason::NeverReceived
+                        | DeclineReason::FoundNotCharged
+                        | DeclineReason::Unannounced
+                ),
                 "{code}: ours to say, not theirs"
             );
         }
