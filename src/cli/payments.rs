@@ -46,7 +46,8 @@ enum PaymentsCommand {
         #[command(subcommand)]
         command: operate::DisputeCommand,
     },
-    /// Payments of which the acquirer says something else than was asked: they wait for a person.
+    /// What waits for a person: payments of which the acquirer says something else than was asked, and authorisations that it does not give
+    /// back.
     Conflicts,
     /// Write down what a person found out about a conflict.
     Resolve(operate::ResolveArgs),

@@ -12,14 +12,10 @@ use tokio::sync::mpsc::OwnedPermit;
 use super::Inner;
 use crate::clock::Timestamp;
 use crate::payment::{Attempt, AttemptState};
-use crate::store::{Job, Lease, Schedule};
+use crate::store::{DUE_AT_ONCE, Job, Lease, Schedule};
 
 /// Jitter of a question's wait, in percent of it: from the first to the first plus the second.
 const JITTER_PERCENT: (u64, u32) = (75, 51);
-
-/// When an attempt is due of which the acquirer has heard nothing: before every clock, as the node that claims it may be behind the one that
-/// wrote it.
-pub(super) const DUE_AT_ONCE: Timestamp = Timestamp(0);
 
 impl Inner {
     /// A worker has an attempt to itself for as long as the acquirer may take to answer, and the margin.

@@ -9,18 +9,15 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::records::OURSELVES;
-use super::schedule::DUE_AT_ONCE;
 use super::{Inner, OperateError, OperationOrder, Processor, crash};
 use crate::clock::Timestamp;
 use crate::payment::{AttemptState, Operation};
-use crate::store::{Claim, Job, StoreError};
+use crate::store::{Claim, DUE_AT_ONCE, Job, StoreError};
 
 /// How many attempts that were submitted in this process may wait for a task; more are left to be claimed.
 const AT_HAND_LIMIT: usize = 256;
 /// How many expired authorisations one sweep takes up.
 const EXPIRY_LIMIT: u32 = 100;
-/// How often an expired authorisation is tried to be voided. One that the acquirer won't void waits for a person.
-const EXPIRY_VOID_LIMIT: u32 = 3;
 
 impl Processor {
     /// The worker: claims at the start whatever a crash may have left, then sends, asks and expires until `shutdown`. What is being sent is
@@ -98,7 +95,7 @@ impl Processor {
         let now = inner.clock.now();
         inner.store.expire_requests(now).await?;
         inner.store.sweep_fingerprints(now).await?;
-        for intent in inner.store.expired_authorisations(now, EXPIRY_VOID_LIMIT, EXPIRY_LIMIT).await? {
+        for intent in inner.store.expired_authorisations(now, EXPIRY_LIMIT).await? {
             let payment = inner.store.payment(&intent).await?.ok_or(StoreError::NotFound("payment"))?;
             let tries = payment.attempts.iter().filter(|a| a.operation == Operation::Void).count();
             let order = OperationOrder {

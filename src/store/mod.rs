@@ -190,10 +190,11 @@ pub trait Payments: Send + Sync {
     async fn put_off(&self, attempt: &Attempt, until: Timestamp) -> Result<(), StoreError>;
     /// Attempts that have no end yet, in conflict or not, oldest first.
     async fn unfinished(&self, limit: u32) -> Result<Vec<Attempt>, StoreError>;
-    /// Payments whose authorisation ran out at `now` and that nothing has captured or voided, nor is about to, with fewer than `max_voids` voids
-    /// that failed; the earliest first.
-    async fn expired_authorisations(&self, now: Timestamp, max_voids: u32, limit: u32) -> Result<Vec<IntentId>, StoreError>;
-    /// Payments with an attempt in conflict, oldest first.
+    /// Payments whose authorisation ran out at `now` and that nothing has captured or voided, nor is about to, with fewer than
+    /// [`EXPIRY_VOID_LIMIT`] voids that failed; the earliest first.
+    async fn expired_authorisations(&self, now: Timestamp, limit: u32) -> Result<Vec<IntentId>, StoreError>;
+    /// What waits for a person, oldest first: payments with an attempt in conflict, and those whose authorisation was not voided in
+    /// [`EXPIRY_VOID_LIMIT`] tries and stands.
     async fn conflicts(&self, limit: u32) -> Result<Vec<Payment>, StoreError>;
     /// Records a dispute with its pending transfer. The same reference with the same payment and amount changes nothing (`false`), with another
     /// is `Refused`, and so is more than was captured.

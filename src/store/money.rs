@@ -12,6 +12,9 @@ use crate::payment::{
     Receipt, Standing, balance,
 };
 
+/// How often an expired authorisation is tried to be voided. One that the acquirer won't void that often waits for a person.
+pub const EXPIRY_VOID_LIMIT: u32 = 3;
+
 /// Which worker is at an attempt, and for how long at most. When it has run out, another worker may take the attempt over.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Lease {
@@ -20,6 +23,10 @@ pub struct Lease {
     /// From then on it is worth nothing.
     pub until: Timestamp,
 }
+
+/// When an attempt is due of which the acquirer has heard nothing: before every clock, as the node that claims it may be behind the one that wrote
+/// it. Among what waits it counts from when it was written.
+pub const DUE_AT_ONCE: Timestamp = Timestamp(0);
 
 /// When a worker should look at an attempt that has not ended. Under a lease nobody else does before the lease has run out.
 #[derive(Clone, Debug, PartialEq, Eq)]

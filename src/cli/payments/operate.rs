@@ -14,7 +14,7 @@ use crate::gateway::absent::AbsentGateway;
 use crate::gateway::{self, Gateway};
 use crate::ids::IntentId;
 use crate::money::{Currency, Money};
-use crate::payment::{Attempt, AttemptState, Dispute, Operation};
+use crate::payment::{Attempt, AttemptState, Dispute, Operation, Standing};
 use crate::processor::{OperateError, OperationOrder, Processor};
 use crate::store::StoreError;
 
@@ -146,6 +146,17 @@ pub(super) async fn conflicts(ctx: &Context, data: &Data) -> CliResult {
             lines.push(format!("{at}  {}  {what} of {}, the acquirer says {charged}  {reference}", p.intent.id, a.amount));
             rows.push(json!({ "intent": p.intent.id, "attempt": a.id, "operation": what, "amount": a.amount, "charged": charged,
                 "gateway_reference": gateway_reference, "sent_at": at.to_string() }));
+        }
+        if p.standing() == Standing::Authorised {
+            let voids = p.attempts.iter().filter(|a| a.operation == Operation::Void).count();
+            let (at, amount) = (p.intent.created_at, p.intent.amount);
+            lines.push(format!(
+                "{at}  {}  authorisation of {amount}, {voids} voids failed: ask the acquirer, then `voicepay payments void`",
+                p.intent.id
+            ));
+            rows.push(
+                json!({ "intent": p.intent.id, "operation": Operation::Void.as_str(), "amount": amount, "failed_voids": voids }),
+            );
         }
     }
     let text = if lines.is_empty() { "no conflicts".to_owned() } else { lines.join("\n") };

@@ -1,7 +1,7 @@
 //! Captures, voids, refunds, expiry, disputes and conflicts, with the real store and the sandbox acquirer.
 
 use super::*;
-use crate::payment::{DisputeState, Standing};
+use crate::payment::{BankWord, DeclineReason, DisputeState, Standing};
 
 fn usd(minor: i64) -> Money {
     Money::new(minor, Currency::Usd).unwrap()
@@ -157,6 +157,25 @@ async fn an_authorisation_is_voided_by_command_or_when_its_time_has_run_out() {
     assert_eq!(house.standing(&forgotten).await, Standing::Expired);
     assert_eq!(house.books().await, (0, 0));
     assert_eq!(house.bank_saw(), [Did::Authorised, Did::Voided, Did::Authorised, Did::Voided]);
+}
+
+#[tokio::test]
+async fn an_authorisation_that_the_acquirer_does_not_give_back_waits_for_a_person() {
+    let approved = || BankWord::Approved { charged: usd(1999), gateway_reference: "a-1".into() };
+    let refused = || BankWord::Declined(DeclineReason::Other);
+    let (house, wire) = takes_back::house(&[approved(), refused(), refused(), refused(), approved()]).await;
+    let intent = house.authorise("4111111111111111").await;
+    house.clock.advance(Duration::from_secs(6 * 24 * 3600));
+    for _ in 0..5 {
+        house.processor.run_once().await.unwrap();
+        house.clock.advance(Duration::from_secs(60));
+    }
+    assert_eq!(wire.asked().len(), 4, "the authorisation, and three voids");
+    let queue = || async { house.store.conflicts(9).await.unwrap().into_iter().map(|p| p.intent.id).collect::<Vec<_>>() };
+    assert_eq!(queue().await, [intent.clone()]);
+    assert!(house.operate(Operation::Void, &intent, None, "by-hand").await.unwrap().state.done());
+    assert!(queue().await.is_empty());
+    assert_eq!((house.standing(&intent).await, house.books().await), (Standing::Expired, (0, 0)));
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@ use crate::payment::{AttemptState, BankWord, Operation};
 
 /// Says what it is told to, one word after another, and remembers what it was asked.
 #[derive(Debug, Default)]
-struct Wire {
+pub(super) struct Wire {
     words: Mutex<Vec<BankWord>>,
     /// Operation, whether it was to be taken back, the card's last digits.
     asked: Mutex<Vec<(Operation, bool, String)>>,
@@ -21,7 +21,7 @@ impl Wire {
         self.words.lock().unwrap().pop().unwrap_or(BankWord::Silence)
     }
 
-    fn asked(&self) -> Vec<(Operation, bool, String)> {
+    pub(super) fn asked(&self) -> Vec<(Operation, bool, String)> {
         self.asked.lock().unwrap().clone()
     }
 }
@@ -50,7 +50,7 @@ impl Gateway for Wire {
 }
 
 /// A house whose acquirer says these words, and that acquirer.
-async fn house(words: &[BankWord]) -> (House, Arc<Wire>) {
+pub(super) async fn house(words: &[BankWord]) -> (House, Arc<Wire>) {
     let house = House::build().await;
     let wire = Arc::new(Wire { words: Mutex::new(words.iter().rev().cloned().collect()), ..Wire::default() });
     let cfg = ProcessorConfig { gateway_timeout_ms: 200, ..ProcessorConfig::default() };

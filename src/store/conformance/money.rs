@@ -14,8 +14,8 @@ use crate::payment::{
     Attempt, AttemptState, Capture, Evidence, Intent, IntentStatus, Operation, PaymentRequest, Receipt, RequestStatus,
 };
 use crate::store::{
-    Begun, Claim, Command, Lease, NewCharge, NewOperation, OutboxRecord, Payee, Schedule, Settlement, StoreError, SubmitRefusal,
-    Submitted,
+    Begun, Claim, Command, DUE_AT_ONCE, Lease, NewCharge, NewOperation, OutboxRecord, Payee, Schedule, Settlement, StoreError,
+    SubmitRefusal, Submitted,
 };
 
 on_both!(
@@ -26,6 +26,7 @@ on_both!(
     refunds_at_once_never_exceed_what_was_captured,
     a_customer_who_pays_is_not_deleted_and_one_who_is_deleted_does_not_pay,
     a_lease_that_runs_out_is_taken_over,
+    what_is_fresh_and_what_is_in_doubt_wait_in_one_line,
 );
 
 const MINOR: i64 = 1999;
@@ -242,6 +243,25 @@ async fn a_lease_that_runs_out_is_taken_over(desk: Bench) {
     let ahead = Claim { horizon: Timestamp(100), ..claim(&desk, 50, 9) };
     assert_eq!(desk.store.claim(&ahead).await.unwrap().len(), 1, "what a clock that ran ahead has put off is due");
     assert_eq!(desk.store.unfinished(9).await.unwrap().len(), 1);
+}
+
+async fn what_is_fresh_and_what_is_in_doubt_wait_in_one_line(desk: Bench) {
+    let parties = desk.parties("111111").await;
+    // When each was written, and from when on it is due: the oldest goes first, whichever it is.
+    let mut line = Vec::new();
+    for (written, due) in [(10, 50), (20, 0), (30, 70), (60, 0), (80, 0), (15, 90)] {
+        let mut charge = desk.charge(&parties, &desk.request_of(&parties).await, &CallId::fresh(&*desk.entropy));
+        (charge.intent.created_at, charge.attempt.prepared_at) = (Timestamp(written), Timestamp(written));
+        charge.schedule = Schedule::Due(if due == 0 { DUE_AT_ONCE } else { Timestamp(due) });
+        desk.store.submit(&charge).await.unwrap();
+        line.push((if due == 0 { written } else { due }, charge.attempt.id));
+    }
+    line.sort();
+    let mut claimed = Vec::new();
+    while let Some(job) = desk.store.claim(&claim(&desk, 100, 1)).await.unwrap().pop() {
+        claimed.push(job.attempt.id);
+    }
+    assert_eq!(claimed, line.into_iter().map(|(_, id)| id).collect::<Vec<_>>());
 }
 
 const LEASE: i64 = 1000;

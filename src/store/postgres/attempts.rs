@@ -52,14 +52,18 @@ pub(super) async fn put_off(connection: &mut PgConnection, a: &Attempt, until: T
 }
 
 /// Leases what is due. A leased attempt is due when its lease runs out, so what is due is nobody's; what another worker is claiming at this moment
-/// is skipped and not waited for. One statement, which commits by itself.
+/// is skipped and not waited for. What is due at once (0) has been so since it was written: the oldest of both goes first, and neither keeps the
+/// other waiting. One statement, which commits by itself.
 pub(super) async fn claim(connection: &mut PgConnection, claim: &Claim) -> Result<Vec<Attempt>, Fault> {
     let rows = sqlx::query(
-        "WITH due AS (SELECT number FROM attempts WHERE gateway = $3 AND due_at <= $4
-                      ORDER BY due_at, number LIMIT $6 FOR UPDATE SKIP LOCKED),
-              ahead AS (SELECT number FROM attempts WHERE gateway = $3 AND due_at > $5
+        "WITH fresh AS (SELECT number, created_at AS since FROM attempts WHERE gateway = $3 AND due_at = 0
+                        ORDER BY number LIMIT $6 FOR UPDATE SKIP LOCKED),
+              later AS (SELECT number, due_at AS since FROM attempts WHERE gateway = $3 AND due_at > 0 AND due_at <= $4
                         ORDER BY due_at LIMIT $6 FOR UPDATE SKIP LOCKED),
-              taken AS (SELECT number FROM due UNION ALL SELECT number FROM ahead LIMIT $6)
+              ahead AS (SELECT number, created_at AS since FROM attempts WHERE gateway = $3 AND due_at > $5
+                        ORDER BY due_at LIMIT $6 FOR UPDATE SKIP LOCKED),
+              taken AS (SELECT number FROM (SELECT * FROM fresh UNION ALL SELECT * FROM later UNION ALL SELECT * FROM ahead) AS due
+                        ORDER BY since, number LIMIT $6)
          UPDATE attempts a SET lease_owner = $1, lease_until = $2, due_at = $2 FROM taken WHERE a.number = taken.number
          RETURNING a.*",
     )

@@ -17,8 +17,8 @@ use crate::ledger::Transfer;
 use crate::payment::{Attempt, Dispute, IntentStatus, OperationRefusal, PaymentRequest, Receipt};
 use crate::store::rows::{Reader, money, to_json};
 use crate::store::{
-    AuditRecord, Begun, Claim, Command, DisputeEntry, Job, NewCharge, NewOperation, Payment, Payments, RequestWithPayee,
-    Schedule, Settlement, StoreError, SubmitRefusal, Submitted,
+    AuditRecord, Begun, Claim, Command, DisputeEntry, EXPIRY_VOID_LIMIT, Job, NewCharge, NewOperation, Payment, Payments,
+    RequestWithPayee, Schedule, Settlement, StoreError, SubmitRefusal, Submitted,
 };
 
 #[async_trait]
@@ -110,7 +110,7 @@ impl Payments for PgStore {
         .await
     }
 
-    async fn expired_authorisations(&self, now: Timestamp, max_voids: u32, limit: u32) -> Result<Vec<IntentId>, StoreError> {
+    async fn expired_authorisations(&self, now: Timestamp, limit: u32) -> Result<Vec<IntentId>, StoreError> {
         self.read(async || {
             let rows = sqlx::query(
                 "SELECT i.id FROM intents i WHERE i.status = 'pending' AND i.authorisation_expires_at <= $1
@@ -120,7 +120,7 @@ impl Payments for PgStore {
                  ORDER BY i.authorisation_expires_at LIMIT $3",
             )
             .bind(now.0)
-            .bind(i64::from(max_voids))
+            .bind(i64::from(EXPIRY_VOID_LIMIT))
             .bind(i64::from(limit))
             .fetch_all(&mut *self.connection().await?)
             .await?;
@@ -134,10 +134,17 @@ impl Payments for PgStore {
             let mut tx = self.snapshot().await?;
             let rows = sqlx::query(
                 "SELECT i.* FROM intents i WHERE i.id IN
-                   (SELECT intent_id FROM attempts WHERE state = 'conflicted' ORDER BY created_at LIMIT $1)
-                 ORDER BY i.created_at, i.id",
+                   ((SELECT intent_id FROM attempts WHERE state = 'conflicted' ORDER BY created_at LIMIT $1)
+                    UNION
+                    (SELECT s.id FROM intents s WHERE s.status = 'pending' AND s.authorisation_expires_at IS NOT NULL
+                        AND NOT EXISTS (SELECT 1 FROM attempts a WHERE a.intent_id = s.id AND a.operation IN ('capture', 'void')
+                                        AND a.state NOT IN ('declined', 'reversed'))
+                        AND (SELECT count(*) FROM attempts a WHERE a.intent_id = s.id AND a.operation = 'void') >= $2
+                        ORDER BY s.authorisation_expires_at LIMIT $1))
+                 ORDER BY i.created_at, i.id LIMIT $1",
             )
             .bind(i64::from(limit))
+            .bind(i64::from(EXPIRY_VOID_LIMIT))
             .fetch_all(&mut *tx)
             .await?;
             intents::whole_all(&mut tx, &rows).await

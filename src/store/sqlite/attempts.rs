@@ -93,16 +93,20 @@ pub(super) async fn any_due(pool: &SqlitePool, claim: &Claim) -> Result<bool, St
     Ok(Reader::new(&row, "attempts").int("any_due")? != 0)
 }
 
-/// A leased attempt is due when its lease runs out, so what is due is nobody's.
+/// A leased attempt is due when its lease runs out, so what is due is nobody's. What is due at once (0) has been so since it was written: the oldest
+/// of both goes first, and neither keeps the other waiting.
 pub(super) async fn claim(conn: &mut SqliteConnection, claim: &Claim) -> Result<Vec<Job>, StoreError> {
     let rows = sqlx::query(
         "UPDATE attempts SET lease_owner = ?1, lease_until = ?2, due_at = ?2 WHERE number IN (
              SELECT number FROM (
-                 SELECT * FROM (SELECT number, due_at FROM attempts WHERE gateway = ?3 AND due_at <= ?4
-                                ORDER BY due_at, number LIMIT ?6)
+                 SELECT * FROM (SELECT number, created_at AS since FROM attempts WHERE gateway = ?3 AND due_at = 0
+                                ORDER BY number LIMIT ?6)
                  UNION ALL
-                 SELECT * FROM (SELECT number, due_at FROM attempts WHERE gateway = ?3 AND due_at > ?5 ORDER BY due_at LIMIT ?6))
-             LIMIT ?6)
+                 SELECT * FROM (SELECT number, due_at FROM attempts WHERE gateway = ?3 AND due_at > 0 AND due_at <= ?4
+                                ORDER BY due_at LIMIT ?6)
+                 UNION ALL
+                 SELECT * FROM (SELECT number, created_at FROM attempts WHERE gateway = ?3 AND due_at > ?5 ORDER BY due_at LIMIT ?6))
+             ORDER BY since, number LIMIT ?6)
          RETURNING *",
     )
     .bind(claim.lease.owner.as_str())

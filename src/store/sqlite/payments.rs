@@ -14,8 +14,8 @@ use crate::ledger::Transfer;
 use crate::payment::{Attempt, Dispute, IntentStatus, OperationRefusal, PaymentRequest, Receipt};
 use crate::store::rows::{Reader, money};
 use crate::store::{
-    AuditRecord, Begun, Claim, Command, DisputeEntry, Job, NewCharge, NewOperation, Payment, Payments, RequestWithPayee,
-    Settlement, StoreError, SubmitRefusal, Submitted,
+    AuditRecord, Begun, Claim, Command, DisputeEntry, EXPIRY_VOID_LIMIT, Job, NewCharge, NewOperation, Payment, Payments,
+    RequestWithPayee, Settlement, StoreError, SubmitRefusal, Submitted,
 };
 
 #[async_trait]
@@ -106,7 +106,7 @@ impl Payments for SqliteStore {
         rows.iter().map(money::attempt).collect()
     }
 
-    async fn expired_authorisations(&self, now: Timestamp, max_voids: u32, limit: u32) -> Result<Vec<IntentId>, StoreError> {
+    async fn expired_authorisations(&self, now: Timestamp, limit: u32) -> Result<Vec<IntentId>, StoreError> {
         let rows = sqlx::query(
             "SELECT i.id FROM intents i WHERE i.status = 'pending' AND i.authorisation_expires_at <= ?
                AND NOT EXISTS (SELECT 1 FROM attempts a WHERE a.intent_id = i.id AND a.operation IN ('capture', 'void')
@@ -115,7 +115,7 @@ impl Payments for SqliteStore {
              ORDER BY i.authorisation_expires_at LIMIT ?",
         )
         .bind(now.0)
-        .bind(max_voids)
+        .bind(EXPIRY_VOID_LIMIT)
         .bind(limit)
         .fetch_all(&self.pool)
         .await
@@ -127,10 +127,17 @@ impl Payments for SqliteStore {
         let mut tx = self.pool.begin().await.map_err(fault)?;
         let rows = sqlx::query(
             "SELECT i.* FROM intents i WHERE i.id IN
-               (SELECT intent_id FROM attempts WHERE state = 'conflicted' ORDER BY created_at LIMIT ?)
-             ORDER BY i.created_at, i.id",
+               (SELECT * FROM (SELECT intent_id FROM attempts WHERE state = 'conflicted' ORDER BY created_at LIMIT ?1)
+                UNION
+                SELECT * FROM (SELECT s.id FROM intents s WHERE s.status = 'pending' AND s.authorisation_expires_at IS NOT NULL
+                    AND NOT EXISTS (SELECT 1 FROM attempts a WHERE a.intent_id = s.id AND a.operation IN ('capture', 'void')
+                                    AND a.state NOT IN ('declined', 'reversed'))
+                    AND (SELECT count(*) FROM attempts a WHERE a.intent_id = s.id AND a.operation = 'void') >= ?2
+                    ORDER BY s.authorisation_expires_at LIMIT ?1))
+             ORDER BY i.created_at, i.id LIMIT ?1",
         )
         .bind(limit)
+        .bind(EXPIRY_VOID_LIMIT)
         .fetch_all(&mut *tx)
         .await
         .map_err(fault)?;
