@@ -210,6 +210,11 @@ impl Books {
         &self.balances
     }
 
+    /// The same, to keep.
+    pub fn into_balances(self) -> BTreeMap<AccountName, Balance> {
+        self.balances
+    }
+
     /// Pending transfers that neither a post nor a void has ended.
     pub fn open(&self) -> impl Iterator<Item = &Transfer> {
         self.open.values()
@@ -267,6 +272,15 @@ impl Books {
             }
         }
         Ok(())
+    }
+
+    /// Nothing more comes of the payments whose rows were applied so far: keeps the balances and forgets the rows, so that books of any length are
+    /// added up, payment by payment, in the memory of one. Says how many pending rows nothing has ended.
+    pub fn forget_rows(&mut self) -> usize {
+        let Self { balances: _, open, ended, sums } = self;
+        ended.clear();
+        sums.clear();
+        std::mem::take(open).len()
     }
 
     /// Checks that debits equal credits in each currency.

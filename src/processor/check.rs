@@ -9,8 +9,8 @@ use crate::ledger::{AccountName, Balance, Books, Cause, Transfer, TransferKind};
 use crate::payment::{Attempt, IntentStatus, Operation};
 use crate::store::{Payment, Store, StoreError};
 
-/// How many rows or payments are read at a time.
-const PAGE: u32 = 1000;
+/// How many payments are read, and held in memory, at a time.
+const PAGE: u32 = 500;
 /// How many findings are listed; the rest are counted.
 const FINDINGS_LIMIT: usize = 100;
 
@@ -40,39 +40,35 @@ impl Report {
     }
 }
 
-/// Checks everything, page by page; payments may go on meanwhile.
+/// Checks everything, payment by payment; others may be made meanwhile. Each row of the books belongs to one payment, and ends only what the same
+/// payment reserved: so what is kept of a payment that was read are its sums.
 pub async fn books(store: &dyn Store) -> Result<Report, StoreError> {
     let mut report = Report::default();
     let mut books = Books::default();
-    let mut after = 0;
+    let mut after: Option<IntentId> = None;
     loop {
-        let page = store.transfers_after(after, PAGE).await?;
-        let Some((last, _)) = page.last() else { break };
-        after = *last;
-        for (_, transfer) in &page {
-            report.transfers = report.transfers.saturating_add(1);
-            if let Err(error) = books.apply(transfer) {
-                report.add(error.to_string());
+        let page = store.payments_after(after.as_ref(), PAGE).await?;
+        let Some(last) = page.last() else { break };
+        after = Some(last.intent.id.clone());
+        for payment in &page {
+            report.payments = report.payments.saturating_add(1);
+            for transfer in &payment.transfers {
+                report.transfers = report.transfers.saturating_add(1);
+                if let Err(error) = books.apply(transfer) {
+                    report.add(error.to_string());
+                }
+            }
+            report.open = report.open.saturating_add(books.forget_rows());
+            for finding in payment_findings(payment) {
+                report.add(format!("payment {}: {finding}", payment.intent.id));
             }
         }
     }
     if let Err(error) = books.balanced() {
         report.add(error.to_string());
     }
-    report.open = books.open().count();
-    report.balances = books.balances().clone();
-    let mut after: Option<IntentId> = None;
-    loop {
-        let page = store.payments_after(after.as_ref(), PAGE).await?;
-        let Some(last) = page.last() else { return Ok(report) };
-        after = Some(last.intent.id.clone());
-        for payment in &page {
-            report.payments = report.payments.saturating_add(1);
-            for finding in payment_findings(payment) {
-                report.add(format!("payment {}: {finding}", payment.intent.id));
-            }
-        }
-    }
+    report.balances = books.into_balances();
+    Ok(report)
 }
 
 /// What is wrong with one payment: each sum in the books against what attempts and disputes say.

@@ -219,8 +219,6 @@ pub trait Payments: Send + Sync {
     async fn receipt_by_reference(&self, reference: &str) -> Result<Option<Receipt>, StoreError>;
     /// The books, in the order in which they were written.
     async fn transfers(&self) -> Result<Vec<Transfer>, StoreError>;
-    /// The same page by page: those after row `after` (0: from the start), each with its row number.
-    async fn transfers_after(&self, after: i64, limit: u32) -> Result<Vec<(i64, Transfer)>, StoreError>;
 }
 
 /// Voices: invitations, templates, consent.

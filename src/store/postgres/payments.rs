@@ -266,19 +266,6 @@ impl Payments for PgStore {
         })
         .await
     }
-
-    async fn transfers_after(&self, after: i64, limit: u32) -> Result<Vec<(i64, Transfer)>, StoreError> {
-        self.read(async || {
-            let rows = sqlx::query("SELECT * FROM transfers WHERE seq > $1 ORDER BY seq LIMIT $2")
-                .bind(after)
-                .bind(i64::from(limit))
-                .fetch_all(&mut *self.connection().await?)
-                .await?;
-            let numbered = rows.iter().map(|row| Ok((Reader::new(row, "transfers").int("seq")?, money::transfer(row)?)));
-            numbered.collect()
-        })
-        .await
-    }
 }
 
 /// Whoever deletes the customer or the card waits for `alive` and `usable`, and then finds the pending intent; whoever came first leaves no row here.

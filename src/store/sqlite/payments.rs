@@ -232,16 +232,6 @@ impl Payments for SqliteStore {
         let rows = sqlx::query("SELECT * FROM transfers ORDER BY seq").fetch_all(&self.pool).await.map_err(fault)?;
         rows.iter().map(money::transfer).collect()
     }
-
-    async fn transfers_after(&self, after: i64, limit: u32) -> Result<Vec<(i64, Transfer)>, StoreError> {
-        let rows = sqlx::query("SELECT * FROM transfers WHERE seq > ? ORDER BY seq LIMIT ?")
-            .bind(after)
-            .bind(limit)
-            .fetch_all(&self.pool)
-            .await
-            .map_err(fault)?;
-        rows.iter().map(|row| Ok((Reader::new(row, "transfers").int("seq")?, money::transfer(row)?))).collect()
-    }
 }
 
 async fn submit(conn: &mut SqliteConnection, charge: &NewCharge) -> Result<Submitted, StoreError> {
