@@ -30,6 +30,9 @@ use crate::store::chain::CheckpointRecord;
 /// Disagreements between books and audit that are told; more would not help.
 const DISAGREEMENTS_LIMIT: u32 = 10;
 
+/// Rows that are gone, likewise.
+const LOST_LIMIT: u32 = 100;
+
 /// Arguments of `voicepay audit`.
 #[derive(Debug, Args)]
 #[command(
@@ -154,6 +157,14 @@ async fn verify_database(ctx: &Context, data: &Data, key: &[String], checkpoints
     if !disagreements.is_empty() {
         let list: Vec<_> = disagreements.iter().map(|d| format!("{} {}", d.subject, d.what.text())).collect();
         return Err(wrong(format!("the log is well, but books and audit do not agree: {}", list.join("; "))));
+    }
+    let lost = data.store.lost(LOST_LIMIT).await.map_err(store_error)?;
+    if !lost.is_empty() {
+        let list: Vec<_> = lost.iter().map(i64::to_string).collect();
+        return Err(wrong(format!(
+            "the log is well, but audit rows are gone that were never sealed, of numbers {}",
+            list.join(", ")
+        )));
     }
     let mut json = json_of(&report, !keys.is_empty());
     if let Value::Object(map) = &mut json {

@@ -60,8 +60,8 @@ pub fn points_of(operation: Operation) -> Vec<String> {
     Step::ALL.into_iter().map(|step| name(operation, step)).collect()
 }
 
-/// The points that claiming, reconciliation, expiry, disputes and people's decisions meet.
-pub const OTHER_POINTS: [&str; 16] = [
+/// The points that claiming, reconciliation, expiry, disputes, people's decisions and the audit's sealer meet.
+pub const OTHER_POINTS: [&str; 20] = [
     "before_claim",
     "after_claim",
     "before_question",
@@ -78,6 +78,10 @@ pub const OTHER_POINTS: [&str; 16] = [
     "after_dispute",
     "before_dispute_closed",
     "after_dispute_closed",
+    "before_seal",
+    "after_seal",
+    "before_checkpoint",
+    "after_checkpoint",
 ];
 
 /// Every point.
@@ -144,6 +148,7 @@ mod tests {
             include_str!("send.rs"),
             include_str!("worker.rs"),
             include_str!("dispute.rs"),
+            include_str!("sealer.rs"),
         ]
         .concat();
         let mut steps = Step::ALL.to_vec();
@@ -158,7 +163,7 @@ mod tests {
         listed.sort_unstable();
         assert_eq!(named, listed);
         let all = all_points();
-        assert_eq!(all.len(), 51);
+        assert_eq!(all.len(), 55);
         assert_eq!(all.iter().collect::<std::collections::BTreeSet<_>>().len(), all.len());
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! Between its commit and its sealing a row is protected by the database alone: by its triggers and by who may write there.
 //! Whoever can switch those off could take it away without a trace in the chain. How such a row is missed all the same: on SQLite
-//! its number is missing; on both databases a transfer or a receipt stands without its audit row. After sealing it is missed by
+//! its number is missing; on PostgreSQL the note stays that it was to be sealed, which is told by metric, log and `voicepay audit verify`; on both
+//! databases a transfer or a receipt stands without its audit row. After sealing it is missed by
 //! its hash, after the next checkpoint even if every hash was made anew.
 
 use std::sync::Arc;
@@ -11,14 +12,18 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
+use super::crash;
 use crate::clock::{Clock, Entropy};
 use crate::ledger::chain::{Chain, LogId};
 use crate::ledger::checkpoint::Checkpoint;
 use crate::ledger::keys::PublicKey;
 use crate::store::chain::CheckpointRecord;
 use crate::store::{Store, StoreError, UnlockError, signing};
+use crate::telemetry::metrics::metrics;
 use crate::vault::{SigningPurpose, Vault};
 
+/// Of rows that are gone, this many are named; beyond that a number tells no more.
+const LOST_LIMIT: u32 = 100;
 /// At a stop: so many batches are still sealed, the rest at the next start.
 const LAST_BATCHES: u32 = 20;
 
@@ -77,6 +82,7 @@ impl Sealer {
 
     /// Seals and signs until `shutdown`, then once more.
     pub async fn run(&self, shutdown: CancellationToken) {
+        let mut told = Vec::new();
         loop {
             let pause = Duration::from_millis(self.cfg.seal_ms.max(1));
             tokio::select! {
@@ -84,7 +90,7 @@ impl Sealer {
                 () = shutdown.cancelled() => break,
                 () = tokio::time::sleep(pause) => {}
             }
-            self.turn(&shutdown).await;
+            self.turn(&shutdown, &mut told).await;
         }
         let last = async {
             self.seal_batches(LAST_BATCHES).await?;
@@ -105,8 +111,8 @@ impl Sealer {
         tokio::join!(work, self.run(stop.clone()));
     }
 
-    /// One turn: seals what waits, and signs a checkpoint if it is time.
-    async fn turn(&self, shutdown: &CancellationToken) {
+    /// One turn: seals what waits, signs a checkpoint if it is time, and tells of rows that are gone if they are not those it told of before.
+    async fn turn(&self, shutdown: &CancellationToken, told: &mut Vec<i64>) {
         let work = async {
             // Batch by batch, so that a long queue does not put off the stop.
             while !shutdown.is_cancelled() && self.seal_batches(1).await? >= u64::from(self.cfg.batch_rows.max(1)) {}
@@ -114,6 +120,12 @@ impl Sealer {
                 && self.is_due(&chain, last.as_ref())
             {
                 self.sign(&chain).await?;
+            }
+            let lost = self.store.lost(LOST_LIMIT).await?;
+            metrics().audit_lost.set_count([], lost.len());
+            if lost != *told {
+                tracing::error!(rows = ?lost, "audit rows are gone that were written and never sealed");
+                *told = lost;
             }
             Ok::<_, UnlockError>(())
         };
@@ -131,7 +143,11 @@ impl Sealer {
         let (fresh, limit) = (LogId::fresh(&*self.entropy), self.cfg.batch_rows.max(1));
         let mut sealed = 0;
         for _ in 0..batches {
+            crash::point("before_seal");
             let n = self.store.seal(&fresh, limit).await?;
+            if n > 0 {
+                crash::point("after_seal");
+            }
             sealed += u64::from(n);
             if n < limit {
                 break;
@@ -172,7 +188,9 @@ impl Sealer {
         let record = CheckpointRecord { size: checkpoint.size, at: now, note };
         // The chain only grows, so that what was read a moment ago is still a beginning of it, whoever went on meanwhile. If
         // another process signed the same size, its note says the same.
+        crash::point("before_checkpoint");
         self.store.add_checkpoint(&record).await?;
+        crash::point("after_checkpoint");
         Ok(record)
     }
 }

@@ -65,6 +65,9 @@ pub trait AuditChain: Send + Sync {
     fn rows_are_gapless(&self) -> bool;
     /// Gives up to `limit` rows their place, in ONE transaction; says how many. The first time the log is named `fresh`.
     async fn seal(&self, fresh: &LogId, limit: u32) -> Result<u32, StoreError>;
+    /// Numbers of rows that were noted when they were written and are gone, never sealed: the lowest `limit`. Always none where row numbers have
+    /// no gaps: there a gap in the chain tells.
+    async fn lost(&self, limit: u32) -> Result<Vec<i64>, StoreError>;
     /// The chain's end. `None` while nothing was sealed.
     async fn chain(&self) -> Result<Option<Chain>, StoreError>;
     /// How many rows wait for their place.

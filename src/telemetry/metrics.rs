@@ -97,6 +97,8 @@ families! {
     bank_instructions: Counter = "voicepay_bank_instructions_total", ["outcome"], "Instructions sent to that bank, by its word: done, refused, unknown (sent again).";
     bank_deductions_open: Gauge = "voicepay_bank_deductions_open", [], "Deductions that wait for a side or for the bank's word, as this node knows them.";
 
+    audit_lost: Gauge = "voicepay_audit_rows_lost", [], "Audit rows that were written and are gone, never sealed (the first hundred): voicepay audit verify names them.";
+
     cdr_written: Counter = "voicepay_cdr_written_total", [], "Call detail records written.";
     cdr_dropped: Counter = "voicepay_cdr_dropped_total", ["reason"], "Call detail records lost: queue_full, write_failed.";
     spans_exported: Counter = "voicepay_spans_exported_total", [], "Spans that the collector took.";

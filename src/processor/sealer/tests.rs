@@ -178,7 +178,7 @@ async fn a_crash_between_sealing_and_signing_leaves_a_log_that_the_next_start_si
 async fn a_checkpoint_is_due_by_rows_by_time_and_after_the_clock_was_set_back() {
     let house = House::build(small_batches()).await;
     let signed = async || {
-        house.sealer.turn(&CancellationToken::new()).await;
+        house.sealer.turn(&CancellationToken::new(), &mut Vec::new()).await;
         house.store.last_checkpoint().await.unwrap().map_or(0, |c| c.size)
     };
     house.write(1).await;
@@ -192,7 +192,7 @@ async fn a_checkpoint_is_due_by_rows_by_time_and_after_the_clock_was_set_back() 
     assert_eq!(signed().await, 22, "twenty rows");
     house.write(1).await;
     let clock = Arc::new(ManualClock::starting_at(Timestamp(START.0 - 3_600_000)));
-    Sealer { clock, ..house.sealer.clone() }.turn(&CancellationToken::new()).await;
+    Sealer { clock, ..house.sealer.clone() }.turn(&CancellationToken::new(), &mut Vec::new()).await;
     assert_eq!(house.store.last_checkpoint().await.unwrap().unwrap().size, 23, "an hour back");
 }
 

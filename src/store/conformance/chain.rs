@@ -9,7 +9,7 @@ use crate::ledger::chain::LogId;
 use crate::ledger::export::{Line, LogLine};
 use crate::ledger::keys::PublicKey;
 use crate::ledger::merkle::{Parts, consistent, includes};
-use crate::ledger::verifier::{Fault, Report, Trust, Verifier};
+use crate::ledger::verifier::{Fault, Report, Trust, Verifier, Wrong};
 use crate::store::chain::CheckpointRecord;
 use crate::store::signing::SigningKeyRecord;
 use crate::store::{AuditRecord, Store, StoreError};
@@ -20,6 +20,7 @@ on_both!(
     proofs_are_made_of_what_is_kept,
     checkpoints_are_kept_once_a_size,
     the_chain_refuses_to_be_changed,
+    a_row_that_goes_before_it_is_sealed_is_missed,
     two_processes_that_make_a_key_at_once_get_the_same,
 );
 
@@ -141,6 +142,28 @@ async fn the_chain_refuses_to_be_changed(desk: Bench) {
         assert!(refused.contains("append-only") || refused.contains("only grows"), "{statement}: {refused}");
     }
     assert_eq!(verified(&*desk.store).await.unwrap().records, 1);
+}
+
+async fn a_row_that_goes_before_it_is_sealed_is_missed(desk: Bench) {
+    for _ in 0..5 {
+        desk.store.audit(&row(&desk)).await.unwrap();
+    }
+    // Whoever may alter tables takes a row away.
+    let unguarded = if desk.on_postgres() { "ALTER TABLE audit DISABLE TRIGGER USER" } else { "DROP TRIGGER audit_never_goes" };
+    desk.sql(unguarded).await.unwrap();
+    let taken = "DELETE FROM audit WHERE seq = (SELECT seq + 1 FROM (SELECT min(seq) AS seq FROM audit) AS first)";
+    assert_eq!(desk.sql(taken).await.unwrap(), 1);
+    seal_all(&desk).await;
+    assert_eq!(desk.store.chain().await.unwrap().unwrap().size(), 4, "it holds up no other row");
+    let lost = desk.store.lost(9).await.unwrap();
+    if desk.store.rows_are_gapless() {
+        assert!(lost.is_empty());
+        assert!(matches!(verified(&*desk.store).await.unwrap_err().what, Wrong::Gap { after: 1, before: 3 }));
+    } else {
+        assert_eq!(lost, [2]);
+        assert_eq!(desk.store.unsealed().await.unwrap(), 1, "the note of it stays");
+        assert_eq!(desk.store.seal(&LogId::fresh(&*desk.entropy), 50).await.unwrap(), 0);
+    }
 }
 
 async fn two_processes_that_make_a_key_at_once_get_the_same(desk: Bench) {

@@ -25,8 +25,11 @@ impl AuditChain for PgStore {
             let mut tx = self.begin().await?;
             // One sealer at a time, the first one too, when there is no row yet that could be locked. Readers are not kept waiting.
             sqlx::query("LOCK TABLE audit_head IN SHARE ROW EXCLUSIVE MODE").execute(&mut *tx).await?;
+            // The note of a row that is gone stays: see `lost`. Each is looked up by itself: joined, the whole trail might be walked.
             let rows = sqlx::query(
-                "WITH next AS (DELETE FROM audit_unsealed WHERE seq IN (SELECT seq FROM audit_unsealed ORDER BY seq LIMIT $1)
+                "WITH next AS (DELETE FROM audit_unsealed WHERE seq IN
+                                   (SELECT u.seq FROM audit_unsealed u WHERE (SELECT true FROM audit a WHERE a.seq = u.seq)
+                                    ORDER BY u.seq LIMIT $1)
                                RETURNING seq)
                  SELECT a.seq, a.id, a.at, a.actor, a.action, a.subject, a.detail FROM audit a JOIN next ON next.seq = a.seq
                  ORDER BY a.seq",
@@ -61,6 +64,20 @@ impl AuditChain for PgStore {
             exactly_one(&done, StoreError::Conflict("audit chain"))?;
             commit(tx).await?;
             Ok(u32::try_from(links.len()).unwrap_or(limit))
+        })
+        .await
+    }
+
+    async fn lost(&self, limit: u32) -> Result<Vec<i64>, StoreError> {
+        self.read(async || {
+            let rows = sqlx::query(
+                "SELECT u.seq FROM audit_unsealed u WHERE (SELECT true FROM audit a WHERE a.seq = u.seq) IS NULL
+                 ORDER BY u.seq LIMIT $1",
+            )
+            .bind(i64::from(limit))
+            .fetch_all(&mut *self.connection().await?)
+            .await?;
+            Ok(rows.iter().map(|row| Reader::new(row, "audit_unsealed").int("seq")).collect::<Result<_, _>>()?)
         })
         .await
     }

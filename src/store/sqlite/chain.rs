@@ -34,6 +34,10 @@ impl AuditChain for SqliteStore {
         Err(StoreError::Conflict("audit chain"))
     }
 
+    async fn lost(&self, _limit: u32) -> Result<Vec<i64>, StoreError> {
+        Ok(Vec::new())
+    }
+
     async fn chain(&self) -> Result<Option<Chain>, StoreError> {
         let row = sqlx::query("SELECT * FROM audit_head WHERE id = 1").fetch_optional(&self.pool).await.map_err(fault)?;
         row.as_ref().map(read::head).transpose()
