@@ -117,7 +117,9 @@ async fn sound(ctx: &Context) -> CliResult {
 fn backup_error(error: BackupError) -> CliError {
     let exit = match &error {
         BackupError::Key(_) => Exit::MasterKey,
-        BackupError::Exists(_) | BackupError::HoldsData(_) | BackupError::InUse(_) => Exit::Refused,
+        BackupError::Exists(_) | BackupError::HoldsData(_) | BackupError::NewerTables { .. } | BackupError::InUse(_) => {
+            Exit::Refused
+        }
         BackupError::Io { .. }
         | BackupError::NoTool(_)
         | BackupError::Tool { .. }

@@ -53,6 +53,19 @@ pub enum BackupError {
     /// The database that would be replaced holds data.
     #[error("the database {0} holds data; `--replace` puts the backup in its place and drops what it holds")]
     HoldsData(String),
+    /// The database that would be replaced has tables that the backup knows nothing of, so that they would stay.
+    #[error(
+        "the database {place} has tables of a newer voicepay (migration {there}) than the backup (migration {backup}); they would stay behind: \
+         put the backup into an empty database"
+    )]
+    NewerTables {
+        /// Which database.
+        place: String,
+        /// Its newest migration.
+        there: i64,
+        /// The backup's newest.
+        backup: i64,
+    },
     /// Somebody works with the database that would be replaced.
     #[error("the database {0} is in use; stop the service first")]
     InUse(String),

@@ -11,8 +11,8 @@ use sqlx::{ConnectOptions, Connection, Row};
 
 use super::{BackupError, KEY_TABLES, Remembered, master_key_fits};
 use crate::clock::Entropy;
-use crate::store::postgres::connect;
-use crate::store::{DatabaseUrl, KEY_CHECK, PgStore, Store, StoreConfig, StoreError};
+use crate::store::postgres::{self, connect};
+use crate::store::{DatabaseUrl, KEY_CHECK, PgStore, Store, StoreConfig, StoreError, made_by_a_newer};
 use crate::vault::{KeyVersion, ROOT_SECRET, VaultConfig, WrappedKey};
 
 const IN_USE_LOOKS: u32 = 10;
@@ -60,16 +60,23 @@ pub(super) async fn load(
         whole.arg("--file=/dev/null").arg(file);
         run("pg_restore", whole).await.map_err(|e| unsound(file, e))?;
     }
-    master_key_fits(vault, &remembered(&options, data).await?, entropy)?;
+    let (found, backup) = remembered(&options, data).await?;
+    master_key_fits(vault, &found, entropy)?;
+    if backup > postgres::migrations().iter().map(|m| m.version).max().unwrap_or(0) {
+        let (place, why) = (data.display().to_string(), made_by_a_newer(backup));
+        return Err(StoreError::Migrate { place, why }.into());
+    }
     let mut connection = connected(url, &options).await?;
-    let there = sqlx::query("SELECT to_regclass('customers') IS NOT NULL AS there").fetch_one(&mut connection).await;
-    let there: bool = there.and_then(|row| row.try_get("there")).map_err(fault)?;
+    let migrated = migrated_to(&mut connection).await?;
     let used = in_use(&mut connection).await?;
     let _bye = connection.close().await;
     if used {
         return Err(BackupError::InUse(url.to_string()));
     }
-    if there && !replace {
+    if let Some(there) = migrated.filter(|there| *there > backup) {
+        return Err(BackupError::NewerTables { place: url.to_string(), there, backup });
+    }
+    if migrated.is_some() && !replace {
         let store = PgStore::open(url, cfg).await?;
         let held = super::any_data(&store).await;
         store.close().await;
@@ -103,6 +110,16 @@ fn fault(error: sqlx::Error) -> BackupError {
     StoreError::Failed(error.to_string()).into()
 }
 
+/// The newest migration of a database; `None` for one that has no tables of ours.
+async fn migrated_to(connection: &mut PgConnection) -> Result<Option<i64>, BackupError> {
+    let there = sqlx::query("SELECT to_regclass('_sqlx_migrations') IS NOT NULL AS there").fetch_one(&mut *connection).await;
+    if !there.and_then(|row| row.try_get("there")).map_err(fault)? {
+        return Ok(None);
+    }
+    let newest = sqlx::query("SELECT max(version) AS version FROM _sqlx_migrations").fetch_one(connection).await;
+    newest.and_then(|row| row.try_get("version")).map_err(fault)
+}
+
 /// Whether a service is connected. One that has just ended may be seen for a moment.
 async fn in_use(connection: &mut PgConnection) -> Result<bool, BackupError> {
     const OTHERS: &str = "SELECT count(*) FROM pg_stat_activity
@@ -117,14 +134,16 @@ async fn in_use(connection: &mut PgConnection) -> Result<bool, BackupError> {
     Ok(true)
 }
 
-/// What the dump says of its master key, without a database: `pg_restore` writes the rows as text.
-async fn remembered(options: &PgConnectOptions, data: &Path) -> Result<Remembered, BackupError> {
+/// What the dump says of its master key, and its newest migration, without a database: `pg_restore` writes the rows as text.
+async fn remembered(options: &PgConnectOptions, data: &Path) -> Result<(Remembered, i64), BackupError> {
     let mut command = tool("pg_restore", options);
-    command.args(["--data-only", "--table=meta", "--table=master_keys", "--table=vault_secrets", "--file=-"]).arg(data);
+    command.args(["--data-only", "--table=meta", "--table=master_keys", "--table=vault_secrets", "--table=_sqlx_migrations"]);
+    command.arg("--file=-").arg(data);
     let said = run("pg_restore", command).await.map_err(|e| unsound(data, e))?;
-    let mut found = Remembered::default();
+    let (mut found, mut migration) = (Remembered::default(), 0);
     for row in copied(&said) {
         match row.as_slice() {
+            [("version", version), ("description", _), ..] => migration = version.parse().unwrap_or(i64::MAX).max(migration),
             [("key", KEY_CHECK), ("value", value)] => found.check = bytes(value),
             [("version", version), ("proof", _), ("since", _)] => found.newest = found.newest.max(number(version)),
             [("name", ROOT_SECRET), ("key_version", version), ("wrapped", wrapped)] => {
@@ -133,7 +152,7 @@ async fn remembered(options: &PgConnectOptions, data: &Path) -> Result<Remembere
             _ => {}
         }
     }
-    Ok(found)
+    Ok((found, migration))
 }
 
 /// Rows of `COPY … (columns) FROM stdin;` with their columns' names. None of those that are asked for holds a character that is escaped.

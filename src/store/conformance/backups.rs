@@ -7,7 +7,34 @@ use crate::vault::VaultConfig;
 
 use super::{Bench, on_both};
 
-on_both!(a_backup_comes_back_whole_with_its_keys_apart);
+on_both!(a_backup_comes_back_whole_with_its_keys_apart, a_backup_of_another_version_is_refused_before_anything_is_touched);
+
+async fn a_backup_of_another_version_is_refused_before_anything_is_touched(desk: Bench) {
+    let dir = tempfile::tempdir().unwrap();
+    let vault = VaultConfig { master_key_file: dir.path().join("a.key"), ..VaultConfig::default() };
+    unlock(&*desk.store, &vault, desk.entropy.clone()).await.unwrap();
+    let ann = desk.customer("+442079460958", "111111").await;
+    desk.close().await;
+    let cfg = desk.config();
+    let [older, newer] = ["older", "newer"].map(|name| dir.path().join(name));
+    backup::backup(&cfg, &older, None).await.unwrap();
+    // What a program that is newer than this one does.
+    let columns = "version, description, installed_on, success, checksum, execution_time";
+    let migrated = format!(
+        "INSERT INTO _sqlx_migrations ({columns}) SELECT 9999, 'newer', installed_on, success, checksum, 0 FROM _sqlx_migrations WHERE version = 1"
+    );
+    desk.sql(&migrated).await.unwrap();
+    backup::backup(&cfg, &newer, None).await.unwrap();
+    for replace in [false, true] {
+        let restored = backup::restore(&cfg, &vault, &newer, None, replace, desk.entropy.clone()).await.unwrap_err().to_string();
+        assert!(restored.contains("newer voicepay (its migration 9999"), "{restored}");
+    }
+    let over = backup::restore(&cfg, &vault, &older, None, desk.on_postgres(), desk.entropy.clone()).await.unwrap_err();
+    assert!(over.to_string().contains("newer voicepay"), "{over}");
+    assert_eq!(matches!(over, BackupError::NewerTables { there: 9999, .. }), desk.on_postgres(), "{over:?}");
+    desk.sql("DELETE FROM _sqlx_migrations WHERE version = 9999").await.unwrap();
+    assert!(desk.opened_again().await.customer(&ann).await.unwrap().is_some(), "it is as it was");
+}
 
 async fn a_backup_comes_back_whole_with_its_keys_apart(desk: Bench) {
     let dir = tempfile::tempdir().unwrap();
