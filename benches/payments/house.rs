@@ -1,5 +1,6 @@
 //! The parts that carry a payment, joined as the service joins them, and what there must be before anybody can pay.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -35,15 +36,6 @@ impl Kind {
         match self {
             Self::Sqlite => "SQLite",
             Self::Postgres => "PostgreSQL",
-        }
-    }
-
-    /// Connections of the store. To SQLite as many as the service has by default, to a server as many as the largest number of clients that
-    /// is measured by default: pgbench has one for each client too.
-    pub fn connections(self) -> u32 {
-        match self {
-            Self::Sqlite => StoreConfig::default().connections,
-            Self::Postgres => 16,
         }
     }
 }
@@ -91,6 +83,14 @@ impl Raw {
         done.unwrap_or_else(|e| panic!("{e}: {sql}"));
     }
 
+    /// Of a server.
+    async fn text(&mut self, sql: &'static str) -> String {
+        match self {
+            Self::Sqlite(_) => String::new(),
+            Self::Postgres(c) => sqlx::query_scalar(sql).fetch_one(c).await.unwrap(),
+        }
+    }
+
     pub async fn number(&mut self, sql: &str) -> i64 {
         let query = sql.to_owned();
         match self {
@@ -99,6 +99,22 @@ impl Raw {
         }
         .unwrap_or_else(|e| panic!("{e}: {sql}"))
     }
+}
+
+/// Processor time by process.
+pub struct CpuTime(HashMap<String, Duration>);
+
+impl CpuTime {
+    pub fn since(&self, before: &Self) -> Duration {
+        self.0.iter().map(|(pid, now)| now.saturating_sub(before.0.get(pid).copied().unwrap_or_default())).sum()
+    }
+}
+
+/// Processor time of a process so far (proc(5): fields 14 and 15 of `stat`, in hundredths of a second).
+fn cpu_of(pid: &str) -> Duration {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let fields = stat.rsplit(") ").next().unwrap_or_default().split(' ').skip(11).take(2);
+    Duration::from_millis(fields.filter_map(|f| f.parse::<u64>().ok()).sum::<u64>() * 10)
 }
 
 /// Somebody who can pay.
@@ -125,7 +141,7 @@ impl House {
     pub async fn open(database: &Database, root: &Path, payers: usize) -> Self {
         let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy);
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        let cfg = StoreConfig { path: database.path.clone(), connections: database.kind.connections(), ..StoreConfig::default() };
+        let cfg = StoreConfig { path: database.path.clone(), ..StoreConfig::default() };
         let (store, sqlite): (Arc<dyn Store>, _) = match database.kind {
             Kind::Sqlite => {
                 let store = SqliteStore::open(&cfg).await.unwrap();
@@ -233,6 +249,18 @@ impl House {
                 u64::try_from(taken).unwrap()
             }
         }
+    }
+
+    /// Processor time so far: of this process with all its threads, and of what a server does for this database's connections, if it is on this
+    /// machine.
+    pub async fn cpu(&self) -> CpuTime {
+        let mut pids = vec!["self".to_owned()];
+        if self.sqlite.is_none() {
+            let ours = "SELECT string_agg(pid::text, ' ') FROM pg_stat_activity
+                        WHERE datname = current_database() AND backend_type = 'client backend'";
+            pids.extend(self.raw.lock().await.text(ours).await.split(' ').map(str::to_owned));
+        }
+        CpuTime(pids.into_iter().map(|pid| (pid.clone(), cpu_of(&pid))).collect())
     }
 
     /// Asks what `voicepay books check` asks, and whether the acquirer's journal tells of charges.

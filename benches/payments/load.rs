@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::sync::Mutex;
 use std::time::Duration;
 
+use tokio::task::JoinHandle;
 use tokio::time::Instant;
-use voicepay::processor::Outcome;
+use voicepay::processor::{ChargeOrder, Outcome};
 
 use crate::house::House;
 
@@ -14,7 +15,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// Clients pay this long before it counts.
 const WARM_UP: Duration = Duration::from_secs(2);
 /// Orders that are made ready for each second and client; more than any disk here can take.
-const READY_A_SECOND: usize = 2_500;
+const READY_A_SECOND: usize = 4_000;
 
 /// What came of it.
 pub struct Load {
@@ -23,7 +24,7 @@ pub struct Load {
     /// How long each took, shortest first.
     pub took: Vec<Duration>,
     pub commits: u64,
-    /// Processor time of this process, all threads, while it counted.
+    /// Processor time while it counted: this process's and, for these payments, a server's.
     pub cpu: Duration,
 }
 
@@ -36,8 +37,8 @@ impl Load {
         f64::from(u32::try_from(self.commits).unwrap()) / f64::from(u32::try_from(self.payments.max(1)).unwrap())
     }
 
-    pub fn cpu_each_us(&self) -> u128 {
-        self.cpu.as_micros() / u128::try_from(self.payments.max(1)).unwrap()
+    pub fn cpu_each_ms(&self) -> f64 {
+        self.cpu.as_secs_f64() * 1_000.0 / f64::from(u32::try_from(self.payments.max(1)).unwrap())
     }
 
     pub fn percentile_ms(&self, percent: usize) -> f64 {
@@ -47,13 +48,13 @@ impl Load {
 
     pub fn in_words(&self) -> String {
         format!(
-            "{:.0} payments/s, p50 {:.1} p95 {:.1} p99 {:.1} ms, {:.2} commits and {} us of processor each",
+            "{:.0} payments/s, p50 {:.1} p95 {:.1} p99 {:.1} ms, {:.2} commits and {:.2} ms of processor each",
             self.a_second(),
             self.percentile_ms(50),
             self.percentile_ms(95),
             self.percentile_ms(99),
             self.commits_each(),
-            self.cpu_each_us()
+            self.cpu_each_ms()
         )
     }
 }
@@ -61,42 +62,70 @@ impl Load {
 /// `clients` pay for `time`, after a warm-up.
 pub async fn pay(house: &House, clients: usize, time: Duration) -> Load {
     let seconds = usize::try_from((WARM_UP + time).as_secs()).unwrap() + 1;
-    let orders = Arc::new(Mutex::new(house.orders(seconds * READY_A_SECOND).await));
-    let (took, end) = (Arc::new(Mutex::new(Vec::new())), Instant::now() + WARM_UP + time);
+    let orders = house.orders(seconds * READY_A_SECOND).await;
     let counts_from = Instant::now() + WARM_UP;
-    let tasks: Vec<_> = (0..clients)
-        .map(|_| {
+    let end = counts_from + time;
+    let paying = Paying::begin(house, clients, orders, counts_from, Some(end));
+    tokio::time::sleep_until(counts_from).await;
+    let (commits, cpu) = (house.commits().await, house.cpu().await);
+    tokio::time::sleep_until(end).await;
+    let (commits, cpu) = (house.commits().await - commits, house.cpu().await.since(&cpu));
+    let took = paying.end().await;
+    Load { payments: took.len(), time, took, commits, cpu }
+}
+
+/// `clients` make `payments`, and what they wrote is sealed.
+pub async fn pay_so_many(house: &House, clients: usize, payments: usize) -> Load {
+    let orders = house.orders(payments).await;
+    house.sealed().await;
+    let (commits, cpu, began) = (house.commits().await, house.cpu().await, Instant::now());
+    let took = Paying::begin(house, clients, orders, began, None).end().await;
+    let time = began.elapsed();
+    house.sealed().await;
+    let (commits, cpu) = (house.commits().await - commits, house.cpu().await.since(&cpu));
+    Load { payments: took.len(), time, took, commits, cpu }
+}
+
+/// Clients at work.
+struct Paying {
+    tasks: Vec<JoinHandle<()>>,
+    took: Arc<Mutex<Vec<Duration>>>,
+}
+
+impl Paying {
+    /// They pay until `end`, or until there are no more orders. What ends between `counts_from` and `end` counts.
+    fn begin(house: &House, clients: usize, orders: Vec<ChargeOrder>, counts_from: Instant, end: Option<Instant>) -> Self {
+        let (orders, took) = (Arc::new(Mutex::new(orders)), Arc::new(Mutex::new(Vec::new())));
+        let over = move |at: Instant| end.is_some_and(|end| at >= end);
+        let tasks = (0..clients).map(|_| {
             let (orders, took, processor) = (orders.clone(), took.clone(), house.processor().clone());
             tokio::spawn(async move {
-                while Instant::now() < end {
-                    let order = orders.lock().unwrap().pop().expect("orders enough");
+                while !over(Instant::now()) {
+                    let Some(order) = orders.lock().unwrap().pop() else {
+                        assert!(end.is_none(), "orders enough");
+                        return;
+                    };
                     let began = Instant::now();
                     let intent = processor.submit(order).await.unwrap();
                     let outcome = processor.outcome(&intent, PATIENCE).await.unwrap();
                     let ended = Instant::now();
                     assert!(matches!(outcome, Outcome::Paid(_)), "{outcome:?}");
-                    if ended >= counts_from && ended < end {
+                    if ended >= counts_from && !over(ended) {
                         took.lock().unwrap().push(ended - began);
                     }
                 }
             })
-        })
-        .collect();
-    tokio::time::sleep_until(counts_from).await;
-    let (commits, cpu) = (house.commits().await, cpu_time());
-    tokio::time::sleep_until(end).await;
-    let (commits, cpu) = (house.commits().await - commits, cpu_time() - cpu);
-    for task in tasks {
-        task.await.unwrap();
+        });
+        Self { tasks: tasks.collect(), took }
     }
-    let mut took = std::mem::take(&mut *took.lock().unwrap());
-    took.sort_unstable();
-    Load { payments: took.len(), time, took, commits, cpu }
-}
 
-/// Processor time of this process so far (proc(5): fields 14 and 15 of `stat`, in hundredths of a second).
-fn cpu_time() -> Duration {
-    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
-    let fields = stat.rsplit(") ").next().unwrap_or_default().split(' ').skip(11).take(2);
-    Duration::from_millis(fields.filter_map(|f| f.parse::<u64>().ok()).sum::<u64>() * 10)
+    /// How long each took, shortest first.
+    async fn end(self) -> Vec<Duration> {
+        for task in self.tasks {
+            task.await.unwrap();
+        }
+        let mut took = std::mem::take(&mut *self.took.lock().unwrap());
+        took.sort_unstable();
+        took
+    }
 }

@@ -19,7 +19,7 @@ mod load;
 mod page;
 mod retries;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
@@ -27,6 +27,15 @@ use house::{Database, House};
 
 /// How long one figure is measured, in seconds, if nothing else is said.
 const MEASURE_S: u64 = 8;
+
+/// Customers that pay in turn.
+const PAYERS: usize = 1_000;
+/// Clients while the cost of a payment is measured.
+const COST_CLIENTS: usize = 16;
+/// Payments a sample of the cost; each adds about twenty rows, so that the smallest database stays small.
+const COST_PAYMENTS: usize = 500;
+/// Samples a size.
+const COST_ROUNDS: usize = 7;
 
 /// What to measure.
 #[derive(Debug, Parser)]
@@ -39,7 +48,7 @@ struct Args {
     #[arg(long, value_enum, default_value_t = Which::Both)]
     database: Which,
     /// Clients that pay, each one payment after the other.
-    #[arg(long, value_delimiter = ',', default_values_t = [8, 16])]
+    #[arg(long, value_delimiter = ',', default_values_t = [8, 32, 128])]
     clients: Vec<usize>,
     /// Seconds a figure.
     #[arg(long, default_value_t = MEASURE_S)]
@@ -109,27 +118,50 @@ async fn run(args: Args) {
     page::write(&args.report, sections);
 }
 
-/// Rates first, on a database that is nearly empty; then the same database grows.
-async fn measure(args: &Args, database: &Database, root: &std::path::Path) -> String {
+/// Rates first, on a database that is nearly empty; then the cost of a payment in databases of several sizes.
+async fn measure(args: &Args, database: &Database, root: &Path) -> String {
     let time = Duration::from_secs(args.seconds.max(1));
-    let house = House::open(database, root, 1_000).await;
+    let house = House::open(database, root, PAYERS).await;
     let mut rates = Vec::new();
     for &clients in &args.clients {
         let bare = bare::commits_a_second(database, root, clients, time).await;
         let load = load::pay(&house, clients, time).await;
-        eprintln!("{} clients: {} bare commits/s, {}", clients, bare.round(), load.in_words());
+        eprintln!("{clients} clients: {bare:.0} bare commits/s, {}", load.in_words());
         rates.push((clients, bare, load));
-    }
-    let clients = args.clients.iter().copied().max().unwrap_or(16);
-    let mut sizes = Vec::new();
-    for &rows in &args.rows {
-        let filled = fill::up_to(&house, database, rows).await;
-        let bare = bare::commits_a_second(database, root, clients, time / 2).await;
-        let load = load::pay(&house, clients, time).await;
-        eprintln!("{} rows ({} payments, filled in {:.0?}): {}", filled.rows, filled.payments, filled.took, load.in_words());
-        sizes.push((filled, bare, load));
     }
     house.check_books().await;
     house.close().await;
-    page::rates(database.kind, time, &rates, &sizes)
+    page::rates(time, &rates, &sizes(args, database.kind, root).await)
+}
+
+/// Databases of all sizes at once, and a few payments in each in turn, again and again: what else the machine does in the meantime is the same for
+/// all of them.
+async fn sizes(args: &Args, kind: house::Kind, root: &Path) -> Vec<page::Size> {
+    let mut sizes = Vec::new();
+    for &rows in &args.rows {
+        let root = root.join(format!("{}-{rows}", kind.name()));
+        std::fs::create_dir(&root).unwrap();
+        let Some(database) = Database::fresh(kind, &root).await else { continue };
+        let house = House::open(&database, &root, PAYERS).await;
+        let filled = fill::up_to(&house, &database, rows).await;
+        eprintln!("{} rows ({} payments), filled in {:.0?}", filled.rows, filled.payments, filled.took);
+        sizes.push((house, page::Size { filled, clients: COST_CLIENTS, samples: Vec::new() }));
+    }
+    // The first round warms caches and plans; it does not count.
+    for round in 0..=COST_ROUNDS {
+        for (house, size) in &mut sizes {
+            let load = load::pay_so_many(house, COST_CLIENTS, COST_PAYMENTS).await;
+            eprintln!("{} rows, round {round}: {}", size.filled.rows, load.in_words());
+            if round > 0 {
+                size.samples.push(load);
+            }
+        }
+    }
+    let mut all = Vec::new();
+    for (house, size) in sizes {
+        house.check_books().await;
+        house.close().await;
+        all.push(size);
+    }
+    all
 }

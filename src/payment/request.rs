@@ -86,24 +86,6 @@ impl PaymentRequest {
         Ok(self)
     }
 
-    /// Its intent failed: others may try again.
-    pub fn release(mut self, by: &IntentId) -> Result<Self, RequestError> {
-        if self.status != RequestStatus::Open || self.held_by.as_ref() != Some(by) {
-            return Err(RequestError::NotHolder);
-        }
-        self.held_by = None;
-        Ok(self)
-    }
-
-    /// Its intent succeeded. Only the holder can settle it, and expiry no longer matters: the money has moved.
-    pub fn settle(mut self, by: &IntentId) -> Result<Self, RequestError> {
-        if self.held_by.as_ref() != Some(by) {
-            return Err(RequestError::NotHolder);
-        }
-        self.status = RequestStatus::Paid;
-        Ok(self)
-    }
-
     /// The payee withdraws it; not while somebody is paying it.
     pub fn cancel(mut self) -> Result<Self, RequestError> {
         match (self.status, &self.held_by) {
@@ -128,9 +110,6 @@ pub enum RequestError {
     /// Another intent is paying it.
     #[error("the payment request is being paid by another payment")]
     Held,
-    /// Only the intent that holds it may do so.
-    #[error("the payment request is not held by this payment")]
-    NotHolder,
 }
 
 /// A calendar day, written `2026-11-30`.
@@ -222,12 +201,9 @@ mod tests {
         assert!(!held.payable(Timestamp(1)));
         assert_eq!(held.clone().hold(Timestamp(2), &one).unwrap(), held);
         assert_eq!(held.clone().hold(Timestamp(2), &two).unwrap_err(), RequestError::Held);
-        assert_eq!(held.clone().settle(&two).unwrap_err(), RequestError::NotHolder);
         assert_eq!(held.clone().cancel().unwrap_err(), RequestError::Held);
-        let paid = held.clone().settle(&one).unwrap();
-        assert_eq!(paid.clone().hold(Timestamp(3), &two).unwrap_err(), RequestError::NotOpen(RequestStatus::Paid));
-        assert_eq!(paid.clone().release(&one).unwrap_err(), RequestError::NotHolder);
-        assert!(held.release(&one).unwrap().payable(Timestamp(3)));
+        let paid = PaymentRequest { status: RequestStatus::Paid, ..held };
+        assert_eq!(paid.hold(Timestamp(3), &two).unwrap_err(), RequestError::NotOpen(RequestStatus::Paid));
     }
 
     #[test]

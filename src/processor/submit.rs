@@ -8,7 +8,7 @@ use super::{ChargeOrder, Processor, SubmitError};
 use crate::ids::{AttemptId, IntentId, TransferId};
 use crate::ledger::{AccountName, Cause, Transfer, TransferKind};
 use crate::payment::{Attempt, AttemptState, Intent, IntentStatus};
-use crate::store::{Job, NewCharge, SubmitRefusal, Submitted};
+use crate::store::{Job, NewCharge, RequestWithPayee, SubmitRefusal, Submitted};
 
 impl Processor {
     /// Takes an order over: after `Ok` it will be charged, or declined, whatever becomes of the call. Submitting the same call and request
@@ -16,17 +16,18 @@ impl Processor {
     pub async fn submit(&self, order: ChargeOrder) -> Result<IntentId, SubmitError> {
         let inner = &self.inner;
         let now = inner.clock.now();
-        let found = inner.store.request(&order.request).await?.ok_or(SubmitRefusal::NoSuchRequest)?;
-        let card = inner.store.card(&order.card).await?.ok_or(SubmitRefusal::NoUsableCard)?;
-        // What was just read is judged again inside the transaction; here it only fills the rows.
+        let (found, card) = tokio::try_join!(inner.store.request(&order.request), inner.store.card(&order.card))?;
+        let RequestWithPayee { request, payee_name } = found.ok_or(SubmitRefusal::NoSuchRequest)?;
+        let card = card.ok_or(SubmitRefusal::NoUsableCard)?;
+        // What was just read fills the rows; the store judges it, and writes only if it is still so.
         let entropy = &*inner.entropy;
         let intent = Intent {
             id: IntentId::fresh_at(now, entropy),
             customer: order.customer,
             request: order.request,
-            payee: found.request.payee,
+            payee: request.payee.clone(),
             card: order.card,
-            last4: card.last4,
+            last4: card.last4.clone(),
             call: order.call,
             amount: order.amount,
             capture: order.capture,
@@ -62,7 +63,7 @@ impl Processor {
         let audit = inner.audit_row(now, OURSELVES, &format!("{}.submitted", operation.as_str()), intent.id.as_str(), detail);
         let outbox = inner.news(now, "payment.submitted", &intent, intent.amount, json!({}));
         let (place, schedule) = inner.place_at_hand(now);
-        let charge = NewCharge { intent, attempt, schedule, pending, evidence: order.evidence, audit, outbox };
+        let charge = NewCharge { request, card, intent, attempt, schedule, pending, evidence: order.evidence, audit, outbox };
         crash::at(operation, Step::BeforeBegin);
         let submitted = inner.store.submit(&charge).await?;
         match submitted {
@@ -71,7 +72,7 @@ impl Processor {
                 tracing::info!(intent = %id, amount = %charge.intent.amount, "{} submitted", operation.as_str());
                 let NewCharge { intent, attempt, pending, evidence, .. } = charge;
                 let attempt = Attempt { number, ..attempt };
-                inner.hand_over(place, Job { attempt, original: None, intent, evidence, pending, payee_name: found.payee_name });
+                inner.hand_over(place, Job { attempt, original: None, intent, evidence, pending, payee_name });
                 Ok(id)
             }
             Submitted::Already(id) => Ok(id),

@@ -9,7 +9,7 @@ use crate::ledger::{Transfer, TransferKind};
 use crate::money::Money;
 use crate::payment::{
     Attempt, Balance, Dispute, DisputeError, DisputeState, Evidence, Intent, Operation, OperationRefusal, PaymentRequest,
-    Receipt, Standing, balance,
+    Receipt, RequestStatus, Standing, balance,
 };
 
 /// How often an expired authorisation is tried to be voided. One that the acquirer won't void that often waits for a person.
@@ -73,6 +73,10 @@ pub struct Claim {
 /// What [`super::Payments::submit`] writes in one transaction.
 #[derive(Clone, Debug)]
 pub struct NewCharge {
+    /// The request, as it was read a moment ago.
+    pub request: PaymentRequest,
+    /// The card, as it was read a moment ago.
+    pub card: CardRecord,
     /// The intent, pending.
     pub intent: Intent,
     /// Its first attempt, prepared: a charge or an authorisation.
@@ -100,12 +104,8 @@ impl NewCharge {
         if same { Submitted::Already(earlier.id) } else { Submitted::Refused(SubmitRefusal::SameKeyOtherContent) }
     }
 
-    /// Judges it against what the database holds of an active customer's request and card; gives the request before and after it is held.
-    pub(super) fn judge(
-        &self,
-        request: PaymentRequest,
-        card: Option<&CardRecord>,
-    ) -> Result<(PaymentRequest, PaymentRequest), SubmitRefusal> {
+    /// Judges it against what the database holds of an active customer's request and card; gives the request that it may hold.
+    pub(super) fn judge(&self, request: PaymentRequest, card: Option<&CardRecord>) -> Result<PaymentRequest, SubmitRefusal> {
         let (intent, now) = (&self.intent, self.intent.created_at);
         if request.customer != intent.customer || request.payee != intent.payee {
             return Err(SubmitRefusal::NoSuchRequest);
@@ -116,8 +116,8 @@ impl NewCharge {
         if !card.is_some_and(|c| c.customer == intent.customer && c.last4 == intent.last4 && c.usable(now)) {
             return Err(SubmitRefusal::NoUsableCard);
         }
-        let held = request.clone().hold(now, &intent.id)?;
-        Ok((request, held))
+        request.clone().hold(now, &intent.id)?;
+        Ok(request)
     }
 }
 
@@ -313,15 +313,14 @@ impl Settlement {
         }
     }
 
-    /// Whether it settles the request or gives it free.
-    pub(super) fn moves_request(&self) -> bool {
-        self.receipt.is_some() || self.release_request
-    }
-
-    /// The request that `intent` holds, as it is to be written.
-    pub(super) fn request_after(&self, held: PaymentRequest, intent: &IntentId) -> Result<PaymentRequest, StoreError> {
-        let after = if self.receipt.is_some() { held.settle(intent) } else { held.release(intent) };
-        after.map_err(|e| StoreError::Refused(e.to_string()))
+    /// What becomes of the request that the intent holds, if anything: where it stands, and whether the intent keeps it. Expiry no longer
+    /// matters: the money has moved.
+    pub(super) fn request_fate(&self) -> Option<(RequestStatus, bool)> {
+        match (&self.receipt, self.release_request) {
+            (Some(_), _) => Some((RequestStatus::Paid, true)),
+            (None, true) => Some((RequestStatus::Open, false)),
+            (None, false) => None,
+        }
     }
 }
 

@@ -14,8 +14,8 @@ use crate::payment::{
     Attempt, AttemptState, Capture, Evidence, Intent, IntentStatus, Operation, PaymentRequest, Receipt, RequestStatus,
 };
 use crate::store::{
-    Begun, Claim, Command, DUE_AT_ONCE, Lease, NewCharge, NewOperation, OutboxRecord, Payee, Schedule, Settlement, StoreError,
-    SubmitRefusal, Submitted,
+    Begun, CardRecord, Claim, Command, DUE_AT_ONCE, Lease, NewCharge, NewOperation, OutboxRecord, Payee, Schedule, Settlement,
+    StoreError, SubmitRefusal, Submitted,
 };
 
 on_both!(
@@ -35,8 +35,24 @@ const GATEWAY: &str = "sandbox";
 /// Somebody with a card, and somebody to pay.
 struct Parties {
     customer: CustomerId,
-    card: CardId,
+    card: CardRecord,
     payee: PayeeId,
+}
+
+impl Parties {
+    fn asks(&self, id: RequestId) -> PaymentRequest {
+        PaymentRequest {
+            id,
+            customer: self.customer.clone(),
+            payee: self.payee.clone(),
+            amount: money(),
+            due: None,
+            expires_at: None,
+            status: RequestStatus::Open,
+            held_by: None,
+            created_at: Timestamp(1),
+        }
+    }
 }
 
 impl Bench {
@@ -47,21 +63,11 @@ impl Bench {
         let payee = PayeeId::fresh(&*self.entropy);
         let named = Payee { id: payee.clone(), name: "Water Works".into(), spoken_name_wav: None, created_at: Timestamp(1) };
         self.store.add_payee(&named, &self.audit()).await.unwrap();
-        Parties { customer, card: card.id, payee }
+        Parties { customer, card, payee }
     }
 
     async fn request_of(&self, parties: &Parties) -> RequestId {
-        let request = PaymentRequest {
-            id: RequestId::fresh(&*self.entropy),
-            customer: parties.customer.clone(),
-            payee: parties.payee.clone(),
-            amount: money(),
-            due: None,
-            expires_at: None,
-            status: RequestStatus::Open,
-            held_by: None,
-            created_at: Timestamp(1),
-        };
+        let request = parties.asks(RequestId::fresh(&*self.entropy));
         self.store.add_request(&request, &self.audit()).await.unwrap();
         request.id
     }
@@ -73,6 +79,8 @@ impl Bench {
     fn charge(&self, parties: &Parties, request: &RequestId, call: &CallId) -> NewCharge {
         let (intent, attempt) = (IntentId::fresh(&*self.entropy), AttemptId::fresh(&*self.entropy));
         NewCharge {
+            request: parties.asks(request.clone()),
+            card: parties.card.clone(),
             pending: Transfer {
                 id: TransferId::fresh(&*self.entropy),
                 kind: TransferKind::Pending,
@@ -100,7 +108,7 @@ impl Bench {
                 customer: parties.customer.clone(),
                 request: request.clone(),
                 payee: parties.payee.clone(),
-                card: parties.card.clone(),
+                card: parties.card.id.clone(),
                 last4: "1111".into(),
                 call: call.clone(),
                 amount: money(),

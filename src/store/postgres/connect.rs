@@ -39,6 +39,14 @@ pub(in crate::store) fn for_migrations(options: &PgConnectOptions) -> PgConnectO
     options.clone().options([("lock_timeout", "0"), ("statement_timeout", "0")])
 }
 
+/// The same, for statements over many payments. Each row is found by its key, whatever the statistics said when the plan was made: a table that was
+/// empty then may have grown.
+pub(super) fn for_groups(options: &PgConnectOptions, lock_timeout_ms: u64) -> PgConnectOptions {
+    let off = ["enable_seqscan", "enable_hashjoin", "enable_mergejoin", "jit"].map(|setting| (setting, "off"));
+    let options = options.clone().options(off).options([("plan_cache_mode", "force_generic_plan")]);
+    options.options([("lock_timeout", lock_timeout_ms.to_string())])
+}
+
 /// On this machine nobody listens on the wire; elsewhere TLS is the rule, and who wants less says so in the address.
 fn is_here(options: &PgConnectOptions) -> bool {
     let host = options.get_host();

@@ -48,6 +48,17 @@ impl Fault {
         }
     }
 
+    /// The same for one more who was in the same group.
+    pub(super) fn again(&self) -> Self {
+        match self {
+            Self::Store(error) => Self::Store(StoreError::Failed(error.to_string())),
+            Self::Contended => Self::Contended,
+            Self::Unreachable(why) => Self::Unreachable(why.clone()),
+            Self::Lost(why) => Self::Lost(why.clone()),
+            Self::Unsure(why) => Self::Unsure(why.clone()),
+        }
+    }
+
     /// What the caller hears when no further try is made.
     pub(super) fn told(self) -> StoreError {
         match self {

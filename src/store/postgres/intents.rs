@@ -1,12 +1,17 @@
 //! Intents and receipts: their rows, and a payment as a whole.
 
+use std::collections::HashMap;
+use std::pin::Pin;
+
 use sqlx::PgConnection;
 use sqlx::postgres::PgRow;
 
+use super::columns::column;
 use super::fault::Fault;
+use super::group::Answers;
 use super::{attempts, books, disputes};
 use crate::ids::IntentId;
-use crate::payment::{Evidence, Intent};
+use crate::payment::{Evidence, Intent, IntentStatus};
 use crate::store::Payment;
 use crate::store::rows::{Reader, money};
 
@@ -25,7 +30,26 @@ pub(super) async fn find(connection: &mut PgConnection, id: &IntentId) -> Result
     Ok(row.as_ref().map(money::intent).transpose()?)
 }
 
-/// The same, and nobody else begins an operation of this payment, or a dispute, before the transaction ends.
+/// What each means for its request.
+pub(super) fn statuses<'c>(
+    connection: &'c mut PgConnection,
+    ids: &'c [IntentId],
+) -> Pin<Box<dyn Future<Output = Answers<Option<IntentStatus>>> + Send + 'c>> {
+    Box::pin(async move {
+        let rows = sqlx::query("SELECT id, status FROM intents WHERE id = ANY($1)")
+            .bind(column(ids, IntentId::as_str))
+            .fetch_all(connection)
+            .await?;
+        let mut found: HashMap<IntentId, IntentStatus> = HashMap::with_capacity(rows.len());
+        for row in &rows {
+            let r = Reader::new(row, "intents");
+            found.insert(r.parsed("id")?, r.word("status", IntentStatus::parse)?);
+        }
+        Ok(column(ids, |id| Ok(found.get(id).copied())))
+    })
+}
+
+/// The same as [`find`], and nobody else begins an operation of this payment, or a dispute, before the transaction ends.
 pub(super) async fn hold(connection: &mut PgConnection, id: &IntentId) -> Result<Option<Intent>, Fault> {
     let row =
         sqlx::query("SELECT * FROM intents WHERE id = $1 FOR NO KEY UPDATE").bind(id.as_str()).fetch_optional(connection).await?;

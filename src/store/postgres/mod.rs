@@ -5,24 +5,27 @@
 //! (`FOR UPDATE`, `FOR KEY SHARE`) before it reads what it decides by, and then needs no serialisation failures to be right. Reads of several
 //! statements run REPEATABLE READ, as one snapshot. The levels are set by us and not left to the server's defaults.
 
+mod advance;
 mod attempts;
 mod bank;
 mod books;
 mod calls;
 mod chain;
 mod challenges;
+mod columns;
 pub(super) mod connect;
 mod disputes;
 mod fault;
 mod fingerprints;
 mod following;
+mod group;
 mod intents;
 mod keys;
 mod payments;
 mod people;
 mod requests;
 mod signing;
-mod together;
+mod submit;
 mod trail;
 mod voices;
 
@@ -30,6 +33,7 @@ mod voices;
 pub(crate) mod lab;
 
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -38,8 +42,13 @@ use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgPool, PgPoolOptions};
 use sqlx::{Connection, PgConnection, Postgres, Transaction};
 
+use self::advance::Step;
 use self::fault::Fault;
-use super::{DatabaseUrl, Store, StoreConfig, StoreError};
+use self::group::{GROUP_LOCK_MS, Group, Pools};
+use self::submit::Judged;
+use super::{CardRecord, DatabaseUrl, RequestWithPayee, Store, StoreConfig, StoreError};
+use crate::ids::{CardId, IntentId, RequestId};
+use crate::payment::IntentStatus;
 
 /// How often a transaction that others were in the way of is begun anew.
 const TRIES_LIMIT: u32 = 5;
@@ -54,13 +63,42 @@ const TRUSTED_IDLE_MS: u64 = 1000;
 #[derive(Clone, Debug)]
 pub struct PgStore {
     pool: PgPool,
+    groups: Arc<Groups>,
     /// How long one operation may take, every try and its commit included.
     patience: Duration,
+}
+
+/// What is done for many payments at once.
+#[derive(Debug)]
+struct Groups {
+    pool: PgPool,
+    requests: Group<RequestId, Option<RequestWithPayee>>,
+    cards: Group<CardId, Option<CardRecord>>,
+    statuses: Group<IntentId, Option<IntentStatus>>,
+    submissions: Group<Judged, Option<u64>>,
+    steps: Group<Step, ()>,
+}
+
+/// Kinds of groups, each of which has one under way.
+const GROUP_CONNECTIONS: u32 = 5;
+
+impl Groups {
+    fn new(pools: &Pools) -> Self {
+        Self {
+            pool: pools.grouped.clone(),
+            requests: Group::new(pools, requests::find_all),
+            cards: Group::new(pools, people::find_cards),
+            statuses: Group::new(pools, intents::statuses),
+            submissions: Group::new(pools, submit::submit_all),
+            steps: Group::new(pools, advance::advance_all),
+        }
+    }
 }
 
 #[async_trait]
 impl Store for PgStore {
     async fn close(&self) {
+        self.groups.pool.close().await;
         self.pool.close().await;
     }
 }
@@ -78,12 +116,10 @@ impl PgStore {
         migrations().run(&mut first).await.map_err(|e| not_migrated(&place, e))?;
         let _bye = first.close().await;
         let wait = Duration::from_millis(cfg.busy_timeout_ms);
-        let pool = PgPoolOptions::new()
-            .max_connections(cfg.connections.clamp(1, 64))
-            .acquire_timeout(wait)
+        let pool_of = |connections| {
+            let pool = PgPoolOptions::new().max_connections(connections).acquire_timeout(wait);
             // Asking each time would cost every operation a round trip.
-            .test_before_acquire(false)
-            .before_acquire(|connection, meta| {
+            pool.test_before_acquire(false).before_acquire(|connection, meta| {
                 Box::pin(async move {
                     if meta.idle_for > Duration::from_millis(TRUSTED_IDLE_MS) {
                         connection.ping().await?;
@@ -91,11 +127,13 @@ impl PgStore {
                     Ok(true)
                 })
             })
-            .connect_with(options)
-            .await
-            .map_err(open)?;
+        };
+        let grouping = connect::for_groups(&options, GROUP_LOCK_MS.min(cfg.busy_timeout_ms));
+        let pool = pool_of(cfg.connections.clamp(1, 64)).connect_with(options).await.map_err(open)?;
+        let grouped = pool_of(GROUP_CONNECTIONS).connect_with(grouping).await.map_err(open)?;
         let patience = wait.saturating_mul(2).saturating_add(Duration::from_millis(ANSWER_GRACE_MS));
-        Ok(Self { pool, patience })
+        let groups = Arc::new(Groups::new(&Pools { grouped, alone: pool.clone(), patience }));
+        Ok(Self { pool, groups, patience })
     }
 
     /// Runs one transaction. `op` begins it and ends with [`commit`]. Where another transaction was in the way, or the connection was lost before

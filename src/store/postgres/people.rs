@@ -1,10 +1,15 @@
 //! Customers, their cards, payees.
 
+use std::collections::HashMap;
+use std::pin::Pin;
+
 use async_trait::async_trait;
 use sqlx::PgConnection;
 use sqlx::postgres::PgRow;
 
+use super::columns::column;
 use super::fault::{Fault, exists};
+use super::group::Answers;
 use super::trail::insert_audit;
 use super::{PgStore, Tx, commit, exactly_one};
 use crate::e164::E164;
@@ -151,11 +156,7 @@ impl People for PgStore {
     }
 
     async fn card(&self, id: &CardId) -> Result<Option<CardRecord>, StoreError> {
-        self.read(async || {
-            let mut connection = self.connection().await?;
-            find_card(&mut connection, id).await
-        })
-        .await
+        self.read(async || self.groups.cards.ask(id.clone()).await).await
     }
 
     async fn cards_of(&self, customer: &CustomerId) -> Result<Vec<CardRecord>, StoreError> {
@@ -265,6 +266,22 @@ pub(super) async fn hold_customer(connection: &mut PgConnection, id: &CustomerId
 pub(super) async fn find_card(connection: &mut PgConnection, id: &CardId) -> Result<Option<CardRecord>, Fault> {
     let row = sqlx::query(concat!(select_cards!(), " WHERE c.id = $1")).bind(id.as_str()).fetch_optional(connection).await?;
     Ok(row.as_ref().map(people::card).transpose()?)
+}
+
+/// The same for many.
+pub(super) fn find_cards<'c>(
+    connection: &'c mut PgConnection,
+    ids: &'c [CardId],
+) -> Pin<Box<dyn Future<Output = Answers<Option<CardRecord>>> + Send + 'c>> {
+    Box::pin(async move {
+        let rows = sqlx::query(concat!(select_cards!(), " WHERE c.id = ANY($1)"))
+            .bind(column(ids, CardId::as_str))
+            .fetch_all(connection)
+            .await?;
+        let found = rows.iter().map(people::card).collect::<Result<Vec<_>, _>>()?;
+        let found: HashMap<_, _> = found.into_iter().map(|card| (card.id.clone(), card)).collect();
+        Ok(column(ids, |id| Ok(found.get(id).cloned())))
+    })
 }
 
 /// A card and its key. The customer must not be deleted.

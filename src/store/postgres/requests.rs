@@ -1,9 +1,14 @@
 //! Payment requests: reading and writing them.
 
+use std::collections::HashMap;
+use std::pin::Pin;
+
 use sqlx::PgConnection;
 
+use super::columns::column;
 use super::exactly_one;
 use super::fault::{Fault, exists};
+use super::group::Answers;
 use super::people::hold_customer;
 use crate::clock::Timestamp;
 use crate::ids::{CustomerId, IntentId, RequestId};
@@ -48,13 +53,22 @@ pub(super) async fn find(connection: &mut PgConnection, id: &RequestId) -> Resul
     Ok(row.as_ref().map(money::request).transpose()?)
 }
 
-/// The request that an intent is for.
-pub(super) async fn of_intent(connection: &mut PgConnection, intent: &IntentId) -> Result<Option<PaymentRequest>, Fault> {
-    let row = sqlx::query("SELECT r.*, '' AS payee_name FROM requests r JOIN intents i ON i.request_id = r.id WHERE i.id = $1")
-        .bind(intent.as_str())
-        .fetch_optional(connection)
+/// The same for many.
+pub(super) fn find_all<'c>(
+    connection: &'c mut PgConnection,
+    ids: &'c [RequestId],
+) -> Pin<Box<dyn Future<Output = Answers<Option<RequestWithPayee>>> + Send + 'c>> {
+    Box::pin(async move {
+        let rows = sqlx::query(
+            "SELECT r.*, p.name AS payee_name FROM requests r JOIN payees p ON p.id = r.payee_id WHERE r.id = ANY($1)",
+        )
+        .bind(column(ids, RequestId::as_str))
+        .fetch_all(connection)
         .await?;
-    Ok(row.as_ref().map(money::request).transpose()?.map(|r| r.request))
+        let found = rows.iter().map(money::request).collect::<Result<Vec<_>, _>>()?;
+        let found: HashMap<_, _> = found.into_iter().map(|r| (r.request.id.clone(), r)).collect();
+        Ok(column(ids, |id| Ok(found.get(id).cloned())))
+    })
 }
 
 pub(super) async fn payable(

@@ -4,7 +4,7 @@ use sqlx::sqlite::SqliteQueryResult;
 use sqlx::{SqliteConnection, SqlitePool};
 
 use super::batch::Batch;
-use super::{books, exactly_one, fault};
+use super::{books, fault};
 use crate::clock::Timestamp;
 use crate::ids::{AttemptId, IntentId};
 use crate::payment::Attempt;
@@ -43,25 +43,33 @@ pub(super) fn number(done: &SqliteQueryResult) -> Result<u64, StoreError> {
 }
 
 /// Writes an attempt over the version before it.
-pub(super) async fn replace(conn: &mut SqliteConnection, a: &Attempt, schedule: Option<&Schedule>) -> Result<(), StoreError> {
+pub(super) fn replace(batch: &mut Batch, a: &Attempt, schedule: Option<&Schedule>) -> Result<(), StoreError> {
     let lease: Option<&Lease> = schedule.and_then(Schedule::lease);
-    let done = sqlx::query(
-        "UPDATE attempts SET state = ?1, detail = ?2, version = ?3, gateway_reference = ?4, due_at = ?5, lease_owner = ?6, lease_until = ?7
-         WHERE id = ?8 AND version = ?3 - 1 AND intent_id = ?9",
-    )
-    .bind(a.state.name())
-    .bind(to_json(&a.state)?)
-    .bind(a.version)
-    .bind(a.state.gateway_reference())
-    .bind(schedule.map(|s| s.due_at().0))
-    .bind(lease.map(|l| l.owner.as_str()))
-    .bind(lease.map(|l| l.until.0))
-    .bind(a.id.as_str())
-    .bind(a.intent.as_str())
-    .execute(conn)
-    .await
-    .map_err(fault)?;
-    exactly_one(&done, StoreError::Conflict("attempt"))
+    batch
+        .add(
+            "UPDATE attempts SET state = ?, detail = ?, version = ?, gateway_reference = ?, due_at = ?, lease_owner = ?, lease_until = ?
+             WHERE id = ? AND version = ? - 1 AND intent_id = ?",
+        )
+        .bind(a.state.name())
+        .bind(to_json(&a.state)?)
+        .bind(a.version)
+        .bind(a.state.gateway_reference())
+        .bind(schedule.map(|s| s.due_at().0))
+        .bind(lease.map(|l| l.owner.as_str()))
+        .bind(lease.map(|l| l.until.0))
+        .bind(a.id.as_str())
+        .bind(a.version)
+        .bind(a.intent.as_str());
+    Ok(())
+}
+
+/// Whether the row is still at the version before this.
+pub(super) async fn is_before(conn: &mut SqliteConnection, a: &Attempt) -> Result<bool, StoreError> {
+    let row = sqlx::query("SELECT 1 FROM attempts WHERE id = ? AND version = ? - 1 AND intent_id = ?")
+        .bind(a.id.as_str())
+        .bind(a.version)
+        .bind(a.intent.as_str());
+    Ok(row.fetch_optional(conn).await.map_err(fault)?.is_some())
 }
 
 /// Gives up the lease and is due again at `until`, unless somebody has moved the attempt on.

@@ -7,7 +7,7 @@ use sqlx::SqliteConnection;
 use super::batch::Batch;
 use super::people::find_card;
 use super::trail::{audit_into, insert_audit, outbox_into};
-use super::{SqliteStore, attempts, books, disputes, fault, intents, requests};
+use super::{SqliteStore, attempts, books, disputes, fault, intents, requests, writer};
 use crate::clock::Timestamp;
 use crate::ids::{AttemptId, CustomerId, IntentId, RequestId};
 use crate::ledger::Transfer;
@@ -54,6 +54,13 @@ impl Payments for SqliteStore {
     }
 
     async fn submit(&self, charge: &NewCharge) -> Result<Submitted, StoreError> {
+        // A request that can't be held has mostly been, by the same submission: who only asks again takes no turn at writing.
+        if charge.judge(charge.request.clone(), Some(&charge.card)).is_err() {
+            let mut conn = self.pool.acquire().await.map_err(fault)?;
+            if let Some(earlier) = intents::of_call(&mut conn, &charge.intent).await? {
+                return Ok(charge.repeats(earlier));
+            }
+        }
         let charge = charge.clone();
         self.queue(move |conn| Box::pin(async move { submit(conn, &charge).await })).await
     }
@@ -235,16 +242,27 @@ impl Payments for SqliteStore {
 }
 
 async fn submit(conn: &mut SqliteConnection, charge: &NewCharge) -> Result<Submitted, StoreError> {
+    // What the caller has read is good enough to begin with. If it no longer holds, or refuses, the database is asked.
+    if let Ok(before) = charge.judge(charge.request.clone(), Some(&charge.card)) {
+        match insert(conn, charge, &before).await {
+            Err(StoreError::Conflict(_) | StoreError::Refused(_)) => writer::take_back(conn).await?,
+            other => return other,
+        }
+    }
     // Idempotency first: a repeated submission must not be judged by what the first one changed.
     if let Some(earlier) = intents::of_call(conn, &charge.intent).await? {
         return Ok(charge.repeats(earlier));
     }
-    let (before, after) = match may_submit(conn, charge).await? {
-        Ok(held) => held,
-        Err(refusal) => return Ok(Submitted::Refused(refusal)),
-    };
+    match may_submit(conn, charge).await? {
+        Ok(before) => insert(conn, charge, &before).await,
+        Err(refusal) => Ok(Submitted::Refused(refusal)),
+    }
+}
+
+/// Writes a submission whose request was judged as `before`.
+async fn insert(conn: &mut SqliteConnection, charge: &NewCharge, before: &PaymentRequest) -> Result<Submitted, StoreError> {
     let mut batch = Batch::default();
-    requests::replace_in(&mut batch, &before, &after);
+    requests::hold(&mut batch, before, &charge.intent);
     intents::insert(&mut batch, charge)?;
     books::insert(&mut batch, &charge.pending);
     audit_into(&mut batch, &charge.audit)?;
@@ -279,8 +297,18 @@ async fn begin(conn: &mut SqliteConnection, new: &NewOperation) -> Result<Begun,
 }
 
 async fn advance(conn: &mut SqliteConnection, attempt: &Attempt, settlement: &Settlement) -> Result<(), StoreError> {
-    attempts::replace(conn, attempt, settlement.schedule.as_ref()).await?;
+    let refused = match write_step(conn, attempt, settlement).await {
+        Err(refused @ (StoreError::Conflict(_) | StoreError::Refused(_))) => refused,
+        other => return other,
+    };
+    // What goes with a step that somebody else has taken may be refused before the step is.
+    writer::take_back(conn).await?;
+    if attempts::is_before(conn, attempt).await? { Err(refused) } else { Err(StoreError::Conflict("attempt")) }
+}
+
+async fn write_step(conn: &mut SqliteConnection, attempt: &Attempt, settlement: &Settlement) -> Result<(), StoreError> {
     let mut batch = Batch::default();
+    attempts::replace(&mut batch, attempt, settlement.schedule.as_ref())?;
     if let Some(status) = IntentStatus::after(attempt.operation, &attempt.state) {
         batch
             .add("UPDATE intents SET status = ? WHERE id = ? AND status = 'pending'")
@@ -299,10 +327,8 @@ async fn advance(conn: &mut SqliteConnection, attempt: &Attempt, settlement: &Se
     if let Some(receipt) = &settlement.receipt {
         intents::insert_receipt(&mut batch, receipt)?;
     }
-    if settlement.moves_request() {
-        let before = requests::of_intent(conn, &attempt.intent).await?.ok_or(StoreError::NotFound("payment request"))?;
-        let after = settlement.request_after(before.clone(), &attempt.intent)?;
-        requests::replace_in(&mut batch, &before, &after);
+    if let Some(fate) = settlement.request_fate() {
+        requests::decide(&mut batch, &attempt.intent, fate);
     }
     for audit in &settlement.audit {
         audit_into(&mut batch, audit)?;
@@ -313,11 +339,11 @@ async fn advance(conn: &mut SqliteConnection, attempt: &Attempt, settlement: &Se
     batch.run(conn, StoreError::Conflict("payment")).await.map(drop)
 }
 
-/// Reads what a new intent is judged by, and judges it; gives the request before and after it is held.
+/// Reads what a new intent is judged by, and judges it; gives the request before it is held.
 async fn may_submit(
     conn: &mut SqliteConnection,
     charge: &NewCharge,
-) -> Result<Result<(PaymentRequest, PaymentRequest), SubmitRefusal>, StoreError> {
+) -> Result<Result<PaymentRequest, SubmitRefusal>, StoreError> {
     let intent = &charge.intent;
     let row = sqlx::query(
         "SELECT r.*, '' AS payee_name FROM customers c LEFT JOIN requests r ON r.id = ? WHERE c.id = ? AND c.status = 'active'",

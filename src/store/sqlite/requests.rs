@@ -6,7 +6,7 @@ use super::batch::Batch;
 use super::{exists, fault};
 use crate::clock::Timestamp;
 use crate::ids::{CustomerId, IntentId, RequestId};
-use crate::payment::PaymentRequest;
+use crate::payment::{Intent, PaymentRequest, RequestStatus};
 use crate::store::rows::money;
 use crate::store::{RequestWithPayee, StoreError};
 
@@ -56,18 +56,6 @@ pub(super) async fn find(conn: &mut SqliteConnection, id: &RequestId) -> Result<
     row.as_ref().map(money::request).transpose()
 }
 
-/// The request that an intent is for.
-pub(super) async fn of_intent(conn: &mut SqliteConnection, intent: &IntentId) -> Result<Option<PaymentRequest>, StoreError> {
-    let row = sqlx::query(
-        "SELECT r.*, '' AS payee_name FROM requests r WHERE r.id = (SELECT i.request_id FROM intents i WHERE i.id = ?)",
-    )
-    .bind(intent.as_str())
-    .fetch_optional(conn)
-    .await
-    .map_err(fault)?;
-    Ok(row.as_ref().map(money::request).transpose()?.map(|r| r.request))
-}
-
 pub(super) async fn payable(
     conn: &mut SqliteConnection,
     customer: &CustomerId,
@@ -87,26 +75,45 @@ pub(super) async fn payable(
     Ok(all.into_iter().filter(|r| r.request.payable(now)).collect())
 }
 
-/// Writes status and holder over what was read as `before`; asserts that nobody changed them meanwhile.
+/// Writes the status over what was read as `before`; asserts that nobody changed it meanwhile, or holds the request.
 pub(super) async fn replace(
     conn: &mut SqliteConnection,
     before: &PaymentRequest,
     after: &PaymentRequest,
 ) -> Result<(), StoreError> {
     let mut batch = Batch::default();
-    replace_in(&mut batch, before, after);
+    batch.add("UPDATE requests SET status = ? WHERE id = ? AND status = ? AND held_by IS NULL");
+    batch.bind(after.status.as_str()).bind(before.id.as_str()).bind(before.status.as_str());
     batch.run(conn, StoreError::Conflict("payment request")).await.map(drop)
 }
 
-/// The same, added to what is about to be written.
-pub(super) fn replace_in(batch: &mut Batch, before: &PaymentRequest, after: &PaymentRequest) {
+/// Writes the holder over what was read as `before`, as long as the customer may pay with this card.
+pub(super) fn hold(batch: &mut Batch, before: &PaymentRequest, intent: &Intent) {
     batch
-        .add("UPDATE requests SET status = ?, held_by = ? WHERE id = ? AND status = ? AND held_by IS ?")
-        .bind(after.status.as_str())
-        .bind(after.held_by.as_ref().map(IntentId::as_str))
+        .add(
+            "UPDATE requests SET held_by = ? WHERE id = ? AND status = ? AND held_by IS ?
+               AND EXISTS (SELECT 1 FROM customers WHERE id = ? AND status = 'active')
+               AND EXISTS (SELECT 1 FROM cards WHERE id = ? AND status = 'active')",
+        )
+        .bind(intent.id.as_str())
         .bind(before.id.as_str())
         .bind(before.status.as_str())
-        .bind(before.held_by.as_ref().map(IntentId::as_str));
+        .bind(before.held_by.as_ref().map(IntentId::as_str))
+        .bind(intent.customer.as_str())
+        .bind(intent.card.as_str());
+}
+
+/// Settles the request that an intent holds, or gives it free.
+pub(super) fn decide(batch: &mut Batch, intent: &IntentId, (status, keeps): (RequestStatus, bool)) {
+    batch
+        .add(
+            "UPDATE requests SET status = ?, held_by = ? WHERE id = (SELECT request_id FROM intents WHERE id = ?)
+               AND status = 'open' AND held_by = ?",
+        )
+        .bind(status.as_str())
+        .bind(keeps.then_some(intent.as_str()))
+        .bind(intent.as_str())
+        .bind(intent.as_str());
 }
 
 pub(super) async fn expire(conn: &mut SqliteConnection, now: Timestamp) -> Result<u64, StoreError> {

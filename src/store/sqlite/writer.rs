@@ -174,7 +174,7 @@ async fn run_group(
             Verdict::Keep => Savepoint::Kept,
             Verdict::Drop => {
                 // It stays open, with nothing in it: the next operation's.
-                execute(conn, "ROLLBACK TO operation").await?;
+                take_back(conn).await?;
                 Savepoint::Empty
             }
             Verdict::Broken(error) => return Err(error),
@@ -182,6 +182,11 @@ async fn run_group(
     }
     // A commit releases what is open.
     Ok(())
+}
+
+/// Takes back what the operation that is being run has written so far.
+pub(super) async fn take_back(conn: &mut SqliteConnection) -> Result<(), StoreError> {
+    execute(conn, "ROLLBACK TO operation").await
 }
 
 async fn execute(conn: &mut SqliteConnection, sql: &'static str) -> Result<(), StoreError> {
