@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # Whole payments a second beside the bare commit rate, the cost of a payment as the database grows, and the same orders again and again.
 # Called by `make bench-payments`; writes benches/PAYMENTS.md. Arguments go to the harness:
-#   scripts/bench-payments.sh [--database sqlite|postgres|both] [--clients 8,16] [--seconds 8] [--rows 10000,…] [--retries 1000000] [--dir DIR]
-# Needs no models. The 5 million rows take about 3 GB for each database, under --dir (default: the system's temporary directory).
+#   scripts/bench-payments.sh [--database sqlite|postgres|both] [--clients 8,32,128] [--seconds 8] [--rows 10000,…] [--retries 1000000] [--dir DIR]
+# Needs no models. The databases of 10 thousand to 5 million rows stand side by side and take about 4 GB, SQLite's under --dir (default: the
+# system's temporary directory), PostgreSQL's with its server.
 set -euo pipefail
 . "$(dirname "$0")/lib.sh"
 cd "$ROOT"

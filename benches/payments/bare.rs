@@ -40,7 +40,8 @@ async fn sqlite(root: &Path, clients: usize, time: Duration, in_turn: bool) -> f
         .create_if_missing(true)
         .journal_mode(SqliteJournalMode::Wal)
         .synchronous(SqliteSynchronous::Full)
-        .busy_timeout(Duration::from_secs(5))
+        // With many clients somebody is unlucky for longer than the store would wait.
+        .busy_timeout(Duration::from_secs(60))
         .foreign_keys(true)
         .pragma("secure_delete", "ON")
         .disable_statement_logging();

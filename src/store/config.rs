@@ -22,7 +22,7 @@ pub struct StoreConfig {
     pub url: Option<DatabaseUrl>,
     /// How long a write waits for another process that is writing, in milliseconds.
     pub busy_timeout_ms: u64,
-    /// Connections kept open. SQLite has one more, which does all the writing.
+    /// Connections kept open. SQLite has one more, which does all the writing; PostgreSQL five more, which do what many payments wait for at once.
     pub connections: u32,
 }
 

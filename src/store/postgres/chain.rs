@@ -25,13 +25,15 @@ impl AuditChain for PgStore {
             let mut tx = self.begin().await?;
             // One sealer at a time, the first one too, when there is no row yet that could be locked. Readers are not kept waiting.
             sqlx::query("LOCK TABLE audit_head IN SHARE ROW EXCLUSIVE MODE").execute(&mut *tx).await?;
-            // The note of a row that is gone stays: see `lost`. Each is looked up by itself: joined, the whole trail might be walked.
+            // The note of a row that is gone stays: see `lost`. Each row is looked up by its number, however many there are by now: a plain join is
+            // planned as a walk through the whole trail.
             let rows = sqlx::query(
-                "WITH next AS (DELETE FROM audit_unsealed WHERE seq IN
-                                   (SELECT u.seq FROM audit_unsealed u WHERE (SELECT true FROM audit a WHERE a.seq = u.seq)
-                                    ORDER BY u.seq LIMIT $1)
+                "WITH next AS (DELETE FROM audit_unsealed WHERE seq = ANY(ARRAY(
+                                   SELECT u.seq FROM audit_unsealed u WHERE (SELECT true FROM audit a WHERE a.seq = u.seq)
+                                   ORDER BY u.seq LIMIT $1))
                                RETURNING seq)
-                 SELECT a.seq, a.id, a.at, a.actor, a.action, a.subject, a.detail FROM audit a JOIN next ON next.seq = a.seq
+                 SELECT a.* FROM next,
+                     LATERAL (SELECT seq, id, at, actor, action, subject, detail FROM audit WHERE seq = next.seq OFFSET 0) AS a
                  ORDER BY a.seq",
             )
             .bind(i64::from(limit))
