@@ -63,6 +63,17 @@ OTHER_VOICE = {("mei", "yes"): "en-us+f3"}
 # A synthetic voice says one word the same way each time, and audio that was heard before is taken for a recording (as it should be). What a
 # persona says in a further call of the demo is therefore spoken at another pace.
 OTHER_PACE = {("alice", "card_other"): 1.03}
+# What answers instead of a person: (engine, voice, what is said, pause between its parts in seconds). A pause after the first word is what
+# is most easily taken for a person who waits.
+MACHINES = {
+    "standard": ("espeak-ng", "en-us+f3", ["the person you are calling is not available", "at the tone please record your message"], 0.45),
+    "hello_first": ("espeak-ng", "en-gb", ["hello", "you have reached the Smiths", "we can not come to the phone right now"], 0.5),
+    "slow": ("espeak-ng", "en-us+m3", ["hi this is Bob", "sorry I missed your call", "please leave your name and number"], 0.7),
+    "carrier": ("flite", "rms", ["your call has been forwarded to an automatic voice message system"], 0),
+    "menu": ("flite", "slt", ["welcome to City Water", "for bills press one", "for anything else press two"], 0.4),
+    "german": ("espeak-ng", "de+f2", ["der gewünschte Gesprächspartner ist zur Zeit nicht erreichbar", "bitte sprechen Sie nach dem Ton"], 0.5),
+    "mandarin": ("espeak-ng", "cmn+f3", ["您好，您拨打的电话暂时无人接听", "请在提示音后留言"], 0.5),
+}
 LICENCES = {
     "flite": "CMU-Flite (BSD-like) voice and engine",
     "piper": "CC0-1.0 voice",
@@ -215,6 +226,13 @@ def main():
             facts = {"engine": engine, "voice": usual, "licence": LICENCES[licence], "text": word, "note": "one digit"}
             write(OUT / persona / f"digit_{digit}.wav", samples, **facts)
         print(f"  {persona}: done ({time.monotonic() - began:.0f} s)", file=sys.stderr, flush=True)
+    for name, (engine, voice, texts, pause) in MACHINES.items():
+
+        def samples(texts=texts, pause=pause, engine=engine, voice=voice):
+            return levelled([synthesise(piper, engine, voice, 1.0, text) for text in texts], pause)
+
+        facts = {"engine": engine, "voice": voice, "licence": LICENCES[engine], "text": " | ".join(texts), "note": "a machine's greeting"}
+        write(OUT / "machine" / f"{name}.wav", samples, **facts)
     nobody = {"engine": "none", "voice": "none", "licence": LICENCES["none"], "text": ""}
     quiet = np.zeros(5 * RATE_HZ, dtype=np.int16)
     write(OUT / "nobody" / "silence.wav", lambda: quiet, **nobody, note="5 s of digital silence")

@@ -41,6 +41,7 @@ use crate::vault::Vault;
 use crate::voiceprint::fingerprint::Fingerprinter;
 use crate::voiceprint::{EmbedError, Embedder};
 
+pub mod outbound; // who answered a call that we placed
 mod pulse; // what a scrape asks
 mod records; // what a call leaves for operators
 mod switchboard; // people, called for callers

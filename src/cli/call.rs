@@ -5,12 +5,16 @@ use std::time::Duration;
 
 use zeroize::Zeroizing;
 
-use super::Context;
 use super::exit::{CliError, CliResult, Exit};
+use super::serve::start_error;
+use super::{Context, outbound};
+use crate::app::outbound::{Outcome, who_answered};
+use crate::app::voice_activity;
 use crate::clock::{Clock, Entropy, SystemClock, SystemEntropy};
-use crate::media::leg::LegEnd;
+use crate::media::leg::{Leg, LegEnd};
 use crate::media::wav;
 use crate::phone::{PhoneEnd, PhoneEvent, PhoneEventKind, PhoneReport, Script, ScriptError, run_script};
+use crate::sip::dial::place;
 use crate::sip::stir::passport::Attest;
 use crate::sip::stir::sign::Signer;
 use crate::sip::{DialError, DialOptions, TlsConfig, dial};
@@ -18,14 +22,20 @@ use crate::sip::{DialError, DialOptions, TlsConfig, dial};
 /// Place a call with the built-in softphone.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  voicepay call sip:pay@127.0.0.1:5060 --script pay.toml --from +447700900123\n  voicepay call sip:pay@127.0.0.1 --script pay.toml --record heard.wav --json\n  voicepay call sip:+448081570000@127.0.0.1 --script pay.toml --from +447700900123 --identity-key leaf.key --identity-x5u https://localhost:8443/leaf.pem\n\nA script is a list of steps, one [[step]] table each:\n  [[step]]\n  wait_prompt = 700      # until the other side has spoken and then been silent for 700 ms\n  timeout_ms = 20000     # a step fails after 60 s unless it says so itself\n  [[step]]\n  say = \"number.wav\"     # beside the script; `text` names it in the timeline, `barge_in = 500` talks over a prompt\n  [[step]]\n  keys = \"1234#\"\n  [[step]]\n  wait_ms = 300\n  [[step]]\n  wait_hang_up = true    # or: hang_up = true\n\nThe exit code is 0 if every step was done, else 19."
+    after_help = "Examples:\n  voicepay call sip:pay@127.0.0.1:5060 --script pay.toml --from +447700900123\n  voicepay call sip:pay@127.0.0.1 --script pay.toml --record heard.wav --json\n  voicepay call sip:+448081570000@127.0.0.1 --script pay.toml --from +447700900123 --identity-key leaf.key --identity-x5u https://localhost:8443/leaf.pem\n  voicepay call sip:+447700900123@127.0.0.1 --who --beep      a person, a machine, the network, nobody?\n\nA script is a list of steps, one [[step]] table each:\n  [[step]]\n  wait_prompt = 700      # until the other side has spoken and then been silent for 700 ms\n  timeout_ms = 20000     # a step fails after 60 s unless it says so itself\n  [[step]]\n  say = \"number.wav\"     # beside the script; `text` names it in the timeline, `barge_in = 500` talks over a prompt\n  [[step]]\n  keys = \"1234#\"\n  [[step]]\n  wait_ms = 300\n  [[step]]\n  wait_hang_up = true    # or: hang_up = true\n\nThe exit code is 0 if every step was done, else 19. With --who it is 19 too unless a person answered."
 )]
 pub struct CallArgs {
     /// Whom to call: sip:USER@HOST or sip:USER@HOST:PORT; sips: is over TLS, with `sip.tls` of the configuration.
     uri: String,
     /// What to say and press, and when.
-    #[arg(long, value_name = "FILE")]
-    script: PathBuf,
+    #[arg(long, value_name = "FILE", required_unless_present = "who")]
+    script: Option<PathBuf>,
+    /// Listen first who answers (`speech.pickup` of the configuration), and tell. A script is then played to a person only.
+    #[arg(long)]
+    who: bool,
+    /// Wait for the beep of a machine that answered, and tell when it ended: from then on a message is recorded.
+    #[arg(long, requires = "who")]
+    beep: bool,
     /// The number to call from.
     #[arg(long, value_name = "NUMBER", default_value = "anonymous")]
     from: String,
@@ -51,10 +61,10 @@ pub struct CallArgs {
 
 /// Runs it.
 pub fn run(args: CallArgs, ctx: &Context) -> CliResult {
-    let script = Script::load(&args.script).map_err(|e| CliError::new(script_exit(&e), e))?;
+    let script = args.script.as_deref().map(Script::load).transpose().map_err(|e| CliError::new(script_exit(&e), e))?;
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|e| CliError::new(Exit::Unexpected, e))?;
-    let report = runtime.block_on(call(&args, &script, ctx))?;
+    let Some(report) = runtime.block_on(call(&args, script.as_ref(), ctx))? else { return Ok(()) };
     if let Some(path) = &args.record {
         save(path, &report)?;
     }
@@ -65,10 +75,12 @@ pub fn run(args: CallArgs, ctx: &Context) -> CliResult {
     }
 }
 
-async fn call(args: &CallArgs, script: &Script, ctx: &Context) -> Result<PhoneReport, CliError> {
+/// `None`: there was only to be told who answers, and it was.
+async fn call(args: &CallArgs, script: Option<&Script>, ctx: &Context) -> Result<Option<PhoneReport>, CliError> {
     let mut options = DialOptions {
         asserted_identity: args.assert.clone(),
         timeout: Duration::from_secs(args.answer_within),
+        early_media: args.who,
         ..DialOptions::new(&args.uri, &args.from)
     };
     if calls_over_tls(&args.uri) {
@@ -78,6 +90,13 @@ async fn call(args: &CallArgs, script: &Script, ctx: &Context) -> Result<PhoneRe
     if let Some(identity) = identity(args)? {
         options.headers.push("Identity", identity);
     }
+    let report = if args.who { call_who(args, script, options, ctx).await } else { call_at_once(script, options, ctx).await };
+    // The last BYE and its answer are the dialler's to see through; the process must not end before them.
+    tokio::time::sleep(Duration::from_millis(GOODBYE_MS)).await;
+    report
+}
+
+async fn call_at_once(script: Option<&Script>, options: DialOptions, ctx: &Context) -> Result<Option<PhoneReport>, CliError> {
     let leg = dial(options).await.map_err(|e| {
         let exit = match e {
             DialError::Target { .. }
@@ -89,10 +108,31 @@ async fn call(args: &CallArgs, script: &Script, ctx: &Context) -> Result<PhoneRe
         };
         CliError::new(exit, e)
     })?;
-    let report = run_script(leg, script, |event| ctx.answer(&event_json(&event), &event_text(&event))).await;
-    // The last BYE and its answer are the dialler's to see through; the process must not end before them.
-    tokio::time::sleep(Duration::from_millis(GOODBYE_MS)).await;
-    Ok(report)
+    Ok(played(leg, script, ctx).await)
+}
+
+async fn call_who(
+    args: &CallArgs,
+    script: Option<&Script>,
+    options: DialOptions,
+    ctx: &Context,
+) -> Result<Option<PhoneReport>, CliError> {
+    let speech = ctx.config()?.speech;
+    let voices = voice_activity(speech.vad).map_err(start_error)?;
+    let mut outcome = match place(options).await {
+        Ok(placed) => who_answered(placed, speech.pickup, voices).await,
+        Err(error) => Outcome::Unanswered((&error).into()),
+    };
+    outbound::tell(ctx, &mut outcome, args.beep).await?;
+    match outcome {
+        Outcome::Person(line) => Ok(played(line.into_parts().0, script, ctx).await),
+        Outcome::Other(_) | Outcome::HungUp | Outcome::Unanswered(_) => Ok(None),
+    }
+}
+
+async fn played(leg: Leg, script: Option<&Script>, ctx: &Context) -> Option<PhoneReport> {
+    let told = |event: PhoneEvent| ctx.answer(&event_json(&event), &event_text(&event));
+    Some(run_script(leg, script?, told).await)
 }
 
 /// Is the configuration needed to verify whom we call? A call in the clear needs none, and must not fail for a broken one.

@@ -15,7 +15,7 @@ use crate::eval::holdout::TrainedOn;
 use crate::eval::people::People;
 use crate::eval::plan::Plan;
 use crate::eval::rivals::Rivals;
-use crate::eval::{EvalError, decision, number, render, reuse, vad, voiceprint};
+use crate::eval::{EvalError, decision, number, pickup, render, reuse, vad, voiceprint};
 use kit::{Judging, Sections, activity, embedder, numbers, trained_on};
 
 /// Measure voice and number recognition on files.
@@ -81,6 +81,14 @@ enum What {
     Vad {
         #[command(flatten)]
         common: Common,
+    },
+    /// Who answered a call of ours: persons taken for machines and the other way round, beeps.
+    Pickup {
+        #[command(flatten)]
+        common: Common,
+        /// A folder of recordings that are machines' greetings.
+        #[arg(long, value_name = "DIR", default_value = "audio-fixtures/machine")]
+        greetings: PathBuf,
     },
     /// Whether audio that was heard before is known again, and natural speech is not taken for it.
     Reuse {
@@ -241,6 +249,9 @@ pub fn run(args: EvalArgs, ctx: &Context) -> CliResult {
             render::run(&common.plan()?, &out, &leave_out, digits.map(usize::from))?
         }
         What::Vad { common } => vad::run(&common.plan()?, config.speech.card, &activity(&config.speech, true)?)?,
+        What::Pickup { common, greetings } => {
+            pickup::run(&common.plan()?, config.speech.pickup, &activity(&config.speech, config.speech.vad.neural)?, &greetings)?
+        }
         What::Bench => {
             let (embedder, numbers) = (embedder()?, numbers(&config.number, 1, &config.calibration)?);
             let policy = config.policy(&embedder, numbers.as_ref())?;

@@ -21,6 +21,7 @@ pub mod exit;
 pub mod gateway;
 pub mod keys;
 pub mod models;
+mod outbound;
 pub mod payee;
 pub mod payments;
 pub mod receipt;

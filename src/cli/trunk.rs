@@ -1,19 +1,28 @@
-//! `voicepay trunk`: which trunks are configured, and whether one works.
+//! `voicepay trunk`: which trunks are configured, whether one works, and who answers a call over it.
+
+use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use serde_json::json;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 
-use super::Context;
 use super::exit::{CliError, CliResult, Exit};
-use super::serve::runtime;
+use super::serve::{runtime, start_error};
+use super::{Context, outbound};
+use crate::app::outbound::{Outcome, who_answered};
+use crate::app::{StartError, voice_activity};
 use crate::config::Config;
+use crate::sip;
+use crate::sip::headers::Headers;
 use crate::sip::trunk::config::TrunkConfig;
+use crate::sip::trunk::outbound::TrunkCall;
 use crate::sip::trunk::probe::{Finding, Outcome, ProbeError, probe};
 
 /// Arguments of `voicepay trunk`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  voicepay trunk list\n  voicepay trunk test carrier             is it found, does it answer, is our password right?\n  voicepay --json trunk test carrier      one object a finding, the last one says whether all is well\n\nA test changes nothing at the other end and can run beside a service; it calls from a port of its own, so a firewall that\nlets only the service's port through makes it fail. Exit code 23: something is amiss."
+    after_help = "Examples:\n  voicepay trunk list\n  voicepay trunk test carrier             is it found, does it answer, is our password right?\n  voicepay --json trunk test carrier      one object a finding, the last one says whether all is well\n  voicepay trunk call carrier +447700900123 --from +448081570000      who answers? says nothing, and hangs up\n\nA test changes nothing at the other end and can run beside a service; it calls from a port of its own, so a firewall that\nlets only the service's port through makes it fail. Exit code 23: something is amiss. A call goes from such a port too; its exit code is 0 if a person\nanswered, else 19."
 )]
 pub struct TrunkArgs {
     #[command(subcommand)]
@@ -29,6 +38,25 @@ enum TrunkCommand {
         /// Its name.
         name: String,
     },
+    /// Call a number over a trunk, tell who answered, and hang up.
+    Call(CallArgs),
+}
+
+#[derive(Debug, Args)]
+struct CallArgs {
+    /// The trunk's name.
+    name: String,
+    /// The called number.
+    number: String,
+    /// The number that the called party sees.
+    #[arg(long, value_name = "NUMBER", default_value = "anonymous")]
+    from: String,
+    /// Wait for the beep of a machine that answered, and tell when it ended.
+    #[arg(long)]
+    beep: bool,
+    /// How long it may ring, in seconds.
+    #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=600))]
+    answer_within: u64,
 }
 
 /// Runs it.
@@ -40,7 +68,45 @@ pub fn run(args: TrunkArgs, ctx: &Context) -> CliResult {
             Ok(())
         }
         TrunkCommand::Test { name } => test(ctx, &config, &name),
+        TrunkCommand::Call(args) => call(ctx, config, args),
     }
+}
+
+fn call(ctx: &Context, config: Config, args: CallArgs) -> CliResult {
+    let voices = voice_activity(config.speech.vad).map_err(start_error)?;
+    // As the service would call, but from a port of its own, and without telling any registrar that calls go there now.
+    let mut sip = config.sip;
+    sip.listen.set_port(0);
+    sip.tls.listen = None;
+    for trunk in &mut sip.trunks {
+        (trunk.register, trunk.options_ping_s) = (None, 0);
+    }
+    let wanted = TrunkCall {
+        trunk: args.name,
+        number: args.number,
+        from: args.from,
+        asserted_identity: None,
+        withheld: false,
+        ring_timeout: Duration::from_secs(args.answer_within),
+        early_media: true,
+        headers: Headers::new(),
+    };
+    runtime()?.block_on(async {
+        let (legs, _nobody) = mpsc::channel(1);
+        let stop = CancellationToken::new();
+        let listener = sip::listen(sip, config.media, legs, stop.clone()).await.map_err(|e| start_error(StartError::Sip(e)))?;
+        let mut outcome = match listener.trunks().call(&listener.dialler(), wanted).await {
+            Ok(placed) => who_answered(placed, config.speech.pickup, voices).await,
+            Err(error) => Outcome::Unanswered((&error).into()),
+        };
+        let told = outbound::tell(ctx, &mut outcome, args.beep).await;
+        drop(outcome);
+        listener.close();
+        stop.cancel();
+        // The last BYE is seen through.
+        listener.ended().await;
+        told
+    })
 }
 
 fn list(ctx: &Context, config: &Config) {

@@ -59,6 +59,7 @@ const RULES: &[(&str, Takes)] = &[
     ("speech.card.*", Takes::Effect),
     ("speech.answer.*", Takes::Effect),
     ("speech.digits.*", Takes::Effect),
+    ("speech.pickup.*", Takes::Effect),
     ("voice.*", Takes::Effect),
     ("number.*", Takes::Restart),
     ("decision.calibration", Takes::Restart), // the number engine is calibrated when it is loaded

@@ -19,6 +19,7 @@ pub(super) fn check(c: &Config) -> Result<(), ConfigError> {
     )?;
     c.dialogue.check().map_err(|(key, what)| ConfigError::RoomRule { section: "dialogue", key, what })?;
     c.challenge.check().map_err(|(key, what)| ConfigError::RoomRule { section: "challenge", key, what })?;
+    c.speech.pickup.check().map_err(|(key, what)| ConfigError::RoomRule { section: "speech", key, what })?;
     c.media.validate().map_err(ConfigError::Media)?;
     rule(
         (1..=10).contains(&c.voice.enrol_min_utterances),

@@ -305,6 +305,15 @@ pub fn ratio(part: usize, whole: usize) -> f64 {
     if whole == 0 { f64::NAN } else { part as f64 / whole as f64 }
 }
 
+/// Wilson's score interval of a share at 95 %; none of nothing.
+pub fn wilson_95(hits: usize, of: usize) -> Option<Interval> {
+    const Z: f64 = 1.959_964;
+    let (p, n) = (ratio(hits, of), of as f64);
+    let middle = (p + Z * Z / (2.0 * n)) / (1.0 + Z * Z / n);
+    let half = Z / (1.0 + Z * Z / n) * (p * (1.0 - p) / n + Z * Z / (4.0 * n * n)).sqrt();
+    (of > 0).then_some(Interval { low: (middle - half).max(0.0), high: (middle + half).min(1.0) })
+}
+
 /// Digits substituted, deleted or inserted at the least between what was said and what was read (Levenshtein 1966).
 pub fn edit_distance(said: &[u8], read: &[u8]) -> usize {
     let mut row: Vec<usize> = (0..=read.len()).collect();

@@ -20,6 +20,7 @@ pub mod metrics;
 pub mod neighbours;
 pub mod number;
 pub mod people;
+pub mod pickup;
 pub mod plan;
 pub mod plot;
 pub mod random;

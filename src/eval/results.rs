@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::metrics::{Interval, Point, Scores, percentile, ratio};
+use super::metrics::{Interval, Point, Scores, percentile, ratio, wilson_95};
 use super::plot::histogram;
 
-/// So many of so many, with a 95 % interval by speakers drawn anew.
+/// So many of so many, with a 95 % interval: by speakers drawn anew, unless told otherwise.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Rate {
     /// `hits / of`.
@@ -95,6 +95,11 @@ impl Rate {
     /// Without an interval.
     pub fn plain(hits: usize, of: usize) -> Self {
         Self { rate: finite(ratio(hits, of)), hits, of, interval_95: None }
+    }
+
+    /// With Wilson's interval (1927): for trials that stand for themselves, whoever spoke, and for none of many.
+    pub fn wilson(hits: usize, of: usize) -> Self {
+        Self { interval_95: wilson_95(hits, of), ..Self::plain(hits, of) }
     }
 }
 

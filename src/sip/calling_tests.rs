@@ -314,4 +314,21 @@ async fn early_media_that_never_becomes_an_answer_ends_with_a_cancel() {
     phone.heard("CANCEL ").await;
     phone.say(&invite, "487 Request Terminated", "e", "", "").await;
     assert_eq!(super::wire_tests::end_of(&mut placed.leg).await, Some(LegEnd::Abandoned));
+    assert_eq!(placed.unanswered().map(DialError::why), Some(Unanswered::NoAnswer));
+}
+
+#[tokio::test]
+async fn a_refusal_after_early_media_is_known_by_its_status() {
+    let service = service(SipConfig::default()).await;
+    let phone = Phone::new(&service).await;
+    let call = calling(service.listener.dialler(), CallOut { early_media: true, ..phone.out() });
+    let invite = phone.heard("INVITE ").await;
+    phone.say(&invite, "183 Session Progress", "e", "", OFFER).await;
+    let mut placed = call.await.unwrap().unwrap();
+    assert!(!placed.answered && placed.unanswered().is_none());
+    phone.say(&invite, "486 Busy Here", "e", "", "").await;
+    phone.heard("ACK ").await;
+    assert_eq!(super::wire_tests::end_of(&mut placed.leg).await, Some(LegEnd::Failed));
+    let said = placed.unanswered().unwrap();
+    assert!(matches!(said, DialError::Refused { status: 486, .. }) && said.why() == Unanswered::Busy, "{said}");
 }

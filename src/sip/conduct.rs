@@ -3,10 +3,13 @@
 use std::net::{IpAddr, SocketAddr};
 use std::pin::pin;
 use std::sync::OnceLock;
+use std::time::Duration;
 
 use tokio::net::UdpSocket;
 use tokio::time::Instant;
 
+use super::dial::DialError;
+use super::place::unanswered;
 use super::refer::{ReferTo, Referral, Replaces};
 use super::sdp::{self, AudioPolicy, Direction, LocalAudio, Offered, RemoteAudio};
 use super::signalling::{Call, CallEvent, Over, Refusal};
@@ -44,17 +47,26 @@ impl Agreement {
 
 /// Carries all that happens both ways until the call is over at both ends: hang-ups, offers, hold, keys, transfers.
 pub async fn conduct(call: &mut Box<dyn Call>, session: RtpSession, agreement: Agreement) {
-    conduct_placed(call, session, agreement, None, &OnceLock::new()).await;
+    conduct_placed(call, session, agreement, None, &Known::default()).await;
+}
+
+/// What of a call that we placed is known only on its way.
+#[derive(Debug, Default)]
+pub struct Known {
+    /// Its name.
+    pub name: OnceLock<CallName>,
+    /// Why nobody answered, where its early media were handed over.
+    pub unanswered: OnceLock<DialError>,
 }
 
 /// The same for a call that we placed. `answer_by`: what is heard so far is early media, and the call is cancelled unless it is
-/// answered by then. `name` is set once the call has one.
+/// answered by then, so long after it began to ring.
 pub async fn conduct_placed(
     call: &mut Box<dyn Call>,
     mut session: RtpSession,
     agreement: Agreement,
-    mut answer_by: Option<Instant>,
-    name: &OnceLock<CallName>,
+    mut answer_by: Option<(Instant, Duration)>,
+    known: &Known,
 ) {
     let control = session.control();
     let mut wishes = session.wishes();
@@ -63,11 +75,12 @@ pub async fn conduct_placed(
     // A caller may be on hold from the start.
     control.flow(line.flowing());
     loop {
-        if let Some(r) = call.named().filter(|_| name.get().is_none()) {
-            let _once = name.set(CallName { call_id: r.call_id, their_tag: r.to_tag, our_tag: r.from_tag });
+        if let Some(r) = call.named().filter(|_| known.name.get().is_none()) {
+            let _once = known.name.set(CallName { call_id: r.call_id, their_tag: r.to_tag, our_tag: r.from_tag });
         }
         tokio::select! {
-            () = until(answer_by) => {
+            waited = until(answer_by) => {
+                let _once = known.unanswered.set(DialError::NoAnswer(waited));
                 control.end(LegEnd::Abandoned);
                 return call.hang_up().await;
             }
@@ -127,6 +140,9 @@ pub async fn conduct_placed(
                 }
                 CallEvent::Acknowledged(_) | CallEvent::Progress { description: None, .. } => {}
                 CallEvent::Over(over) => {
+                    if answer_by.is_some() {
+                        let _once = known.unanswered.set(unanswered(over.clone()));
+                    }
                     control.end(leg_end(&over));
                     let report = finished.await;
                     tracing::debug!(why = ?over, stats = ?report.stats, "the call ended");
@@ -137,9 +153,12 @@ pub async fn conduct_placed(
     }
 }
 
-async fn until(deadline: Option<Instant>) {
+async fn until(deadline: Option<(Instant, Duration)>) -> Duration {
     match deadline {
-        Some(deadline) => tokio::time::sleep_until(deadline).await,
+        Some((deadline, waited)) => {
+            tokio::time::sleep_until(deadline).await;
+            waited
+        }
         None => std::future::pending().await,
     }
 }

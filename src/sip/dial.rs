@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use super::conduct::address_towards;
 use super::headers::Headers;
 use super::identity;
-use super::place::{CallOut, Dialler};
+use super::place::{CallOut, Dialler, Placed};
 use super::rsip::{Rsip, StackOptions};
 use super::session_timer::{LEAST_SESSION_INTERVAL_S, Limits};
 use super::signalling::{Signalling, StackError, Transport};
@@ -50,6 +50,8 @@ pub struct DialOptions {
     pub asserted_identity: Option<String>,
     /// How long the other side may take to answer.
     pub timeout: Duration,
+    /// Hand over the leg at the first audio before the answer.
+    pub early_media: bool,
     /// RTP ports, jitter buffer.
     pub media: MediaConfig,
 }
@@ -65,6 +67,7 @@ impl DialOptions {
             headers: Headers::new(),
             asserted_identity: None,
             timeout: Duration::from_secs(30),
+            early_media: false,
             media: MediaConfig {
                 bind_address: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
                 port_min: 42_000,
@@ -140,7 +143,12 @@ impl DialError {
 
 /// Calls and waits for the answer. The leg ends the call when it hangs up or is dropped. Dropping this future gives the
 /// call up (CANCEL).
-pub async fn dial(mut options: DialOptions) -> Result<Leg, DialError> {
+pub async fn dial(options: DialOptions) -> Result<Leg, DialError> {
+    place(options).await.map(|placed| placed.leg)
+}
+
+/// The same; if wanted, it waits no longer than for early media.
+pub async fn place(mut options: DialOptions) -> Result<Placed, DialError> {
     let (destination, transport) = way(&options.target).await?;
     if destination.is_ipv6() && options.media.bind_address == IpAddr::V4(Ipv4Addr::UNSPECIFIED) {
         options.media.bind_address = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
@@ -163,6 +171,7 @@ pub async fn dial(mut options: DialOptions) -> Result<Leg, DialError> {
     let out = CallOut {
         asserted_identity: options.asserted_identity,
         headers: options.headers,
+        early_media: options.early_media,
         ..CallOut::new(options.target.trim().to_owned(), (destination, transport), options.from, options.timeout)
     };
     let placing = Dialler::new(stack.caller(), options.media, CancellationToken::new()).place(out).await?;
@@ -173,7 +182,7 @@ pub async fn dial(mut options: DialOptions) -> Result<Leg, DialError> {
         tokio::time::sleep(Duration::from_millis(LINGER_MS)).await;
         drop(stack);
     });
-    replied.await.unwrap_or_else(|_| Err(DialError::Failed("the call's task is gone".to_owned()))).map(|placed| placed.leg)
+    replied.await.unwrap_or_else(|_| Err(DialError::Failed("the call's task is gone".to_owned())))
 }
 
 /// Where a SIP URI leads, and over what.

@@ -1,14 +1,14 @@
 //! Calls that the listening service places from its own socket: call-backs, and the other leg of a bridged transfer.
 
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, OnceLock, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::conduct::{Agreement, conduct_placed, own_address};
+use super::conduct::{Agreement, Known, conduct_placed, own_address};
 use super::dial::{DialError, escape};
 use super::digest::Credentials;
 use super::headers::Headers;
@@ -91,13 +91,20 @@ impl std::fmt::Debug for CallOut {
 pub struct Placed {
     /// It ends the call when it hangs up or is dropped.
     pub leg: Leg,
-    name: Arc<OnceLock<CallName>>,
+    /// If not, what is heard is early media until [`LegEvent::Answered`](crate::media::leg::LegEvent), which may never come.
+    pub answered: bool,
+    known: Arc<Known>,
 }
 
 impl Placed {
     /// What names the call in an attended transfer. `None` before the answer.
     pub fn name(&self) -> Option<CallName> {
-        self.name.get().cloned()
+        self.known.name.get().cloned()
+    }
+
+    /// Why nobody answered, once early media have ended without an answer.
+    pub fn unanswered(&self) -> Option<&DialError> {
+        self.known.unanswered.get()
     }
 }
 
@@ -211,7 +218,7 @@ impl Dialler {
             stop: self.stop.clone(),
             ring_timeout: out.ring_timeout,
             early_media: out.early_media,
-            name: Arc::default(),
+            known: Arc::default(),
         })
     }
 }
@@ -228,7 +235,7 @@ pub(super) struct Placing {
     stop: CancellationToken,
     ring_timeout: Duration,
     early_media: bool,
-    name: Arc<OnceLock<CallName>>,
+    known: Arc<Known>,
 }
 
 impl Placing {
@@ -267,8 +274,9 @@ impl Placing {
         };
         let session: RtpSession = rtp_session::start(&self.media, setup, &SystemEntropy);
         // If nobody waits any more, the leg is dropped, and that hangs up.
-        let _gone = reply.send(Ok(Placed { leg, name: self.name.clone() }));
-        conduct_placed(&mut self.call, session, agreement, (!answered).then_some(answer_by), &self.name).await;
+        let _gone = reply.send(Ok(Placed { leg, answered, known: self.known.clone() }));
+        let answer_by = (!answered).then_some((answer_by, self.ring_timeout));
+        conduct_placed(&mut self.call, session, agreement, answer_by, &self.known).await;
     }
 }
 
@@ -294,11 +302,18 @@ async fn first_description(call: &mut Box<dyn Call>, early_media: bool) -> Resul
             | CallEvent::Reoffered(_)
             | CallEvent::Keys(_)
             | CallEvent::Refer(_) => {}
-            CallEvent::Over(Over::Refused { status, reason }) => return Err(DialError::Refused { status, reason }),
-            CallEvent::Over(Over::Failed(why)) => return Err(DialError::Failed(why)),
-            CallEvent::Over(Over::Bye | Over::Cancelled | Over::NotAcknowledged | Over::Ours | Over::Expired) => {
-                return Err(DialError::Failed("it ended before it was answered".to_owned()));
-            }
+            CallEvent::Over(over) => return Err(unanswered(over)),
+        }
+    }
+}
+
+/// What the end of a call that was never answered means.
+pub(super) fn unanswered(over: Over) -> DialError {
+    match over {
+        Over::Refused { status, reason } => DialError::Refused { status, reason },
+        Over::Failed(why) => DialError::Failed(why),
+        Over::Bye | Over::Cancelled | Over::NotAcknowledged | Over::Ours | Over::Expired => {
+            DialError::Failed("it ended before it was answered".to_owned())
         }
     }
 }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::endpoint::ListenSpec;
+use super::pickup::PickupConfig;
 use super::vad::VadConfig;
 
 /// `[speech]`: hearing when the caller speaks.
@@ -21,6 +22,8 @@ pub struct SpeechConfig {
     pub answer: ListenSpec,
     /// Listening for the digits read out at enrolment, and for counting.
     pub digits: ListenSpec,
+    /// Who answered a call that we placed.
+    pub pickup: PickupConfig,
 }
 
 impl Default for SpeechConfig {
@@ -30,6 +33,7 @@ impl Default for SpeechConfig {
             card: ListenSpec::card(),
             answer: ListenSpec::answer(),
             digits: ListenSpec::digits(),
+            pickup: PickupConfig::default(),
             mandarin: false,
         }
     }

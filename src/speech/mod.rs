@@ -22,10 +22,12 @@ pub mod heard; // what an engine made of an utterance
 pub mod lexicon; // the digit head's tokens as words
 mod log_mel; // what the encoder sees
 mod model_file; // a ggml file, checked before whisper.cpp sees it
+pub mod pickup; // who answered a call of ours
 pub mod replay; // a recording as a caller who speaks now
 mod samples; // what a turn has brought so far, wiped
 mod shipped; // the digit heads that this program was built with
 pub mod silero; // voice activity by a network
+mod tone; // steady tones
 pub mod turn; // one turn: what is worked on at its pauses, and its end
 pub mod utterance; // the audio of one turn, with its quality
 pub mod vad; // voice activity: energy first, the network on what it opens
