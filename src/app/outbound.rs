@@ -16,7 +16,7 @@ const NO_AUDIO_MARGIN_MS: u64 = 1_000;
 
 /// What became of a call that we placed.
 #[derive(Debug)]
-pub enum Outcome {
+pub enum Reached {
     /// A person answered and waits.
     Person(PersonLine),
     /// The call is up, and no person is known to be there.
@@ -107,7 +107,7 @@ impl From<&TrunkCallError> for NotAnswered {
 
 /// Listens to a call that was placed until it is known who answered. Place it with early media, or what networks say in tones before
 /// the answer goes unheard. Dropping this future ends the call.
-pub async fn who_answered(mut placed: Placed, config: PickupConfig, voices: VoiceActivity) -> Outcome {
+pub async fn who_answered(mut placed: Placed, config: PickupConfig, voices: VoiceActivity) -> Reached {
     let mut ear = PickupEar::new(config, voices, placed.leg.info.rate);
     let after_answer = |ms: u32| Instant::now() + Duration::from_millis(u64::from(ms) + NO_AUDIO_MARGIN_MS);
     // Until the answer the call's own limit of ringing ends it.
@@ -133,8 +133,8 @@ pub async fn who_answered(mut placed: Placed, config: PickupConfig, voices: Voic
                 answered = true;
                 None
             }
-            Ok(Some(LegEvent::Ended(_)) | None) if answered => return Outcome::HungUp,
-            Ok(Some(LegEvent::Ended(_)) | None) => return Outcome::Unanswered(unanswered(&placed)),
+            Ok(Some(LegEvent::Ended(_)) | None) if answered => return Reached::HungUp,
+            Ok(Some(LegEvent::Ended(_)) | None) => return Reached::Unanswered(unanswered(&placed)),
             Ok(Some(_other)) => None,
             Err(at_last) => Some(at_last),
         };
@@ -142,10 +142,10 @@ pub async fn who_answered(mut placed: Placed, config: PickupConfig, voices: Voic
         let leg = placed.leg;
         return match pickup.by {
             // Giving up is all there is to do: the leg is dropped, and that cancels the call.
-            _ if !answered => Outcome::Unanswered(toned(pickup.sign)),
-            Answerer::Person => Outcome::Person(PersonLine { pickup, leg, ear }),
+            _ if !answered => Reached::Unanswered(toned(pickup.sign)),
+            Answerer::Person => Reached::Person(PersonLine { pickup, leg, ear }),
             Answerer::Machine | Answerer::Network | Answerer::Silent | Answerer::Unknown => {
-                Outcome::Other(OtherLine { pickup, leg, ear, beep_by })
+                Reached::Other(OtherLine { pickup, leg, ear, beep_by })
             }
         };
     }

@@ -8,7 +8,7 @@ use zeroize::Zeroizing;
 use super::exit::{CliError, CliResult, Exit};
 use super::serve::start_error;
 use super::{Context, outbound};
-use crate::app::outbound::{Outcome, who_answered};
+use crate::app::outbound::{Reached, who_answered};
 use crate::app::voice_activity;
 use crate::clock::{Clock, Entropy, SystemClock, SystemEntropy};
 use crate::media::leg::{Leg, LegEnd};
@@ -121,12 +121,12 @@ async fn call_who(
     let voices = voice_activity(speech.vad).map_err(start_error)?;
     let mut outcome = match place(options).await {
         Ok(placed) => who_answered(placed, speech.pickup, voices).await,
-        Err(error) => Outcome::Unanswered((&error).into()),
+        Err(error) => Reached::Unanswered((&error).into()),
     };
     outbound::tell(ctx, &mut outcome, args.beep).await?;
     match outcome {
-        Outcome::Person(line) => Ok(played(line.into_parts().0, script, ctx).await),
-        Outcome::Other(_) | Outcome::HungUp | Outcome::Unanswered(_) => Ok(None),
+        Reached::Person(line) => Ok(played(line.into_parts().0, script, ctx).await),
+        Reached::Other(_) | Reached::HungUp | Reached::Unanswered(_) => Ok(None),
     }
 }
 

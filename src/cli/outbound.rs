@@ -4,19 +4,19 @@ use serde_json::{Value, json};
 
 use super::Context;
 use super::exit::{CliError, CliResult, Exit};
-use crate::app::outbound::{NotAnswered, Outcome};
+use crate::app::outbound::{NotAnswered, Reached};
 use crate::sip::Unanswered;
 use crate::speech::pickup::{Answerer, Beep, Pickup, Sign};
 
 /// Tells the outcome; then the beep of a machine, if `beep` asks to wait for it. Well if a person answered.
-pub(super) async fn tell(ctx: &Context, outcome: &mut Outcome, beep: bool) -> CliResult {
+pub(super) async fn tell(ctx: &Context, outcome: &mut Reached, beep: bool) -> CliResult {
     let nobody = |text: String| Err(CliError::new(Exit::Call, text));
     match outcome {
-        Outcome::Person(line) => {
+        Reached::Person(line) => {
             ctx.answer(&answered_json(&line.pickup), &answered_text(&line.pickup));
             Ok(())
         }
-        Outcome::Other(line) => {
+        Reached::Other(line) => {
             let text = answered_text(&line.pickup);
             ctx.answer(&answered_json(&line.pickup), &text);
             if beep && line.pickup.by == Answerer::Machine {
@@ -25,12 +25,12 @@ pub(super) async fn tell(ctx: &Context, outcome: &mut Outcome, beep: bool) -> Cl
             }
             nobody(format!("no person answered: {text}"))
         }
-        Outcome::HungUp => {
+        Reached::HungUp => {
             let text = "answered, and hung up before it was known by whom";
             ctx.answer(&json!({ "event": "answered", "by": "hung_up" }), text);
             nobody(format!("no person answered: {text}"))
         }
-        Outcome::Unanswered(error) => {
+        Reached::Unanswered(error) => {
             let text = unanswered_text(error);
             ctx.answer(&unanswered_json(error), &text);
             nobody(text)

@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use super::exit::{CliError, CliResult, Exit};
 use super::serve::{runtime, start_error};
 use super::{Context, outbound};
-use crate::app::outbound::{Outcome, who_answered};
+use crate::app::outbound::{Reached, who_answered};
 use crate::app::{StartError, voice_activity};
 use crate::config::Config;
 use crate::sip;
@@ -97,7 +97,7 @@ fn call(ctx: &Context, config: Config, args: CallArgs) -> CliResult {
         let listener = sip::listen(sip, config.media, legs, stop.clone()).await.map_err(|e| start_error(StartError::Sip(e)))?;
         let mut outcome = match listener.trunks().call(&listener.dialler(), wanted).await {
             Ok(placed) => who_answered(placed, config.speech.pickup, voices).await,
-            Err(error) => Outcome::Unanswered((&error).into()),
+            Err(error) => Reached::Unanswered((&error).into()),
         };
         let told = outbound::tell(ctx, &mut outcome, args.beep).await;
         drop(outcome);

@@ -105,7 +105,7 @@ async fn what_does_not_agree_waits_for_a_person_and_the_payment_goes_on_waiting(
     let release = |case| Input::Release { case, attempt: sent.id.clone(), by: "Ann".into() };
     assert!(matches!(decide(release(1)).await, Err(NotTaken::Refused(Refusal::OtherFacts(_)))));
     decide(Input::Reject { case: 1, by: "Ann".into() }).await.unwrap();
-    assert_eq!(works.house.store.quarantined_deductions(None, 9).await.unwrap(), [reference.clone()]);
+    assert_eq!(works.house.store.quarantined_deductions(None, 9).await.unwrap(), std::slice::from_ref(reference));
     assert_eq!((bank.did().len(), works.pairing(reference).await.quarantine().count()), (0, 3));
 
     let right = message("msg_right", reference, AMOUNT);

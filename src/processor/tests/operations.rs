@@ -172,7 +172,7 @@ async fn an_authorisation_that_the_acquirer_does_not_give_back_waits_for_a_perso
     }
     assert_eq!(wire.asked().len(), 4, "the authorisation, and three voids");
     let queue = || async { house.store.conflicts(9).await.unwrap().into_iter().map(|p| p.intent.id).collect::<Vec<_>>() };
-    assert_eq!(queue().await, [intent.clone()]);
+    assert_eq!(queue().await, std::slice::from_ref(&intent));
     assert!(house.operate(Operation::Void, &intent, None, "by-hand").await.unwrap().state.done());
     assert!(queue().await.is_empty());
     assert_eq!((house.standing(&intent).await, house.books().await), (Standing::Expired, (0, 0)));

@@ -149,9 +149,9 @@ fn a_fax_is_a_machine_and_a_silent_line_is_nobody() {
 
 #[test]
 fn no_verdict_falls_before_the_answer_and_time_counts_from_it() {
-    let announced = [hush(400), recording("alice/yes"), hush(2_000)].concat();
-    assert_eq!(heard(std::slice::from_ref(&announced), &[]).pickup(), None, "an announcement before the answer is no person");
-    let found = heard(&[announced.clone()], &[announced]).pickup().unwrap();
+    let announced = [[hush(400), recording("alice/yes"), hush(2_000)].concat()];
+    assert_eq!(heard(&announced, &[]).pickup(), None, "an announcement before the answer is no person");
+    let found = heard(&announced, &announced).pickup().unwrap();
     assert!(found.by == Answerer::Person && found.after_ms < 2_500, "{found:?}");
 }
 
