@@ -1,6 +1,7 @@
 //! Payments, many at once: what is submitted, claimed, moved on or given back twice is written once.
 
 use serde_json::json;
+use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use tokio::task::JoinSet;
 
 use super::{Bench, on_both};
@@ -27,6 +28,8 @@ on_both!(
     a_customer_who_pays_is_not_deleted_and_one_who_is_deleted_does_not_pay,
     a_lease_that_runs_out_is_taken_over,
     what_is_fresh_and_what_is_in_doubt_wait_in_one_line,
+    of_many_at_once_the_one_that_is_refused_fails_alone,
+    who_waits_for_a_row_keeps_nobody_else_waiting,
 );
 
 const MINOR: i64 = 1999;
@@ -307,6 +310,58 @@ async fn an_attempt_is_moved_on_by_one_of_many(desk: Bench) {
     assert!(matches!(drawn, Err(StoreError::Exists(_))), "{drawn:?}");
     let untouched = desk.store.job(&next.attempt.id).await.unwrap().unwrap();
     assert_eq!((untouched.attempt.state, untouched.attempt.version), (AttemptState::Prepared, 0), "nothing of it was written");
+}
+
+async fn of_many_at_once_the_one_that_is_refused_fails_alone(desk: Bench) {
+    let parties = desk.parties("111111").await;
+    let mut charges = Vec::new();
+    for _ in 0..30 {
+        charges.push(desk.submitted(&parties).await);
+    }
+    let (first, settlement) = desk.paid(&charges[0]);
+    desk.store.advance(&first, &settlement).await.unwrap();
+    let drawn = settlement.receipt.unwrap().reference;
+    let mut tasks = JoinSet::new();
+    for (nth, charge) in charges.iter().enumerate().skip(1) {
+        let (mut attempt, mut settlement) = desk.paid(charge);
+        match nth {
+            7 => settlement.receipt.as_mut().unwrap().reference.clone_from(&drawn),
+            13 => attempt.version += 1,
+            19 => settlement.audit[0].id = settlement.audit[1].id.clone(),
+            _ => {}
+        }
+        let store = desk.store.clone();
+        tasks.spawn(async move { (nth, store.advance(&attempt, &settlement).await) });
+    }
+    for (nth, outcome) in tasks.join_all().await {
+        match nth {
+            7 => assert!(matches!(outcome, Err(StoreError::Exists(_))), "{outcome:?}"),
+            13 => assert!(matches!(outcome, Err(StoreError::Conflict("attempt"))), "{outcome:?}"),
+            19 => assert!(matches!(outcome, Err(StoreError::Refused(_))), "{outcome:?}"),
+            _ => outcome.unwrap(),
+        }
+    }
+    let open = desk.books().await.open().count();
+    assert_eq!(open, 3, "of those that were refused nothing was written");
+}
+
+async fn who_waits_for_a_row_keeps_nobody_else_waiting(desk: Bench) {
+    // SQLite has no locks of rows.
+    let Some(url) = desk.config().url else { return };
+    let parties = desk.parties("111111").await;
+    let (held, free) = (desk.submitted(&parties).await, desk.submitted(&parties).await);
+    let mut somebody = PgConnection::connect(url.expose()).await.unwrap();
+    let hold = format!("BEGIN; SELECT 1 FROM attempts WHERE id = '{}' FOR UPDATE", held.attempt.id);
+    sqlx::raw_sql(AssertSqlSafe(hold)).execute(&mut somebody).await.unwrap();
+    let mut tasks = JoinSet::new();
+    for charge in [&held, &free] {
+        let (store, (attempt, settlement)) = (desk.store.clone(), desk.paid(charge));
+        tasks.spawn(async move { store.advance(&attempt, &settlement).await.map(|()| attempt.id) });
+    }
+    assert_eq!(tasks.join_next().await.unwrap().unwrap().unwrap(), free.attempt.id);
+    assert!(tasks.try_join_next().is_none(), "it waits");
+    sqlx::raw_sql("COMMIT").execute(&mut somebody).await.unwrap();
+    assert_eq!(tasks.join_next().await.unwrap().unwrap().unwrap(), held.attempt.id);
 }
 
 async fn refunds_at_once_never_exceed_what_was_captured(desk: Bench) {

@@ -6,7 +6,6 @@
 //! never refused for another's sake, and waits for another's lock no longer than [`GROUP_LOCK_MS`].
 
 use std::pin::Pin;
-use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::PgConnection;
@@ -75,7 +74,12 @@ async fn answer<Q: Send + Sync + 'static, A: Send + 'static>(pools: Pools, work:
     let (questions, replies): (Vec<_>, Vec<_>) = group.into_iter().unzip();
     let answers = match run(&pools.grouped, pools.patience, work, &questions).await {
         Ok(answers) => answers,
-        Err(Fault::Store(_) | Fault::Contended) => each_alone(&pools, work, questions).await,
+        Err(Fault::Store(_) | Fault::Contended) => {
+            for (question, reply) in questions.into_iter().zip(replies) {
+                tokio::spawn(answer_alone(pools.clone(), work, question, reply));
+            }
+            return;
+        }
         Err(fault @ (Fault::Unreachable(_) | Fault::Lost(_) | Fault::Unsure(_))) => {
             questions.iter().map(|_| Err(fault.again())).collect()
         }
@@ -86,30 +90,16 @@ async fn answer<Q: Send + Sync + 'static, A: Send + 'static>(pools: Pools, work:
     }
 }
 
-/// All at the same time, so that nobody waits for the one who has to.
-async fn each_alone<Q: Send + Sync + 'static, A: Send + 'static>(
-    pools: &Pools,
+/// Beside the others and beside the next groups: nobody waits for the one who has to.
+async fn answer_alone<Q: Send + Sync, A: Send>(
+    pools: Pools,
     work: Work<Q, A>,
-    questions: Vec<Q>,
-) -> Vec<Result<A, Fault>> {
-    let alone = Arc::new(pools.clone());
-    let tasks: Vec<_> = questions
-        .into_iter()
-        .map(|question| {
-            let pools = alone.clone();
-            tokio::spawn(async move { run(&pools.alone, pools.patience, work, &[question]).await })
-        })
-        .collect();
-    let mut answers = Vec::with_capacity(tasks.len());
-    for task in tasks {
-        let unanswered = || Fault::Store(StoreError::Failed("the operation was not run".into()));
-        answers.push(match task.await {
-            Ok(Ok(mut answers)) => answers.pop().unwrap_or_else(|| Err(unanswered())),
-            Ok(Err(fault)) => Err(fault),
-            Err(_) => Err(Fault::Unsure("the operation was given up".into())),
-        });
-    }
-    answers
+    question: Q,
+    reply: oneshot::Sender<Result<A, Fault>>,
+) {
+    let unanswered = || Err(Fault::Store(StoreError::Failed("the operation was not run".into())));
+    let answers = run(&pools.alone, pools.patience, work, std::slice::from_ref(&question)).await;
+    let _gone = reply.send(answers.and_then(|mut answers| answers.pop().unwrap_or_else(unanswered)));
 }
 
 async fn run<Q, A>(pool: &PgPool, patience: Duration, work: Work<Q, A>, questions: &[Q]) -> Answers<A> {
