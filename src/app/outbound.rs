@@ -139,10 +139,12 @@ pub async fn who_answered(mut placed: Placed, config: PickupConfig, voices: Voic
             Err(at_last) => Some(at_last),
         };
         let Some(pickup) = found else { continue };
+        if !answered {
+            // Giving up is all there is to do: the leg is dropped, and that cancels the call.
+            return Reached::Unanswered(toned(pickup.sign));
+        }
         let leg = placed.leg;
         return match pickup.by {
-            // Giving up is all there is to do: the leg is dropped, and that cancels the call.
-            _ if !answered => Reached::Unanswered(toned(pickup.sign)),
             Answerer::Person => Reached::Person(PersonLine { pickup, leg, ear }),
             Answerer::Machine | Answerer::Network | Answerer::Silent | Answerer::Unknown => {
                 Reached::Other(OtherLine { pickup, leg, ear, beep_by })
@@ -161,7 +163,14 @@ fn unanswered(placed: &Placed) -> NotAnswered {
 fn toned(sign: Sign) -> NotAnswered {
     let (why, said) = match sign {
         Sign::BusyTone => (Unanswered::Busy, "the network plays a busy or congestion tone"),
-        _ => (Unanswered::Failed, "the network plays its special information tone: the call can't be completed"),
+        // Nothing but tones is judged before an answer.
+        Sign::SpecialInformationTone
+        | Sign::ShortGreeting
+        | Sign::LongGreeting
+        | Sign::Beep
+        | Sign::FaxTone
+        | Sign::Silence
+        | Sign::Deadline => (Unanswered::Failed, "the network plays its special information tone: the call can't be completed"),
     };
     NotAnswered { why, status: None, said: said.to_owned(), sign: Some(sign) }
 }

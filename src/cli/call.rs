@@ -160,7 +160,7 @@ fn identity(args: &CallArgs) -> Result<Option<String>, CliError> {
 }
 
 /// What a BYE needs on any network that carries speech.
-const GOODBYE_MS: u64 = 300;
+pub(super) const GOODBYE_MS: u64 = 300;
 
 fn script_exit(error: &ScriptError) -> Exit {
     match error {

@@ -7,6 +7,7 @@ use serde_json::json;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use super::call::GOODBYE_MS;
 use super::exit::{CliError, CliResult, Exit};
 use super::serve::{runtime, start_error};
 use super::{Context, outbound};
@@ -73,9 +74,9 @@ pub fn run(args: TrunkArgs, ctx: &Context) -> CliResult {
 }
 
 fn call(ctx: &Context, config: Config, args: CallArgs) -> CliResult {
-    let voices = voice_activity(config.speech.vad).map_err(start_error)?;
+    let Config { mut sip, media, speech, .. } = config;
+    let voices = voice_activity(speech.vad).map_err(start_error)?;
     // As the service would call, but from a port of its own, and without telling any registrar that calls go there now.
-    let mut sip = config.sip;
     sip.listen.set_port(0);
     sip.tls.listen = None;
     for trunk in &mut sip.trunks {
@@ -91,19 +92,21 @@ fn call(ctx: &Context, config: Config, args: CallArgs) -> CliResult {
         early_media: true,
         headers: Headers::new(),
     };
+    let beep = args.beep;
     runtime()?.block_on(async {
-        let (legs, _nobody) = mpsc::channel(1);
+        // Nobody is meant to call here.
+        let (legs, _unanswered) = mpsc::channel(1);
         let stop = CancellationToken::new();
-        let listener = sip::listen(sip, config.media, legs, stop.clone()).await.map_err(|e| start_error(StartError::Sip(e)))?;
+        let listener = sip::listen(sip, media, legs, stop.clone()).await.map_err(|e| start_error(StartError::Sip(e)))?;
         let mut outcome = match listener.trunks().call(&listener.dialler(), wanted).await {
-            Ok(placed) => who_answered(placed, config.speech.pickup, voices).await,
+            Ok(placed) => who_answered(placed, speech.pickup, voices).await,
             Err(error) => Reached::Unanswered((&error).into()),
         };
-        let told = outbound::tell(ctx, &mut outcome, args.beep).await;
+        let told = outbound::tell(ctx, &mut outcome, beep).await;
         drop(outcome);
+        tokio::time::sleep(Duration::from_millis(GOODBYE_MS)).await;
         listener.close();
         stop.cancel();
-        // The last BYE is seen through.
         listener.ended().await;
         told
     })

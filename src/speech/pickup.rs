@@ -418,8 +418,8 @@ impl Judge {
     }
 
     fn judge_tones(&mut self) {
-        if let Some(run) = self.run.filter(|run| FAX_HZ.contains(&run.tone.hz) && run.lasted_ms() >= FAX_LEAST_MS) {
-            self.beep_pending &= run.tone.double;
+        let is_fax = |run: &Run| FAX_HZ.contains(&run.tone.hz) && run.lasted_ms() >= FAX_LEAST_MS;
+        if self.answered_ms.is_some() && self.run.as_ref().is_some_and(is_fax) {
             self.settle(Sign::FaxTone);
         }
         if self.is_special() {
