@@ -15,7 +15,7 @@ use time::macros::{format_description, time};
 use super::journal::pairing;
 use crate::clock::Timestamp;
 use crate::ids::{InstructionId, RequestId};
-use crate::payment::pairing::{Answer, Instruction, InstructionKind};
+use crate::payment::pairing::{Answer, Event, Instruction, InstructionKind};
 use crate::store::{Store, StoreError};
 
 /// A line is no longer than this.
@@ -261,7 +261,7 @@ pub async fn reconcile(
         let Some(last) = page.last() else { break };
         after = Some(last.clone());
         for answer in &page {
-            let crate::payment::pairing::Event::Answered { attempt, .. } = &answer.entry.event else { continue };
+            let Event::Answered { attempt, .. } = &answer.entry.event else { continue };
             let id = InstructionId::of(attempt);
             if !seen.contains(id.as_str()) {
                 let ours = format!("{} at {}", answer.reference, answer.entry.at);
@@ -313,5 +313,57 @@ fn result(instruction: &Instruction, answer: &Answer) -> &'static str {
         (Answer::Done { .. }, InstructionKind::Deduct) => "deducted",
         (Answer::Done { .. }, InstructionKind::Refund) => "refunded",
         (Answer::Refused { .. }, _) => "refused",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_day_begins_at_midnight_in_utc() {
+        let day = Day::parse("2026-11-22").unwrap();
+        assert_eq!((day.from.to_string(), day.until().to_string()), {
+            ("2026-11-22T00:00:00.000Z".to_owned(), "2026-11-23T00:00:00.000Z".to_owned())
+        });
+        let at = |text| Day::of(Timestamp::parse(text).unwrap());
+        assert_eq!((at("2026-11-22T23:59:59.999Z"), at("2026-11-23T00:59:59+01:00")), (day, day));
+        assert!(at("2026-11-23T00:00:00Z") != day);
+        for wrong in ["", "22.11.2026", "2026-11-31", "2026-11-22T00:00:00Z"] {
+            assert_eq!(Day::parse(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn lines_are_bounded_and_need_no_last_newline() {
+        let read = |text: &str| {
+            let mut lines = Lines::new(text.as_bytes());
+            let mut all = Vec::new();
+            while let Some((number, line)) = lines.next()? {
+                all.push((number, line));
+            }
+            Ok::<_, ReconcileError>(all)
+        };
+        let text = format!("{COLUMNS}\r\n\na,b\r\ntotal,0");
+        assert_eq!(read(&text).unwrap(), [(3, "a,b".to_owned()), (4, "total,0".to_owned())]);
+        let longest = "x".repeat(511);
+        assert_eq!(read(&format!("{longest}\n")).unwrap().len(), 1);
+        assert!(matches!(read(&format!("ok\n{longest}xx\nok")), Err(ReconcileError::Line(2))));
+    }
+
+    #[test]
+    fn a_line_is_seven_fields_of_their_kind() {
+        let good = "ins_1,req_1,1999,USD,00ff,deducted,2026-11-22T10:00:04Z";
+        assert_eq!(Line::parse(good).map(|l| (l.minor, l.result)), Some((1999, "deducted")));
+        for bad in [
+            "",
+            "a,b",
+            "ins_1,req_1,19.99,USD,00ff,deducted,2026-11-22T10:00:04Z",
+            "ins_1,req_1,99999999999999999999,USD,00ff,deducted,2026-11-22T10:00:04Z",
+            "ins_1,req_1,1999,USD,00ff,deducted,yesterday",
+            "ins_1,req_1,1999,USD,00ff,deducted,2026-11-22T10:00:04Z,more",
+        ] {
+            assert!(Line::parse(bad).is_none(), "{bad}");
+        }
     }
 }
