@@ -286,14 +286,20 @@ async fn two_nodes_that_hear_and_send_at_once_instruct_the_bank_once_a_payment()
 /// What a killed process and the one after it do alike.
 async fn pay(works: &Works, bank_first: bool, order: &ChargeOrder, bank: std::net::SocketAddr) -> IntentId {
     let told = json!({ "message": message("msg_1", &order.request, AMOUNT) });
+    // As a bank does: again until it is taken.
+    let tell = async || {
+        while announce(bank, works.address, told.clone()).await.0 != 200 {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
     if bank_first {
-        announce(bank, works.address, told.clone()).await;
+        tell().await;
     }
     let intent = works.house.processor.submit(order.clone()).await.unwrap();
     if !bank_first {
         works.until(&intent, "sent", |a| !matches!(a.state, AttemptState::Prepared | AttemptState::Dispatched { .. })).await;
     }
-    announce(bank, works.address, told.clone()).await;
+    tell().await;
     works.until(&intent, "paid", succeeded).await;
     intent
 }

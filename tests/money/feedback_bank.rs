@@ -249,7 +249,10 @@ impl Works {
             if wanted(&attempt) {
                 return attempt;
             }
-            assert!(tokio::time::Instant::now() < deadline, "it is not {what}: {attempt:?}");
+            if tokio::time::Instant::now() >= deadline {
+                let request = self.house.store.payment(intent).await.unwrap().unwrap().intent.request;
+                panic!("it is not {what}: {attempt:?}\n{:?}", self.pairing(&request).await);
+            }
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
