@@ -9,7 +9,7 @@ use voicepay::bank::reconcile::{Day, Finding, Kind, reconcile};
 use voicepay::bank::{CRASH_POINTS, judge};
 use voicepay::clock::SystemClock;
 use voicepay::gateway::bank_feedback::NotTaken;
-use voicepay::ids::{CallId, CardId, CustomerId, IntentId, RequestId};
+use voicepay::ids::{CallId, CardId, CustomerId, RequestId};
 use voicepay::money::{Currency, Money};
 use voicepay::payment::pairing::{Input, Refusal};
 use voicepay::payment::{Attempt, AttemptState, Capture, DeclineReason, Evidence, Operation};
@@ -283,25 +283,30 @@ async fn two_nodes_that_hear_and_send_at_once_instruct_the_bank_once_a_payment()
     assert_eq!(one.books().await, bank.moved());
 }
 
-/// What a killed process and the one after it do alike.
-async fn pay(works: &Works, bank_first: bool, order: &ChargeOrder, bank: std::net::SocketAddr) -> IntentId {
-    let told = json!({ "message": message("msg_1", &order.request, AMOUNT) });
+/// What a killed process and the one after it do alike, with the same order and the same message.
+async fn pay(works: &Works, bank_first: bool, dir: &Path, bank: std::net::SocketAddr) {
+    let order = order_in(dir);
+    let told = json!({ "raw": std::fs::read_to_string(dir.join("message")).unwrap(), "id": "msg_1" });
     // As a bank does: again until it is taken.
     let tell = async || {
-        while announce(bank, works.address, told.clone()).await.0 != 200 {
+        for _ in 0..100 {
+            match announce(bank, works.address, told.clone()).await {
+                (200, _) => return,
+                (status, why) => assert!(status == 503, "{status} {why}"),
+            }
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
+        panic!("the message was not taken");
     };
     if bank_first {
         tell().await;
     }
-    let intent = works.house.processor.submit(order.clone()).await.unwrap();
+    let intent = works.house.processor.submit(order).await.unwrap();
     if !bank_first {
         works.until(&intent, "sent", |a| !matches!(a.state, AttemptState::Prepared | AttemptState::Dispatched { .. })).await;
     }
     tell().await;
     works.until(&intent, "paid", succeeded).await;
-    intent
 }
 
 /// The process that is killed.
@@ -314,7 +319,8 @@ async fn child_pays_by_feedback() {
     let order = works.house.furnish(CARD).await;
     let lines = [order.customer.as_str(), order.request.as_str(), order.card.as_str(), order.call.as_str()].join("\n");
     std::fs::write(dir.join("order"), lines).unwrap();
-    pay(&works, std::env::var(FIRST_ENV).unwrap() == "bank", &order, bank).await;
+    std::fs::write(dir.join("message"), message("msg_1", &order.request, AMOUNT).to_string()).unwrap();
+    pay(&works, std::env::var(FIRST_ENV).unwrap() == "bank", &dir, bank).await;
 }
 
 fn order_in(dir: &Path) -> ChargeOrder {
@@ -347,7 +353,7 @@ async fn killed_between_the_journal_and_what_follows_it_the_bank_deducts_exactly
             let ended = tokio::task::block_in_place(|| child(name, dir.path(), &env, None));
             assert!(ended.killed, "{point}, {first} first, was not met:\n{}", ended.output);
             let works = Works::open(dir.path(), bank.address, Bounds::default()).await;
-            pay(&works, first == "bank", &order_in(dir.path()), bank.address).await;
+            pay(&works, first == "bank", dir.path(), bank.address).await;
             assert_eq!(bank.did().len(), 1, "{point}, {first} first: {:?}", bank.did());
             assert_eq!((bank.moved(), works.books().await), (AMOUNT, AMOUNT), "{point}, {first} first");
             assert!(works.house.store.open_deductions(None, 9).await.unwrap().is_empty(), "{point}, {first} first");
