@@ -43,6 +43,7 @@ pub async fn up_to(house: &House, database: &Database, rows: u64) -> Filled {
             raw.run("PRAGMA synchronous = OFF; PRAGMA cache_size = -200000; PRAGMA busy_timeout = 60000").await;
         }
         raw.run(people(database.kind)).await;
+        raw.run(&news(database.kind, intent.as_str())).await;
         while missing > 0 {
             let n = missing.min(BATCH);
             raw.run(&copies(database.kind, n, intent.as_str(), request.as_str())).await;
@@ -82,6 +83,18 @@ fn people(kind: Kind) -> &'static str {
     }
 }
 
+/// What was told of the sample, apart: each copy tells the same.
+fn news(kind: Kind, intent: &str) -> String {
+    let of_sample = match kind {
+        Kind::Sqlite => "json_extract(payload, '$.intent')",
+        Kind::Postgres => "payload::json ->> 'intent'",
+    };
+    format!(
+        "CREATE TEMP TABLE news AS SELECT topic, payload FROM outbox
+         WHERE {of_sample} = '{intent}' AND seq > (SELECT max(seq) - 1000 FROM outbox)"
+    )
+}
+
 /// One transaction that copies the sample `n` times. An identifier is made as the program makes it: its time, then randomness.
 fn copies(kind: Kind, n: u64, intent: &str, request: &str) -> String {
     let batch = match kind {
@@ -115,7 +128,7 @@ fn copies(kind: Kind, n: u64, intent: &str, request: &str) -> String {
     // Audit rows of the books come by their triggers and take the transfer's or receipt's part, so the last digit tells who is
     // who.
     format!(
-        "BEGIN;
+        "{begin};
          {batch}
          INSERT INTO requests (id, customer_id, payee_id, amount_minor, currency, due, expires_at, status, held_by, created_at)
          SELECT 'req_' || b.r, p.customer, t.payee_id, t.amount_minor, t.currency, t.due, t.expires_at, t.status, 'int_' || b.r, b.at
@@ -140,14 +153,13 @@ fn copies(kind: Kind, n: u64, intent: &str, request: &str) -> String {
          FROM batch b, audit t WHERE t.subject = '{intent}' AND t.actor <> 'books';
          INSERT INTO outbox (id, at, topic, payload, delivered_at)
          SELECT 'out_' || b.r || CASE t.topic WHEN 'payment.submitted' THEN '1' ELSE '2' END, b.at, t.topic, t.payload, b.at
-         FROM batch b, outbox t WHERE {sample_news};
+         FROM batch b, news t;
          COMMIT;",
+        begin = match kind {
+            Kind::Sqlite => "BEGIN IMMEDIATE", // the sealer writes beside it
+            Kind::Postgres => "BEGIN",
+        },
         pending = transfer("pending", "0", "NULL"),
         post = transfer("post", "1", "'tr_' || b.r || '0'"),
-        sample_news = match kind {
-            Kind::Sqlite => format!("json_extract(t.payload, '$.intent') = '{intent}' AND t.seq > (SELECT max(seq) - 1000 FROM outbox)"),
-            Kind::Postgres =>
-                format!("(t.payload::json) ->> 'intent' = '{intent}' AND t.seq > (SELECT max(seq) - 1000 FROM outbox)"),
-        },
     )
 }
