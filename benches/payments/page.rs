@@ -90,7 +90,10 @@ pub fn rates(time: Duration, rates: &[(usize, f64, Load)], sizes: &[Size]) -> St
         smallest.samples.first().map_or(0, |load| load.payments),
         smallest.samples.len()
     );
-    text.push_str("| rows | payments | filled in s | processor ms a payment | against the smallest | commits a payment | ms a payment |\n|---|---|---|---|---|---|---|\n");
+    text.push_str(
+        "| rows | payments | filled in s | processor ms a payment | against the smallest | commits a payment | ms a payment |\n",
+    );
+    text.push_str("|---|---|---|---|---|---|---|\n");
     for size in sizes {
         let _ = writeln!(
             text,
