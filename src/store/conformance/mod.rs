@@ -8,6 +8,7 @@ mod chain;
 mod migrations;
 mod money;
 mod people;
+mod plans;
 mod trail;
 mod voices;
 

@@ -17,7 +17,7 @@ pub(super) type Step = (Attempt, Settlement);
 
 /// The compare-and-set that everything of a member hangs on is `moved`; the rest is written `FROM` it. `must(…)` (0005) then fails the statement if a
 /// payment or a request was not moved with its attempt.
-const ADVANCE: &str = "WITH asked AS (
+pub(in crate::store) const ADVANCE: &str = "WITH asked AS (
          SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::bigint[], $6::text[], $7::bigint[], $8::text[],
                               $9::bigint[], $10::text[], $11::bigint[], $12::text[], $13::bool[], $14::text[], $15::text[], $16::text[],
                               $17::bigint[])

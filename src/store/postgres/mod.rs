@@ -5,7 +5,7 @@
 //! (`FOR UPDATE`, `FOR KEY SHARE`) before it reads what it decides by, and then needs no serialisation failures to be right. Reads of several
 //! statements run REPEATABLE READ, as one snapshot. The levels are set by us and not left to the server's defaults.
 
-mod advance;
+pub(super) mod advance;
 mod attempts;
 mod bank;
 mod books;
@@ -25,7 +25,7 @@ mod payments;
 mod people;
 mod requests;
 mod signing;
-mod submit;
+pub(super) mod submit;
 mod trail;
 mod voices;
 

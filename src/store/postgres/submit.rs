@@ -24,7 +24,7 @@ pub(super) struct Judged {
 
 /// Whoever deletes the customer or the card waits for `fit`, and then finds the pending intent; whoever came first leaves no row here. A request
 /// that was held or withdrawn since it was judged leaves none either.
-const SUBMIT: &str = "WITH asked AS (
+pub(in crate::store) const SUBMIT: &str = "WITH asked AS (
          SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::bigint[], $9::text[],
                               $10::text[], $11::text[], $12::text[], $13::bigint[], $14::text[], $15::text[], $16::text[], $17::text[],
                               $18::text[], $19::bigint[], $20::bigint[], $21::text[], $22::bigint[], $23::text[], $24::text[])

@@ -168,6 +168,4 @@ fn exactly_one(result: &sqlx::sqlite::SqliteQueryResult, otherwise: StoreError) 
 }
 
 #[cfg(test)]
-mod plans;
-#[cfg(test)]
 mod tests;
