@@ -201,7 +201,8 @@ fn tool(name: &'static str, options: &PgConnectOptions) -> Command {
         command.env("PGPASSWORD", unescaped(password));
     }
     if let Some((_, root)) = url.query_pairs().find(|(key, _)| key == "sslrootcert") {
-        command.env("PGSSLROOTCERT", root.into_owned());
+        // sqlx writes what kind of thing it is before it.
+        command.env("PGSSLROOTCERT", root.strip_prefix("file: ").unwrap_or(&root));
     }
     command
 }
