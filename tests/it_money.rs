@@ -8,6 +8,8 @@ mod a_bank_that_gives_feedback;
 mod a_full_disk_stops_nothing_for_ever;
 #[path = "money/bad_input_changes_nothing.rs"]
 mod bad_input_changes_nothing;
+#[path = "money/canary.rs"]
+mod canary;
 #[path = "money/card_numbers_leave_memory.rs"]
 mod card_numbers_leave_memory;
 #[path = "money/card_numbers_leave_no_trace.rs"]

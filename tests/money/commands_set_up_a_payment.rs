@@ -6,7 +6,7 @@ use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
 
-use super::card_numbers_leave_no_trace::{assert_no_canary, assert_no_canary_below, canary};
+use super::canary::{assert_no_canary, assert_no_canary_below, canary};
 
 pub fn run(dir: &Path, env: &[(&str, &str)], args: &[&str], input: &str) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_voicepay"));
