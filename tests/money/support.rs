@@ -57,17 +57,21 @@ pub fn bank(dir: &Path, vault: &Vault, clock: Arc<dyn Clock>, latency_ms: u64) -
     gateway::open(&cfg, vault.sandbox_journal_key(), clock).unwrap()
 }
 
+/// Bounds that are over within a test.
+pub fn quick() -> ProcessorConfig {
+    ProcessorConfig {
+        gateway_timeout_ms: 150,
+        not_found_grace_ms: 300,
+        sweep_ms: 20,
+        question_cap_ms: 100,
+        lease_margin_ms: 200,
+        ..ProcessorConfig::default()
+    }
+}
+
 impl House {
     pub async fn open(dir: &Path) -> Self {
-        let cfg = ProcessorConfig {
-            gateway_timeout_ms: 150,
-            not_found_grace_ms: 300,
-            sweep_ms: 20,
-            question_cap_ms: 100,
-            lease_margin_ms: 200,
-            ..ProcessorConfig::default()
-        };
-        Self::over(sqlite(dir).await, dir, 20, cfg).await
+        Self::over(sqlite(dir).await, dir, 20, quick()).await
     }
 
     /// The same on this database, with an acquirer that answers so late, and with these bounds.

@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::acts::Node;
+use super::audit::{self, Seen};
 use super::bank::{Bank, Fault};
 use super::check::{self, Faults, Promises};
 use super::cluster::Cluster;
@@ -18,11 +19,11 @@ use super::dice::Dice;
 use super::house::{self, Plan};
 use super::life::{self, Ahead, LIFE_ENV, Life};
 use super::wire::{Counter, Customer};
-use crate::support::lab::REQUIRED_ENV;
 use crate::support::wait_or_kill;
 use voicepay::clock::{Clock, Entropy, SystemClock, SystemEntropy};
 use voicepay::processor::Processor;
 use voicepay::processor::crash::{CRASH_ENV, all_points};
+use voicepay::processor::sealer::Sealer;
 use voicepay::store::Store;
 
 /// How many kills `make crash-test` makes on each database.
@@ -190,7 +191,7 @@ fn round(seed: u64, lives: u64, databases: &dyn Databases, sum: &Mutex<Sum>, eno
         }));
     });
     let plan = plan.unwrap();
-    let mut ahead_ms = 0;
+    let (mut ahead_ms, mut seen, mut wrong) = (0, Seen::default(), Vec::new());
     for nth_life in 0..lives {
         // What the dead have sent arrives before the clock is set.
         counter.quiet();
@@ -215,6 +216,16 @@ fn round(seed: u64, lives: u64, databases: &dyn Databases, sum: &Mutex<Sum>, eno
         // Its server takes a moment to be back: time to go on after that.
         let limit = u64::try_from(limit + if server_dies { POINT_LIMIT_MS } else { 0 }).unwrap();
         let ended = one_life(&life, named.as_deref(), limit, server);
+        databases.undisturbed(&mut || {
+            let after = named.as_deref().unwrap_or("some moment");
+            let looked = runtime().block_on(async {
+                let store = house::open_store(&place).await.unwrap();
+                let looked = seen.look(&*store).await;
+                store.close().await;
+                looked
+            });
+            wrong.extend(looked.into_iter().map(|what| format!("after a life to {after}: {what}")));
+        });
         let mut sum = sum.lock().unwrap_or_else(PoisonError::into_inner);
         match (ended, point) {
             (End::AtPoint, Some(point)) => *sum.points.entry(point).or_default() += 1,
@@ -230,9 +241,10 @@ fn round(seed: u64, lives: u64, databases: &dyn Databases, sum: &Mutex<Sum>, eno
     counter.quiet();
     let mut found = None;
     databases.undisturbed(&mut || {
-        found = Some(runtime().block_on(settle_and_check(&place, dir.path(), &bank, ahead_ms, &plan)));
+        found = Some(runtime().block_on(settle_and_check(&place, dir.path(), &bank, ahead_ms, &plan, &mut seen)));
     });
-    let (faults, payments, attempts) = found.unwrap();
+    let (mut faults, payments, attempts) = found.unwrap();
+    faults.other.extend(wrong);
     drop(counter);
     let mut sum = sum.lock().unwrap_or_else(PoisonError::into_inner);
     if !faults.none() {
@@ -269,7 +281,14 @@ fn clock_jump(dice: &mut Dice, bank: &Bank) -> i64 {
 }
 
 /// Lets everything come to its end with a bank that behaves, and compares.
-async fn settle_and_check(place: &str, dir: &Path, bank: &Arc<Bank>, ahead_ms: i64, plan: &Plan) -> (Faults, usize, usize) {
+async fn settle_and_check(
+    place: &str,
+    dir: &Path,
+    bank: &Arc<Bank>,
+    ahead_ms: i64,
+    plan: &Plan,
+    seen: &mut Seen,
+) -> (Faults, usize, usize) {
     bank.calm_down();
     let store: Arc<dyn Store> = house::open_store(place).await.unwrap();
     let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy);
@@ -303,7 +322,11 @@ async fn settle_and_check(place: &str, dir: &Path, bank: &Arc<Bank>, ahead_ms: i
             promises.add(asked, id);
         }
     }
-    let faults = check::check(&*store, bank, &promises).await;
+    let mut faults = check::check(&*store, bank, &promises).await;
+    let vault = house::open_vault(&*store, entropy.clone()).await;
+    let sealer = Sealer::new(store.clone(), vault, Arc::new(Ahead(ahead_ms)), entropy, audit::quick());
+    faults.other.extend(audit::sealed_to_the_end(&*store, &sealer).await);
+    faults.other.extend(seen.look(&*store).await);
     let payments = check::all_payments(&*store).await;
     (faults, payments.len(), payments.iter().map(|p| p.attempts.len()).sum())
 }
@@ -378,11 +401,7 @@ fn some_kills_lose_nothing() {
 
 #[test]
 fn some_kills_lose_nothing_on_a_server_that_is_killed_too() {
-    let cluster = match Cluster::start() {
-        Ok(cluster) => cluster,
-        Err(why) if std::env::var_os(REQUIRED_ENV).is_some() => panic!("PostgreSQL is required here: {why}"),
-        Err(why) => return eprintln!("SKIPPED on PostgreSQL: {why}"),
-    };
+    let Some(cluster) = Cluster::needed(Cluster::start()) else { return };
     let sum = many(SHORT_KILLS_SERVER, SHORT_LIVES, 1, "postgresql", &cluster);
     told("postgresql", &sum);
     assert!(sum.faults.none(), "{:?}", sum.faults.all());

@@ -10,11 +10,13 @@ use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
 use super::acts::{Act, Ledge, Node};
+use super::audit;
 use super::dice::Dice;
 use super::house::{self, Due, Plan};
 use super::wire::Customer;
 use voicepay::clock::{Clock, Entropy, SystemClock, SystemEntropy, Timestamp};
 use voicepay::money::{Currency, Money};
+use voicepay::processor::sealer::Sealer;
 use voicepay::processor::{Processor, ProcessorConfig};
 use voicepay::store::{Store, StoreError};
 
@@ -103,10 +105,14 @@ pub async fn live(life: Life) -> Result<(), StoreError> {
     let mut nodes = Vec::new();
     for _ in 0..life.nodes {
         let Ok(vault) = house::try_vault(&*store, entropy.clone()).await else { return Err(StoreError::Busy) };
+        let keys = vault.clone();
         let processor =
             Processor::new(store.clone(), Arc::new(bank.clone()), vault, Arc::new(clock), entropy.clone(), cfg.clone());
         let (worker, shutdown) = (processor.clone(), over.clone());
         tokio::spawn(async move { worker.run(shutdown).await });
+        let sealer = Sealer::new(store.clone(), keys, Arc::new(clock), entropy.clone(), audit::quick());
+        let shutdown = over.clone();
+        tokio::spawn(async move { sealer.run(shutdown).await });
         nodes.push(Arc::new(Node {
             store: store.clone(),
             processor,

@@ -2,9 +2,10 @@
 //! pure core. All three are judged by the same comparison with what the bank did ([`check`]).
 
 mod acts;
+mod audit;
 mod bank;
 mod check;
-mod cluster;
+pub mod cluster;
 mod crash;
 mod dice;
 mod house;
