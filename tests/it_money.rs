@@ -36,5 +36,7 @@ mod stripe_in_trouble;
 mod support;
 #[path = "money/the_database_goes_away_in_the_middle.rs"]
 mod the_database_goes_away_in_the_middle;
+#[path = "money/the_database_is_reached_over_tls.rs"]
+mod the_database_is_reached_over_tls;
 #[path = "money/the_same_asked_again_is_done_once.rs"]
 mod the_same_asked_again_is_done_once;

@@ -7,6 +7,7 @@ const DEADLOCK_DETECTED: &str = "40P01";
 const LOCK_NOT_AVAILABLE: &str = "55P03";
 const QUERY_CANCELED: &str = "57014"; // the statement's time was up
 const TOO_MANY_CONNECTIONS: &str = "53300";
+const DISK_FULL: &str = "53100";
 const CONSTRAINT_CLASS: &str = "23";
 const UNIQUE_VIOLATION: &str = "23505";
 /// The server ends the session (57P01 admin_shutdown, 57P02 crash_shutdown, 57P03 cannot_connect_now), or the transaction with it.
@@ -82,6 +83,7 @@ impl From<sqlx::Error> for Fault {
         match (&error, code.as_deref()) {
             (_, Some(SERIALIZATION_FAILURE | DEADLOCK_DETECTED)) => Self::Contended,
             (_, Some(LOCK_NOT_AVAILABLE | QUERY_CANCELED | TOO_MANY_CONNECTIONS)) => Self::Store(StoreError::Busy),
+            (_, Some(DISK_FULL)) => Self::Store(StoreError::Failed(format!("its disk is full: {}", in_words(&error)))),
             (_, Some(REFUSED)) => Self::Store(StoreError::Refused(in_words(&error))),
             // Checks, uniqueness, foreign keys.
             (_, Some(code)) if code.starts_with(CONSTRAINT_CLASS) => Self::Store(StoreError::Refused(in_words(&error))),
