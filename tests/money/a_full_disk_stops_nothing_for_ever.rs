@@ -3,13 +3,17 @@
 #![cfg(target_os = "linux")]
 
 use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
+use std::sync::Arc;
 
 use voicepay::payment::IntentStatus;
-use voicepay::processor::SubmitError;
+use voicepay::processor::{ProcessorConfig, SubmitError, check};
+use voicepay::store::{DatabaseUrl, PgStore, StoreConfig};
 
-use super::support::{AMOUNT, DIR_ENV, House, charged};
+use super::proof::cluster::{self, Cluster};
+use super::support::{AMOUNT, DIR_ENV, House, charged, quick, told_dir};
 
 /// A file system of its own for the child, as small as this; it goes with the child's mount namespace.
 const DISK: &str = "size=32m";
@@ -20,10 +24,40 @@ const TRIES: usize = 40;
 #[tokio::test]
 #[ignore = "run as a child process, on a disk of its own, by the test below"]
 async fn child_on_a_small_disk() {
-    let Some(dir) = super::support::told_dir() else { return };
-    let house = House::open(&dir).await;
+    let Some(dir) = told_dir() else { return };
+    on_a_disk_that_fills_up(House::open(&dir).await, &dir, &dir).await;
+}
+
+/// The server's own disk, of which it keeps its log of writes elsewhere, as is wise: when that is full it does not run at all.
+#[test]
+#[ignore = "run as a child process, on a disk of its own, by the test below"]
+fn child_of_a_server_on_a_small_disk() {
+    let Some(dir) = told_dir() else { return };
+    let Some(cluster) = Cluster::needed(Cluster::start()) else { return };
+    tokio::runtime::Runtime::new().unwrap().block_on(on_a_servers_disk_that_fills_up(&cluster, &dir));
+}
+
+async fn on_a_servers_disk_that_fills_up(cluster: &Cluster, dir: &Path) {
+    // Every user may go through to what is the server's below.
+    std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o711)).unwrap();
+    let space = dir.join("space");
+    std::fs::create_dir(&space).unwrap();
+    cluster::give(&space).unwrap();
+    let tablespace = format!("CREATE TABLESPACE small LOCATION '{}'", space.display());
+    cluster.run(&[&tablespace, "CREATE DATABASE small TEMPLATE template0 ENCODING 'UTF8' TABLESPACE small"]).await;
+    let url = DatabaseUrl::parse(&cluster.url("small")).unwrap();
+    let store = Arc::new(PgStore::open(&url, &StoreConfig::default()).await.unwrap());
+    // The acquirer's journal is on another disk than the books.
+    let journal = tempfile::tempdir().unwrap();
+    // Some rows still find room while it is full, such as a lease: one that outlasts the pause after a failure is not taken again at once.
+    let cfg = ProcessorConfig { poll_ms: 20, lease_margin_ms: 2_000, ..quick() };
+    let house = House::over(store, journal.path(), 20, cfg).await;
+    on_a_disk_that_fills_up(house, dir, journal.path()).await;
+}
+
+async fn on_a_disk_that_fills_up(house: House, disk: &Path, journal: &Path) {
     let orders = house.orders(BEFORE + TRIES).await;
-    let filler = dir.join("filler");
+    let filler = disk.join("filler");
     let (mut refused, mut taken) = (Vec::new(), Vec::new());
     for (nth, order) in orders.iter().enumerate() {
         if nth == BEFORE {
@@ -36,10 +70,10 @@ async fn child_on_a_small_disk() {
         // On a full disk sending may fail too, before a byte has left or after.
         let _may_fail = house.processor.run_once().await;
     }
-    println!("{} taken, {} refused, {} charged while it was full", taken.len(), refused.len(), charged(&dir).len());
+    println!("{} taken, {} refused, {} charged while it was full", taken.len(), refused.len(), charged(journal).len());
     assert!(taken.len() >= BEFORE, "it did not work before the disk was full");
     assert!(refused.len() >= TRIES / 2, "the disk was not full");
-    assert!(charged(&dir).len() <= taken.len(), "charged without being written down");
+    assert!(charged(journal).len() <= taken.len(), "charged without being written down");
     for error in &refused {
         assert!(matches!(error, SubmitError::Store(_)), "{error:?}");
         assert!(error.to_string().contains("full") || error.to_string().contains("disk"), "{error}");
@@ -59,9 +93,11 @@ async fn child_on_a_small_disk() {
         let payment = house.store.payment(intent).await.unwrap().unwrap();
         assert_eq!(payment.intent.status, IntentStatus::Paid);
     }
-    assert_eq!(charged(&dir).len(), orders.len(), "each once");
+    assert_eq!(charged(journal).len(), orders.len(), "each once");
     let paid = i64::try_from(orders.len()).unwrap();
     assert_eq!(house.books().await, (paid * AMOUNT, 0));
+    let report = check::books(&*house.store).await.unwrap();
+    assert_eq!(report.findings, Vec::<String>::new());
 }
 
 /// Takes all the room that there is.
@@ -73,9 +109,18 @@ fn fill(filler: &Path) {
 
 #[test]
 fn what_is_under_way_waits_for_room_and_is_charged_once() {
+    on_a_disk_of_its_own("child_on_a_small_disk");
+}
+
+#[test]
+fn on_a_server_what_is_under_way_waits_for_room_and_is_charged_once() {
+    on_a_disk_of_its_own("child_of_a_server_on_a_small_disk");
+}
+
+fn on_a_disk_of_its_own(name: &str) {
     let dir = tempfile::tempdir().unwrap();
     let this = std::env::current_exe().unwrap();
-    let name = "a_full_disk_stops_nothing_for_ever::child_on_a_small_disk";
+    let name = format!("a_full_disk_stops_nothing_for_ever::{name}");
     let script = format!("mount -t tmpfs -o {DISK} tmpfs \"$1\" && exec \"$2\" --exact {name} --ignored --nocapture");
     let mut command = Command::new("unshare");
     command.args(["--mount", "sh", "-c", &script, "sh"]).arg(dir.path()).arg(this);
