@@ -162,6 +162,11 @@ const YEARS: &str = "SET session_replication_role = replica;
         SELECT 'k' || n, 'int_' || n, 'capture', 'att_' || n || 'capture', n FROM generate_series(1, 10000) n;
     INSERT INTO disputes (id, intent_id, reference, amount_minor, currency, reason, state, opened_at)
         SELECT 'dsp_' || n, 'int_' || n, 'dp_' || n, 1, 'USD', 'r', 'opened', n FROM generate_series(1, 10000) n;
+    INSERT INTO bank_references (reference, length, open, quarantined)
+        SELECT 'req_' || n, 3, n % 1000 = 0, CASE WHEN n % 1000 = 1 THEN 1 ELSE 0 END FROM generate_series(1, 10000) n;
+    INSERT INTO bank_events (reference, seq, at, kind, message_id, detail)
+        SELECT 'req_' || n, e.seq, n, e.kind, CASE WHEN e.kind = 'received' THEN 'msg_' || n END, '{}'
+        FROM generate_series(1, 10000) n, (VALUES (0, 'confirmed'), (1, 'received'), (2, 'answered')) e (seq, kind);
     SET session_replication_role = origin; ANALYZE";
 
 /// The planner must not know the parameters, as it does not of a statement that was prepared once.
