@@ -5,8 +5,8 @@ use std::collections::VecDeque;
 
 use zeroize::Zeroizing;
 
-/// A block holds so many samples: a second at 16 kHz.
-const BLOCK_SAMPLES: usize = 16_384;
+/// A block holds so many samples: 8 KiB, half a second of a telephone line. A caller who says nothing holds one or two, for the pre-roll.
+const BLOCK_SAMPLES: usize = 4_096;
 
 /// Audio that grows at one end and may be dropped from the other. Wiped on drop.
 #[derive(Default)]
