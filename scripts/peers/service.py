@@ -126,7 +126,7 @@ class Data:
             raise Failed(f"payments: {[p['status'] for p in payments]}, wanted {times} paid; the calls: {self.told()}")
         if len(charges) != times or any(c["charged"]["minor"] != AMOUNT_MINOR for c in charges):
             raise Failed(f"the bank charged {[c['charged'] for c in charges]}, wanted {times} of {AMOUNT_MINOR}")
-        self.run("payments", "verify")
+        self.run("books", "check")
         return self.calls()[-1]
 
     def paid_once_at_the_bank(self):
@@ -134,7 +134,7 @@ class Data:
         payments, charges = self.payments(), self.charges()
         if [p["status"] for p in payments] != ["paid"] or len(charges) != 1:
             raise Failed(f"payments {[p['status'] for p in payments]}, {len(charges)} charges")
-        self.run("payments", "verify")
+        self.run("books", "check")
 
     def told(self):
         """The calls in a line each, for a failure's text."""
