@@ -8,6 +8,7 @@
 
 pub mod clock; // the one place that reads the time and the system's randomness
 pub mod config; // one TOML, a section a room
+pub mod crash; // where a test may kill the process
 pub mod e164; // telephone numbers, normalised at the door
 pub mod ids; // identifiers that cannot be mixed up
 pub mod kernels; // matrix products and what stands between them, by the processor's widest vectors
@@ -47,13 +48,13 @@ pub mod store; // sqlx: SQLite
 pub mod vault; // card numbers sealed at rest
 
 #[cfg_attr(not(test), deny(clippy::indexing_slicing, clippy::as_conversions))]
-pub mod bank;
+pub mod bank; // a bank that announces deductions: its messages, our journal, its instructions
 #[cfg_attr(not(test), deny(clippy::indexing_slicing, clippy::as_conversions))]
 pub mod call; // edge of dialogue: one task a call
 #[cfg_attr(not(test), deny(clippy::indexing_slicing, clippy::as_conversions))]
 pub mod ops; // what operators see: metrics, records, traces, recordings
 #[cfg_attr(not(test), deny(clippy::indexing_slicing, clippy::as_conversions))]
-pub mod processor; // edge of payment and ledger: submit, worker, sweep // a bank that announces deductions: its messages, our journal, its instructions
+pub mod processor; // edge of payment and ledger: submit, worker, sweep
 
 pub mod app; // builds and joins everything
 pub mod cli; // a file a subcommand

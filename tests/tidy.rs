@@ -6,11 +6,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Leaves that every room may use.
-const LEAVES: &[&str] = &["clock", "e164", "ids", "language", "listen", "money", "secret", "telemetry"];
+const LEAVES: &[&str] = &["clock", "crash", "e164", "ids", "language", "listen", "money", "secret", "telemetry"];
 
 /// Room → rooms that it may import besides leaves and itself. `app`, `cli` and `main` join everything.
 const ARROWS: &[(&str, &[&str])] = &[
     ("clock", &[]),
+    ("crash", &[]),
     ("e164", &[]),
     ("ids", &[]),
     ("kernels", &[]),
@@ -36,8 +37,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("store", &["payment", "ledger", "voiceprint", "vault"]),
     ("gateway", &["payment"]),
     ("processor", &["payment", "ledger", "store", "gateway", "vault"]),
-    // Public keys are the ledger's, the points at which tests kill the process the processor's.
-    ("bank", &["payment", "ledger", "store", "gateway", "vault", "processor"]),
+    // Public keys are the ledger's.
+    ("bank", &["payment", "ledger", "store", "gateway", "vault"]),
     ("ops", &[]),
     (
         "call",

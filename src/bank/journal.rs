@@ -6,10 +6,10 @@ use std::time::Duration;
 use serde_json::json;
 
 use crate::clock::{Clock, Entropy};
+use crate::crash;
 use crate::gateway::bank_feedback::NotTaken;
 use crate::ids::{AuditId, RequestId};
 use crate::payment::pairing::{Decision, Entry, Input, Waits};
-use crate::processor::crash;
 use crate::store::{AuditRecord, Store, StoreError, bank};
 
 pub use crate::store::bank::pairing;

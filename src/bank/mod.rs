@@ -16,6 +16,6 @@ pub use desk::Desk;
 pub use journal::{judge, pairing};
 pub use listener::PATH;
 
-/// Points at which a test may kill the process (`processor::crash`), in the order in which a deduction meets them.
+/// Points at which a test may kill the process (`crate::crash`), in the order in which a deduction meets them.
 pub const CRASH_POINTS: [&str; 4] =
     ["bank_before_append", "bank_after_append", "bank_before_instruction", "bank_after_instruction"];

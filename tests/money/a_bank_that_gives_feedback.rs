@@ -8,12 +8,12 @@ use serde_json::json;
 use voicepay::bank::reconcile::{Day, Finding, Kind, reconcile};
 use voicepay::bank::{CRASH_POINTS, judge};
 use voicepay::clock::SystemClock;
+use voicepay::crash::CRASH_ENV;
 use voicepay::gateway::bank_feedback::NotTaken;
 use voicepay::ids::{CallId, CardId, CustomerId, RequestId};
 use voicepay::money::{Currency, Money};
 use voicepay::payment::pairing::{Input, Refusal};
 use voicepay::payment::{Attempt, AttemptState, Capture, DeclineReason, Evidence, Operation};
-use voicepay::processor::crash::CRASH_ENV;
 use voicepay::processor::{ChargeOrder, OperationOrder, Outcome};
 
 use super::feedback_bank::{Bank, Bounds, CARD, Works, announce, message};

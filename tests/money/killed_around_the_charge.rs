@@ -5,8 +5,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::support::{AMOUNT, Ended, House, charged, child, told_dir};
+use voicepay::crash::CRASH_ENV;
 use voicepay::payment::{IntentStatus, Operation, RequestStatus};
-use voicepay::processor::crash::{CRASH_ENV, points_of};
+use voicepay::processor::crash::points_of;
 
 const ORDINARY: &str = "4111111111111111";
 const ANSWER_LOST: &str = "4000000000000119";

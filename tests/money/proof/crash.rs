@@ -21,8 +21,9 @@ use super::life::{self, Ahead, LIFE_ENV, Life};
 use super::wire::{Counter, Customer};
 use crate::support::wait_or_kill;
 use voicepay::clock::{Clock, Entropy, SystemClock, SystemEntropy};
+use voicepay::crash::CRASH_ENV;
 use voicepay::processor::Processor;
-use voicepay::processor::crash::{CRASH_ENV, all_points};
+use voicepay::processor::crash::all_points;
 use voicepay::processor::sealer::Sealer;
 use voicepay::store::Store;
 
