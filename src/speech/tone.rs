@@ -120,17 +120,16 @@ fn between(powers: &[f32], bin: usize) -> f32 {
 
 #[cfg(test)]
 pub(super) mod testing {
-    /// `ms` of tones at 8 kHz, each at `dbfs`; through μ-law, as a telephone line would.
+    /// `ms` of tones at 8 kHz, each at `dbfs`.
     pub fn tones(ms: u32, hz: &[f64], dbfs: f64) -> Vec<i16> {
         let amplitude = 10f64.powf(dbfs / 20.0) * 2f64.sqrt() * 32_768.0;
-        let samples: Vec<i16> = (0..ms * 8)
+        (0..ms * 8)
             .map(|i| hz.iter().map(|f| (std::f64::consts::TAU * f * f64::from(i) / 8_000.0).sin() * amplitude).sum::<f64>())
             .map(|s| s.clamp(-32_768.0, 32_767.0) as i16)
-            .collect();
-        samples
+            .collect()
     }
 
-    /// White noise.
+    /// `ms` of white noise at 8 kHz, from a small generator.
     pub fn noise(ms: u32, dbfs: f64, seed: u32) -> Vec<i16> {
         let amplitude = 10f64.powf(dbfs / 20.0) * 32_768.0 * 3f64.sqrt();
         let mut state = seed.wrapping_mul(2_654_435_761).max(1);

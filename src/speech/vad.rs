@@ -309,21 +309,8 @@ impl Floor {
 
 #[cfg(test)]
 mod tests {
+    use super::super::tone::testing::noise;
     use super::*;
-
-    /// `ms` of noise of a level, from a small generator; 8 kHz.
-    fn noise(ms: usize, dbfs: f32, seed: u32) -> Vec<i16> {
-        let amplitude = 10f32.powf(dbfs / 20.0) * 32_768.0 * 3f32.sqrt();
-        let mut state = seed.wrapping_mul(2_654_435_761).max(1);
-        (0..ms * 8)
-            .map(|_| {
-                state ^= state << 13;
-                state ^= state >> 17;
-                state ^= state << 5;
-                ((f64::from(state) / f64::from(u32::MAX) * 2.0 - 1.0) as f32 * amplitude) as i16
-            })
-            .collect()
-    }
 
     fn spoken(vad: &mut Vad, samples: &[i16]) -> usize {
         samples.chunks(160).flat_map(|c| vad.push(c)).filter(|s| s.speech).count() * 10
