@@ -11,5 +11,8 @@ mod iso_lines;
 mod iso_operations;
 #[path = "banks/iso_payments.rs"]
 mod iso_payments;
+#[path = "money/people.rs"]
+#[allow(dead_code)] // other tests need more of it
+mod people;
 #[path = "banks/support.rs"]
 mod support;

@@ -8,17 +8,15 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 use voicepay::clock::{Clock, Entropy, SystemClock, SystemEntropy};
 use voicepay::gateway::iso8583::config::Iso8583Config;
-use voicepay::ids::{AuditId, CallId, CardId, CustomerId, IntentId, PayeeId, RequestId};
+use voicepay::ids::{CallId, CardId, CustomerId, IntentId, PayeeId};
 use voicepay::ledger::{self, AccountName};
 use voicepay::money::{Currency, Money};
-use voicepay::payment::{Attempt, AttemptState, Capture, Evidence, Operation, PaymentRequest, RequestStatus};
+use voicepay::payment::{Attempt, AttemptState, Capture, Evidence, Operation};
 use voicepay::processor::{ChargeOrder, OperationOrder, Processor, ProcessorConfig};
-use voicepay::secret::Pan;
-use voicepay::store::{
-    self, AuditRecord, CardRecord, CardStatus, Customer, CustomerStatus, Payee, SqliteStore, Store, StoreConfig,
-};
+use voicepay::store::{self, CardRecord, SqliteStore, Store, StoreConfig};
 use voicepay::vault::{Vault, VaultConfig};
 
+use crate::people;
 use crate::support::*;
 
 struct House {
@@ -47,63 +45,23 @@ impl House {
         Self { store, vault, processor, entropy }
     }
 
-    fn audit(&self) -> AuditRecord {
-        AuditRecord {
-            id: AuditId::fresh(&*self.entropy),
-            at: SystemClock.now(),
-            actor: "test".into(),
-            action: "set up".into(),
-            subject: "house".into(),
-            detail: serde_json::json!({}),
-        }
-    }
-
     async fn customer(&self) -> (CustomerId, CardId, PayeeId) {
-        let (now, audit) = (SystemClock.now(), self.audit());
-        let (customer, payee, card) =
-            (CustomerId::fresh(&*self.entropy), PayeeId::fresh(&*self.entropy), CardId::fresh(&*self.entropy));
-        let record = Customer {
-            id: customer.clone(),
-            name: "Ann".into(),
-            customer_number: "123456".into(),
-            numbers: vec![],
-            status: CustomerStatus::Active,
-            language: voicepay::language::Language::English,
-            created_at: now,
-        };
-        self.store.add_customer(&record, &audit).await.unwrap();
-        let record = Payee { id: payee.clone(), name: "Water Works".into(), spoken_name_wav: None, created_at: now };
-        self.store.add_payee(&record, &self.audit()).await.unwrap();
-        let pan = Pan::parse(CARD).unwrap();
-        let record = CardRecord {
-            id: card.clone(),
-            customer: customer.clone(),
-            last4: pan.last4(),
-            length: 16,
-            expiry: Some("12/39".parse().unwrap()),
-            status: CardStatus::Active,
-            sealed: self.vault.seal_card(&card, &customer, &pan).unwrap(),
-            digest: self.vault.digest_card(&pan),
-            created_at: now,
-        };
-        self.store.add_card(&record, &self.audit()).await.unwrap();
-        (customer, card, payee)
+        let (entropy, now) = (&*self.entropy, SystemClock.now());
+        let (customer, payee) = (people::customer(entropy, now), people::payee(entropy, now));
+        // With a last month: the wire has a field for it.
+        let card =
+            CardRecord { expiry: Some("12/39".parse().unwrap()), ..people::card(entropy, now, &self.vault, &customer.id, CARD) };
+        let audit = || people::audit_row(entropy, now);
+        self.store.add_customer(&customer, &audit()).await.unwrap();
+        self.store.add_payee(&payee, &audit()).await.unwrap();
+        self.store.add_card(&card, &audit()).await.unwrap();
+        (customer.id, card.id, payee.id)
     }
 
     async fn submit(&self, (customer, card, payee): &(CustomerId, CardId, PayeeId), minor: i64) -> IntentId {
-        let amount = Money::new(minor, Currency::Usd).unwrap();
-        let request = PaymentRequest {
-            id: RequestId::fresh(&*self.entropy),
-            customer: customer.clone(),
-            payee: payee.clone(),
-            amount,
-            due: None,
-            expires_at: None,
-            status: RequestStatus::Open,
-            held_by: None,
-            created_at: SystemClock.now(),
-        };
-        self.store.add_request(&request, &self.audit()).await.unwrap();
+        let (entropy, now, amount) = (&*self.entropy, SystemClock.now(), Money::new(minor, Currency::Usd).unwrap());
+        let request = people::request(entropy, now, customer, payee, amount);
+        self.store.add_request(&request, &people::audit_row(entropy, now)).await.unwrap();
         let order = ChargeOrder {
             customer: customer.clone(),
             request: request.id,
