@@ -57,7 +57,9 @@ impl Told {
         let reference =
             RequestId::parse(&p.reference).map_err(|_| field("reference", "must be a payment request's id".into()))?;
         let currency = Currency::ALL.into_iter().find(|c| c.code() == p.currency);
-        let currency = currency.ok_or_else(|| field("currency", "is none that we take: USD, EUR, GBP, JPY".into()))?;
+        let currency = currency.ok_or_else(|| {
+            field("currency", format!("is none that we take: {}", Currency::ALL.map(Currency::code).join(", ")))
+        })?;
         let amount = Money::new(p.amount_minor, currency).map_err(|e| field("amount_minor", e.to_string()))?;
         let account: Account = p.account.parse().map_err(|e| field("account", format!("{e}")))?;
         let at = Timestamp::parse(&p.at).ok_or_else(|| field("at", "must be a time by RFC 3339".into()))?;
