@@ -91,6 +91,83 @@ id!(/** A contested payment. */ DisputeId, "dsp");
 id!(/** A worker that claims attempts: one a process and start. */ WorkerId, "wrk");
 id!(/** An enrolment invitation. */ InviteId, "inv");
 id!(/** An instruction to a bank. */ InstructionId, "ins");
+id!(/** What several people have to agree to. */ ApprovalId, "apr");
+id!(/** A one-time code. */ CodeId, "otc");
+id!(/** A mandate: a payee may be paid again without the card number. */ MandateId, "mnd");
+id!(/** Who looks after whose payments. */ GuardianshipId, "gua");
+id!(/** Who has to agree to whose payments. */ SupervisionId, "sup");
+id!(/** A purchase-permission account. */ AccountId, "acc");
+id!(/** Where a tenant is told. */ EndpointId, "whk");
+id!(/** A key of the API. */ ApiKeyId, "key");
+
+macro_rules! slug {
+    ($(#[$doc:meta])* $name:ident, $what:literal) => {
+        $(#[$doc])*
+        #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+        #[serde(try_from = "String", into = "String")]
+        pub struct $name(String);
+
+        impl $name {
+            /// Reads one: 1 to 32 of `a` to `z`, `0` to `9` and `-`, a letter first.
+            pub fn parse(text: &str) -> Result<Self, SlugError> {
+                let fits = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+                let ok = (1..=32).contains(&text.len())
+                    && text.bytes().all(fits)
+                    && text.bytes().next().is_some_and(|b| b.is_ascii_lowercase());
+                if ok { Ok(Self(text.to_owned())) } else { Err(SlugError { given: text.chars().take(32).collect(), what: $what }) }
+            }
+
+            /// The text.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl TryFrom<String> for $name {
+            type Error = SlugError;
+            fn try_from(s: String) -> Result<Self, SlugError> {
+                Self::parse(&s)
+            }
+        }
+
+        impl std::str::FromStr for $name {
+            type Err = SlugError;
+            fn from_str(s: &str) -> Result<Self, SlugError> {
+                Self::parse(s)
+            }
+        }
+
+        impl From<$name> for String {
+            fn from(slug: $name) -> String {
+                slug.0
+            }
+        }
+    };
+}
+
+slug!(/** Whose data it is: customers and payees of one tenant are nothing to another. */ Tenant, "tenant");
+slug!(/** What a payee sells: `groceries`, `gambling`. */ Category, "category");
+
+impl Default for Tenant {
+    /// The one that there is where nobody speaks of tenants.
+    fn default() -> Self {
+        Self("default".to_owned())
+    }
+}
+
+/// A text that is no name of the wanted kind.
+#[derive(Debug, thiserror::Error, PartialEq, Eq, Clone)]
+#[error("`{given}` is no {what}: write 1 to 32 of a to z, 0 to 9 and -, a letter first")]
+pub struct SlugError {
+    given: String,
+    what: &'static str,
+}
 
 impl InstructionId {
     /// The one that comes of an attempt: there is never a second.

@@ -220,7 +220,7 @@ impl House {
                 request,
                 amount: Money::new(AMOUNT, Currency::Usd).unwrap(),
                 card: payer.card.clone(),
-                call: CallId::fresh_at(now, &*self.entropy),
+                occasion: CallId::fresh_at(now, &*self.entropy).into(),
                 capture: Capture::Automatic,
                 evidence: Evidence { policy_version: "bench".into(), voice_llr: Some(7.5), ..Evidence::default() },
             });

@@ -334,7 +334,7 @@ impl Desk {
             request: charge.request,
             amount: charge.amount,
             card: charge.card,
-            call: call.clone(),
+            occasion: call.clone().into(),
             capture: Capture::Automatic,
             evidence: self.evidence(charge.approval),
         };

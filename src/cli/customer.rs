@@ -96,6 +96,7 @@ async fn add(
     }
     let drawn = customer_number.is_none();
     let mut customer = Customer {
+        tenant: crate::ids::Tenant::default(),
         id: CustomerId::fresh(&*data.entropy),
         name: name(given)?,
         customer_number: customer_number.map_or_else(|| Ok(draw(&*data.entropy)), checked)?,

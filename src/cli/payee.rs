@@ -50,6 +50,8 @@ pub fn run(args: PayeeArgs, ctx: &Context) -> CliResult {
 
 async fn add(ctx: &Context, data: &Data, given: &str, recording: Option<&Path>) -> CliResult {
     let payee = Payee {
+        tenant: crate::ids::Tenant::default(),
+        category: None,
         id: PayeeId::fresh(&*data.entropy),
         name: name(given)?,
         spoken_name_wav: recording.map(read_recording).transpose()?,

@@ -100,7 +100,7 @@ async fn show(ctx: &Context, data: &Data, id: &str) -> CliResult {
     let p = data.store.payment(&intent).await.map_err(store_error)?.ok_or_else(operate::unknown)?;
     let mut lines = vec![
         format!("{}  {} to {} ({})", p.intent.id, p.intent.amount, p.payee_name, stands(&p)),
-        format!("said yes    {} in {}", p.intent.created_at, p.intent.call),
+        format!("said yes    {} in {}", p.intent.created_at, p.intent.occasion),
         format!("card        {} ending {}", p.intent.card, p.intent.last4),
         format!("request     {}", p.intent.request),
     ];
@@ -137,7 +137,7 @@ fn summary(p: &Payment) -> Value {
         "request": p.intent.request,
         "card": p.intent.card,
         "last4": p.intent.last4,
-        "call": p.intent.call,
+        "call": p.intent.occasion,
         "reference": p.receipt.as_ref().map(|r| &r.reference),
         "created_at": p.intent.created_at.to_string(),
     })

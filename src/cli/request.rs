@@ -85,6 +85,7 @@ async fn add(ctx: &Context, data: &Data, args: &AddArgs) -> CliResult {
         payee: PayeeId::parse(&args.payee).map_err(refused)?,
         amount,
         due,
+        delivery: crate::payment::Delivery::None,
         expires_at: Some(now.plus(Duration::from_secs(u64::from(args.valid_days) * 24 * 3600))),
         status: RequestStatus::Open,
         held_by: None,

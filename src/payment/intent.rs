@@ -1,9 +1,9 @@
-//! A payment intent: the customer said yes to one request, one amount, one card, in one call.
+//! A payment intent: the customer said yes to one request, one amount, one card, on one occasion.
 
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Timestamp;
-use crate::ids::{CallId, CardId, CustomerId, IntentId, PayeeId, RequestId};
+use crate::ids::{ApprovalId, CallId, CardId, CodeId, CustomerId, IdError, IntentId, PayeeId, RequestId};
 use crate::money::Money;
 
 use super::attempt::{Attempt, AttemptState, Operation};
@@ -23,8 +23,8 @@ pub struct Intent {
     pub card: CardId,
     /// The card's last four digits, for receipts after the card is gone.
     pub last4: String,
-    /// In which call the customer said yes.
-    pub call: CallId,
+    /// By what the customer said yes: the same occasion pays the same request once.
+    pub occasion: Occasion,
     /// How much, as it was read back and agreed.
     pub amount: Money,
     /// Whether it is charged at once, or authorised now and captured later.
@@ -35,6 +35,63 @@ pub struct Intent {
     pub status: IntentStatus,
     /// When the customer said yes.
     pub created_at: Timestamp,
+}
+
+/// By what a customer said yes.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum Occasion {
+    /// In a call, by voice.
+    Call(CallId),
+    /// Together with others, who agreed when the customer's call was over.
+    Approval(ApprovalId),
+    /// By a one-time code, without a call.
+    Code(CodeId),
+}
+
+impl Occasion {
+    /// As a row stores it.
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::Call(id) => id.as_str(),
+            Self::Approval(id) => id.as_str(),
+            Self::Code(id) => id.as_str(),
+        }
+    }
+}
+
+impl From<CallId> for Occasion {
+    fn from(call: CallId) -> Self {
+        Self::Call(call)
+    }
+}
+
+impl TryFrom<String> for Occasion {
+    type Error = IdError;
+    fn try_from(text: String) -> Result<Self, IdError> {
+        let approval = ApprovalId::parse(&text).map(Self::Approval);
+        let code = || CodeId::parse(&text).map(Self::Code);
+        approval.or_else(|_| code()).or_else(|_| CallId::parse(&text).map(Self::Call))
+    }
+}
+
+impl std::str::FromStr for Occasion {
+    type Err = IdError;
+    fn from_str(text: &str) -> Result<Self, IdError> {
+        text.to_owned().try_into()
+    }
+}
+
+impl From<Occasion> for String {
+    fn from(occasion: Occasion) -> Self {
+        occasion.as_str().to_owned()
+    }
+}
+
+impl std::fmt::Display for Occasion {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.as_str())
+    }
 }
 
 /// When the money is taken.

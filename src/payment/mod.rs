@@ -10,6 +10,7 @@ pub mod intent;
 pub mod pairing;
 pub mod receipt;
 pub mod request;
+pub mod terms;
 
 pub use attempt::{
     Attempt, AttemptEvent, AttemptState, BankWord, Effect, GatewayKey, Operation, ReconcilePolicy, RequestHash, TransitionError,
@@ -19,6 +20,7 @@ pub use balance::{Balance, OperationRefusal, Standing};
 pub use decline::{Advice, DeclineReason};
 pub use dispute::{Dispute, DisputeError, DisputeState};
 pub use expiry::{Expiry, ExpiryError};
-pub use intent::{Capture, Intent, IntentStatus};
+pub use intent::{Capture, Intent, IntentStatus, Occasion};
 pub use receipt::{Evidence, Receipt, ReceiptSignature};
-pub use request::{DueDate, PaymentRequest, RequestError, RequestStatus};
+pub use request::{AddressMark, Delivery, DueDate, PaymentRequest, RequestError, RequestStatus};
+pub use terms::{Because, Condition, Terms};

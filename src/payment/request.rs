@@ -22,6 +22,8 @@ pub struct PaymentRequest {
     pub amount: Money,
     /// By when the payee would like it; spoken, never enforced.
     pub due: Option<DueDate>,
+    /// What is delivered for it, and where.
+    pub delivery: Delivery,
     /// After this nobody can pay it any more; `None`: it stays open.
     pub expires_at: Option<Timestamp>,
     /// Where it stands.
@@ -30,6 +32,62 @@ pub struct PaymentRequest {
     pub held_by: Option<IntentId>,
     /// When it was made.
     pub created_at: Timestamp,
+}
+
+/// What is delivered for a payment: fewer checks are needed where goods go to an address that is known.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Delivery {
+    /// Nothing: a bill, a service.
+    #[default]
+    None,
+    /// Goods, and the payee did not say where to.
+    Nowhere,
+    /// Goods, to this address.
+    To(AddressMark),
+}
+
+impl Delivery {
+    /// As a row stores it; `None` is NULL.
+    pub fn as_row(&self) -> Option<&str> {
+        match self {
+            Self::None => None,
+            Self::Nowhere => Some("nowhere"),
+            Self::To(mark) => Some(mark.as_str()),
+        }
+    }
+
+    /// Back from a row.
+    pub fn from_row(text: Option<String>) -> Option<Self> {
+        match text {
+            None => Some(Self::None),
+            Some(text) if text == "nowhere" => Some(Self::Nowhere),
+            Some(text) => AddressMark::parse(&text).map(Self::To),
+        }
+    }
+}
+
+/// An address, known again but not readable: the vault's keyed digest of it as 64 hex digits.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct AddressMark(String);
+
+impl AddressMark {
+    /// From a keyed digest.
+    pub fn of(digest: &[u8; 32]) -> Self {
+        Self(digest.iter().map(|b| format!("{b:02x}")).collect())
+    }
+
+    /// Back from a text.
+    pub fn parse(text: &str) -> Option<Self> {
+        let ok = text.len() == 64 && text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
+        ok.then(|| Self(text.to_owned()))
+    }
+
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
 }
 
 /// Where a request stands.
@@ -186,6 +244,7 @@ mod tests {
             payee: PayeeId::fresh(&e),
             amount: Money::new(1999, Currency::Usd).unwrap(),
             due: None,
+            delivery: Delivery::None,
             expires_at: Some(Timestamp(1000)),
             status: RequestStatus::Open,
             held_by: None,

@@ -29,10 +29,10 @@ use tokio::time::Instant;
 
 use crate::clock::{Clock, Entropy};
 use crate::gateway::Gateway;
-use crate::ids::{CallId, CardId, CustomerId, IntentId, RequestId, WorkerId};
+use crate::ids::{CardId, CustomerId, IntentId, RequestId, WorkerId};
 use crate::money::Money;
 use crate::payment::{
-    Attempt, AttemptState, Capture, DeclineReason, DisputeError, Evidence, IntentStatus, Operation, OperationRefusal, Receipt,
+    Attempt, AttemptState, Capture, DeclineReason, DisputeError, Evidence, IntentStatus, Occasion, Operation, OperationRefusal, Receipt,
     ReconcilePolicy, TransitionError,
 };
 use crate::store::signing::Signer;
@@ -107,8 +107,8 @@ pub struct ChargeOrder {
     pub amount: Money,
     /// With which card.
     pub card: CardId,
-    /// In which call: the same call and request submit once.
-    pub call: CallId,
+    /// By what the customer said yes: the same occasion and request submit once.
+    pub occasion: Occasion,
     /// Charged at once, or authorised now and captured by a command.
     pub capture: Capture,
     /// Why it is allowed.

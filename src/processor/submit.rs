@@ -11,7 +11,7 @@ use crate::payment::{Attempt, AttemptState, Intent, IntentStatus};
 use crate::store::{Job, NewCharge, RequestWithPayee, SubmitRefusal, Submitted};
 
 impl Processor {
-    /// Takes an order over: after `Ok` it will be charged, or declined, whatever becomes of the call. Submitting the same call and request
+    /// Takes an order over: after `Ok` it will be charged, or declined, whatever becomes of the call. Submitting the same occasion and request
     /// again gives the same intent; with another amount or card it is refused.
     pub async fn submit(&self, order: ChargeOrder) -> Result<IntentId, SubmitError> {
         let inner = &self.inner;
@@ -28,7 +28,7 @@ impl Processor {
             payee: request.payee.clone(),
             card: order.card,
             last4: card.last4.clone(),
-            call: order.call,
+            occasion: order.occasion,
             amount: order.amount,
             capture: order.capture,
             authorisation_expires_at: None,
@@ -58,7 +58,7 @@ impl Processor {
             cause: Cause::Attempt(attempt.id.clone()),
             at: now,
         };
-        let detail = json!({ "call": intent.call, "request": intent.request, "card": intent.card, "attempt": attempt.id,
+        let detail = json!({ "call": intent.occasion, "request": intent.request, "card": intent.card, "attempt": attempt.id,
             "amount_minor": intent.amount.minor, "currency": currency, "evidence": order.evidence });
         let audit = inner.audit_row(now, OURSELVES, &format!("{}.submitted", operation.as_str()), intent.id.as_str(), detail);
         let outbox = inner.news(now, "payment.submitted", &intent, intent.amount, json!({}));

@@ -58,6 +58,7 @@ impl House {
         let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&cfg).await.unwrap());
         let vault = crate::store::unlock_in_hand(&*store, &entropy.bytes(), entropy.clone()).await.unwrap();
         let customer = Customer {
+            tenant: crate::ids::Tenant::default(),
             id: CustomerId::fresh(&*entropy),
             name: "Ann".into(),
             customer_number: "123456".into(),
@@ -66,7 +67,7 @@ impl House {
             language: crate::language::Language::English,
             created_at: START,
         };
-        let payee = Payee { id: PayeeId::fresh(&*entropy), name: "Water Works".into(), spoken_name_wav: None, created_at: START };
+        let payee = Payee { tenant: crate::ids::Tenant::default(), category: None, id: PayeeId::fresh(&*entropy), name: "Water Works".into(), spoken_name_wav: None, created_at: START };
         store.add_customer(&customer, &audit(&*entropy)).await.unwrap();
         store.add_payee(&payee, &audit(&*entropy)).await.unwrap();
         let cfg = ProcessorConfig { gateway_timeout_ms: 200, ..ProcessorConfig::default() };
@@ -100,6 +101,7 @@ impl House {
             payee: self.payee.clone(),
             amount: Money::new(minor, Currency::Usd).unwrap(),
             due: None,
+            delivery: crate::payment::Delivery::None,
             expires_at: Some(START.plus(Duration::from_secs(30 * 24 * 3600))),
             status: RequestStatus::Open,
             held_by: None,
@@ -115,7 +117,7 @@ impl House {
             request: request.clone(),
             amount: Money::new(minor, Currency::Usd).unwrap(),
             card: card.clone(),
-            call: CallId::fresh(&*self.entropy),
+            occasion: CallId::fresh(&*self.entropy).into(),
             capture: Capture::Automatic,
             evidence: Evidence { policy_version: "test-1".into(), ..Evidence::default() },
         }

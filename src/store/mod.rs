@@ -51,6 +51,7 @@ macro_rules! migrations {
             (6, "card keys", include_str!(concat!("../../../migrations/", $folder, "/0006_card_keys.sql"))),
             (7, "audit chain", include_str!(concat!("../../../migrations/", $folder, "/0007_audit_chain.sql"))),
             (8, "bank", include_str!(concat!("../../../migrations/", $folder, "/0008_bank.sql"))),
+            (9, "tenants", include_str!(concat!("../../../migrations/", $folder, "/0009_tenants.sql"))),
         ])
     };
 }

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::clock::Timestamp;
 use crate::e164::E164;
-use crate::ids::{AuditId, CallId, CardId, CustomerId, InviteId, OutboxId, PayeeId};
+use crate::ids::{AuditId, CallId, CardId, Category, CustomerId, InviteId, OutboxId, PayeeId, Tenant};
 use crate::language::Language;
 use crate::payment::{Expiry, PaymentRequest};
 use crate::vault::Sealed;
@@ -14,6 +14,8 @@ use crate::vault::Sealed;
 pub struct Customer {
     /// Which one.
     pub id: CustomerId,
+    /// Whose customer.
+    pub tenant: Tenant,
     /// For people; never spoken, never logged.
     pub name: String,
     /// 6 to 10 digits that a caller may key when the calling number does not tell.
@@ -136,6 +138,10 @@ impl CardStatus {
 pub struct Payee {
     /// Which one.
     pub id: PayeeId,
+    /// Whose payee: only customers of the same tenant can be asked for money.
+    pub tenant: Tenant,
+    /// What it sells, for rules; `None`: nobody said.
+    pub category: Option<Category>,
     /// The written name.
     pub name: String,
     /// The name as a recording, a whole WAV file; without one it is spelt.

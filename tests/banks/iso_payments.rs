@@ -67,7 +67,7 @@ impl House {
             request: request.id,
             amount,
             card: card.clone(),
-            call: CallId::fresh(&*self.entropy),
+            occasion: CallId::fresh(&*self.entropy).into(),
             capture: Capture::Automatic,
             evidence: Evidence::default(),
         };

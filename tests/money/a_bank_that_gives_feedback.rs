@@ -317,7 +317,7 @@ async fn child_pays_by_feedback() {
     let bank = std::env::var(BANK_ENV).unwrap().parse().unwrap();
     let works = Works::open(&dir, bank, Bounds::default()).await;
     let order = works.house.furnish(CARD).await;
-    let lines = [order.customer.as_str(), order.request.as_str(), order.card.as_str(), order.call.as_str()].join("\n");
+    let lines = [order.customer.as_str(), order.request.as_str(), order.card.as_str(), order.occasion.as_str()].join("\n");
     std::fs::write(dir.join("order"), lines).unwrap();
     std::fs::write(dir.join("message"), message("msg_1", &order.request, AMOUNT).to_string()).unwrap();
     pay(&works, std::env::var(FIRST_ENV).unwrap() == "bank", &dir, bank).await;
@@ -331,7 +331,7 @@ fn order_in(dir: &Path) -> ChargeOrder {
         request: RequestId::parse(request).unwrap(),
         amount: Money::new(AMOUNT, Currency::Usd).unwrap(),
         card: CardId::parse(card).unwrap(),
-        call: CallId::parse(call).unwrap(),
+        occasion: CallId::parse(call).unwrap().into(),
         capture: Capture::Automatic,
         evidence: Evidence::default(),
     }

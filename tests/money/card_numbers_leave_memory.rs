@@ -107,7 +107,7 @@ async fn child_that_charges_what_another_stored() {
         amount: request.amount,
         request: request.id,
         card: text("card").parse().unwrap(),
-        call: CallId::fresh(&*house.entropy),
+        occasion: CallId::fresh(&*house.entropy).into(),
         capture: Capture::Automatic,
         evidence: Evidence::default(),
     };

@@ -24,6 +24,7 @@ pub fn audit_row(entropy: &dyn Entropy, at: Timestamp) -> AuditRecord {
 /// Somebody who may pay.
 pub fn customer(entropy: &dyn Entropy, at: Timestamp) -> Customer {
     Customer {
+        tenant: voicepay::ids::Tenant::default(),
         id: CustomerId::fresh(entropy),
         name: "Ann".into(),
         customer_number: "123456".into(),
@@ -36,7 +37,7 @@ pub fn customer(entropy: &dyn Entropy, at: Timestamp) -> Customer {
 
 /// Somebody who is paid.
 pub fn payee(entropy: &dyn Entropy, at: Timestamp) -> Payee {
-    Payee { id: PayeeId::fresh(entropy), name: "Water Works".into(), spoken_name_wav: None, created_at: at }
+    Payee { tenant: voicepay::ids::Tenant::default(), category: None, id: PayeeId::fresh(entropy), name: "Water Works".into(), spoken_name_wav: None, created_at: at }
 }
 
 /// A customer's card, good for ever.
@@ -79,6 +80,7 @@ pub fn request(entropy: &dyn Entropy, at: Timestamp, customer: &CustomerId, paye
         payee: payee.clone(),
         amount,
         due: None,
+        delivery: voicepay::payment::Delivery::None,
         expires_at: None,
         status: RequestStatus::Open,
         held_by: None,

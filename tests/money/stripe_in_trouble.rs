@@ -105,6 +105,7 @@ impl House {
     async fn furnish(&mut self) {
         let created_at = self.clock.now();
         let customer = Customer {
+            tenant: voicepay::ids::Tenant::default(),
             id: self.customer.clone(),
             name: "Ann".into(),
             customer_number: "123456".into(),
@@ -114,7 +115,7 @@ impl House {
             created_at,
         };
         self.store.add_customer(&customer, &self.audit()).await.unwrap();
-        let payee = Payee { id: self.payee.clone(), name: "Water Works".into(), spoken_name_wav: None, created_at };
+        let payee = Payee { tenant: voicepay::ids::Tenant::default(), category: None, id: self.payee.clone(), name: "Water Works".into(), spoken_name_wav: None, created_at };
         self.store.add_payee(&payee, &self.audit()).await.unwrap();
         for number in [GOOD, DECLINED, WANTS_SCREEN] {
             let (id, pan) = (CardId::fresh(&*self.entropy), Pan::parse(number).unwrap());
@@ -165,6 +166,7 @@ impl House {
             payee: self.payee.clone(),
             amount,
             due: None,
+            delivery: voicepay::payment::Delivery::None,
             expires_at: None,
             status: RequestStatus::Open,
             held_by: None,
@@ -176,7 +178,7 @@ impl House {
             request: request.id,
             amount,
             card: self.cards[number].clone(),
-            call: CallId::fresh(&*self.entropy),
+            occasion: CallId::fresh(&*self.entropy).into(),
             capture,
             evidence: Evidence::default(),
         };

@@ -100,7 +100,7 @@ impl House {
             request: request.id,
             amount: request.amount,
             card,
-            call: CallId::fresh(&*self.entropy),
+            occasion: CallId::fresh(&*self.entropy).into(),
             capture: Capture::Automatic,
             evidence: Evidence::default(),
         }
@@ -114,7 +114,7 @@ impl House {
         while orders.len() < count {
             let request = PaymentRequest { id: RequestId::fresh(&*self.entropy), ..like.clone() };
             self.store.add_request(&request, &self.audit_row()).await.unwrap();
-            orders.push(ChargeOrder { request: request.id, call: CallId::fresh(&*self.entropy), ..first.clone() });
+            orders.push(ChargeOrder { request: request.id, occasion: CallId::fresh(&*self.entropy).into(), ..first.clone() });
         }
         orders
     }

@@ -215,6 +215,7 @@ impl World {
         let now = self.clock.now();
         let store = &self.office.store;
         let customer = Customer {
+            tenant: voicepay::ids::Tenant::default(),
             id: self.customer.clone(),
             name: "Alice Example".into(),
             customer_number: CUSTOMER_NUMBER.into(),
@@ -237,7 +238,7 @@ impl World {
             created_at: now,
         };
         store.add_card(&card, &self.audit("card.added")).await.unwrap();
-        let payee = Payee { id: self.payee.clone(), name: "City Water".into(), spoken_name_wav: None, created_at: now };
+        let payee = Payee { tenant: voicepay::ids::Tenant::default(), category: None, id: self.payee.clone(), name: "City Water".into(), spoken_name_wav: None, created_at: now };
         store.add_payee(&payee, &self.audit("payee.added")).await.unwrap();
         self.request(1_999).await;
     }
@@ -250,6 +251,7 @@ impl World {
             payee: self.payee.clone(),
             amount: Money::new(cents, Currency::Usd).unwrap(),
             due: None,
+            delivery: voicepay::payment::Delivery::None,
             expires_at: None,
             status: RequestStatus::Open,
             held_by: None,

@@ -90,6 +90,7 @@ impl Seed {
         let numbers = ["+447700900123", "+447700900124"].map(|n| E164::normalise(n, ""));
         let numbers = numbers.into_iter().collect::<Result<Vec<_>, _>>().map_err(|e| CliError::new(Exit::Unexpected, e))?;
         let customer = Customer {
+            tenant: crate::ids::Tenant::default(),
             id: CustomerId::fresh(entropy),
             name: "Alice Example".to_owned(),
             customer_number: "10042001".to_owned(),
@@ -113,7 +114,7 @@ impl Seed {
         };
         office.store.add_card(&card, &audit("card.added", card.id.as_str())).await.map_err(store_error)?;
         let payee =
-            Payee { id: PayeeId::fresh(entropy), name: "Riverside Electric".to_owned(), spoken_name_wav: None, created_at: now };
+            Payee { tenant: crate::ids::Tenant::default(), category: None, id: PayeeId::fresh(entropy), name: "Riverside Electric".to_owned(), spoken_name_wav: None, created_at: now };
         office.store.add_payee(&payee, &audit("payee.added", payee.id.as_str())).await.map_err(store_error)?;
         let code = Zeroizing::new(format!("{:08}", entropy.below(100_000_000)));
         let invite = Invite {
@@ -156,6 +157,7 @@ impl Seed {
             payee: self.payee.clone(),
             amount: Money::new(cents, Currency::Usd).map_err(|e| CliError::new(Exit::Unexpected, e))?,
             due: None,
+            delivery: crate::payment::Delivery::None,
             expires_at: None,
             status: RequestStatus::Open,
             held_by: None,

@@ -22,7 +22,7 @@ fn intent(capture: Capture) -> Intent {
         payee: PayeeId::fresh(&e),
         card: CardId::fresh(&e),
         last4: "1111".into(),
-        call: CallId::fresh(&e),
+        occasion: CallId::fresh(&e).into(),
         amount: usd(PAID),
         capture,
         authorisation_expires_at: Some(Timestamp(1000)),

@@ -126,6 +126,7 @@ impl Bench {
 
     pub(super) async fn customer(&self, number: &str, customer_number: &str) -> CustomerId {
         let customer = Customer {
+            tenant: crate::ids::Tenant::default(),
             id: CustomerId::fresh(&*self.entropy),
             name: "Zebedee Quux".into(),
             customer_number: customer_number.into(),

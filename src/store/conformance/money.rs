@@ -50,6 +50,7 @@ impl Parties {
             payee: self.payee.clone(),
             amount: money(),
             due: None,
+            delivery: crate::payment::Delivery::None,
             expires_at: None,
             status: RequestStatus::Open,
             held_by: None,
@@ -64,7 +65,7 @@ impl Bench {
         let card = self.card(&customer, 7);
         self.store.add_card(&card, &self.audit()).await.unwrap();
         let payee = PayeeId::fresh(&*self.entropy);
-        let named = Payee { id: payee.clone(), name: "Water Works".into(), spoken_name_wav: None, created_at: Timestamp(1) };
+        let named = Payee { tenant: crate::ids::Tenant::default(), category: None, id: payee.clone(), name: "Water Works".into(), spoken_name_wav: None, created_at: Timestamp(1) };
         self.store.add_payee(&named, &self.audit()).await.unwrap();
         Parties { customer, card, payee }
     }

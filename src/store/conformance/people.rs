@@ -71,6 +71,8 @@ async fn cards_are_blocked_and_revoked_for_good(desk: Bench) {
 
 async fn payees_are_listed_without_their_recordings(desk: Bench) {
     let payee = Payee {
+        tenant: crate::ids::Tenant::default(),
+        category: None,
         id: PayeeId::fresh(&*desk.entropy),
         name: "Stadtwerke Köln".into(),
         spoken_name_wav: Some(vec![0, 1, 255]),

@@ -16,9 +16,9 @@ use crate::store::Payment;
 use crate::store::rows::{Reader, money};
 
 /// What this call made of this request before.
-pub(super) async fn of_call(connection: &mut PgConnection, intent: &Intent) -> Result<Option<Intent>, Fault> {
+pub(super) async fn of_occasion(connection: &mut PgConnection, intent: &Intent) -> Result<Option<Intent>, Fault> {
     let row = sqlx::query("SELECT * FROM intents WHERE call_id = $1 AND request_id = $2")
-        .bind(intent.call.as_str())
+        .bind(intent.occasion.as_str())
         .bind(intent.request.as_str())
         .fetch_optional(connection)
         .await?;

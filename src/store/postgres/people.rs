@@ -13,7 +13,7 @@ use super::group::Answers;
 use super::trail::insert_audit;
 use super::{PgStore, Tx, commit, exactly_one};
 use crate::e164::E164;
-use crate::ids::{CardId, CustomerId, PayeeId};
+use crate::ids::{CardId, Category, CustomerId, PayeeId};
 use crate::payment::Expiry;
 use crate::store::rows::keys::number;
 use crate::store::rows::{Reader, people};
@@ -33,9 +33,11 @@ impl People for PgStore {
         self.write(async || {
             let mut tx = self.begin().await?;
             sqlx::query(
-                "INSERT INTO customers (id, name, customer_number, status, language, created_at) VALUES ($1, $2, $3, $4, $5, $6)",
+                "INSERT INTO customers (id, tenant, name, customer_number, status, language, created_at)
+                 VALUES ($1, $2, $3, $4, $5, $6, $7)",
             )
             .bind(customer.id.as_str())
+            .bind(customer.tenant.as_str())
             .bind(&customer.name)
             .bind(&customer.customer_number)
             .bind(customer.status.as_str())
@@ -189,8 +191,10 @@ impl People for PgStore {
     async fn add_payee(&self, payee: &Payee, audit: &AuditRecord) -> Result<(), StoreError> {
         self.write(async || {
             let mut tx = self.begin().await?;
-            sqlx::query("INSERT INTO payees (id, name, spoken_name_wav, created_at) VALUES ($1, $2, $3, $4)")
+            sqlx::query("INSERT INTO payees (id, tenant, category, name, spoken_name_wav, created_at) VALUES ($1, $2, $3, $4, $5, $6)")
                 .bind(payee.id.as_str())
+                .bind(payee.tenant.as_str())
+                .bind(payee.category.as_ref().map(Category::as_str))
                 .bind(&payee.name)
                 .bind(&payee.spoken_name_wav)
                 .bind(payee.created_at.0)
@@ -206,7 +210,7 @@ impl People for PgStore {
     async fn payee(&self, id: &PayeeId) -> Result<Option<Payee>, StoreError> {
         self.read(async || {
             let mut connection = self.connection().await?;
-            let row = sqlx::query("SELECT id, name, spoken_name_wav, created_at FROM payees WHERE id = $1")
+            let row = sqlx::query("SELECT * FROM payees WHERE id = $1")
                 .bind(id.as_str())
                 .fetch_optional(&mut *connection)
                 .await?;
@@ -219,7 +223,7 @@ impl People for PgStore {
         self.read(async || {
             let mut connection = self.connection().await?;
             let rows =
-                sqlx::query("SELECT id, name, NULL::bytea AS spoken_name_wav, created_at FROM payees ORDER BY created_at, id")
+                sqlx::query("SELECT id, tenant, category, name, NULL::bytea AS spoken_name_wav, created_at FROM payees ORDER BY created_at, id")
                     .fetch_all(&mut *connection)
                     .await?;
             Ok(rows.iter().map(people::payee).collect::<Result<_, _>>()?)

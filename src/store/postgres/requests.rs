@@ -13,7 +13,7 @@ use super::people::hold_customer;
 use crate::clock::Timestamp;
 use crate::ids::{CustomerId, IntentId, RequestId};
 use crate::payment::PaymentRequest;
-use crate::store::rows::money;
+use crate::store::rows::{Reader, money};
 use crate::store::{CustomerStatus, RequestWithPayee, StoreError};
 
 pub(super) async fn insert(connection: &mut PgConnection, r: &PaymentRequest) -> Result<(), Fault> {
@@ -21,13 +21,18 @@ pub(super) async fn insert(connection: &mut PgConnection, r: &PaymentRequest) ->
         Some(CustomerStatus::Active | CustomerStatus::Blocked) => {}
         Some(CustomerStatus::Deleted) | None => return Err(StoreError::NotFound("customer").into()),
     }
-    let payee = sqlx::query("SELECT 1 FROM payees WHERE id = $1").bind(r.payee.as_str()).fetch_optional(&mut *connection).await?;
-    if payee.is_none() {
-        return Err(StoreError::NotFound("payee").into());
-    }
+    // Another tenant's payee is nobody to this customer.
+    let tenant = sqlx::query("SELECT p.tenant FROM payees p JOIN customers c ON c.tenant = p.tenant WHERE p.id = $1 AND c.id = $2")
+        .bind(r.payee.as_str())
+        .bind(r.customer.as_str())
+        .fetch_optional(&mut *connection)
+        .await?;
+    let Some(tenant) = tenant else { return Err(StoreError::NotFound("payee").into()) };
+    let tenant = Reader::new(&tenant, "payees").text("tenant")?;
     sqlx::query(
-        "INSERT INTO requests (id, customer_id, payee_id, amount_minor, currency, due, expires_at, status, held_by, created_at)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
+        "INSERT INTO requests
+             (id, customer_id, payee_id, amount_minor, currency, due, expires_at, status, held_by, created_at, tenant, delivery)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
     )
     .bind(r.id.as_str())
     .bind(r.customer.as_str())
@@ -39,6 +44,8 @@ pub(super) async fn insert(connection: &mut PgConnection, r: &PaymentRequest) ->
     .bind(r.status.as_str())
     .bind(r.held_by.as_ref().map(IntentId::as_str))
     .bind(r.created_at.0)
+    .bind(tenant)
+    .bind(r.delivery.as_row())
     .execute(connection)
     .await
     .map_err(|e| exists(e, "this payment request"))?;

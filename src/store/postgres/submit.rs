@@ -78,14 +78,14 @@ impl PgStore {
         }
         let mut connection = self.connection().await?;
         // Idempotency first: a repeated submission must not be judged by what the first one changed.
-        if let Some(earlier) = intents::of_call(&mut connection, &charge.intent).await? {
+        if let Some(earlier) = intents::of_occasion(&mut connection, &charge.intent).await? {
             return Ok(charge.repeats(earlier));
         }
         let before = match may_submit(&mut connection, charge).await? {
             Ok(before) => before,
             Err(refusal) => {
                 // Two reads are two snapshots: the first submission may have been committed between them, and be what refuses the second.
-                let earlier = intents::of_call(&mut connection, &charge.intent).await?;
+                let earlier = intents::of_occasion(&mut connection, &charge.intent).await?;
                 return Ok(earlier.map_or(Submitted::Refused(refusal), |earlier| charge.repeats(earlier)));
             }
         };
@@ -140,7 +140,7 @@ pub(super) fn submit_all<'c>(
             .bind(intent(|c| c.intent.payee.as_str()))
             .bind(intent(|c| c.intent.card.as_str()))
             .bind(intent(|c| &c.intent.last4))
-            .bind(intent(|c| c.intent.call.as_str()))
+            .bind(intent(|c| c.intent.occasion.as_str()))
             .bind(column(&charges, |c| c.intent.amount.minor.get()))
             .bind(intent(|c| c.intent.amount.currency.code()))
             .bind(intent(|c| c.intent.capture.as_str()))

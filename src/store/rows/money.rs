@@ -5,7 +5,7 @@ use crate::ids::AttemptId;
 use crate::ledger::{AccountName, Transfer, TransferKind};
 use crate::money::Money;
 use crate::payment::{
-    Attempt, AttemptState, Capture, Dispute, DisputeState, Intent, IntentStatus, Operation, PaymentRequest, RequestStatus,
+    Attempt, AttemptState, Capture, Delivery, Dispute, DisputeState, Intent, IntentStatus, Operation, PaymentRequest, RequestStatus,
 };
 use crate::store::{Command, RequestWithPayee, StoreError};
 
@@ -18,6 +18,7 @@ pub(in crate::store) fn request<R: Columns>(row: &R) -> Result<RequestWithPayee,
         payee: r.parsed("payee_id")?,
         amount: r.money()?,
         due: r.maybe_parsed("due")?,
+        delivery: Delivery::from_row(r.maybe_text("delivery")?).ok_or_else(|| r.damaged("delivery is no address mark"))?,
         expires_at: r.maybe_at("expires_at")?,
         status: r.word("status", RequestStatus::parse)?,
         held_by: r.maybe_parsed("held_by")?,
@@ -44,7 +45,7 @@ pub(in crate::store) fn intent<R: Columns>(row: &R) -> Result<Intent, StoreError
         payee: r.parsed("payee_id")?,
         card: r.parsed("card_id")?,
         last4: r.text("last4")?,
-        call: r.parsed("call_id")?,
+        occasion: r.parsed("call_id")?,
         amount: r.money()?,
         capture: r.word("capture", Capture::parse)?,
         authorisation_expires_at: r.maybe_at("authorisation_expires_at")?,

@@ -12,6 +12,7 @@ pub(in crate::store) fn customer<R: Columns>(row: &R, numbers: Vec<E164>) -> Res
     let r = Reader::new(row, "customers");
     Ok(Customer {
         id: r.parsed("id")?,
+        tenant: r.parsed("tenant")?,
         name: r.text("name")?,
         customer_number: r.maybe_text("customer_number")?.unwrap_or_default(),
         numbers,
@@ -61,6 +62,8 @@ pub(in crate::store) fn payee<R: Columns>(row: &R) -> Result<Payee, StoreError> 
     let r = Reader::new(row, "payees");
     Ok(Payee {
         id: r.parsed("id")?,
+        tenant: r.parsed("tenant")?,
+        category: r.maybe_parsed("category")?,
         name: r.text("name")?,
         spoken_name_wav: r.maybe_bytes("spoken_name_wav")?,
         created_at: r.at("created_at")?,

@@ -11,9 +11,9 @@ use crate::store::rows::{Reader, money, to_json};
 use crate::store::{NewCharge, Payment, StoreError};
 
 /// What this call made of this request before.
-pub(super) async fn of_call(conn: &mut SqliteConnection, intent: &Intent) -> Result<Option<Intent>, StoreError> {
+pub(super) async fn of_occasion(conn: &mut SqliteConnection, intent: &Intent) -> Result<Option<Intent>, StoreError> {
     let row = sqlx::query("SELECT * FROM intents WHERE call_id = ? AND request_id = ?")
-        .bind(intent.call.as_str())
+        .bind(intent.occasion.as_str())
         .bind(intent.request.as_str())
         .fetch_optional(conn)
         .await
@@ -35,7 +35,7 @@ pub(super) fn insert(batch: &mut Batch, charge: &NewCharge) -> Result<(), StoreE
     .bind(i.payee.as_str())
     .bind(i.card.as_str())
     .bind(i.last4.as_str())
-    .bind(i.call.as_str())
+    .bind(i.occasion.as_str())
     .bind(i.amount.minor.get())
     .bind(i.amount.currency.code())
     .bind(i.capture.as_str())

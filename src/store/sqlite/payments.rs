@@ -57,7 +57,7 @@ impl Payments for SqliteStore {
         // A request that can't be held has mostly been, by the same submission: who only asks again takes no turn at writing.
         if charge.judge(charge.request.clone(), Some(&charge.card)).is_err() {
             let mut conn = self.pool.acquire().await.map_err(fault)?;
-            if let Some(earlier) = intents::of_call(&mut conn, &charge.intent).await? {
+            if let Some(earlier) = intents::of_occasion(&mut conn, &charge.intent).await? {
                 return Ok(charge.repeats(earlier));
             }
         }
@@ -250,7 +250,7 @@ async fn submit(conn: &mut SqliteConnection, charge: &NewCharge) -> Result<Submi
         }
     }
     // Idempotency first: a repeated submission must not be judged by what the first one changed.
-    if let Some(earlier) = intents::of_call(conn, &charge.intent).await? {
+    if let Some(earlier) = intents::of_occasion(conn, &charge.intent).await? {
         return Ok(charge.repeats(earlier));
     }
     match may_submit(conn, charge).await? {

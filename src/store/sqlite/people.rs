@@ -7,7 +7,7 @@ use sqlx::sqlite::SqliteRow;
 use super::trail::insert_audit;
 use super::{SqliteStore, exactly_one, exists, fault};
 use crate::e164::E164;
-use crate::ids::{CardId, CustomerId, PayeeId};
+use crate::ids::{CardId, Category, CustomerId, PayeeId};
 use crate::payment::Expiry;
 use crate::store::rows::keys::number;
 use crate::store::rows::{Reader, people};
@@ -25,8 +25,9 @@ macro_rules! select_cards {
 impl People for SqliteStore {
     async fn add_customer(&self, customer: &Customer, audit: &AuditRecord) -> Result<(), StoreError> {
         let mut tx = self.write().await?;
-        sqlx::query("INSERT INTO customers (id, name, customer_number, status, language, created_at) VALUES (?, ?, ?, ?, ?, ?)")
+        sqlx::query("INSERT INTO customers (id, tenant, name, customer_number, status, language, created_at) VALUES (?, ?, ?, ?, ?, ?, ?)")
             .bind(customer.id.as_str())
+            .bind(customer.tenant.as_str())
             .bind(&customer.name)
             .bind(&customer.customer_number)
             .bind(customer.status.as_str())
@@ -166,8 +167,10 @@ impl People for SqliteStore {
 
     async fn add_payee(&self, payee: &Payee, audit: &AuditRecord) -> Result<(), StoreError> {
         let mut tx = self.write().await?;
-        sqlx::query("INSERT INTO payees (id, name, spoken_name_wav, created_at) VALUES (?, ?, ?, ?)")
+        sqlx::query("INSERT INTO payees (id, tenant, category, name, spoken_name_wav, created_at) VALUES (?, ?, ?, ?, ?, ?)")
             .bind(payee.id.as_str())
+            .bind(payee.tenant.as_str())
+            .bind(payee.category.as_ref().map(Category::as_str))
             .bind(&payee.name)
             .bind(&payee.spoken_name_wav)
             .bind(payee.created_at.0)
@@ -179,7 +182,7 @@ impl People for SqliteStore {
     }
 
     async fn payee(&self, id: &PayeeId) -> Result<Option<Payee>, StoreError> {
-        let row = sqlx::query("SELECT id, name, spoken_name_wav, created_at FROM payees WHERE id = ?")
+        let row = sqlx::query("SELECT * FROM payees WHERE id = ?")
             .bind(id.as_str())
             .fetch_optional(&self.pool)
             .await
@@ -188,7 +191,7 @@ impl People for SqliteStore {
     }
 
     async fn payees(&self) -> Result<Vec<Payee>, StoreError> {
-        let rows = sqlx::query("SELECT id, name, NULL AS spoken_name_wav, created_at FROM payees ORDER BY created_at, id")
+        let rows = sqlx::query("SELECT id, tenant, category, name, NULL AS spoken_name_wav, created_at FROM payees ORDER BY created_at, id")
             .fetch_all(&self.pool)
             .await
             .map_err(fault)?;

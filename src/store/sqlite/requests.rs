@@ -7,20 +7,21 @@ use super::{exists, fault};
 use crate::clock::Timestamp;
 use crate::ids::{CustomerId, IntentId, RequestId};
 use crate::payment::{Intent, PaymentRequest, RequestStatus};
-use crate::store::rows::money;
+use crate::store::rows::{Reader, money};
 use crate::store::{RequestWithPayee, StoreError};
 
 pub(super) async fn insert(conn: &mut SqliteConnection, r: &PaymentRequest) -> Result<(), StoreError> {
-    let customer = sqlx::query("SELECT 1 FROM customers WHERE id = ? AND status <> 'deleted'")
+    let customer = sqlx::query("SELECT tenant FROM customers WHERE id = ? AND status <> 'deleted'")
         .bind(r.customer.as_str())
         .fetch_optional(&mut *conn)
         .await
         .map_err(fault)?;
-    if customer.is_none() {
-        return Err(StoreError::NotFound("customer"));
-    }
-    let payee = sqlx::query("SELECT 1 FROM payees WHERE id = ?")
+    let Some(customer) = customer else { return Err(StoreError::NotFound("customer")) };
+    let tenant = Reader::new(&customer, "customers").text("tenant")?;
+    // Another tenant's payee is nobody to this customer.
+    let payee = sqlx::query("SELECT 1 FROM payees WHERE id = ? AND tenant = ?")
         .bind(r.payee.as_str())
+        .bind(&tenant)
         .fetch_optional(&mut *conn)
         .await
         .map_err(fault)?;
@@ -28,8 +29,9 @@ pub(super) async fn insert(conn: &mut SqliteConnection, r: &PaymentRequest) -> R
         return Err(StoreError::NotFound("payee"));
     }
     sqlx::query(
-        "INSERT INTO requests (id, customer_id, payee_id, amount_minor, currency, due, expires_at, status, held_by, created_at)
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        "INSERT INTO requests
+             (id, customer_id, payee_id, amount_minor, currency, due, expires_at, status, held_by, created_at, tenant, delivery)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
     )
     .bind(r.id.as_str())
     .bind(r.customer.as_str())
@@ -41,6 +43,8 @@ pub(super) async fn insert(conn: &mut SqliteConnection, r: &PaymentRequest) -> R
     .bind(r.status.as_str())
     .bind(r.held_by.as_ref().map(IntentId::as_str))
     .bind(r.created_at.0)
+    .bind(tenant)
+    .bind(r.delivery.as_row())
     .execute(conn)
     .await
     .map_err(|e| exists(e, "this payment request"))?;

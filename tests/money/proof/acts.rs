@@ -90,7 +90,7 @@ impl Node {
         match act {
             Act::Submit => {
                 let order = self.plan.order(dice);
-                let asked = format!("{}/{}", order.call, order.request);
+                let asked = format!("{}/{}", order.occasion, order.request);
                 if let Ok(intent) = self.processor.submit(order).await {
                     self.promises.taken(&asked, intent.as_str());
                 }

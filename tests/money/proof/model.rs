@@ -422,7 +422,7 @@ impl StateMachineTest for Proof {
             payee: PayeeId::fresh(&entropy),
             card: CardId::fresh(&entropy),
             last4: "1111".into(),
-            call: CallId::fresh(&entropy),
+            occasion: CallId::fresh(&entropy).into(),
             amount: usd(WHOLE).unwrap(),
             capture: if opening == Operation::Charge { Capture::Automatic } else { Capture::Manual },
             authorisation_expires_at: None,
