@@ -292,7 +292,7 @@ pub enum Wish {
         /// Whom to call.
         to: String,
         /// The call that is taken over.
-        instead_of: Option<CallName>,
+        instead_of: Option<Box<CallName>>,
     },
 }
 
@@ -347,7 +347,7 @@ pub enum LegCommand {
         /// `sip:USER@HOST` or `tel:NUMBER`.
         to: String,
         /// A call of ours with that target, which the other side takes over (attended transfer).
-        instead_of: Option<CallName>,
+        instead_of: Option<Box<CallName>>,
     },
     /// End the call. No event follows: the event channel closes.
     HangUp,

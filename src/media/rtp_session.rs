@@ -192,15 +192,19 @@ impl RtpSession {
         self.control.clone()
     }
 
-    /// What the call wishes of its signalling; to be taken once.
-    pub fn wishes(&mut self) -> mpsc::Receiver<Wish> {
-        std::mem::replace(&mut self.wishes, mpsc::channel(1).1)
+    /// What the call wishes of its signalling, and [`RtpSession::finished`].
+    pub fn into_parts(self) -> (mpsc::Receiver<Wish>, impl Future<Output = SessionReport>) {
+        (self.wishes, report(self.task))
     }
 
     /// Waits for the end. Dropping this future (or the session) does not end the task.
     pub async fn finished(self) -> SessionReport {
-        self.task.await.unwrap_or(SessionReport { why: SessionEnd::Failed, stats: MediaStats::default() })
+        report(self.task).await
     }
+}
+
+async fn report(task: JoinHandle<SessionReport>) -> SessionReport {
+    task.await.unwrap_or(SessionReport { why: SessionEnd::Failed, stats: MediaStats::default() })
 }
 
 /// Starts a session. From the start the call hears a frame for every 20 ms that pass (silence before the first packet and in

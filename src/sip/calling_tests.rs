@@ -293,7 +293,7 @@ async fn an_attended_transfer_names_the_call_that_is_taken_over() {
     };
     let name = tokio::time::timeout(Duration::from_secs(2), name).await.unwrap();
     let to = format!("sip:agent@{}", agent.0.socket.local_addr().unwrap());
-    leg.commands.send(LegCommand::Transfer { to, instead_of: Some(name.clone()) }).await.unwrap();
+    leg.commands.send(LegCommand::Transfer { to, instead_of: Some(Box::new(name.clone())) }).await.unwrap();
     let refer = caller.expect("REFER ").await;
     let refer_to = header(&refer, "Refer-To").unwrap();
     let ours = header(&invite, "From").unwrap().split(";tag=").nth(1).unwrap();

@@ -63,14 +63,14 @@ pub struct Known {
 /// answered by then, so long after it began to ring.
 pub async fn conduct_placed(
     call: &mut Box<dyn Call>,
-    mut session: RtpSession,
+    session: RtpSession,
     agreement: Agreement,
     mut answer_by: Option<(Instant, Duration)>,
     known: &Known,
 ) {
     let control = session.control();
-    let mut wishes = session.wishes();
-    let mut finished = pin!(session.finished());
+    let (mut wishes, finished) = session.into_parts();
+    let mut finished = pin!(finished);
     let mut line = Line { agreement, held_by_us: false, wanted: None, offered: None };
     // A caller may be on hold from the start.
     control.flow(line.flowing());
@@ -94,7 +94,7 @@ pub async fn conduct_placed(
             Some(wish) = wishes.recv() => match wish {
                 Wish::Hold => call.reoffer(line.want(true)),
                 Wish::Resume => call.reoffer(line.want(false)),
-                Wish::Transfer { to, instead_of } => call.refer(ReferTo { target: to, replaces: instead_of.map(replaces) }),
+                Wish::Transfer { to, instead_of } => call.refer(ReferTo { target: to, replaces: instead_of.map(|name| replaces(*name)) }),
             },
             event = call.next() => match event {
                 CallEvent::Reoffer { offer, reply } => {

@@ -61,7 +61,7 @@ impl Call for RsipCall {
     }
 
     fn refer(&mut self, to: ReferTo) {
-        if self.orders.try_send(Order::Refer(to)).is_err() {
+        if self.orders.try_send(Order::Refer(Box::new(to))).is_err() {
             self.unordered = Some(CallEvent::Refer(Referral::Refused(503)));
         }
     }

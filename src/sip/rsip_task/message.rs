@@ -28,18 +28,18 @@ const REFUSED_CROWD: usize = REFUSED_LIMIT_TRANSACTIONS - 1_024;
 /// How long a refusal is looked after when too many wait for their ACKs: long enough to be sent, and once more.
 const UNWATCHED_REFUSAL_MS: u64 = 1_000;
 
-/// What a call's task hears of its transactions.
+/// What a call's task hears of its transactions. Small: a channel has room for 32 of them from its first day on.
 pub(in crate::sip) enum Happening {
     /// A request within the dialog.
     Request(Box<Transaction>),
     /// An INVITE of theirs, by its CSeq number: ACK, CANCEL, or its transaction is over.
     Theirs(u32, Told),
     /// A response to our INVITE, by its CSeq number.
-    Invited(u32, Heard),
+    Invited(u32, Box<Heard>),
     /// The connection that our INVITE went out on.
-    Connected(SipConnection),
+    Connected(Box<SipConnection>),
     /// The final response to another request of ours, with what it was for.
-    Answered(Box<super::Errand>, Heard),
+    Answered(Box<super::Errand>, Box<Heard>),
 }
 
 /// See [`Happening::Theirs`].
@@ -388,15 +388,15 @@ pub(super) fn drive_invite(
             };
             if let Err(error) = sent {
                 tracing::debug!(%error, "an INVITE could not be sent");
-                let _call_is_gone = tell.send(Happening::Invited(cseq, Heard::unsent())).await;
+                let _call_is_gone = tell.send(Happening::Invited(cseq, Box::new(Heard::unsent()))).await;
                 return;
             }
             if let Some(connection) = transaction.connection.clone().filter(SipConnection::is_reliable) {
-                let _call_is_gone = tell.send(Happening::Connected(connection)).await;
+                let _call_is_gone = tell.send(Happening::Connected(Box::new(connection))).await;
             }
             while let Some(message) = transaction.receive().await {
                 if let SipMessage::Response(response) = message {
-                    let _call_is_gone = tell.send(Happening::Invited(cseq, Heard::of(response))).await;
+                    let _call_is_gone = tell.send(Happening::Invited(cseq, Box::new(Heard::of(response)))).await;
                 }
             }
         };
@@ -436,7 +436,7 @@ pub(super) fn drive_errand(
         tokio::select! {
             () = stop.cancelled() => {}
             heard = answered => {
-                let _call_is_gone = tell.send(Happening::Answered(Box::new(errand), heard)).await;
+                let _call_is_gone = tell.send(Happening::Answered(Box::new(errand), Box::new(heard))).await;
             }
         }
     });

@@ -50,7 +50,7 @@ pub(super) enum Order {
     Accept(String, oneshot::Sender<Result<(), StackError>>),
     HangUp(oneshot::Sender<()>),
     Reoffer(String),
-    Refer(ReferTo),
+    Refer(Box<ReferTo>),
 }
 
 /// A request of ours other than INVITE, kept for the case that it must be sent again.
@@ -350,15 +350,15 @@ impl CallTask {
             Happening::Theirs(cseq, told) => self.told(cseq, told),
             Happening::Invited(cseq, heard) => {
                 if matches!(self.stage, Stage::Calling(_)) {
-                    self.heard(cseq, heard);
+                    self.heard(cseq, *heard);
                 } else if self.our_invite.as_ref().is_some_and(|i| i.cseq == cseq) {
-                    self.reoffered(heard);
+                    self.reoffered(*heard);
                 } else {
-                    self.late(heard);
+                    self.late(*heard);
                 }
             }
-            Happening::Connected(connection) => self.flow.connection = Some(connection),
-            Happening::Answered(errand, heard) => self.returned(*errand, heard),
+            Happening::Connected(connection) => self.flow.connection = Some(*connection),
+            Happening::Answered(errand, heard) => self.returned(*errand, *heard),
         }
     }
 
