@@ -32,8 +32,8 @@ use crate::gateway::Gateway;
 use crate::ids::{CardId, CustomerId, IntentId, RequestId, WorkerId};
 use crate::money::Money;
 use crate::payment::{
-    Attempt, AttemptState, Capture, DeclineReason, DisputeError, Evidence, IntentStatus, Occasion, Operation, OperationRefusal, Receipt,
-    ReconcilePolicy, TransitionError,
+    Attempt, AttemptState, Capture, DeclineReason, DisputeError, Evidence, IntentStatus, Occasion, Operation, OperationRefusal,
+    Receipt, ReconcilePolicy, TransitionError,
 };
 use crate::store::signing::Signer;
 use crate::store::{Job, Payment, Store, StoreError, SubmitRefusal};

@@ -13,7 +13,7 @@ use super::*;
 use crate::clock::{ManualClock, SeededEntropy, Timestamp};
 use crate::e164::E164;
 use crate::gateway::sandbox::{Did, SandboxGateway};
-use crate::ids::{AuditId, PayeeId};
+use crate::ids::{AuditId, CallId, PayeeId};
 use crate::ledger;
 use crate::money::Currency;
 use crate::payment::{Expiry, IntentStatus, PaymentRequest, RequestStatus};
@@ -67,7 +67,14 @@ impl House {
             language: crate::language::Language::English,
             created_at: START,
         };
-        let payee = Payee { tenant: crate::ids::Tenant::default(), category: None, id: PayeeId::fresh(&*entropy), name: "Water Works".into(), spoken_name_wav: None, created_at: START };
+        let payee = Payee {
+            tenant: crate::ids::Tenant::default(),
+            category: None,
+            id: PayeeId::fresh(&*entropy),
+            name: "Water Works".into(),
+            spoken_name_wav: None,
+            created_at: START,
+        };
         store.add_customer(&customer, &audit(&*entropy)).await.unwrap();
         store.add_payee(&payee, &audit(&*entropy)).await.unwrap();
         let cfg = ProcessorConfig { gateway_timeout_ms: 200, ..ProcessorConfig::default() };

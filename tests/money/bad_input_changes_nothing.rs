@@ -79,7 +79,11 @@ async fn a_wrong_order_is_refused_by_name_and_the_right_one_is_charged_afterward
         ("no such request", |o| o.request = RequestId::parse("req_0").unwrap(), "does not exist"),
         ("no such card", |o| o.card = CardId::parse("card_0").unwrap(), "card can't be used"),
         ("no such customer", |o| o.customer = CustomerId::parse("cus_0").unwrap(), "may not pay"),
-        ("a hostile identifier", |o| o.occasion = CallId::parse("call_0000000000000000000000000000000000000000").unwrap().into(), ""),
+        (
+            "a hostile identifier",
+            |o| o.occasion = CallId::parse("call_0000000000000000000000000000000000000000").unwrap().into(),
+            "",
+        ),
     ];
     for (what, spoil, why) in wrong {
         if why.is_empty() {

@@ -37,7 +37,14 @@ pub fn customer(entropy: &dyn Entropy, at: Timestamp) -> Customer {
 
 /// Somebody who is paid.
 pub fn payee(entropy: &dyn Entropy, at: Timestamp) -> Payee {
-    Payee { tenant: voicepay::ids::Tenant::default(), category: None, id: PayeeId::fresh(entropy), name: "Water Works".into(), spoken_name_wav: None, created_at: at }
+    Payee {
+        tenant: voicepay::ids::Tenant::default(),
+        category: None,
+        id: PayeeId::fresh(entropy),
+        name: "Water Works".into(),
+        spoken_name_wav: None,
+        created_at: at,
+    }
 }
 
 /// A customer's card, good for ever.

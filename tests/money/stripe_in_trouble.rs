@@ -115,7 +115,14 @@ impl House {
             created_at,
         };
         self.store.add_customer(&customer, &self.audit()).await.unwrap();
-        let payee = Payee { tenant: voicepay::ids::Tenant::default(), category: None, id: self.payee.clone(), name: "Water Works".into(), spoken_name_wav: None, created_at };
+        let payee = Payee {
+            tenant: voicepay::ids::Tenant::default(),
+            category: None,
+            id: self.payee.clone(),
+            name: "Water Works".into(),
+            spoken_name_wav: None,
+            created_at,
+        };
         self.store.add_payee(&payee, &self.audit()).await.unwrap();
         for number in [GOOD, DECLINED, WANTS_SCREEN] {
             let (id, pan) = (CardId::fresh(&*self.entropy), Pan::parse(number).unwrap());

@@ -238,7 +238,14 @@ impl World {
             created_at: now,
         };
         store.add_card(&card, &self.audit("card.added")).await.unwrap();
-        let payee = Payee { tenant: voicepay::ids::Tenant::default(), category: None, id: self.payee.clone(), name: "City Water".into(), spoken_name_wav: None, created_at: now };
+        let payee = Payee {
+            tenant: voicepay::ids::Tenant::default(),
+            category: None,
+            id: self.payee.clone(),
+            name: "City Water".into(),
+            spoken_name_wav: None,
+            created_at: now,
+        };
         store.add_payee(&payee, &self.audit("payee.added")).await.unwrap();
         self.request(1_999).await;
     }

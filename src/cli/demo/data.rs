@@ -113,8 +113,14 @@ impl Seed {
             id,
         };
         office.store.add_card(&card, &audit("card.added", card.id.as_str())).await.map_err(store_error)?;
-        let payee =
-            Payee { tenant: crate::ids::Tenant::default(), category: None, id: PayeeId::fresh(entropy), name: "Riverside Electric".to_owned(), spoken_name_wav: None, created_at: now };
+        let payee = Payee {
+            tenant: crate::ids::Tenant::default(),
+            category: None,
+            id: PayeeId::fresh(entropy),
+            name: "Riverside Electric".to_owned(),
+            spoken_name_wav: None,
+            created_at: now,
+        };
         office.store.add_payee(&payee, &audit("payee.added", payee.id.as_str())).await.map_err(store_error)?;
         let code = Zeroizing::new(format!("{:08}", entropy.below(100_000_000)));
         let invite = Invite {

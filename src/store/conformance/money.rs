@@ -65,7 +65,14 @@ impl Bench {
         let card = self.card(&customer, 7);
         self.store.add_card(&card, &self.audit()).await.unwrap();
         let payee = PayeeId::fresh(&*self.entropy);
-        let named = Payee { tenant: crate::ids::Tenant::default(), category: None, id: payee.clone(), name: "Water Works".into(), spoken_name_wav: None, created_at: Timestamp(1) };
+        let named = Payee {
+            tenant: crate::ids::Tenant::default(),
+            category: None,
+            id: payee.clone(),
+            name: "Water Works".into(),
+            spoken_name_wav: None,
+            created_at: Timestamp(1),
+        };
         self.store.add_payee(&named, &self.audit()).await.unwrap();
         Parties { customer, card, payee }
     }
@@ -114,7 +121,7 @@ impl Bench {
                 payee: parties.payee.clone(),
                 card: parties.card.id.clone(),
                 last4: "1111".into(),
-                call: call.clone(),
+                occasion: call.clone().into(),
                 amount: money(),
                 capture: Capture::Automatic,
                 authorisation_expires_at: None,

@@ -191,16 +191,18 @@ impl People for PgStore {
     async fn add_payee(&self, payee: &Payee, audit: &AuditRecord) -> Result<(), StoreError> {
         self.write(async || {
             let mut tx = self.begin().await?;
-            sqlx::query("INSERT INTO payees (id, tenant, category, name, spoken_name_wav, created_at) VALUES ($1, $2, $3, $4, $5, $6)")
-                .bind(payee.id.as_str())
-                .bind(payee.tenant.as_str())
-                .bind(payee.category.as_ref().map(Category::as_str))
-                .bind(&payee.name)
-                .bind(&payee.spoken_name_wav)
-                .bind(payee.created_at.0)
-                .execute(&mut *tx)
-                .await
-                .map_err(|e| exists(e, "this payee"))?;
+            sqlx::query(
+                "INSERT INTO payees (id, tenant, category, name, spoken_name_wav, created_at) VALUES ($1, $2, $3, $4, $5, $6)",
+            )
+            .bind(payee.id.as_str())
+            .bind(payee.tenant.as_str())
+            .bind(payee.category.as_ref().map(Category::as_str))
+            .bind(&payee.name)
+            .bind(&payee.spoken_name_wav)
+            .bind(payee.created_at.0)
+            .execute(&mut *tx)
+            .await
+            .map_err(|e| exists(e, "this payee"))?;
             insert_audit(&mut tx, audit).await?;
             commit(tx).await
         })
@@ -210,10 +212,8 @@ impl People for PgStore {
     async fn payee(&self, id: &PayeeId) -> Result<Option<Payee>, StoreError> {
         self.read(async || {
             let mut connection = self.connection().await?;
-            let row = sqlx::query("SELECT * FROM payees WHERE id = $1")
-                .bind(id.as_str())
-                .fetch_optional(&mut *connection)
-                .await?;
+            let row =
+                sqlx::query("SELECT * FROM payees WHERE id = $1").bind(id.as_str()).fetch_optional(&mut *connection).await?;
             Ok(row.as_ref().map(people::payee).transpose()?)
         })
         .await

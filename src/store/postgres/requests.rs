@@ -22,11 +22,12 @@ pub(super) async fn insert(connection: &mut PgConnection, r: &PaymentRequest) ->
         Some(CustomerStatus::Deleted) | None => return Err(StoreError::NotFound("customer").into()),
     }
     // Another tenant's payee is nobody to this customer.
-    let tenant = sqlx::query("SELECT p.tenant FROM payees p JOIN customers c ON c.tenant = p.tenant WHERE p.id = $1 AND c.id = $2")
-        .bind(r.payee.as_str())
-        .bind(r.customer.as_str())
-        .fetch_optional(&mut *connection)
-        .await?;
+    let tenant =
+        sqlx::query("SELECT p.tenant FROM payees p JOIN customers c ON c.tenant = p.tenant WHERE p.id = $1 AND c.id = $2")
+            .bind(r.payee.as_str())
+            .bind(r.customer.as_str())
+            .fetch_optional(&mut *connection)
+            .await?;
     let Some(tenant) = tenant else { return Err(StoreError::NotFound("payee").into()) };
     let tenant = Reader::new(&tenant, "payees").text("tenant")?;
     sqlx::query(

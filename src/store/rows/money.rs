@@ -5,7 +5,8 @@ use crate::ids::AttemptId;
 use crate::ledger::{AccountName, Transfer, TransferKind};
 use crate::money::Money;
 use crate::payment::{
-    Attempt, AttemptState, Capture, Delivery, Dispute, DisputeState, Intent, IntentStatus, Operation, PaymentRequest, RequestStatus,
+    Attempt, AttemptState, Capture, Delivery, Dispute, DisputeState, Intent, IntentStatus, Operation, PaymentRequest,
+    RequestStatus,
 };
 use crate::store::{Command, RequestWithPayee, StoreError};
 

@@ -182,19 +182,18 @@ impl People for SqliteStore {
     }
 
     async fn payee(&self, id: &PayeeId) -> Result<Option<Payee>, StoreError> {
-        let row = sqlx::query("SELECT * FROM payees WHERE id = ?")
-            .bind(id.as_str())
-            .fetch_optional(&self.pool)
-            .await
-            .map_err(fault)?;
+        let row =
+            sqlx::query("SELECT * FROM payees WHERE id = ?").bind(id.as_str()).fetch_optional(&self.pool).await.map_err(fault)?;
         row.as_ref().map(people::payee).transpose()
     }
 
     async fn payees(&self) -> Result<Vec<Payee>, StoreError> {
-        let rows = sqlx::query("SELECT id, tenant, category, name, NULL AS spoken_name_wav, created_at FROM payees ORDER BY created_at, id")
-            .fetch_all(&self.pool)
-            .await
-            .map_err(fault)?;
+        let rows = sqlx::query(
+            "SELECT id, tenant, category, name, NULL AS spoken_name_wav, created_at FROM payees ORDER BY created_at, id",
+        )
+        .fetch_all(&self.pool)
+        .await
+        .map_err(fault)?;
         rows.iter().map(people::payee).collect()
     }
 }

@@ -60,7 +60,7 @@ impl Plan {
             request: due.request,
             amount: due.amount,
             card: self.card.clone(),
-            call: dice.one_of(&due.calls).unwrap().clone(),
+            occasion: dice.one_of(&due.calls).unwrap().clone().into(),
             capture: due.capture,
             evidence: Evidence { policy_version: "proof".into(), ..Evidence::default() },
         }
