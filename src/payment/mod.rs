@@ -8,6 +8,7 @@ pub mod dispute;
 pub mod expiry;
 pub mod intent;
 pub mod pairing;
+pub mod policy;
 pub mod receipt;
 pub mod request;
 pub mod terms;
