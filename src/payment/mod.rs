@@ -6,11 +6,13 @@ pub mod balance;
 pub mod decline;
 pub mod dispute;
 pub mod expiry;
+pub mod guardian;
 pub mod intent;
 pub mod pairing;
 pub mod policy;
 pub mod receipt;
 pub mod request;
+pub mod supervisor;
 pub mod terms;
 
 pub use attempt::{
