@@ -15,6 +15,7 @@ CREATE TABLE papers (
 );
 CREATE INDEX papers_by_owner ON papers (owner, kind) WHERE open;
 CREATE INDEX papers_by_about ON papers (about, kind) WHERE open;
+CREATE INDEX codes_by_request ON papers (about, created_at) WHERE kind = 'code';
 CREATE INDEX papers_due ON papers (kind, due_at) WHERE due_at IS NOT NULL;
 -- Of two that ask at once one is first: one approval of a request, one mandate for a payee and currency, one live code of a request.
 CREATE UNIQUE INDEX one_open_paper ON papers (kind, owner, about) WHERE open;

@@ -2,9 +2,12 @@
 //! (system 6) and supervisors (system 8), in the call and beside it. It is bound to one request, amount, currency, payee and payer; it is
 //! used once; it expires. The payer and the others may come in either order.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use super::policy::{Attested, Channel};
 use super::receipt::Evidence;
 use super::request::PaymentRequest;
 use super::terms::Condition;
@@ -184,6 +187,12 @@ pub struct PayersPart {
     pub call: CallId,
     /// Why it is allowed, as far as the payer goes.
     pub evidence: Evidence,
+    /// By what way, and who vouched for the number: rules are asked again before the charge.
+    pub channel: Channel,
+    /// See `channel`.
+    pub attestation: Attested,
+    /// Which conditions of the payer's own were met.
+    pub met: BTreeSet<Condition>,
 }
 
 /// Where an approval stands.
@@ -327,6 +336,19 @@ impl Approval {
     /// Whether it can still lead to a charge.
     pub fn open(&self) -> bool {
         matches!(self.state, ApprovalState::Open | ApprovalState::Agreed)
+    }
+
+    /// When somebody has to look at it: at once where everybody agreed and it is not charged yet, else when it expires.
+    pub fn due_at(&self) -> Option<Timestamp> {
+        match self.state {
+            ApprovalState::Open => Some(self.expires_at),
+            ApprovalState::Agreed => Some(self.created_at),
+            ApprovalState::Used { .. }
+            | ApprovalState::Denied { .. }
+            | ApprovalState::Expired
+            | ApprovalState::Cancelled
+            | ApprovalState::Withdrawn { .. } => None,
+        }
     }
 
     /// Whether it is for this request as it stands now.

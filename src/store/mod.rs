@@ -34,7 +34,7 @@ pub use config::{StoreConfig, open};
 pub use keyring::{UnlockError, customer_key, customer_key_to_seal, unlock, unlock_in_hand};
 pub use keys::{Brought, KeyUsage, Keys, NewCard, OlderPlace, OlderValue, Resealed, Rewrapped, StoredKey};
 pub use money::*;
-pub use papers::{Document, Paper, Papers, PaperKind, Spent, SpentSince};
+pub use papers::{Document, Paper, PaperKind, Papers, Spent, SpentSince};
 pub use postgres::PgStore;
 pub use records::*;
 pub use signing::SigningKeys;

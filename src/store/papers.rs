@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 
 use super::{AuditRecord, OutboxRecord, Store, StoreError};
 use crate::clock::Timestamp;
-use crate::ids::{CodeId, CustomerId, PayeeId};
+use crate::ids::{CodeId, CustomerId, PayeeId, RequestId};
 use crate::money::Currency;
 use crate::payment::{AddressMark, Approval, Guardianship, Mandate, OneTimeCode, Supervision};
 
@@ -50,7 +50,9 @@ impl PaperKind {
 
     /// Back from a row.
     pub fn parse(text: &str) -> Option<Self> {
-        [Self::Guardianship, Self::Supervision, Self::Approval, Self::Code, Self::Mandate].into_iter().find(|k| k.as_str() == text)
+        [Self::Guardianship, Self::Supervision, Self::Approval, Self::Code, Self::Mandate]
+            .into_iter()
+            .find(|k| k.as_str() == text)
     }
 }
 
@@ -139,6 +141,7 @@ macro_rules! document {
             }
             fn due_at(&self) -> Option<Timestamp> {
                 let $d = self;
+                let _most_kinds_are_never_due = $d;
                 $due
             }
             fn version(&self) -> u64 {
@@ -153,7 +156,7 @@ macro_rules! document {
 
 document!(Guardianship, Guardianship, ward, |g| g.guardian.as_str().to_owned(), g.ended_at.is_none(), None);
 document!(Supervision, Supervision, account, |s| s.supervisor.as_str().to_owned(), s.holds(), None);
-document!(Approval, Approval, customer, |a| a.request.as_str().to_owned(), a.open(), a.open().then_some(a.expires_at));
+document!(Approval, Approval, customer, |a| a.request.as_str().to_owned(), a.open(), a.due_at());
 document!(OneTimeCode, Code, customer, |c| c.request.as_str().to_owned(), c.live(), c.live().then_some(c.expires_at));
 document!(Mandate, Mandate, customer, |m| format!("{} {}", m.payee, m.cap.currency), m.holds(), None);
 
@@ -231,6 +234,8 @@ pub trait Papers: Send + Sync {
     async fn spent(&self, of: &SpentSince) -> Result<Spent, StoreError>;
     /// Whether goods that the customer paid for went there.
     async fn delivered_before(&self, customer: &CustomerId, to: &AddressMark) -> Result<bool, StoreError>;
+    /// How many one-time codes were made for a request since then.
+    async fn codes_sent(&self, request: &RequestId, since: Timestamp) -> Result<u32, StoreError>;
     /// Codes to be delivered at `now`, each kept from others until `retry_at`.
     async fn claim_code_deliveries(
         &self,
@@ -278,6 +283,7 @@ pub async fn write<D: Document>(
 
 /// Sums by currency, for people.
 pub fn amounts(of: &BTreeMap<Currency, i64>) -> String {
-    let each = of.iter().map(|(c, minor)| crate::money::Money::new(*minor, *c).map_or_else(|_| format!("0 {c}"), |m| m.to_string()));
+    let each =
+        of.iter().map(|(c, minor)| crate::money::Money::new(*minor, *c).map_or_else(|_| format!("0 {c}"), |m| m.to_string()));
     each.collect::<Vec<_>>().join(", ")
 }

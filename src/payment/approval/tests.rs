@@ -32,7 +32,15 @@ fn opened() -> Approval {
 
 fn payer() -> ApprovalEvent {
     let e = SeededEntropy::new(6);
-    let part = PayersPart { at: Timestamp(1), card: CardId::fresh(&e), call: CallId::fresh(&e), evidence: Evidence::default() };
+    let part = PayersPart {
+        at: Timestamp(1),
+        card: CardId::fresh(&e),
+        call: CallId::fresh(&e),
+        evidence: Evidence::default(),
+        channel: Channel::Telephone,
+        attestation: Attested::Vouched,
+        met: BTreeSet::new(),
+    };
     ApprovalEvent::Payer(Box::new(part))
 }
 
@@ -142,10 +150,8 @@ fn two_guardians_are_two() {
     let parties = vec![(Role::Guardian, one.clone()), (Role::SecondGuardian, two.clone())];
     let id = ApprovalId::fresh(&e);
     let a = Approval::open_for(id, &request(5), parties, Timestamp(0), Timestamp(100)).unwrap();
-    let yes = |who: &CustomerId| ApprovalEvent::Said {
-        who: who.clone(),
-        said: Said { yes: true, at: Timestamp(1), how: How::Link },
-    };
+    let yes =
+        |who: &CustomerId| ApprovalEvent::Said { who: who.clone(), said: Said { yes: true, at: Timestamp(1), how: How::Link } };
     let a = a.step(Timestamp(1), payer()).unwrap().step(Timestamp(2), yes(&one)).unwrap();
     assert_eq!(a.state, ApprovalState::Open);
     assert_eq!(a.waits_for().map(|p| p.role).collect::<Vec<_>>(), [Role::SecondGuardian]);
