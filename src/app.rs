@@ -24,6 +24,7 @@ use crate::ids::CallId;
 use crate::language::Language;
 use crate::media::leg::Leg;
 use crate::models::{Model, ModelError};
+use crate::notify::Notifier;
 use crate::ops::config::RecordingMode;
 use crate::ops::recording::Recordings;
 use crate::processor::Processor;
@@ -136,6 +137,8 @@ pub struct Office {
     pub processor: Processor,
     /// Who else has to agree.
     pub agreements: Agreements,
+    /// Who is told what.
+    pub notifier: Notifier,
     /// Where a bank that announces deductions is heard, if the acquirer is one.
     desk: Option<bank::Desk>,
 }
@@ -161,8 +164,10 @@ impl Office {
         let (time, chance) = (Arc::clone(&clock), Arc::clone(&entropy));
         let processor = Processor::new(Arc::clone(&store), gateway, vault.clone(), time, chance, config.processor.clone());
         let (rows, sends, section) = (Arc::clone(&store), processor.clone(), config.agreement.clone());
-        let agreements = Agreements::new(rows, vault.clone(), sends, clock, entropy, section, rules);
-        Ok(Self { store, vault, processor, agreements, desk })
+        let (time, chance) = (Arc::clone(&clock), Arc::clone(&entropy));
+        let agreements = Agreements::new(rows, vault.clone(), sends, time, chance, section, rules);
+        let notifier = Notifier::new(Arc::clone(&store), vault.clone(), clock, entropy, config.notify.clone());
+        Ok(Self { store, vault, processor, agreements, notifier, desk })
     }
 }
 
@@ -333,6 +338,8 @@ pub struct App {
     worker: tokio::task::JoinHandle<()>,
     /// Looks after approvals.
     sweeper: tokio::task::JoinHandle<()>,
+    /// Tells tenants and customers.
+    teller: tokio::task::JoinHandle<()>,
     /// Takes what the acquirer tells without being asked, if it can.
     news: Option<tokio::task::JoinHandle<()>>,
     calls: tokio::task::JoinHandle<()>,
@@ -368,6 +375,7 @@ impl App {
             async move { sealer.beside(processor.run(stop)).await }
         });
         let sweeper = tokio::spawn(office.agreements.clone().run(worker_stop.clone()));
+        let teller = tokio::spawn(office.notifier.clone().run(worker_stop.clone()));
         let records = broadcast::channel(WATCH_QUEUE_EVENTS).0;
         let calls = tokio::spawn(take_calls(current.clone(), leg_rx, records.clone(), Arc::clone(&book)));
         let refused = tokio::spawn(keep_refused(Arc::clone(&book), listener.refused(), Arc::clone(&clock)));
@@ -396,6 +404,7 @@ impl App {
             worker_stop,
             worker,
             sweeper,
+            teller,
             news,
             calls,
             refused,
@@ -509,6 +518,9 @@ impl App {
         }
         if let Err(error) = self.sweeper.await {
             tracing::error!(%error, "the sweep of approvals did not end well; what it left is looked after at the next start");
+        }
+        if let Err(error) = self.teller.await {
+            tracing::error!(%error, "webhooks did not end well; what was not told is told at the next start");
         }
         if let Some(news) = self.news
             && let Err(error) = news.await

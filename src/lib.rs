@@ -17,6 +17,7 @@ pub mod language; // what the service speaks
 pub mod listen; // the door of a small HTTP endpoint: few connections at a time, none for long
 pub mod money; // minor units with their currency
 pub mod secret; // card numbers and other bytes that never print
+pub mod signed; // the signature of Standard Webhooks, both ways
 pub mod telemetry; // logs: one subscriber, one format
 
 // In a call's path no index and no `as` on what came from outside: both can go wrong without a word.
@@ -53,6 +54,8 @@ pub mod agreement; // who else has to agree, and by what: rules, approvals, code
 pub mod bank; // a bank that announces deductions: its messages, our journal, its instructions
 #[cfg_attr(not(test), deny(clippy::indexing_slicing, clippy::as_conversions))]
 pub mod call; // edge of dialogue: one task a call
+#[cfg_attr(not(test), deny(clippy::indexing_slicing, clippy::as_conversions))]
+pub mod notify; // tenants and customers are told: webhooks, a command for messages
 #[cfg_attr(not(test), deny(clippy::indexing_slicing, clippy::as_conversions))]
 pub mod ops; // what operators see: metrics, records, traces, recordings
 #[cfg_attr(not(test), deny(clippy::indexing_slicing, clippy::as_conversions))]

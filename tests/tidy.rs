@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Leaves that every room may use.
-const LEAVES: &[&str] = &["clock", "crash", "e164", "ids", "language", "listen", "money", "secret", "telemetry"];
+const LEAVES: &[&str] = &["clock", "crash", "e164", "ids", "language", "listen", "money", "secret", "signed", "telemetry"];
 
 /// Room → rooms that it may import besides leaves and itself. `app`, `cli` and `main` join everything.
 const ARROWS: &[(&str, &[&str])] = &[
@@ -19,6 +19,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("listen", &[]),
     ("money", &[]),
     ("secret", &[]),
+    ("signed", &[]),
     ("telemetry", &[]),
     ("payment", &[]),
     ("ledger", &[]),
@@ -40,6 +41,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("agreement", &["payment", "store", "processor", "vault"]),
     // Public keys are the ledger's.
     ("bank", &["payment", "ledger", "store", "gateway", "vault"]),
+    ("notify", &["payment", "store", "gateway", "vault"]),
     ("ops", &[]),
     (
         "call",
@@ -56,6 +58,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "payment",
             "ops",
             "agreement",
+            "notify",
         ],
     ),
     ("eval", &["speech", "voiceprint", "decision", "media", "models"]),

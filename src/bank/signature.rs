@@ -6,22 +6,16 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use hmac::{Hmac, KeyInit, Mac};
-use sha2::Sha256;
+use hmac::Mac;
 
 use crate::clock::Timestamp;
 use crate::ledger::keys::PublicKey;
 use crate::listen::{Skew, fresh, unix_seconds};
 use crate::payment::pairing::MessageId;
 use crate::secret::SecretBytes;
+pub use crate::signed::{ID_HEADER, SIGNATURE_HEADER, TIMESTAMP_HEADER};
+use crate::signed::{content, mac};
 use crate::vault::SigningKey;
-
-/// Header with the message's identifier.
-pub const ID_HEADER: &str = "webhook-id";
-/// Header with the time of signing, in seconds since 1970.
-pub const TIMESTAMP_HEADER: &str = "webhook-timestamp";
-/// Header with the signatures, separated by spaces.
-pub const SIGNATURE_HEADER: &str = "webhook-signature";
 
 /// A signature may be so much older or newer than our clock, in seconds: what the specification's own libraries take.
 const TOLERANCE_S: u64 = 300;
@@ -102,19 +96,10 @@ pub fn sign(key: &SigningKey, id: &str, seconds: i64, body: &[u8]) -> String {
     format!("v1a,{}", STANDARD.encode(key.sign(&content(id, &seconds.to_string(), body))))
 }
 
-fn content(id: &str, at: &str, body: &[u8]) -> Vec<u8> {
-    [id.as_bytes(), b".", at.as_bytes(), b".", body].concat()
-}
-
-fn mac(secret: &SecretBytes, content: &[u8]) -> Option<Hmac<Sha256>> {
-    Some(Hmac::<Sha256>::new_from_slice(secret.expose()).ok()?.chain_update(content))
-}
-
 /// A shared secret's signature, as a bank makes it.
 #[cfg(test)]
 pub(super) fn sign_shared(secret: &[u8], id: &str, seconds: i64, body: &[u8]) -> String {
-    let mac = mac(&SecretBytes::new(secret.to_vec()), &content(id, &seconds.to_string(), body)).unwrap();
-    format!("v1,{}", STANDARD.encode(mac.finalize().into_bytes()))
+    crate::signed::sign_shared(&SecretBytes::new(secret.to_vec()), id, seconds, body).unwrap()
 }
 
 #[cfg(test)]

@@ -32,6 +32,7 @@ pub mod serve;
 pub mod supervisor;
 pub mod trunk;
 pub mod vault;
+pub mod webhooks;
 
 use std::path::PathBuf;
 
@@ -125,6 +126,8 @@ enum Command {
     Books(books::BooksArgs),
     /// A bank that announces deductions: its messages in quarantine, the end of its day.
     Bank(bank::BankArgs),
+    /// Where tenants are told, what they were told, and what did not arrive.
+    Webhooks(webhooks::WebhooksArgs),
     /// Which calls there were, and what happened in one.
     Calls(calls::CallsArgs),
     /// Fetch and verify the speech models.
@@ -168,6 +171,7 @@ pub fn main() -> u8 {
         Command::Keys(a) => keys::run(a, &ctx),
         Command::Books(a) => books::run(a, &ctx),
         Command::Bank(a) => bank::run(a, &ctx),
+        Command::Webhooks(a) => webhooks::run(a, &ctx),
         Command::Calls(a) => calls::run(a, &ctx),
         Command::Models(a) => models::run(a, &ctx),
         Command::Config(a) => config::run(a, &ctx),

@@ -54,6 +54,8 @@ pub struct Config {
     pub processor: crate::processor::ProcessorConfig,
     /// Who else has to agree.
     pub agreement: crate::agreement::AgreementConfig,
+    /// Who is told what.
+    pub notify: crate::notify::NotifyConfig,
     /// Sealing the audit trail.
     pub audit: crate::processor::sealer::AuditConfig,
     /// What operators see.
@@ -123,6 +125,9 @@ impl Config {
         let acquirers = self.gateway.iso8583.paths_mut().chain(self.gateway.stripe.paths_mut());
         for path in acquirers.chain(self.gateway.bank_feedback.paths_mut()) {
             *path = dir.join(&path);
+        }
+        if !self.notify.roots_file.as_os_str().is_empty() {
+            self.notify.roots_file = dir.join(&self.notify.roots_file);
         }
         if let Some(path) = &mut self.agreement.policy {
             *path = dir.join(&path);

@@ -84,6 +84,7 @@ const RULES: &[(&str, Takes)] = &[
     ("agreement.policy", Takes::Effect), // read anew at each reload, changed or not
     ("agreement.approval_valid_s", Takes::Restart),
     ("agreement.sweep_ms", Takes::Restart),
+    ("notify.*", Takes::Restart),
     ("audit.*", Takes::Restart),
     ("ops.listen", Takes::Restart),
     ("ops.cdr_dir", Takes::Restart),

@@ -3,6 +3,7 @@
 
 use std::fmt;
 use std::io;
+use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,6 +29,9 @@ pub(super) const ANSWER_LIMIT_BYTES: usize = 1_048_576;
 /// The head of an answer may be this long.
 const ANSWER_HEAD_LIMIT_BYTES: usize = 65_536;
 
+/// Addresses of a host that are tried, where they are screened.
+const ADDRESS_LIMIT: usize = 4;
+
 /// Speaks HTTP/1.1 with one host.
 pub(crate) struct Client {
     target: Target,
@@ -35,6 +39,8 @@ pub(crate) struct Client {
     tls: Option<(TlsConnector, ServerName<'static>)>,
     timeout: Duration,
     places: Semaphore,
+    /// Which addresses may be connected to, where not all may.
+    screen: Option<fn(IpAddr) -> bool>,
 }
 
 impl fmt::Debug for Client {
@@ -94,7 +100,29 @@ impl Client {
             tls,
             timeout: Duration::from_millis(timeout_ms.max(1)),
             places: Semaphore::new(max_at_once.clamp(1, Semaphore::MAX_PERMITS)),
+            screen: None,
         })
+    }
+
+    /// Connects to addresses only that pass: whoever names the host does not choose what it resolves to.
+    #[must_use]
+    pub(crate) fn screened(mut self, screen: fn(IpAddr) -> bool) -> Self {
+        self.screen = Some(screen);
+        self
+    }
+
+    async fn connect(&self) -> io::Result<TcpStream> {
+        let to = (self.target.host.as_str(), self.target.port);
+        let Some(screen) = self.screen else { return TcpStream::connect(to).await };
+        let mut last =
+            io::Error::new(io::ErrorKind::PermissionDenied, "the host's addresses are of a network that is not public");
+        for address in tokio::net::lookup_host(to).await?.filter(|a| screen(a.ip())).take(ADDRESS_LIMIT) {
+            match TcpStream::connect(address).await {
+                Ok(stream) => return Ok(stream),
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
     }
 
     /// One request, whole with method, path and headers but for those that all have, and its answer.
@@ -107,8 +135,7 @@ impl Client {
         // Waiting for a place is no part of the request's own time; the caller's patience bounds both.
         let _place = self.places.acquire().await.map_err(|_| NoAnswer::Stopping)?;
         let whole = async {
-            let to = (self.target.host.as_str(), self.target.port);
-            let stream = TcpStream::connect(to).await.map_err(NoAnswer::Connect)?;
+            let stream = self.connect().await.map_err(NoAnswer::Connect)?;
             stream.set_nodelay(true).map_err(NoAnswer::Connect)?;
             match &self.tls {
                 None => speak(stream, request).await,

@@ -10,6 +10,7 @@ mod conformance;
 pub mod keyring;
 pub mod keys;
 pub mod money;
+pub mod notices;
 pub mod papers;
 pub mod postgres;
 pub mod records;
@@ -34,6 +35,7 @@ pub use config::{StoreConfig, open};
 pub use keyring::{UnlockError, customer_key, customer_key_to_seal, unlock, unlock_in_hand};
 pub use keys::{Brought, KeyUsage, Keys, NewCard, OlderPlace, OlderValue, Resealed, Rewrapped, StoredKey};
 pub use money::*;
+pub use notices::{Delivery, DeliveryState, Endpoint, EndpointSecret, Handed, Notices, Outcome as DeliveryOutcome};
 pub use papers::{Document, Paper, PaperKind, Papers, Spent, SpentSince};
 pub use postgres::PgStore;
 pub use records::*;
@@ -55,6 +57,7 @@ macro_rules! migrations {
             (8, "bank", include_str!(concat!("../../../migrations/", $folder, "/0008_bank.sql"))),
             (9, "tenants", include_str!(concat!("../../../migrations/", $folder, "/0009_tenants.sql"))),
             (10, "papers", include_str!(concat!("../../../migrations/", $folder, "/0010_papers.sql"))),
+            (12, "notify", include_str!(concat!("../../../migrations/", $folder, "/0012_notify.sql"))),
         ])
     };
 }
@@ -350,6 +353,7 @@ pub trait Store:
     + Keys
     + Bank
     + Papers
+    + Notices
     + std::fmt::Debug
 {
     /// Closes every connection, once what they are at is done. Nothing can be asked of it afterwards.

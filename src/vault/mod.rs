@@ -29,7 +29,7 @@ use subtle::ConstantTimeEq;
 use zeroize::{Zeroize, Zeroizing};
 
 use crate::clock::{Entropy, Timestamp};
-use crate::ids::{CardId, CustomerId};
+use crate::ids::{CardId, CustomerId, EndpointId};
 use crate::secret::{Pan, SecretBytes};
 use keys::{open_value, seal_value};
 use locked::Locked;
@@ -162,6 +162,7 @@ struct Keys {
     code_digest: [u8; 32],
     link_mac: [u8; 32],
     address_mark: [u8; 32],
+    endpoint_seal: [u8; 32],
     challenge_digest: [u8; 32],
     fingerprint_seal: [u8; 32],
     fingerprint_mark: [u8; 32],
@@ -180,6 +181,7 @@ impl Keys {
             code_digest: derive(root, "one-time code digest"),
             link_mac: derive(root, "link"),
             address_mark: derive(root, "address mark"),
+            endpoint_seal: derive(root, "endpoint secrets"),
             challenge_digest: derive(root, "challenge digest"),
             fingerprint_seal: derive(root, "fingerprint seal"),
             fingerprint_mark: derive(root, "fingerprint mark"),
@@ -409,6 +411,21 @@ impl Vault {
     /// A one-time code's keyed digest, for one customer and one thing to pay: a million codes would not survive a plain hash.
     pub fn digest_code(&self, customer: &CustomerId, binding: &str, digits: &[u8]) -> [u8; 32] {
         hmac(&self.inner.keys.code_digest, &[customer.as_str().as_bytes(), &[0], binding.as_bytes(), &[0], digits])
+    }
+
+    /// Seals the secret that an endpoint's messages are signed with.
+    pub fn seal_endpoint_secret(&self, endpoint: &EndpointId, secret: &[u8]) -> Result<Vec<u8>, VaultError> {
+        let aad = Aad::new("endpoint secret", &[endpoint.as_str()], 1);
+        sealed::seal(&self.inner.keys.endpoint_seal, aad.bytes(), secret, &*self.inner.entropy)
+            .ok_or(VaultError::Broken("endpoint secret"))
+    }
+
+    /// Opens it; fails unless it was sealed for this endpoint.
+    pub fn unseal_endpoint_secret(&self, endpoint: &EndpointId, sealed: &[u8]) -> Result<SecretBytes, VaultError> {
+        let aad = Aad::new("endpoint secret", &[endpoint.as_str()], 1);
+        let plain =
+            sealed::open(&self.inner.keys.endpoint_seal, aad.bytes(), sealed).ok_or(VaultError::Broken("endpoint secret"))?;
+        Ok(SecretBytes::new(plain.to_vec()))
     }
 
     /// Signs what a link says, so that nobody else can make one.

@@ -21,6 +21,7 @@ mod following;
 mod group;
 mod intents;
 mod keys;
+mod notices;
 mod papers;
 mod payments;
 mod people;
