@@ -9,8 +9,8 @@ use crate::clock::Timestamp;
 use crate::ids::{ApprovalId, CallId, CustomerId, IntentId};
 use crate::payment::policy::{Attested, Channel};
 use crate::payment::{
-    Approval, ApprovalError, ApprovalEvent, ApprovalState, Capture, Condition, How, Occasion, PayersPart, PaymentRequest, Role,
-    Said,
+    Approval, ApprovalError, ApprovalEvent, ApprovalState, Capture, Condition, How, Occasion, PayersPart, PaymentRequest,
+    RequestError, RequestStatus, Role, Said,
 };
 use crate::processor::{ChargeOrder, OrderGuards, SubmitError};
 use crate::store::{StoreError, SubmitRefusal, papers};
@@ -109,6 +109,10 @@ impl Agreements {
         let inner = &*self.inner;
         let found = inner.store.request(&yes.order.request).await?.ok_or(AgreeError::NoSuch("payment request"))?;
         let request = found.request;
+        // Before rules are asked: what came of this yes before must not be judged by what it changed, nor be asked of others again.
+        if let Some(came_to) = self.came_of(&request, &yes.order).await? {
+            return Ok(came_to);
+        }
         let asked = self.ask(&request, yes.asking).await?;
         if let Some(refusal) = refuses(&asked, &yes.met) {
             self.tell_refused(&request, &asked, &refusal).await?;
@@ -123,12 +127,40 @@ impl Agreements {
             return Ok(Agreed::Refused(Refusal::NotMet(Condition::Supervisor)));
         };
         let approval = self.with_payer(&request, yes, call, &parties).await?;
-        let roles: Vec<Role> = parties.iter().map(|(role, _)| *role).collect();
-        if approval.state == ApprovalState::Agreed && approval.agreed_by_all(&roles) {
+        if approval.state == ApprovalState::Agreed && approval.agreed_by_each(&parties) {
             return self.charge(yes.order.clone(), &asked, Some(approval)).await;
         }
         let for_whom = approval.waits_for().map(|p| p.role).collect();
         Ok(Agreed::Waiting { approval: approval.id, for_whom })
+    }
+
+    /// What is clear before any rule: the request is this yes's already, or nobody can pay it so.
+    async fn came_of(&self, request: &PaymentRequest, order: &ChargeOrder) -> Result<Option<Agreed>, AgreeError> {
+        let inner = &*self.inner;
+        if request.customer != order.customer {
+            return Ok(Some(Agreed::Refused(Refusal::Submit(SubmitRefusal::NoSuchRequest))));
+        }
+        if let Some(holder) = &request.held_by
+            && let Some(payment) = inner.store.payment(holder).await?
+            && payment.intent.occasion == order.occasion
+        {
+            let same = payment.intent.amount == order.amount && payment.intent.card == order.card;
+            return Ok(Some(if same {
+                Agreed::Charged(holder.clone())
+            } else {
+                Agreed::Refused(Refusal::Submit(SubmitRefusal::SameKeyOtherContent))
+            }));
+        }
+        let why = match (request.status, &request.held_by) {
+            _ if request.amount != order.amount => SubmitRefusal::OtherAmount,
+            (RequestStatus::Open, Some(_)) => RequestError::Held.into(),
+            (RequestStatus::Open, None) if request.payable(inner.clock.now()) => return Ok(None),
+            (RequestStatus::Open, None) => RequestError::NotOpen(RequestStatus::Expired).into(),
+            (status @ (RequestStatus::Paid | RequestStatus::Cancelled | RequestStatus::Expired), _) => {
+                RequestError::NotOpen(status).into()
+            }
+        };
+        Ok(Some(Agreed::Refused(Refusal::Submit(why))))
     }
 
     /// Puts the payer's part into the request's approval, opening one where there is none that fits.
@@ -231,14 +263,25 @@ impl Agreements {
 
     /// Charges what everybody agreed to: rules are asked once more, since time has passed. What they refuse now ends the approval.
     pub(super) async fn charge_agreed(&self, approval: &Approval) -> Result<Agreed, AgreeError> {
+        for _ in 0..LIMIT_RACES {
+            match self.try_charge_agreed(approval).await {
+                // The payer paid something else at the same moment: rules have to be asked with it.
+                Ok(Agreed::Refused(Refusal::Submit(SubmitRefusal::SpentMeanwhile))) => {}
+                done => return done,
+            }
+        }
+        // The sweep tries again.
+        Err(StoreError::Busy.into())
+    }
+
+    async fn try_charge_agreed(&self, approval: &Approval) -> Result<Agreed, AgreeError> {
         let inner = &*self.inner;
         let part = approval.payer.as_ref().ok_or(ApprovalError::Incomplete)?;
         let found = inner.store.request(&approval.request).await?.ok_or(AgreeError::NoSuch("payment request"))?;
         let asking = Asking { channel: part.channel, ..Asking::call(part.attestation) };
         let asked = self.ask(&found.request, asking).await?;
-        let roles: Vec<Role> = asked.parties().iter().map(|(role, _)| *role).collect();
         let refusal = match refuses(&asked, &part.met) {
-            None if !approval.fits(&found.request) || !approval.agreed_by_all(&roles) => {
+            None if !approval.fits(&found.request) || !approval.agreed_by_each(&asked.parties()) => {
                 Some(Refusal::Submit(SubmitRefusal::ApprovalGone))
             }
             refusal => refusal,
@@ -255,7 +298,13 @@ impl Agreements {
         };
         let came_to = match refusal {
             Some(refusal) => Agreed::Refused(refusal),
-            None => self.charge(order, &asked, Some(approval.clone())).await?,
+            None => match self.charge(order, &asked, Some(approval.clone())).await? {
+                // Rules are asked about sums that grew meanwhile; an approval that somebody else used is theirs to end.
+                again @ Agreed::Refused(Refusal::Submit(SubmitRefusal::SpentMeanwhile | SubmitRefusal::ApprovalGone)) => {
+                    return Ok(again);
+                }
+                came_to => came_to,
+            },
         };
         if let Agreed::Refused(refusal) = &came_to {
             self.end_refused(approval, &found.request, &asked, refusal).await?;
@@ -271,12 +320,6 @@ impl Agreements {
         asked: &Asked,
         refusal: &Refusal,
     ) -> Result<(), AgreeError> {
-        // Sums that grew meanwhile are asked about again by the sweep; an approval that somebody else used is theirs to end.
-        if matches!(refusal, Refusal::Submit(SubmitRefusal::SpentMeanwhile | SubmitRefusal::ApprovalGone))
-            && approval.fits(request)
-        {
-            return Ok(());
-        }
         let inner = &*self.inner;
         let now = inner.clock.now();
         let Ok(over) = approval.clone().step(now, ApprovalEvent::Cancel) else { return Ok(()) };
