@@ -244,9 +244,15 @@ impl Agreements {
         let inner = &*self.inner;
         let now = inner.clock.now();
         let before: Approval = papers::read(&*inner.store, id.as_str()).await?.ok_or(AgreeError::NoSuch("approval"))?;
-        let after = before.clone().step(now, ApprovalEvent::Said { who: who.clone(), said: Said { yes, at: now, how } })?;
+        let by = spoken_by(&how, who);
+        let after =
+            before.clone().step(now, ApprovalEvent::Said { who: who.clone(), said: Said { yes, at: now, how: how.clone() } })?;
         if after != before {
-            let (audit, news) = inner.about(now, who.as_str(), if yes { "agreed" } else { "denied" }, &after);
+            let (mut audit, news) = inner.about(now, &by, if yes { "agreed" } else { "denied" }, &after);
+            // By what, and why: for the trail only.
+            if let Some(detail) = audit.detail.as_object_mut() {
+                detail.insert("said".to_owned(), on_record(&how, who));
+            }
             papers::write(&*inner.store, &after, &audit, &[news]).await?;
         }
         let charged = match after.state {
@@ -424,6 +430,25 @@ fn refuses(asked: &Asked, met: &BTreeSet<Condition>) -> Option<Refusal> {
     let parties = asked.parties();
     let nobody = |c: &Condition| Role::of(*c).is_some_and(|role| !parties.iter().any(|(r, _)| *r == role));
     asked.terms.conditions.iter().copied().find(nobody).map(Refusal::Nobody)
+}
+
+/// Who acts: an operator in somebody's place is not them.
+fn spoken_by(how: &How, who: &CustomerId) -> String {
+    match how {
+        How::Voice { .. } | How::Link => who.to_string(),
+        How::Api { key } => key.clone(),
+        How::Override { by, .. } => format!("operator {by}"),
+    }
+}
+
+/// What the audit trail keeps of a yes or no, scores aside.
+fn on_record(how: &How, who: &CustomerId) -> serde_json::Value {
+    match how {
+        How::Voice { call, .. } => json!({ "for": who, "how": "voice", "call": call }),
+        How::Link => json!({ "for": who, "how": "link" }),
+        How::Api { key } => json!({ "for": who, "how": "api", "key": key }),
+        How::Override { by, why } => json!({ "for": who, "how": "override", "by": by, "why": why }),
+    }
 }
 
 /// Whether a call, an app or neither.

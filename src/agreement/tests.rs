@@ -2,6 +2,7 @@
 //! test, named after it.
 
 mod codes;
+mod links;
 mod parties;
 
 use std::collections::{BTreeMap, BTreeSet};
