@@ -9,8 +9,8 @@ use crate::clock::Timestamp;
 use crate::ids::{ApprovalId, CallId, CustomerId, IntentId};
 use crate::payment::policy::{Attested, Channel};
 use crate::payment::{
-    Approval, ApprovalError, ApprovalEvent, ApprovalState, Capture, Condition, How, Occasion, PayersPart, PaymentRequest, Role,
-    Said,
+    Approval, ApprovalError, ApprovalEvent, ApprovalState, Capture, Condition, How, Occasion, PayersPart, PaymentRequest,
+    RequestError, RequestStatus, Role, Said,
 };
 use crate::processor::{ChargeOrder, OrderGuards, SubmitError};
 use crate::store::{StoreError, SubmitRefusal, papers};
@@ -109,6 +109,10 @@ impl Agreements {
         let inner = &*self.inner;
         let found = inner.store.request(&yes.order.request).await?.ok_or(AgreeError::NoSuch("payment request"))?;
         let request = found.request;
+        // Before rules are asked: what came of this yes before must not be judged by what it changed, nor be asked of others again.
+        if let Some(came_to) = self.came_of(&request, &yes.order).await? {
+            return Ok(came_to);
+        }
         let asked = self.ask(&request, yes.asking).await?;
         if let Some(refusal) = refuses(&asked, &yes.met) {
             self.tell_refused(&request, &asked, &refusal).await?;
@@ -123,12 +127,40 @@ impl Agreements {
             return Ok(Agreed::Refused(Refusal::NotMet(Condition::Supervisor)));
         };
         let approval = self.with_payer(&request, yes, call, &parties).await?;
-        let roles: Vec<Role> = parties.iter().map(|(role, _)| *role).collect();
-        if approval.state == ApprovalState::Agreed && approval.agreed_by_all(&roles) {
+        if approval.state == ApprovalState::Agreed && approval.agreed_by_each(&parties) {
             return self.charge(yes.order.clone(), &asked, Some(approval)).await;
         }
         let for_whom = approval.waits_for().map(|p| p.role).collect();
         Ok(Agreed::Waiting { approval: approval.id, for_whom })
+    }
+
+    /// What is clear before any rule: the request is this yes's already, or nobody can pay it so.
+    async fn came_of(&self, request: &PaymentRequest, order: &ChargeOrder) -> Result<Option<Agreed>, AgreeError> {
+        let inner = &*self.inner;
+        if request.customer != order.customer {
+            return Ok(Some(Agreed::Refused(Refusal::Submit(SubmitRefusal::NoSuchRequest))));
+        }
+        if let Some(holder) = &request.held_by
+            && let Some(payment) = inner.store.payment(holder).await?
+            && payment.intent.occasion == order.occasion
+        {
+            let same = payment.intent.amount == order.amount && payment.intent.card == order.card;
+            return Ok(Some(if same {
+                Agreed::Charged(holder.clone())
+            } else {
+                Agreed::Refused(Refusal::Submit(SubmitRefusal::SameKeyOtherContent))
+            }));
+        }
+        let why = match (request.status, &request.held_by) {
+            _ if request.amount != order.amount => SubmitRefusal::OtherAmount,
+            (RequestStatus::Open, Some(_)) => RequestError::Held.into(),
+            (RequestStatus::Open, None) if request.payable(inner.clock.now()) => return Ok(None),
+            (RequestStatus::Open, None) => RequestError::NotOpen(RequestStatus::Expired).into(),
+            (status @ (RequestStatus::Paid | RequestStatus::Cancelled | RequestStatus::Expired), _) => {
+                RequestError::NotOpen(status).into()
+            }
+        };
+        Ok(Some(Agreed::Refused(Refusal::Submit(why))))
     }
 
     /// Puts the payer's part into the request's approval, opening one where there is none that fits.
@@ -212,9 +244,15 @@ impl Agreements {
         let inner = &*self.inner;
         let now = inner.clock.now();
         let before: Approval = papers::read(&*inner.store, id.as_str()).await?.ok_or(AgreeError::NoSuch("approval"))?;
-        let after = before.clone().step(now, ApprovalEvent::Said { who: who.clone(), said: Said { yes, at: now, how } })?;
+        let by = spoken_by(&how, who);
+        let after =
+            before.clone().step(now, ApprovalEvent::Said { who: who.clone(), said: Said { yes, at: now, how: how.clone() } })?;
         if after != before {
-            let (audit, news) = inner.about(now, who.as_str(), if yes { "agreed" } else { "denied" }, &after);
+            let (mut audit, news) = inner.about(now, &by, if yes { "agreed" } else { "denied" }, &after);
+            // By what, and why: for the trail only.
+            if let Some(detail) = audit.detail.as_object_mut() {
+                detail.insert("said".to_owned(), on_record(&how, who));
+            }
             papers::write(&*inner.store, &after, &audit, &[news]).await?;
         }
         let charged = match after.state {
@@ -231,14 +269,25 @@ impl Agreements {
 
     /// Charges what everybody agreed to: rules are asked once more, since time has passed. What they refuse now ends the approval.
     pub(super) async fn charge_agreed(&self, approval: &Approval) -> Result<Agreed, AgreeError> {
+        for _ in 0..LIMIT_RACES {
+            match self.try_charge_agreed(approval).await {
+                // The payer paid something else at the same moment: rules have to be asked with it.
+                Ok(Agreed::Refused(Refusal::Submit(SubmitRefusal::SpentMeanwhile))) => {}
+                done => return done,
+            }
+        }
+        // The sweep tries again.
+        Err(StoreError::Busy.into())
+    }
+
+    async fn try_charge_agreed(&self, approval: &Approval) -> Result<Agreed, AgreeError> {
         let inner = &*self.inner;
         let part = approval.payer.as_ref().ok_or(ApprovalError::Incomplete)?;
         let found = inner.store.request(&approval.request).await?.ok_or(AgreeError::NoSuch("payment request"))?;
         let asking = Asking { channel: part.channel, ..Asking::call(part.attestation) };
         let asked = self.ask(&found.request, asking).await?;
-        let roles: Vec<Role> = asked.parties().iter().map(|(role, _)| *role).collect();
         let refusal = match refuses(&asked, &part.met) {
-            None if !approval.fits(&found.request) || !approval.agreed_by_all(&roles) => {
+            None if !approval.fits(&found.request) || !approval.agreed_by_each(&asked.parties()) => {
                 Some(Refusal::Submit(SubmitRefusal::ApprovalGone))
             }
             refusal => refusal,
@@ -255,7 +304,13 @@ impl Agreements {
         };
         let came_to = match refusal {
             Some(refusal) => Agreed::Refused(refusal),
-            None => self.charge(order, &asked, Some(approval.clone())).await?,
+            None => match self.charge(order, &asked, Some(approval.clone())).await? {
+                // Rules are asked about sums that grew meanwhile; an approval that somebody else used is theirs to end.
+                again @ Agreed::Refused(Refusal::Submit(SubmitRefusal::SpentMeanwhile | SubmitRefusal::ApprovalGone)) => {
+                    return Ok(again);
+                }
+                came_to => came_to,
+            },
         };
         if let Agreed::Refused(refusal) = &came_to {
             self.end_refused(approval, &found.request, &asked, refusal).await?;
@@ -271,12 +326,6 @@ impl Agreements {
         asked: &Asked,
         refusal: &Refusal,
     ) -> Result<(), AgreeError> {
-        // Sums that grew meanwhile are asked about again by the sweep; an approval that somebody else used is theirs to end.
-        if matches!(refusal, Refusal::Submit(SubmitRefusal::SpentMeanwhile | SubmitRefusal::ApprovalGone))
-            && approval.fits(request)
-        {
-            return Ok(());
-        }
         let inner = &*self.inner;
         let now = inner.clock.now();
         let Ok(over) = approval.clone().step(now, ApprovalEvent::Cancel) else { return Ok(()) };
@@ -381,6 +430,25 @@ fn refuses(asked: &Asked, met: &BTreeSet<Condition>) -> Option<Refusal> {
     let parties = asked.parties();
     let nobody = |c: &Condition| Role::of(*c).is_some_and(|role| !parties.iter().any(|(r, _)| *r == role));
     asked.terms.conditions.iter().copied().find(nobody).map(Refusal::Nobody)
+}
+
+/// Who acts: an operator in somebody's place is not them.
+fn spoken_by(how: &How, who: &CustomerId) -> String {
+    match how {
+        How::Voice { .. } | How::Link => who.to_string(),
+        How::Api { key } => key.clone(),
+        How::Override { by, .. } => format!("operator {by}"),
+    }
+}
+
+/// What the audit trail keeps of a yes or no, scores aside.
+fn on_record(how: &How, who: &CustomerId) -> serde_json::Value {
+    match how {
+        How::Voice { call, .. } => json!({ "for": who, "how": "voice", "call": call }),
+        How::Link => json!({ "for": who, "how": "link" }),
+        How::Api { key } => json!({ "for": who, "how": "api", "key": key }),
+        How::Override { by, why } => json!({ "for": who, "how": "override", "by": by, "why": why }),
+    }
 }
 
 /// Whether a call, an app or neither.

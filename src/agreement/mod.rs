@@ -13,6 +13,8 @@ mod links;
 mod mandates;
 mod news;
 mod sweeping;
+#[cfg(test)]
+mod tests;
 
 use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock};

@@ -361,10 +361,12 @@ impl Approval {
         self.parties.iter().filter(|p| p.said.is_none())
     }
 
-    /// Whether each of these has agreed, the payer's own part aside: a role that rules ask for now and nobody was asked for is missing.
-    pub fn agreed_by_all(&self, roles: &[Role]) -> bool {
+    /// Whether everybody who was asked has agreed, the payer aside, and each of these was asked as that: somebody whom rules ask for now and
+    /// nobody asked is missing, whoever else agreed in the same role.
+    pub fn agreed_by_each(&self, parties: &[(Role, CustomerId)]) -> bool {
         let yes = |p: &Party| p.said.as_ref().is_some_and(|s| s.yes);
-        self.parties.iter().all(yes) && roles.iter().all(|role| self.parties.iter().any(|p| p.role == *role))
+        let was_asked = |(role, who): &(Role, CustomerId)| self.parties.iter().any(|p| p.role == *role && p.who == *who);
+        self.parties.iter().all(yes) && parties.iter().all(was_asked)
     }
 
     /// One step. Saying the same twice changes nothing and is no error.
@@ -412,7 +414,7 @@ impl Approval {
             ApprovalEvent::Used(intent) => self.state = ApprovalState::Used { intent },
         }
         if self.open() {
-            let all = self.payer.is_some() && self.agreed_by_all(&[]);
+            let all = self.payer.is_some() && self.agreed_by_each(&[]);
             self.state = if all { ApprovalState::Agreed } else { ApprovalState::Open };
         }
         self.version = self.version.saturating_add(1);

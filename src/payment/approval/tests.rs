@@ -156,5 +156,8 @@ fn two_guardians_are_two() {
     assert_eq!(a.state, ApprovalState::Open);
     assert_eq!(a.waits_for().map(|p| p.role).collect::<Vec<_>>(), [Role::SecondGuardian]);
     let a = a.step(Timestamp(3), yes(&two)).unwrap();
-    assert!(a.state == ApprovalState::Agreed && a.agreed_by_all(&[Role::Guardian]) && !a.agreed_by_all(&[Role::Supervisor]));
+    assert_eq!(a.state, ApprovalState::Agreed);
+    assert!(a.agreed_by_each(&[(Role::Guardian, one.clone())]));
+    assert!(!a.agreed_by_each(&[(Role::Supervisor, one)]), "asked as something else");
+    assert!(!a.agreed_by_each(&[(Role::Guardian, two)]), "another guardian now");
 }
