@@ -139,7 +139,7 @@ async fn a_payment_that_a_guardian_has_to_agree_to_waits_and_is_charged_once(hou
         panic!("both guardians have to agree");
     };
     assert_eq!((for_whom.len(), house.charges()), (2, 1));
-    let say = |who: &CustomerId| house.agreements.decide(&approval, who, true, link());
+    let say = async |who: &CustomerId| house.agreements.decide(&approval, who, true, link()).await;
     // The ward is none of them.
     assert!(house.agreements.decide(&approval, &house.ward, true, link()).await.is_err());
     assert!(say(&house.father).await.unwrap().charged.is_none());

@@ -309,3 +309,14 @@ fn any_facts(n: u64) -> Facts {
         ..cents(i64::from(below(60_000)) + 1)
     }
 }
+
+/// What the manual shows reads.
+#[test]
+fn the_manuals_file_reads() {
+    let manual = include_str!("../../../docs/POLICY.md");
+    let file = manual.split("```toml\n").nth(1).unwrap().split("```").next().unwrap();
+    assert_eq!(Policy::from_toml(file).unwrap().rules().len(), 2);
+    let json = manual.split("--rules '").nth(1).unwrap().split('\'').next().unwrap();
+    let rules: crate::payment::guardian::WardRules = serde_json::from_str(json).unwrap();
+    assert_eq!((rules.check(), rules.payment_limit.len()), (Ok(()), 1));
+}
