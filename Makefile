@@ -7,7 +7,7 @@ SHELL := bash
 CARGO := PATH="$$HOME/.cargo/bin:$$PATH" cargo
 VOICEPAY := $(CARGO) run --quiet --locked --
 
-.PHONY: help setup build models test test-peers crash-test simulate bench-calls bench-payments demo bench eval train-digits prompts fixtures fuzz lint clean
+.PHONY: help setup build models test test-peers crash-test simulate bench-calls bench-payments bench-policy demo bench eval train-digits prompts fixtures fuzz lint clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -48,6 +48,9 @@ bench-calls: models ## calls on one core, set-ups a second, memory a call, besid
 
 bench-payments: setup ## payments a second beside bare commits, cost as the database grows; writes benches/PAYMENTS.md (ARGS="--retries 1000000")
 	@scripts/bench-payments.sh $(ARGS)
+
+bench-policy: setup ## how long 1,000 rules take to answer; writes benches/POLICY.md
+	@$(CARGO) bench --quiet --locked --profile dev --bench policy
 
 eval: models ## recognition, decisions and peers on ../shared/speechdata (DATA=folder SPLIT=name); writes models/REPORT.md
 	@scripts/eval.sh $(ARGS)

@@ -335,7 +335,8 @@ impl Agreements {
     }
 
     async fn charge(&self, order: ChargeOrder, asked: &Asked, approval: Option<Approval>) -> Result<Agreed, AgreeError> {
-        let guards = OrderGuards { spent: Some(asked.spent.clone()), approval };
+        let guardianships = asked.guardianships.clone();
+        let guards = OrderGuards { spent: Some(asked.spent.clone()), approval, guardianships };
         let mut order = ChargeOrder { guards, ..order };
         order.evidence.rules = Some(asked.terms.policy_version.clone());
         // An error at the commit may come after it: submitting again finds what was written, and submits only what was not.
@@ -344,29 +345,13 @@ impl Agreements {
             done => done,
         };
         match submitted {
-            Ok(intent) => {
-                self.tell_guardians(asked, &intent).await;
-                Ok(Agreed::Charged(intent))
-            }
+            Ok(intent) => Ok(Agreed::Charged(intent)),
             Err(SubmitError::Refused(refusal)) => Ok(Agreed::Refused(Refusal::Submit(refusal))),
             Err(error) => Err(error.into()),
         }
     }
 
-    /// Guardians hear of every payment of their ward. The charge stands whether or not this can be written.
-    async fn tell_guardians(&self, asked: &Asked, intent: &IntentId) {
-        let inner = &*self.inner;
-        let now = inner.clock.now();
-        for g in &asked.guardianships {
-            let told = json!({ "guardianship": g.id, "ward": g.ward, "guardian": g.guardian, "second": g.second, "intent": intent,
-                "amount_minor": asked.facts.amount.minor, "currency": asked.facts.amount.currency, "payee": asked.facts.payee });
-            let audit = inner.audit(now, "agreement", "guardian.told", g.id.as_str(), told.clone());
-            if let Err(error) = inner.store.announce(&inner.news(now, "guardian.payment", told), &audit).await {
-                tracing::warn!(guardianship = %g.id, %error, "a guardian could not be told of a payment");
-            }
-        }
-    }
-
+    /// The payer, and whoever looks after them, hear of a refusal; all of it is written, or nothing.
     async fn tell_refused(&self, request: &PaymentRequest, asked: &Asked, refusal: &Refusal) -> Result<(), AgreeError> {
         let inner = &*self.inner;
         let now = inner.clock.now();
@@ -376,13 +361,13 @@ impl Agreements {
             Refusal::Submit(why) => why.to_string(),
         };
         let (audit, news) = inner.refused(now, request, &rule, &asked.terms.policy_version);
-        inner.store.announce(&news, &audit).await?;
+        let (mut audits, mut all) = (vec![audit], vec![news]);
         for g in &asked.guardianships {
             let told = json!({ "guardianship": g.id, "ward": g.ward, "guardian": g.guardian, "second": g.second, "request": request.id });
-            let audit = inner.audit(now, "agreement", "guardian.told", g.id.as_str(), told.clone());
-            inner.store.announce(&inner.news(now, "guardian.refused", told), &audit).await?;
+            audits.push(inner.audit(now, "agreement", "guardian.told", g.id.as_str(), told.clone()));
+            all.push(inner.news(now, "guardian.refused", told));
         }
-        Ok(())
+        Ok(inner.store.write_papers(&[], None, &audits, &all).await?)
     }
 
     /// Takes an approval back: the payer, the payee's side or an operator.

@@ -127,3 +127,6 @@ impl Agreements {
         if ours.tenant == theirs.tenant { Ok(()) } else { Err(GuardingError::Stranger(other.clone())) }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -13,15 +13,16 @@ use crate::agreement::{Agreements, GuardingError};
 use crate::app::Office;
 use crate::clock::{SystemClock, SystemEntropy, Timestamp};
 use crate::ids::GuardianshipId;
-use crate::payment::Guardianship;
 use crate::payment::guardian::{Change, Edited, WardRules};
+use crate::payment::{AddressMark, Guardianship};
 use crate::store::{StoreError, papers};
 use crate::telemetry::{self, LogFormat};
+use crate::vault::Vault;
 
 /// Arguments of `voicepay guardian`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  voicepay guardian add --ward cus_0123… --guardian cus_4567… --rules '{\"payment_limit\":{\"USD\":5000}}'\n  voicepay guardian show gua_0123…\n  voicepay guardian freeze gua_0123… --by cus_4567…\n  voicepay guardian rules gua_0123… --by cus_4567… --rules '{\"blocked_categories\":[\"gambling\"]}'\n  voicepay guardian agree gua_0123… --by cus_89ab…\n\nAmounts in rules are minor units by currency. What loosens needs both guardians, where there are two; the ward can change nothing."
+    after_help = "Examples:\n  voicepay guardian add --ward cus_0123… --guardian cus_4567… --rules '{\"payment_limit\":{\"USD\":5000}}'\n  voicepay guardian show gua_0123…\n  voicepay guardian freeze gua_0123… --by cus_4567…\n  voicepay guardian rules gua_0123… --by cus_4567… --rules '{\"blocked_categories\":[\"gambling\"]}'\n  voicepay guardian agree gua_0123… --by cus_89ab…\n  voicepay guardian ends-at gua_0123… --by cus_4567… 2030-04-01T00:00:00Z\n\nAmounts in rules are minor units by currency; docs/POLICY.md lists the keys. What loosens needs both guardians, where there are two; the ward can change nothing."
 )]
 pub struct GuardianArgs {
     #[command(subcommand)]
@@ -41,9 +42,8 @@ enum GuardianCommand {
         /// Who does so, too.
         #[arg(long, value_name = "ID")]
         second: Option<String>,
-        /// Limits, as JSON.
-        #[arg(long, value_name = "JSON", default_value = "{}")]
-        rules: String,
+        #[command(flatten)]
+        limits: Limits,
         /// The day on which the ward comes of age, such as 2030-04-01T00:00:00Z.
         #[arg(long, value_name = "TIME")]
         ends_at: Option<String>,
@@ -66,9 +66,29 @@ enum GuardianCommand {
         /// The guardian who wants it.
         #[arg(long, value_name = "ID")]
         by: String,
-        /// Limits, as JSON.
-        #[arg(long, value_name = "JSON")]
-        rules: String,
+        #[command(flatten)]
+        limits: Limits,
+    },
+    /// Name a second guardian.
+    AddSecond {
+        /// Its identifier.
+        id: String,
+        /// The guardian who wants it.
+        #[arg(long, value_name = "ID")]
+        by: String,
+        /// Who looks after the ward, too.
+        #[arg(long, value_name = "ID")]
+        guardian: String,
+    },
+    /// Set the day on which the ward comes of age.
+    EndsAt {
+        /// Its identifier.
+        id: String,
+        /// The guardian who wants it.
+        #[arg(long, value_name = "ID")]
+        by: String,
+        /// The day, such as 2030-04-01T00:00:00Z; `never`: there is none.
+        at: String,
     },
     /// Nothing may be paid for now.
     Freeze(Step),
@@ -80,6 +100,29 @@ enum GuardianCommand {
     Disagree(Step),
     /// End it.
     End(Step),
+}
+
+#[derive(Debug, Args)]
+struct Limits {
+    /// Limits, as JSON.
+    #[arg(long, value_name = "JSON", default_value = "{}")]
+    rules: String,
+    /// Where goods may go without further questions; may be given several times. Kept as a keyed digest only.
+    #[arg(long = "address", value_name = "TEXT")]
+    addresses: Vec<String>,
+}
+
+impl Limits {
+    fn read(&self, vault: &Vault) -> Result<WardRules, CliError> {
+        let mut rules: WardRules = serde_json::from_str(&self.rules).map_err(|e| refused(format!("--rules: {e}")))?;
+        for address in &self.addresses {
+            if !address.chars().any(char::is_alphanumeric) {
+                return Err(refused("--address: it says nothing"));
+            }
+            rules.addresses.insert(AddressMark::of(&vault.address_mark(address)));
+        }
+        Ok(rules)
+    }
 }
 
 #[derive(Debug, Args)]
@@ -98,11 +141,12 @@ pub fn run(args: GuardianArgs, ctx: &Context) -> CliResult {
         let office = open(ctx).await?;
         let agreements = &office.agreements;
         match args.command {
-            GuardianCommand::Add { ward, guardian, second, rules, ends_at } => {
+            GuardianCommand::Add { ward, guardian, second, limits, ends_at } => {
                 let (ward, guardian) = (parse_id(&ward)?, parse_id(&guardian)?);
                 let second = second.as_deref().map(parse_id).transpose()?;
                 let ends_at = ends_at.as_deref().map(time).transpose()?;
-                let made = agreements.add_guardianship(&ward, &guardian, second.as_ref(), limits(&rules)?, ends_at, "cli").await;
+                let rules = limits.read(&office.vault)?;
+                let made = agreements.add_guardianship(&ward, &guardian, second.as_ref(), rules, ends_at, "cli").await;
                 let made = made.map_err(guarding_error)?;
                 ctx.answer(&json!(made), made.id.as_str());
                 Ok(())
@@ -123,8 +167,17 @@ pub fn run(args: GuardianArgs, ctx: &Context) -> CliResult {
                 ctx.answer(&json!(g), &text);
                 Ok(())
             }
-            GuardianCommand::Rules { id, by, rules } => {
-                edit(ctx, agreements, &Step { id, by }, Change::Rules { rules: limits(&rules)? }).await
+            GuardianCommand::Rules { id, by, limits } => {
+                let rules = limits.read(&office.vault)?;
+                edit(ctx, agreements, &Step { id, by }, Change::Rules { rules }).await
+            }
+            GuardianCommand::AddSecond { id, by, guardian } => {
+                let guardian = parse_id(&guardian)?;
+                edit(ctx, agreements, &Step { id, by }, Change::AddSecond { guardian }).await
+            }
+            GuardianCommand::EndsAt { id, by, at } => {
+                let at = if at == "never" { None } else { Some(time(&at)?) };
+                edit(ctx, agreements, &Step { id, by }, Change::EndsAt { at }).await
             }
             GuardianCommand::Freeze(step) => edit(ctx, agreements, &step, Change::Freeze).await,
             GuardianCommand::Thaw(step) => edit(ctx, agreements, &step, Change::Thaw).await,
@@ -145,11 +198,7 @@ fn parse(id: &str) -> Result<GuardianshipId, CliError> {
 }
 
 fn time(text: &str) -> Result<Timestamp, CliError> {
-    Timestamp::parse(text).ok_or_else(|| refused("--ends-at: write a time like 2030-04-01T00:00:00Z"))
-}
-
-fn limits(text: &str) -> Result<WardRules, CliError> {
-    serde_json::from_str(text).map_err(|e| refused(format!("--rules: {e}")))
+    Timestamp::parse(text).ok_or_else(|| refused(format!("`{text}`: write a time like 2030-04-01T00:00:00Z")))
 }
 
 async fn edit(ctx: &Context, agreements: &Agreements, step: &Step, change: Change) -> CliResult {

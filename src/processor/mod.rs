@@ -32,8 +32,8 @@ use crate::gateway::Gateway;
 use crate::ids::{CardId, CustomerId, IntentId, RequestId, WorkerId};
 use crate::money::Money;
 use crate::payment::{
-    Approval, Attempt, AttemptState, Capture, DeclineReason, DisputeError, Evidence, IntentStatus, Occasion, Operation,
-    OperationRefusal, Receipt, ReconcilePolicy, TransitionError,
+    Approval, Attempt, AttemptState, Capture, DeclineReason, DisputeError, Evidence, Guardianship, IntentStatus, Occasion,
+    Operation, OperationRefusal, Receipt, ReconcilePolicy, TransitionError,
 };
 use crate::store::signing::Signer;
 use crate::store::{Job, Payment, Spent, SpentSince, Store, StoreError, SubmitRefusal};
@@ -124,6 +124,8 @@ pub struct OrderGuards {
     pub spent: Option<(SpentSince, Spent)>,
     /// What everybody agreed to; used with the charge, in one transaction.
     pub approval: Option<Approval>,
+    /// Whose guardians hear of it.
+    pub guardianships: Vec<Guardianship>,
 }
 
 /// Why an order was not taken. Nothing was written and nothing will be charged.

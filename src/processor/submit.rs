@@ -5,10 +5,11 @@ use serde_json::json;
 use super::crash::{self, Step};
 use super::records::OURSELVES;
 use super::{ChargeOrder, Processor, SubmitError};
+use crate::clock::Timestamp;
 use crate::ids::{AttemptId, IntentId, TransferId};
 use crate::ledger::{AccountName, Cause, Transfer, TransferKind};
-use crate::payment::{ApprovalEvent, Attempt, AttemptState, Intent, IntentStatus};
-use crate::store::{Document, Guards, Job, NewCharge, RequestWithPayee, SubmitRefusal, Submitted};
+use crate::payment::{ApprovalEvent, Attempt, AttemptState, Guardianship, Intent, IntentStatus};
+use crate::store::{AuditRecord, Document, Guards, Job, NewCharge, OutboxRecord, RequestWithPayee, SubmitRefusal, Submitted};
 
 impl Processor {
     /// Takes an order over: after `Ok` it will be charged, or declined, whatever becomes of the call. Submitting the same occasion and request
@@ -70,7 +71,8 @@ impl Processor {
             }
             None => Vec::new(),
         };
-        let guards = Guards { spent: order.guards.spent, papers };
+        let told = order.guards.guardianships.iter().map(|g| self.told_guardians(now, &intent, g)).collect();
+        let guards = Guards { spent: order.guards.spent, papers, told };
         let charge =
             NewCharge { request, card, intent, attempt, schedule, pending, evidence: order.evidence, audit, outbox, guards };
         crash::at(operation, Step::BeforeBegin);
@@ -87,5 +89,13 @@ impl Processor {
             Submitted::Already(id) => Ok(id),
             Submitted::Refused(refusal) => Err(refusal.into()),
         }
+    }
+
+    /// Guardians hear of every payment of their ward.
+    fn told_guardians(&self, now: Timestamp, intent: &Intent, g: &Guardianship) -> (OutboxRecord, AuditRecord) {
+        let who = json!({ "guardianship": g.id, "ward": g.ward, "guardian": g.guardian, "second": g.second });
+        let news = self.inner.news(now, "guardian.payment", intent, intent.amount, who);
+        let audit = self.inner.audit_row(now, OURSELVES, "guardian.told", g.id.as_str(), news.payload.clone());
+        (news, audit)
     }
 }

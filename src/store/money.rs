@@ -96,18 +96,20 @@ pub struct NewCharge {
 }
 
 /// What must still be so when a charge is written, and what is written with it. Empty where no rule was asked.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Guards {
     /// The sums that rules were asked with: who has paid more meanwhile is asked anew.
     pub spent: Option<(SpentSince, Spent)>,
     /// An approval, used: over the version that everybody agreed to.
     pub papers: Vec<Paper>,
+    /// What others than the payer hear of the charge: whoever looks after them. Kept with it, so that no crash or outage loses it.
+    pub told: Vec<(OutboxRecord, AuditRecord)>,
 }
 
 impl Guards {
     /// Whether there are none.
     pub fn none(&self) -> bool {
-        self.spent.is_none() && self.papers.is_empty()
+        self.spent.is_none() && self.papers.is_empty() && self.told.is_empty()
     }
 
     /// Whether the sums that rules were asked with are still so.

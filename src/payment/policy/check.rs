@@ -5,10 +5,11 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::read::{Places, PolicyFault};
 use super::rule::{Rule, When};
-use super::{Bounds, Channel, Facts, Policy, Tier};
+use super::{Attested, Bounds, Channel, Facts, Policy, Tier};
 use crate::clock::Timestamp;
 use crate::ids::PayeeId;
 use crate::money::{Currency, Money};
+use crate::payment::{AddressMark, Delivery};
 
 /// Rules that a file may hold.
 pub(super) const RULE_LIMIT: usize = 10_000;
@@ -91,24 +92,62 @@ fn idle(when: &When, tiers: &BTreeMap<Currency, Bounds>) -> Option<String> {
     }
 }
 
-/// A large payment that needs nothing and is not denied is a hole: nobody meant it.
+/// A large payment that needs nothing and is not denied is a hole: nobody meant it. Tried for every way to pay, on the mildest of terms:
+/// paid often before, nothing failed, nobody looks after the payer, of no category.
 pub(super) fn holes(places: &Places<'_>, at: usize, policy: &Policy) -> Result<(), PolicyFault> {
     let Ok(payee) = PayeeId::parse("pay_0") else { return Ok(()) };
     for (currency, bounds) in &policy.tiers {
         let Ok(amount) = Money::new(bounds.normal.saturating_add(1), *currency) else { continue };
-        for channel in Channel::ALL {
-            let mut facts = Facts { channel, ..Facts::plain(Timestamp(0), amount, payee.clone()) };
-            // The mildest case: paid often before, nothing went wrong.
-            (facts.history.paid_before, facts.history.paid_before_payee) = (u32::MAX, u32::MAX);
-            facts.device_known = Some(true);
+        let mut plain = Facts::plain(Timestamp(0), amount, payee.clone());
+        (plain.history.paid_before, plain.history.paid_before_payee) = (u32::MAX, u32::MAX);
+        for facts in ways(&plain) {
             let terms = policy.terms(&facts);
-            if !terms.denied() && terms.conditions.is_empty() && policy.tier(&facts) == Some(Tier::Large) {
-                let way = serde_json::to_value(channel).ok().and_then(|v| v.as_str().map(str::to_owned)).unwrap_or_default();
-                let what =
-                    format!("hole: a large payment in {currency} by {way} needs nothing and is not denied; write a rule for it");
-                return Err(places.fault(at, what));
+            if terms.denied() || !terms.conditions.is_empty() || policy.tier(&facts) != Some(Tier::Large) {
+                continue;
             }
+            let what = format!(
+                "hole: a large payment in {currency} {} needs nothing and is not denied; write a rule for it",
+                way(&facts)
+            );
+            return Err(places.fault(at, what));
         }
     }
     Ok(())
+}
+
+fn ways(plain: &Facts) -> impl Iterator<Item = Facts> {
+    Channel::ALL.into_iter().flat_map(move |channel| {
+        let attested: &[Attested] = match channel {
+            Channel::Telephone => &[Attested::Vouched, Attested::Unvouched, Attested::Disputed],
+            Channel::App | Channel::Api => &[Attested::NotACall],
+        };
+        let deliveries = [(Delivery::None, false), (Delivery::To(AddressMark::of(&[0; 32])), true), (Delivery::Nowhere, false)];
+        attested.iter().flat_map(move |attestation| {
+            let deliveries = deliveries.clone();
+            deliveries.into_iter().flat_map(move |(delivery, address_known)| {
+                [None, Some(true), Some(false)].into_iter().flat_map(move |device_known| {
+                    let (delivery, attestation) = (delivery.clone(), *attestation);
+                    [false, true].map(move |by_mandate| Facts {
+                        channel,
+                        attestation,
+                        delivery: delivery.clone(),
+                        address_known,
+                        device_known,
+                        by_mandate,
+                        ..plain.clone()
+                    })
+                })
+            })
+        })
+    })
+}
+
+/// In the words of rules.
+fn way(facts: &Facts) -> String {
+    let word = |value: serde_json::Value| value.as_str().unwrap_or_default().to_owned();
+    let channel = serde_json::to_value(facts.channel).map(word).unwrap_or_default();
+    let attestation = serde_json::to_value(facts.attestation).map(word).unwrap_or_default();
+    let address = serde_json::to_value(facts.address()).map(word).unwrap_or_default();
+    let device = facts.device_known.map(|known| format!(", device_known = {known}")).unwrap_or_default();
+    format!("(channel {channel}, attestation {attestation}, address {address}{device}, mandate = {})", facts.by_mandate)
 }

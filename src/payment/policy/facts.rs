@@ -76,6 +76,11 @@ pub enum Address {
     Missing,
 }
 
+impl Address {
+    /// Every one.
+    pub const ALL: [Self; 4] = [Self::NoGoods, Self::Known, Self::New, Self::Missing];
+}
+
 /// Who vouches for the number that calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -88,6 +93,11 @@ pub enum Attested {
     Disputed,
     /// Nobody calls.
     NotACall,
+}
+
+impl Attested {
+    /// Every one.
+    pub const ALL: [Self; 4] = [Self::Vouched, Self::Unvouched, Self::Disputed, Self::NotACall];
 }
 
 /// What the payer paid before, and what went wrong of late. Sums are minor units of the payment's currency: what is being paid or was paid, without

@@ -6,6 +6,8 @@
 
 mod check;
 mod facts;
+mod index;
+mod overlap;
 mod read;
 mod rule;
 #[cfg(test)]
@@ -19,6 +21,7 @@ pub use facts::{Address, Attested, Channel, Facts, History};
 pub use read::PolicyFault;
 pub use rule::Rule;
 
+use self::index::Index;
 use super::terms::{Because, Condition, Terms};
 use crate::money::Currency;
 
@@ -34,6 +37,7 @@ pub struct Policy {
     version: String,
     tiers: BTreeMap<Currency, Bounds>,
     rules: Vec<Rule>,
+    index: Index,
 }
 
 /// How large a payment is, for the account.
@@ -129,7 +133,8 @@ impl Policy {
             terms.because.push(Because { rule: CURRENCY_RULE.to_owned(), asks: BTreeSet::new(), denies: true });
             return terms;
         };
-        for rule in self.rules.iter().filter(|r| r.applies(facts, tier)) {
+        let places = self.index.candidates(facts, tier);
+        for rule in places.iter().filter_map(|p| self.rules.get(*p)).filter(|r| r.applies(facts, tier)) {
             let asks: BTreeSet<Condition> = rule.asks.iter().copied().filter(|c| can_be_met(*c, facts)).collect();
             if rule.denies && terms.denied_by.is_none() {
                 terms.denied_by = Some(rule.name.clone());

@@ -5,8 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Deserialize;
 use toml::Spanned;
 
+use super::index::Index;
 use super::rule::{Rule, When};
-use super::{Address, Attested, Bounds, Channel, Policy, Tier, check};
+use super::{Address, Attested, Bounds, Channel, Policy, Tier, check, overlap};
 use crate::ids::{Category, PayeeId};
 use crate::money::{Currency, Money};
 use crate::payment::terms::Condition;
@@ -110,8 +111,10 @@ impl Policy {
             rules.push((at, self::rule(&places, at, rule.into_inner())?));
         }
         check::currencies(&places, tiers_at, &tiers, &file.refused_currencies)?;
+        let index = Index::of(rules.iter().map(|(_, rule)| rule));
         check::rules(&places, &tiers, &rules)?;
-        let policy = Self { version, tiers, rules: rules.into_iter().map(|(_, rule)| rule).collect() };
+        overlap::rules(&places, &index, &rules)?;
+        let policy = Self { version, tiers, rules: rules.into_iter().map(|(_, rule)| rule).collect(), index };
         check::holes(&places, tiers_at, &policy)?;
         Ok(policy)
     }
@@ -161,6 +164,9 @@ fn rule(places: &Places<'_>, at: usize, file: FileRule) -> Result<Rule, PolicyFa
         let each = amounts.into_iter().map(|(c, text)| Ok((c, minor(&text, c)?)));
         each.collect::<Result<BTreeMap<_, _>, String>>().map_err(|e| fault(format!("when.{key}: {e}")))
     };
+    if asks.contains(&Condition::SecondGuardian) && !asks.contains(&Condition::Guardian) {
+        return Err(fault("it asks for a second guardian and not for the first: name both".to_owned()));
+    }
     let when = When {
         tier: list(&fault, "tier", when.tier)?,
         channel: list(&fault, "channel", when.channel)?,
@@ -179,6 +185,14 @@ fn rule(places: &Places<'_>, at: usize, file: FileRule) -> Result<Rule, PolicyFa
         paid_before_payee_below: when.paid_before_payee_below,
         failures_24h_over: when.failures_24h_over,
     };
+    for (condition, key, there_is) in
+        [(Condition::Guardian, "guarded", when.guarded), (Condition::Supervisor, "supervised", when.supervised)]
+    {
+        if there_is == Some(false) && asks.contains(&condition) {
+            let what = format!("contradiction: it asks for a {} where there is none (`{key} = false`)", condition.as_str());
+            return Err(fault(what));
+        }
+    }
     Ok(Rule { name, when, asks, denies })
 }
 

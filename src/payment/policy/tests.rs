@@ -204,7 +204,27 @@ fn a_wrong_file_is_refused_whole_with_the_place_and_the_reason() {
         (rule("ask = [\"code\"]\nwhen = { tier = [\"large\"] }"), "very same `when`"),
         (
             BASE.replace("{ tier = [\"large\"] }", "{ tier = [\"large\"], channel = [\"telephone\"] }"),
-            "hole: a large payment in USD by app",
+            "hole: a large payment in USD (channel app",
+        ),
+        (BASE.replace("{ tier = [\"large\"] }", "{ tier = [\"large\"], mandate = false }"), "mandate = true) needs nothing"),
+        (BASE.replace("{ tier = [\"large\"] }", "{ tier = [\"large\"], device_known = true }"), "address no_goods, mandate"),
+        (BASE.replace("\"fresh_digits\", \"code\", ", ""), "needs nothing"),
+        (BASE.replace("\"guardian\"]", "\"second_guardian\"]"), "name both"),
+        (rule("ask = [\"guardian\"]\nwhen = { guarded = false }"), "asks for a guardian where there is none"),
+        (rule("ask = [\"supervisor\"]\nwhen = { supervised = false }"), "asks for a supervisor where there is none"),
+        (rule("ask = [\"code\"]\nwhen = { tier = [\"large\"], mandate = true }"), "overlap: wherever it applies `large`"),
+        (rule("ask = [\"code\"]\nwhen = { tier = [\"large\"], payee = [\"pay_1\"] }"), "overlap: wherever it applies `large`"),
+        (
+            rule(
+                "deny = true\nwhen = { payee_day_over = { USD = \"9\" } }\n[[rule]]\nname = \"y\"\ndeny = true\nwhen = { payee_day_over = { USD = \"10\" }, category = [\"toys\"] }",
+            ),
+            "rule `y`: overlap: `x` denies all",
+        ),
+        (
+            rule(
+                "ask = [\"fresh_digits\"]\nwhen = { payee = [\"pay_1\"], mandate = true }\n[[rule]]\nname = \"y\"\ndeny = true\nwhen = { payee = [\"pay_1\", \"pay_2\"] }",
+            ),
+            "line 13: rule `x`: contradiction: `y` denies",
         ),
         ("version = ".to_owned(), "line 1"),
     ];
@@ -214,4 +234,89 @@ fn a_wrong_file_is_refused_whole_with_the_place_and_the_reason() {
     }
     let fault = Policy::from_toml(&rule("deny = true")).unwrap_err().to_string();
     assert!(fault.starts_with("line 13: rule `x`"), "{fault}");
+}
+
+#[test]
+fn rules_that_only_meet_are_no_overlap() {
+    for (one, other) in [
+        // Narrower, and asks for more.
+        (
+            "ask = [\"code\"]\nwhen = { payee = [\"pay_1\"] }",
+            "ask = [\"fresh_digits\"]\nwhen = { payee = [\"pay_1\"], mandate = true }",
+        ),
+        // A denial within what asks.
+        ("ask = [\"code\"]\nwhen = { payee = [\"pay_1\"] }", "deny = true\nwhen = { payee = [\"pay_1\"], mandate = true }"),
+        // Neither within the other.
+        ("deny = true\nwhen = { payee = [\"pay_1\", \"pay_2\"] }", "deny = true\nwhen = { payee = [\"pay_2\", \"pay_3\"] }"),
+        ("deny = true\nwhen = { channel = [\"api\"] }", "deny = true\nwhen = { attestation = [\"disputed\"] }"),
+        ("deny = true\nwhen = { failures_24h_over = 3 }", "deny = true\nwhen = { paid_before_below = 3 }"),
+    ] {
+        policy(&format!("[[rule]]\nname = \"x\"\n{one}\n[[rule]]\nname = \"y\"\n{other}\n"));
+    }
+}
+
+/// What the index leaves out would not have applied, and the order stays that of the file.
+#[test]
+fn asking_by_the_index_is_asking_every_rule() {
+    let policy = policy(&many_rules(300));
+    let mut seen = 0;
+    for n in 0..2_000_u64 {
+        let facts = any_facts(n);
+        let tier = policy.tier(&facts).unwrap();
+        let all: Vec<&str> = policy.rules().iter().filter(|r| r.applies(&facts, tier)).map(|r| r.name.as_str()).collect();
+        let terms = policy.terms(&facts);
+        assert_eq!(terms.because.iter().map(|b| b.rule.as_str()).collect::<Vec<_>>(), all, "{n}");
+        seen += all.len();
+    }
+    assert!(seen > 4_000, "{seen} rules applied: too few to tell anything");
+}
+
+/// Rules of every kind. A later one applies to more payers and to fewer amounts than an earlier one, so that none is within another.
+fn many_rules(count: usize) -> String {
+    let rule = |n: usize| {
+        let (when, does) = match n % 6 {
+            0 => (format!("payee = [\"pay_{}\", \"pay_{}\"]", n % 7, n % 5), "ask = [\"fresh_digits\"]"),
+            1 => (format!("category = [\"c{}\"]", n % 4), "deny = true"),
+            2 => ("tier = [\"small\", \"normal\"]".to_owned(), "ask = [\"code\"]"),
+            3 => ("address = [\"new\"]".to_owned(), "ask = [\"guardian\"]"),
+            4 => (format!("payee = [\"pay_{}\"], category = [\"c{}\"]", n % 7, n % 4), "deny = true"),
+            _ => ("channel = [\"telephone\"]".to_owned(), "ask = [\"fresh_digits\", \"code\"]"),
+        };
+        let each = format!("paid_before_below = {0}, day_over = {{ USD = \"{0}\" }}", n + 1);
+        format!("[[rule]]\nname = \"r{n}\"\nwhen = {{ {when}, {each} }}\n{does}\n")
+    };
+    (0..count).map(rule).collect()
+}
+
+fn any_facts(n: u64) -> Facts {
+    use crate::clock::{Entropy, SeededEntropy};
+    let e = SeededEntropy::new(n);
+    let e: &dyn Entropy = &e;
+    let below = |limit: u32| e.below(limit);
+    Facts {
+        channel: Channel::ALL[usize::try_from(below(3)).unwrap()],
+        payee: PayeeId::parse(&format!("pay_{}", below(9))).unwrap(),
+        category: (below(2) == 0).then(|| format!("c{}", below(5)).parse().unwrap()),
+        delivery: if below(2) == 0 { Delivery::To(AddressMark::of(&[1; 32])) } else { Delivery::None },
+        guardians: u8::try_from(below(3)).unwrap(),
+        history: History {
+            spent_24h: i64::from(below(40_000)),
+            spent_24h_payee: i64::from(below(10_000)),
+            paid_before: below(300),
+            paid_before_payee: below(300),
+            failures_24h: below(300),
+        },
+        ..cents(i64::from(below(60_000)) + 1)
+    }
+}
+
+/// What the manual shows reads.
+#[test]
+fn the_manuals_file_reads() {
+    let manual = include_str!("../../../docs/POLICY.md");
+    let file = manual.split("```toml\n").nth(1).unwrap().split("```").next().unwrap();
+    assert_eq!(Policy::from_toml(file).unwrap().rules().len(), 2);
+    let json = manual.split("--rules '").nth(1).unwrap().split('\'').next().unwrap();
+    let rules: crate::payment::guardian::WardRules = serde_json::from_str(json).unwrap();
+    assert_eq!((rules.check(), rules.payment_limit.len()), (Ok(()), 1));
 }

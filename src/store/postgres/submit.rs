@@ -9,6 +9,7 @@ use sqlx::PgConnection;
 use super::columns::{audit, column, outbox, transfers};
 use super::fault::{Fault, duplicate_of};
 use super::group::Answers;
+use super::trail::{insert_audit, insert_outbox};
 use super::{PgStore, commit, intents, papers, people};
 use crate::ids::{AttemptId, IntentId};
 use crate::payment::PaymentRequest;
@@ -98,6 +99,10 @@ impl PgStore {
         let number = submit_all(&mut tx, &one).await?.pop().transpose()?.flatten();
         // What was judged is no longer so: judge again.
         let number = number.ok_or(Fault::Contended)?;
+        for (news, audit) in &charge.guards.told {
+            insert_audit(&mut tx, audit).await?;
+            insert_outbox(&mut tx, news).await?;
+        }
         commit(tx).await?;
         Ok(Submitted::Fresh { intent: charge.intent.id.clone(), number })
     }

@@ -296,6 +296,10 @@ async fn insert(conn: &mut SqliteConnection, charge: &NewCharge, before: &Paymen
     books::insert(&mut batch, &charge.pending);
     audit_into(&mut batch, &charge.audit)?;
     outbox_into(&mut batch, &charge.outbox)?;
+    for (news, audit) in &charge.guards.told {
+        audit_into(&mut batch, audit)?;
+        outbox_into(&mut batch, news)?;
+    }
     attempts::insert(&mut batch, &charge.attempt, &charge.schedule)?;
     let done = batch.run(conn, StoreError::Conflict("payment request")).await?;
     Ok(Submitted::Fresh { intent: charge.intent.id.clone(), number: attempts::number(&done)? })
