@@ -55,6 +55,7 @@ impl Payer {
             policy: desk.cfg.policy.version.clone(),
             voice: voice.clone(),
             challenge: challenge.clone(),
+            digits_alone: false,
             number: number.cloned(),
             known: *known,
             outcome,
