@@ -12,7 +12,7 @@ use crate::call::inference::Inference;
 use crate::call::recording::Recording;
 use crate::call::registry::{LiveCall, Registry};
 use crate::call::timeline::{WATCH_QUEUE_EVENTS, Watched};
-use crate::call::{CallRecord, Desk, Services, run_call};
+use crate::call::{CallRecord, Desk, NoApprovals, Services, run_call};
 use crate::clock::{Clock, Entropy};
 use crate::config::{Changes, Config, ConfigError};
 use crate::decision::{Calibration, Policy, PolicyError};
@@ -277,6 +277,7 @@ pub fn services(
         },
         clock,
         entropy,
+        errands: Arc::new(NoApprovals),
         embedder: Arc::clone(&voices.embedder),
         fingerprinter: Arc::new(Fingerprinter::new()),
         numbers: Arc::clone(&voices.numbers),

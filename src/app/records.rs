@@ -98,7 +98,7 @@ impl Records {
                 schema: cdr::SCHEMA,
                 call: Some(record.call.to_string()),
                 sip_call_id: info.protocol_id.clone(),
-                direction: "inbound",
+                direction: if record.placed_for.is_some() { "outbound" } else { "inbound" },
                 trunk: info.trunk.clone(),
                 peer: info.peer.clone(),
                 transport: info.transport,
@@ -252,6 +252,7 @@ mod tests {
             events: Vec::new(),
             payment: Some((IntentId::parse("int_0123456789ab").unwrap(), "paid")),
             spans: Vec::new(),
+            placed_for: None,
             evidence: Vec::new(),
         }
     }

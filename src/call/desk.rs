@@ -153,7 +153,7 @@ impl Desk {
         Ok((IdentityOutcome::Known(Box::new(known)), clips))
     }
 
-    async fn payee_clip(&self, payee: &PayeeId) -> Result<Option<Sound>, DeskError> {
+    pub(super) async fn payee_clip(&self, payee: &PayeeId) -> Result<Option<Sound>, DeskError> {
         let recorded = self.store.payee(payee).await?.and_then(|p| p.spoken_name_wav);
         // A recording that no longer reads is spelt instead: no reason to lose a call.
         Ok(recorded.and_then(|bytes| wav::read_wav_bytes(Path::new(payee.as_str()), &bytes).ok()))

@@ -8,6 +8,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::ahead::{Findings, Question};
 use super::desk::Desk;
+use super::errand::Errands;
 use super::heard_before::ReuseConfig;
 use super::hearing;
 use super::inference::Inference;
@@ -40,6 +41,8 @@ pub struct Services {
     pub entropy: Arc<dyn Entropy>,
     /// The store, the vault and the processor, as a call sees them.
     pub desk: Desk,
+    /// Approvals, for calls that we place.
+    pub errands: Arc<dyn Errands>,
     /// Who speaks.
     pub embedder: Arc<Embedder>,
     /// Whether it was heard before.
