@@ -97,6 +97,19 @@ pub struct NotAnswered {
     pub sign: Option<Sign>,
 }
 
+impl NotAnswered {
+    /// As scripts and records name it.
+    pub fn word(&self) -> &'static str {
+        match self.why {
+            Unanswered::Busy => "busy",
+            Unanswered::Declined => "declined",
+            Unanswered::NoAnswer => "no_answer",
+            Unanswered::NoSuchNumber => "no_such_number",
+            Unanswered::Failed => "unreachable",
+        }
+    }
+}
+
 impl From<&DialError> for NotAnswered {
     fn from(error: &DialError) -> Self {
         let status = match error {

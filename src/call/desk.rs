@@ -237,7 +237,7 @@ impl Desk {
     /// Those that nobody vouches for count against the number they came from; and those from numbers that are not the customer's,
     /// or withheld, together against every such number, else a fresh number a call would give endless tries. The customer's own
     /// numbers stay open through that: nobody can lock a customer out.
-    async fn tries(
+    pub(super) async fn tries(
         &self,
         customer: &CustomerId,
         numbers: &[E164],

@@ -2,6 +2,7 @@
 //! asks for, and feeds back what they say; every decision is the dialogue's.
 
 mod ahead;
+pub mod callbacks;
 mod caller;
 mod challenge;
 mod desk;

@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::ahead::{Findings, Question};
+use super::callbacks::CallbacksConfig;
 use super::desk::Desk;
 use super::errand::Errands;
 use super::heard_before::ReuseConfig;
@@ -75,6 +76,8 @@ pub struct Services {
     pub calibration: Arc<Calibration>,
     /// `[reuse]`
     pub reuse: ReuseConfig,
+    /// `[callbacks]`
+    pub callbacks: CallbacksConfig,
     /// `[refresh]`
     pub refresh: RefreshConfig,
     /// Who places calls for us; known once we listen ourselves. Without, nobody is called.

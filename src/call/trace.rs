@@ -3,7 +3,8 @@
 
 use crate::decision::Answer;
 use crate::dialogue::{
-    CallbackPrompt, DecisionOutcome, Effect, ErrandEffect, ErrandNews, IdentityOutcome, Input, ListenFor, Matter, PaymentOutcome, Prompt,
+    CallbackPrompt, DecisionOutcome, Effect, ErrandEffect, ErrandNews, IdentityOutcome, Input, ListenFor, Matter, PaymentOutcome,
+    Prompt,
 };
 use crate::ops::trace::{Attribute, Span, Spans};
 

@@ -3,6 +3,7 @@
 
 pub mod backup;
 pub mod bank;
+pub mod callbacks;
 pub mod chain;
 mod config;
 #[cfg(test)]
@@ -28,6 +29,7 @@ use crate::ledger::Transfer;
 use crate::payment::{Attempt, Dispute, IntentStatus, PaymentRequest, Receipt};
 
 pub use bank::{Bank, BankAnswer};
+pub use callbacks::{Callback, CallbackPurpose, CallbackState, Callbacks, NextTry, Tried};
 pub use chain::AuditChain;
 pub use config::{StoreConfig, open};
 pub use keyring::{UnlockError, customer_key, customer_key_to_seal, unlock, unlock_in_hand};
@@ -52,6 +54,7 @@ macro_rules! migrations {
             (7, "audit chain", include_str!(concat!("../../../migrations/", $folder, "/0007_audit_chain.sql"))),
             (8, "bank", include_str!(concat!("../../../migrations/", $folder, "/0008_bank.sql"))),
             (9, "tenants", include_str!(concat!("../../../migrations/", $folder, "/0009_tenants.sql"))),
+            (15, "call backs", include_str!(concat!("../../../migrations/", $folder, "/0015_call_backs.sql"))),
         ])
     };
 }
@@ -346,6 +349,7 @@ pub trait Store:
     + SigningKeys
     + Keys
     + Bank
+    + Callbacks
     + std::fmt::Debug
 {
     /// Closes every connection, once what they are at is done. Nothing can be asked of it afterwards.

@@ -218,9 +218,7 @@ impl Deciding {
             Event::Told(Told::Errand(ErrandNews::Decided(outcome))) => {
                 desk.answered();
                 match (outcome, self.yes) {
-                    (DecisionOutcome::Noted, true) => {
-                        close(desk, CallVerdict::Agreed, Prompt::Callback(CallbackPrompt::Agreed))
-                    }
+                    (DecisionOutcome::Noted, true) => close(desk, CallVerdict::Agreed, Prompt::Callback(CallbackPrompt::Agreed)),
                     (DecisionOutcome::Noted, false) => {
                         close(desk, CallVerdict::Disagreed, Prompt::Callback(CallbackPrompt::Denied))
                     }
