@@ -4,24 +4,22 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
-use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::bank;
 use crate::call::inference::Inference;
 use crate::call::recording::Recording;
-use crate::call::registry::{LiveCall, Registry};
+use crate::call::registry::Registry;
 use crate::call::timeline::{WATCH_QUEUE_EVENTS, Watched};
-use crate::call::{CallRecord, Desk, NoApprovals, Services, run_call};
+use crate::call::{CallRecord, Desk, NoApprovals, Services};
 use crate::clock::{Clock, Entropy};
 use crate::config::{Changes, Config, ConfigError};
 use crate::decision::{Calibration, Policy, PolicyError};
 use crate::dialogue::DialogueConfig;
 use crate::gateway::bank_feedback::BankFeedbackGateway;
 use crate::gateway::{self, Gateway, GatewayError, GatewayKind, stripe};
-use crate::ids::{CallId, WorkerId};
+use crate::ids::WorkerId;
 use crate::language::Language;
-use crate::media::leg::Leg;
 use crate::models::{Model, ModelError};
 use crate::ops::config::RecordingMode;
 use crate::ops::recording::Recordings;

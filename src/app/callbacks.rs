@@ -13,7 +13,7 @@ use super::REPORT_WAIT_MS;
 use super::outbound::{NotAnswered, PersonLine, Reached, who_answered};
 use super::records::Records;
 use super::switchboard::OwnTelephone;
-use crate::call::callbacks::Callable;
+use crate::call::callbacks::{Callable, TellPayer};
 use crate::call::registry::LiveCall;
 use crate::call::{CallRecord, Services};
 use crate::clock::Timestamp;
@@ -139,6 +139,9 @@ impl CallBacks {
             CallbackPurpose::Decide => Purpose::Decide(callback.approval.clone()),
             CallbackPurpose::Tell => Purpose::Tell(callback.approval.clone()),
         };
+        if callback.purpose == CallbackPurpose::Tell && services.callbacks.tell_payer == TellPayer::Notify {
+            return came(Outcome::Over("notified".to_owned()));
+        }
         match services.errands.matter(&callback.customer, &purpose, now).await {
             Matter::Settled => return came(Outcome::Over("settled".to_owned())),
             Matter::Trouble => return Try::None,

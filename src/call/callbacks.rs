@@ -33,8 +33,6 @@ pub struct CallbacksConfig {
     pub poll_ms: u32,
     /// How a payer who waited for others hears what became of the payment, beside the notification that is always made.
     pub tell_payer: TellPayer,
-    /// For how long a payer is called about it, in seconds from the outcome.
-    pub tell_within_s: u32,
 }
 
 /// How a payer hears what became of a payment.
@@ -59,7 +57,6 @@ impl Default for CallbacksConfig {
             at_once_calls: 4,
             poll_ms: 2_000,
             tell_payer: TellPayer::Notify,
-            tell_within_s: 3_600,
         }
     }
 }
@@ -73,8 +70,7 @@ impl CallbacksConfig {
         rule((1..=10).contains(&self.limit_tries), "limit_tries", "must be 1 to 10: nobody is called without end")?;
         rule((30..=86_400).contains(&self.between_tries_s), "between_tries_s", "must be 30 to 86400")?;
         rule((1..=1_000).contains(&self.at_once_calls), "at_once_calls", "must be 1 to 1000")?;
-        rule((100..=600_000).contains(&self.poll_ms), "poll_ms", "must be 100 to 600000")?;
-        rule((60..=604_800).contains(&self.tell_within_s), "tell_within_s", "must be 60 to 604800")
+        rule((100..=600_000).contains(&self.poll_ms), "poll_ms", "must be 100 to 600000")
     }
 
     /// How long one try can take at most, whatever happens in it: nobody else may begin before.

@@ -171,6 +171,9 @@ const YEARS: &str = "SET session_replication_role = replica;
     INSERT INTO bank_events (reference, seq, at, kind, message_id, detail)
         SELECT 'req_' || n, e.seq, n, e.kind, CASE WHEN e.kind = 'received' THEN 'msg_' || n END, '{}'
         FROM generate_series(1, 10000) n, (VALUES (0, 'confirmed'), (1, 'received'), (2, 'answered')) e (seq, kind);
+    INSERT INTO callbacks (id, approval_id, customer_id, purpose, state, tries, due_at, expires_at, created_at)
+        SELECT 'cbk_' || n, 'apr_' || n, 'cus_' || n % 500, 'decide', CASE WHEN n % 1000 = 0 THEN 'waiting' ELSE 'over' END, 1,
+               CASE WHEN n % 1000 = 0 THEN n END, n, n FROM generate_series(1, 10000) n;
     SET session_replication_role = origin; ANALYZE";
 
 /// The planner must not know the parameters, as it does not of a statement that was prepared once.
