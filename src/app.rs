@@ -6,12 +6,13 @@ use std::time::Duration;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
+use crate::agreement::{self, Agreements, PolicyFileError};
 use crate::bank;
 use crate::call::inference::Inference;
 use crate::call::recording::Recording;
 use crate::call::registry::Registry;
 use crate::call::timeline::{WATCH_QUEUE_EVENTS, Watched};
-use crate::call::{CallRecord, Desk, NoApprovals, Services};
+use crate::call::{Approvals, CallRecord, Desk, Services};
 use crate::clock::{Clock, Entropy};
 use crate::config::{Changes, Config, ConfigError};
 use crate::decision::{Calibration, Policy, PolicyError};
@@ -119,6 +120,9 @@ pub enum StartError {
         /// What the system says.
         source: std::io::Error,
     },
+    /// The rules on factors.
+    #[error(transparent)]
+    Factors(#[from] PolicyFileError),
     /// The log filter of a configuration that was read again.
     #[error("service.log: {0}")]
     Log(String),
@@ -133,6 +137,8 @@ pub struct Office {
     pub vault: Vault,
     /// Charges.
     pub processor: Processor,
+    /// Who else has to agree.
+    pub agreements: Agreements,
     /// Where a bank that announces deductions is heard, if the acquirer is one.
     desk: Option<bank::Desk>,
 }
@@ -154,8 +160,12 @@ impl Office {
                 (gateway::open(&config.gateway, vault.sandbox_journal_key(), Arc::clone(&clock))?, None)
             }
         };
-        let processor = Processor::new(Arc::clone(&store), gateway, vault.clone(), clock, entropy, config.processor.clone());
-        Ok(Self { store, vault, processor, desk })
+        let (rows, time, random) = (Arc::clone(&store), Arc::clone(&clock), Arc::clone(&entropy));
+        let processor = Processor::new(rows, gateway, vault.clone(), time, random, config.processor.clone());
+        let policy = agreement::read_policy(config.agreement.policy.as_deref())?;
+        let (rows, cfg) = (Arc::clone(&store), config.agreement.clone());
+        let agreements = Agreements::new(rows, vault.clone(), processor.clone(), clock, entropy, cfg, policy);
+        Ok(Self { store, vault, processor, agreements, desk })
     }
 }
 
@@ -280,7 +290,12 @@ pub fn services(
         },
         clock,
         entropy,
-        errands: Arc::new(NoApprovals),
+        approvals: Approvals {
+            store: Arc::clone(&office.store),
+            agreements: office.agreements.clone(),
+            processor: office.processor.clone(),
+            policy: voices.policy.clone(),
+        },
         embedder: Arc::clone(&voices.embedder),
         fingerprinter: Arc::new(Fingerprinter::new()),
         numbers: Arc::clone(&voices.numbers),
@@ -360,7 +375,13 @@ impl App {
             let (processor, stop) = (office.processor.clone(), worker_stop.clone());
             let (store, vault) = (Arc::clone(&office.store), office.vault.clone());
             let sealer = Sealer::new(store, vault, Arc::clone(&clock), Arc::clone(&entropy), config.audit.clone());
-            async move { sealer.beside(processor.run(stop)).await }
+            let agreements = office.agreements.clone();
+            async move {
+                let work = async {
+                    tokio::join!(processor.run(stop.clone()), agreements.run(stop.clone()));
+                };
+                sealer.beside(work).await;
+            }
         });
         let records = broadcast::channel(WATCH_QUEUE_EVENTS).0;
         let calls = tokio::spawn(take_calls(current.clone(), leg_rx, records.clone(), Arc::clone(&book)));
@@ -421,10 +442,13 @@ impl App {
                 ..fresh
             };
             telemetry::check_filter(&merged.service.log).map_err(StartError::Log)?;
+            // Read anew at each reload, whether its name changed or not.
+            let factors = agreement::read_policy(merged.agreement.policy.as_deref())?;
             self.listener.reconfigure(merged.sip.clone(), merged.media.clone())?;
-            Ok((changes, merged, fresh))
+            Ok((changes, merged, fresh, factors))
         });
-        let (changes, merged, fresh) = reloaded?;
+        let (changes, merged, fresh, factors) = reloaded?;
+        self.office.agreements.set_policy(factors);
         note_config_time(fresh.clock.as_ref());
         metrics().config_reloads.inc(["applied"]);
         metrics().config_restart_keys.set_count([], changes.restart.len());

@@ -142,7 +142,7 @@ impl CallBacks {
         if callback.purpose == CallbackPurpose::Tell && services.callbacks.tell_payer == TellPayer::Notify {
             return came(Outcome::Over("notified".to_owned()));
         }
-        match services.errands.matter(&callback.customer, &purpose, now).await {
+        match services.approvals.matter(&callback.customer, &purpose, now).await {
             Matter::Settled => return came(Outcome::Over("settled".to_owned())),
             Matter::Trouble => return Try::None,
             // What it is about is for the person's ear, and is read again once we know that it is theirs.

@@ -4,43 +4,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_trait::async_trait;
 use serde::Serialize;
 
 use super::driver::Call;
 use super::figures;
 use super::timeline::Who;
 use super::work::{Done, Kept};
-use crate::clock::Timestamp;
-use crate::dialogue::{Decision, DecisionOutcome, Errand, ErrandEffect, ErrandNews, Input, Matter, Purpose};
-use crate::ids::{ApprovalId, CallId, CustomerId};
+use crate::dialogue::{Errand, ErrandEffect, ErrandNews, Input, Matter, Purpose};
+use crate::ids::ApprovalId;
 use crate::media::frame::Frame;
 use crate::speech::pickup::PickupEar;
-
-/// Where approvals are kept, as calls see them that are about one.
-#[async_trait]
-pub trait Errands: Send + Sync + std::fmt::Debug {
-    /// What there is to say to this customer, as it stands now.
-    async fn matter(&self, customer: &CustomerId, purpose: &Purpose, now: Timestamp) -> Matter;
-    /// Notes an answer, in one transaction; refused where it is no longer this customer's to give, or was about something else than what
-    /// stands there.
-    async fn decide(&self, call: &CallId, decision: Decision, now: Timestamp) -> DecisionOutcome;
-}
-
-/// Where none are kept: nothing is left to decide or to tell.
-#[derive(Clone, Copy, Debug)]
-pub struct NoApprovals;
-
-#[async_trait]
-impl Errands for NoApprovals {
-    async fn matter(&self, _customer: &CustomerId, _purpose: &Purpose, _now: Timestamp) -> Matter {
-        Matter::Settled
-    }
-
-    async fn decide(&self, _call: &CallId, _decision: Decision, _now: Timestamp) -> DecisionOutcome {
-        DecisionOutcome::Settled
-    }
-}
 
 /// Why a call was placed, for its record.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -94,14 +67,13 @@ impl Call {
     }
 
     pub(super) async fn errand(&mut self, effect: ErrandEffect) -> Option<Input> {
-        let errands = Arc::clone(&self.services.errands);
         match effect {
             ErrandEffect::LookUp { accepted, customer, purpose } => {
                 // Whoever was heard is who we called: no beep is a machine's any more.
                 self.ear = None;
                 let (services, now) = (Arc::clone(&self.services), self.now());
                 self.jobs.spawn(async move {
-                    let matter = services.off_clock(errands.matter(&customer, &purpose, now)).await;
+                    let matter = services.off_clock(services.approvals.matter(&customer, &purpose, now)).await;
                     let mut clips = Vec::new();
                     if let Matter::Question { payee, .. } | Matter::Result { payee, .. } = &matter {
                         match services.off_clock(services.desk.payee_clip(&payee.id)).await {
@@ -119,7 +91,7 @@ impl Call {
             ErrandEffect::Decide(decision) => {
                 let yes = decision.yes;
                 let services = Arc::clone(&self.services);
-                let outcome = services.off_clock(errands.decide(&self.id, *decision, self.now())).await;
+                let outcome = services.off_clock(services.approvals.decide(&self.id, *decision, self.now())).await;
                 let said = if yes { "yes" } else { "no" };
                 self.timeline.add(Who::Check, format!("hands over a {said}: {outcome:?}"));
                 Some(Input::Errand(ErrandNews::Decided(outcome)))

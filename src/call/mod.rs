@@ -2,6 +2,7 @@
 //! asks for, and feeds back what they say; every decision is the dialogue's.
 
 mod ahead;
+mod approvals;
 pub mod callbacks;
 mod caller;
 mod challenge;
@@ -31,7 +32,8 @@ use crate::media::leg::Attestation;
 
 pub use desk::Desk;
 pub use driver::{run_call, run_errand};
-pub use errand::{Errands, NoApprovals, PlacedFor};
+pub use approvals::Approvals;
+pub use errand::PlacedFor;
 pub use services::Services;
 pub use transfer::Switchboard;
 

@@ -7,9 +7,9 @@ use std::time::Duration;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::ahead::{Findings, Question};
+use super::approvals::Approvals;
 use super::callbacks::CallbacksConfig;
 use super::desk::Desk;
-use super::errand::Errands;
 use super::heard_before::ReuseConfig;
 use super::hearing;
 use super::inference::Inference;
@@ -43,7 +43,7 @@ pub struct Services {
     /// The store, the vault and the processor, as a call sees them.
     pub desk: Desk,
     /// Approvals, for calls that we place.
-    pub errands: Arc<dyn Errands>,
+    pub approvals: Approvals,
     /// Who speaks.
     pub embedder: Arc<Embedder>,
     /// Whether it was heard before.

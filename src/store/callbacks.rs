@@ -1,12 +1,16 @@
 //! Calls that we owe: to whoever has to agree to a payment, and to its payer once it is settled. Several nodes place them; a lease keeps one
 //! call from being placed twice.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use serde::Serialize;
+use sha2::{Digest, Sha256};
 
 use super::{AuditRecord, OutboxRecord, StoreError};
-use crate::clock::Timestamp;
+use crate::clock::{Entropy, Timestamp};
 use crate::ids::{ApprovalId, CallId, CallbackId, CustomerId, WorkerId};
+use crate::payment::{Approval, ApprovalState};
 
 /// A call that we owe.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -148,4 +152,66 @@ pub trait Callbacks: Send + Sync {
     ) -> Result<(), StoreError>;
     /// Gives a lease back that came to no try: it is due again at `due_at` and does not count. `Conflict` as above.
     async fn put_back_callback(&self, id: &CallbackId, owner: &WorkerId, due_at: Timestamp) -> Result<(), StoreError>;
+}
+
+/// For how long a payer is called about what became of a payment.
+const TELL_WITHIN: Duration = Duration::from_secs(6 * 3600);
+
+/// Calls that come to be owed as an approval is written: to each who has to agree when it is opened, and to a payer who was left waiting
+/// once it is settled. Written with it, in its transaction; what is owed already stays as it is.
+pub(in crate::store) fn owed(approval: &Approval) -> Vec<Callback> {
+    if approval.version == 0 {
+        let ask = |who: &CustomerId| {
+            let (from, until) = (approval.created_at, approval.expires_at);
+            Callback::new(approval, who, CallbackPurpose::Decide, from, until)
+        };
+        return approval.parties.iter().map(|party| ask(&party.who)).collect();
+    }
+    let last_word = approval.parties.iter().filter_map(|p| p.said.as_ref()).map(|said| said.at).max();
+    let Some(payer) = &approval.payer else { return Vec::new() };
+    let settled_at = match &approval.state {
+        // Who comes last hears it in that call.
+        ApprovalState::Used { .. } | ApprovalState::Denied { .. } => last_word.filter(|at| *at >= payer.at),
+        ApprovalState::Expired => Some(approval.expires_at),
+        ApprovalState::Withdrawn { .. } => Some(last_word.map_or(payer.at, |at| at.max(payer.at))),
+        // Whoever took it back knows, and the payer is notified.
+        ApprovalState::Open | ApprovalState::Agreed | ApprovalState::Cancelled => None,
+    };
+    let tell = |at: Timestamp| Callback::new(approval, &approval.customer, CallbackPurpose::Tell, at, at.plus(TELL_WITHIN));
+    settled_at.map(tell).into_iter().collect()
+}
+
+/// A digest in the place of randomness: the same gives the same.
+struct Hashed([u8; 32]);
+
+impl Entropy for Hashed {
+    fn fill(&self, out: &mut [u8]) {
+        for (byte, of_hash) in out.iter_mut().zip(self.0.iter().cycle()) {
+            *byte = *of_hash;
+        }
+    }
+}
+
+impl Callback {
+    /// One that nobody has tried yet. Its name follows from what it is about.
+    fn new(approval: &Approval, who: &CustomerId, purpose: CallbackPurpose, due_at: Timestamp, expires_at: Timestamp) -> Self {
+        let mut hash = Sha256::new();
+        for part in ["voicepay call back v1", approval.id.as_str(), who.as_str(), purpose.as_str()] {
+            hash.update(part.as_bytes());
+            hash.update([0]); // no part holds one
+        }
+        Self {
+            id: CallbackId::fresh(&Hashed(hash.finalize().into())),
+            approval: approval.id.clone(),
+            customer: who.clone(),
+            purpose,
+            state: CallbackState::Waiting,
+            tries: 0,
+            due_at,
+            expires_at,
+            created_at: due_at,
+            last_outcome: None,
+            last_call: None,
+        }
+    }
 }
