@@ -153,7 +153,7 @@ impl Desk {
         Ok((IdentityOutcome::Known(Box::new(known)), clips))
     }
 
-    async fn payee_clip(&self, payee: &PayeeId) -> Result<Option<Sound>, DeskError> {
+    pub(super) async fn payee_clip(&self, payee: &PayeeId) -> Result<Option<Sound>, DeskError> {
         let recorded = self.store.payee(payee).await?.and_then(|p| p.spoken_name_wav);
         // A recording that no longer reads is spelt instead: no reason to lose a call.
         Ok(recorded.and_then(|bytes| wav::read_wav_bytes(Path::new(payee.as_str()), &bytes).ok()))
@@ -237,7 +237,7 @@ impl Desk {
     /// Those that nobody vouches for count against the number they came from; and those from numbers that are not the customer's,
     /// or withheld, together against every such number, else a fresh number a call would give endless tries. The customer's own
     /// numbers stay open through that: nobody can lock a customer out.
-    async fn tries(
+    pub(super) async fn tries(
         &self,
         customer: &CustomerId,
         numbers: &[E164],

@@ -11,8 +11,8 @@ use tokio::time::Instant;
 use super::ahead::{Ahead, Findings, Lanes};
 use super::caller::{from, signed, who_calls};
 use super::desk::Failed;
+use super::errand::{Ear, PlacedFor};
 use super::hearing::{self, Hearing};
-use super::inference::Overload;
 use super::recording::Recorder;
 use super::services::Services;
 use super::timeline::{Timeline, Who};
@@ -22,13 +22,14 @@ use super::{CallRecord, KEY_PRESSED, figures};
 use crate::clock::Timestamp;
 use crate::decision::replay::StoredEvidence;
 use crate::dialogue::{
-    self, CallVerdict, DeadlineKind, DialogueConfig, Effect, IdentityOutcome, Input, Keypress, ListenFor, PlayId, State,
+    self, CallVerdict, DeadlineKind, DialogueConfig, Effect, Errand, IdentityOutcome, Input, Keypress, ListenFor, PlayId, State,
 };
 use crate::e164::E164;
 use crate::ids::{CallId, CustomerId, IntentId, PayeeId};
 use crate::language::Language;
 use crate::media::leg::{Key, Leg, LegCommand, LegEvent, Sound};
 use crate::speech::endpoint::Endpointer;
+use crate::speech::pickup::PickupEar;
 use crate::speech::turn::{Spoken, TurnEvent};
 use crate::store;
 use crate::telemetry::metrics::metrics;
@@ -43,7 +44,15 @@ const CASCADE_LIMIT_INPUTS: usize = 64;
 /// Takes one call from its leg to its verdict, and leaves its record in the store.
 pub async fn run_call(id: CallId, leg: Leg, services: Arc<Services>) -> CallRecord {
     let mut call = Call::new(id, leg, services);
-    call.live().await;
+    call.live(None).await;
+    call.close().await
+}
+
+/// The same for a call that we placed, once a person is known to have picked up (`app::outbound`); `ear`: what heard that.
+pub async fn run_errand(id: CallId, leg: Leg, ear: PickupEar, errand: Errand, services: Arc<Services>) -> CallRecord {
+    let mut call = Call::new(id, leg, services);
+    call.placed(ear, &errand);
+    call.live(Some(Box::new(errand))).await;
     call.close().await
 }
 
@@ -83,6 +92,9 @@ pub(super) struct Call {
     /// Somebody whom we called for the caller.
     pub(super) person: Option<Box<Leg>>,
     pub(super) hearing: Option<Hearing>,
+    /// Of a call that we placed: whether it is a machine after all.
+    pub(super) ear: Option<Ear>,
+    pub(super) placed_for: Option<PlacedFor>,
     /// Turns of listening so far: names the one that a reading belongs to.
     pub(super) turns: u64,
     /// Between turns: they know the line's noise.
@@ -127,6 +139,8 @@ impl Call {
             held: None,
             person: None,
             hearing: None,
+            ear: None,
+            placed_for: None,
             turns: 0,
             ears: None,
             payee_clips: HashMap::new(),
@@ -150,7 +164,11 @@ impl Call {
         self.started_at.plus(self.started.elapsed())
     }
 
-    async fn live(&mut self) {
+    pub(super) fn elapsed(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    async fn live(&mut self, errand: Option<Box<Errand>>) {
         let caller = who_calls(&self.leg.info, &self.services.default_country);
         self.calling = caller.number().cloned();
         if let Err(error) = self.services.off_clock(self.services.desk.record_start(&self.row(None))).await {
@@ -158,11 +176,20 @@ impl Call {
             self.verdict = Some(CallVerdict::ServiceTrouble);
             return;
         }
-        self.timeline.add(Who::Caller, format!("calls {} {} ({})", self.leg.info.called, from(&caller), self.leg.info.codec));
-        if let Some(signed) = signed(self.leg.info.attestation) {
-            self.timeline.add(Who::Check, signed);
+        match errand {
+            None => {
+                let calls = format!("calls {} {} ({})", self.leg.info.called, from(&caller), self.leg.info.codec);
+                self.timeline.add(Who::Caller, calls);
+                if let Some(signed) = signed(self.leg.info.attestation) {
+                    self.timeline.add(Who::Check, signed);
+                }
+                self.step(Input::Started { caller }).await;
+            }
+            Some(errand) => {
+                self.timeline.add(Who::Caller, format!("picks up {:?} ({})", errand.number, self.leg.info.codec));
+                self.step(Input::CalledOut(errand)).await;
+            }
         }
-        self.step(Input::Started { caller }).await;
         while self.verdict.is_none() {
             let counts = |kind: DeadlineKind| self.held.is_none() || kind == DeadlineKind::CallLimit;
             let next_deadline = self
@@ -207,6 +234,7 @@ impl Call {
             events: self.timeline.take_events(),
             payment: self.payment.take(),
             spans: self.trace.finish(self.elapsed_ms()),
+            placed_for: self.placed_for.clone(),
             evidence: std::mem::take(&mut self.evidence),
         };
         let row = self.row(Some(&record));
@@ -236,6 +264,9 @@ impl Call {
             Some(LegEvent::Frame(frame)) => {
                 if let Some(recorder) = &mut self.recorder {
                     recorder.frame(&frame);
+                }
+                if let Some(machine) = self.beeped(&frame) {
+                    return self.step(machine).await;
                 }
                 let Some(hearing) = &mut self.hearing else { return };
                 for event in hearing.push(&frame) {
@@ -455,6 +486,7 @@ impl Call {
             }
             Effect::HangUp(verdict) => self.verdict = Some(verdict),
             Effect::Transfer => return self.transfer().await,
+            Effect::Errand(effect) => return self.errand(effect).await,
             Effect::LookUp { caller, attested, customer_number } => {
                 self.looked_up = (caller.clone(), attested);
                 self.look_up(caller, attested, customer_number);
@@ -542,23 +574,16 @@ impl Call {
 }
 
 fn prompt_payee(prompt: &dialogue::Prompt) -> Option<&PayeeId> {
-    use dialogue::Prompt;
+    use dialogue::{CallbackPrompt, Prompt};
     match prompt {
-        Prompt::ReadRequest { payee, .. } | Prompt::ReadBack { payee, .. } | Prompt::Paid { payee, .. } => Some(&payee.id),
+        Prompt::ReadRequest { payee, .. }
+        | Prompt::ReadBack { payee, .. }
+        | Prompt::Paid { payee, .. }
+        | Prompt::Callback(CallbackPrompt::Question { payee, .. } | CallbackPrompt::NotAgreed { payee, .. }) => Some(&payee.id),
         _ => None, // the other prompts name no payee
     }
 }
 
 fn seconds(ms: u32) -> f32 {
     Duration::from_millis(u64::from(ms)).as_secs_f32()
-}
-
-impl From<Overload> for dialogue::ScoreTrouble {
-    fn from(overload: Overload) -> Self {
-        match overload {
-            Overload::QueueFull => Self::Overloaded,
-            Overload::TooLate => Self::TimedOut,
-            Overload::Failed => Self::Failed,
-        }
-    }
 }

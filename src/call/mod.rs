@@ -2,10 +2,13 @@
 //! asks for, and feeds back what they say; every decision is the dialogue's.
 
 mod ahead;
+mod approvals;
+pub mod callbacks;
 mod caller;
 mod challenge;
 mod desk;
 mod driver;
+mod errand;
 mod following;
 pub mod heard_before;
 mod hearing;
@@ -28,7 +31,9 @@ use crate::ids::{CallId, IntentId};
 use crate::media::leg::Attestation;
 
 pub use desk::Desk;
-pub use driver::run_call;
+pub use driver::{run_call, run_errand};
+pub use approvals::Approvals;
+pub use errand::PlacedFor;
 pub use services::Services;
 pub use transfer::Switchboard;
 
@@ -63,6 +68,9 @@ pub struct CallRecord {
     /// For a trace: not stored.
     #[serde(skip)]
     pub spans: Vec<crate::ops::trace::Span>,
+    /// Why we placed the call; of a call that came in nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub placed_for: Option<PlacedFor>,
     /// What each verdict on a voice and a number was made on: scores, which can be judged again under another policy.
     pub evidence: Vec<StoredEvidence>,
 }

@@ -7,6 +7,7 @@ pub mod bank;
 pub mod books;
 pub mod calibrate;
 pub mod call;
+pub mod callbacks;
 pub mod calls;
 pub mod card;
 pub mod config;
@@ -136,6 +137,8 @@ enum Command {
     Webhooks(webhooks::WebhooksArgs),
     /// Which calls there were, and what happened in one.
     Calls(calls::CallsArgs),
+    /// Calls that we owe to those who have to agree to a payment.
+    Callbacks(callbacks::CallbacksArgs),
     /// Fetch and verify the speech models.
     Models(models::ModelsArgs),
     /// Check or print the configuration.
@@ -181,6 +184,7 @@ pub fn main() -> u8 {
         Command::Bank(a) => bank::run(a, &ctx),
         Command::Webhooks(a) => webhooks::run(a, &ctx),
         Command::Calls(a) => calls::run(a, &ctx),
+        Command::Callbacks(a) => callbacks::run(&a, &ctx),
         Command::Models(a) => models::run(a, &ctx),
         Command::Config(a) => config::run(a, &ctx),
         Command::Doctor(a) => doctor::run(a, &ctx),

@@ -44,6 +44,8 @@ pub struct Config {
     pub inference: crate::call::inference::InferenceConfig,
     /// Audio that was heard before.
     pub reuse: crate::call::heard_before::ReuseConfig,
+    /// Calls that we owe.
+    pub callbacks: crate::call::callbacks::CallbacksConfig,
     /// The database.
     pub store: crate::store::StoreConfig,
     /// Sealed card numbers.

@@ -77,6 +77,7 @@ const RULES: &[(&str, Takes)] = &[
     ("refresh.*", Takes::Effect),
     ("inference.*", Takes::Restart), // a second pool beside the first would overload the machine
     ("reuse.*", Takes::Effect),
+    ("callbacks.*", Takes::Effect),
     ("store.*", Takes::Restart),
     ("vault.*", Takes::Restart),
     ("gateway.*", Takes::Restart),

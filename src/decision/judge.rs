@@ -7,8 +7,8 @@ use crate::ids::CardId;
 /// A voice that is surer than it must be lifts a number by no more than this from "rejected" to "ask again".
 const SURPLUS_LIMIT_NATS: f32 = 3.0;
 
-/// Proof that a voice was accepted. Only [`judge_voice`] and [`judge_challenge`] make one, and scoring against an authorised card
-/// number asks for it: the order "voice first" is held by the compiler.
+/// Proof that a voice was accepted. Only [`judge_voice`], [`judge_challenge`] and [`judge_fresh_digits`] make one, and scoring against an
+/// authorised card number asks for it: the order "voice first" is held by the compiler.
 #[derive(Debug)]
 pub struct VoiceAccepted {
     score: VoiceScore,
@@ -68,11 +68,28 @@ pub fn judge_challenge(
     content: &PhraseEvidence,
     known: &Tightening,
 ) -> VoiceVerdict {
+    let together = policy.challenge_pooling * (voice.llr + first.llr) - penalty(policy, known);
+    if !together.is_finite() {
+        return VoiceVerdict::Rejected;
+    }
+    judge_digits(policy, together, voice, content, known)
+}
+
+/// Judges fresh digits that no utterance went before: the voice must reach the accept threshold by itself, on as much speech as any
+/// utterance that is judged alone.
+pub fn judge_fresh_digits(policy: &Policy, voice: VoiceScore, content: &PhraseEvidence, known: &Tightening) -> VoiceVerdict {
+    let short = voice.net_speech_ms < policy.voice.min_net_speech_ms;
+    match judge_digits(policy, f32::NEG_INFINITY, voice, content, known) {
+        VoiceVerdict::Accepted(_) if short => VoiceVerdict::Inconclusive,
+        verdict => verdict,
+    }
+}
+
+/// `together`: the ratio of all that was said so far, where that is more than this voice alone.
+fn judge_digits(policy: &Policy, together: f32, voice: VoiceScore, content: &PhraseEvidence, known: &Tightening) -> VoiceVerdict {
     let t = &policy.voice;
     let Some(now) = tightened(policy, voice.llr, known) else { return VoiceVerdict::Rejected };
-    let together = policy.challenge_pooling * (voice.llr + first.llr) - penalty(policy, known);
-    let usable = sane(t.accept_llr, t.reject_llr) && together.is_finite() && policy.challenge_voice_llr.is_finite();
-    if !usable || now < t.reject_llr {
+    if !sane(t.accept_llr, t.reject_llr) || !policy.challenge_voice_llr.is_finite() || now < t.reject_llr {
         return VoiceVerdict::Rejected;
     }
     match judge_phrase(policy, content) {
@@ -246,6 +263,23 @@ mod tests {
         assert!(matches!(judge(f32::NAN, 20.0, 9.0), VoiceVerdict::Rejected));
         let heard = Tightening { heard_before: true, ..none };
         assert!(matches!(judge_challenge(&p, &voice(20.0), voice(20.0), &phrase(9.0), &heard), VoiceVerdict::Rejected));
+    }
+
+    #[test]
+    fn fresh_digits_alone_need_a_voice_that_is_sure_by_itself() {
+        let (p, none) = (policy(), Tightening::default());
+        let judge = |now: f32, said: f32| judge_fresh_digits(&p, voice(now), &phrase(said), &none);
+        assert!(holds(&judge(5.0, 3.0)) && judge_is_challenged(judge(5.0, 3.0)));
+        assert!(matches!(judge(4.9, 9.0), VoiceVerdict::Inconclusive), "nothing went before that it could lean on");
+        assert!(matches!(judge(20.0, 2.9), VoiceVerdict::Inconclusive));
+        assert!(matches!(judge(20.0, -2.1), VoiceVerdict::Rejected), "other digits");
+        assert!(matches!(judge(-1.1, 9.0), VoiceVerdict::Rejected), "another voice");
+        assert!(matches!(judge(f32::NAN, 9.0), VoiceVerdict::Rejected));
+        let short = VoiceScore { net_speech_ms: 2_499, ..voice(20.0) };
+        assert!(matches!(judge_fresh_digits(&p, short, &phrase(9.0), &none), VoiceVerdict::Inconclusive));
+        let heard = Tightening { heard_before: true, ..none };
+        assert!(matches!(judge_fresh_digits(&p, voice(20.0), &phrase(9.0), &heard), VoiceVerdict::Rejected));
+        assert!(matches!(judge_fresh_digits(&Policy::nobody(), voice(30.0), &phrase(9.0), &none), VoiceVerdict::Rejected));
     }
 
     fn judge_is_challenged(verdict: VoiceVerdict) -> bool {

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::evidence::{NumberEvidence, PhraseEvidence, Tightening, VoiceScore};
-use super::judge::{NumberVerdict, VoiceAccepted, VoiceVerdict, judge_challenge, judge_number, judge_voice};
+use super::judge::{NumberVerdict, VoiceAccepted, VoiceVerdict, judge_challenge, judge_fresh_digits, judge_number, judge_voice};
 use super::policy::Policy;
 use crate::clock::Timestamp;
 use crate::ids::CardId;
@@ -21,6 +21,9 @@ pub struct StoredEvidence {
     /// Fresh digits, if they were asked for and said.
     #[serde(default)]
     pub challenge: Option<(VoiceScore, PhraseEvidence)>,
+    /// Nothing was said before the fresh digits: `voice` is theirs.
+    #[serde(default)]
+    pub digits_alone: bool,
     /// The number, if the voice was accepted so that it was looked at.
     #[serde(default)]
     pub number: Option<NumberEvidence>,
@@ -51,9 +54,14 @@ pub enum Outcome {
 pub fn decide_again(policy: &Policy, e: &StoredEvidence) -> Outcome {
     // A challenge that was due and passed has done its work.
     let known = Tightening { challenge_due: e.known.challenge_due && e.challenge.is_none(), ..e.known };
-    let verdict = match (judge_voice(policy, e.voice.clone(), &known), &e.challenge) {
-        (VoiceVerdict::StepUp(first), Some((voice, content))) => judge_challenge(policy, &first, voice.clone(), content, &known),
-        (other, _) => other,
+    let verdict = match &e.challenge {
+        Some((voice, content)) if e.digits_alone => judge_fresh_digits(policy, voice.clone(), content, &known),
+        challenge => match (judge_voice(policy, e.voice.clone(), &known), challenge) {
+            (VoiceVerdict::StepUp(first), Some((voice, content))) => {
+                judge_challenge(policy, &first, voice.clone(), content, &known)
+            }
+            (other, _) => other,
+        },
     };
     match verdict {
         VoiceVerdict::Accepted(accepted) => number(policy, &accepted, e, &known),
@@ -105,6 +113,7 @@ mod tests {
             policy: "1".to_owned(),
             voice: voice(voice_llr),
             challenge: None,
+            digits_alone: false,
             number,
             known: Tightening::default(),
             outcome: Outcome::Accepted(card),
@@ -134,6 +143,15 @@ mod tests {
         e.known.challenge_due = true;
         assert_eq!(decide_again(&policy(5.0), &e), e.outcome, "0.7 × 8 reaches 5, and what was due has passed");
         assert_eq!(decide_again(&policy(6.0), &e), Outcome::Inconclusive);
+    }
+
+    #[test]
+    fn fresh_digits_that_nothing_went_before_are_judged_by_themselves() {
+        let content = PhraseEvidence { log_ratio: 9.0, llr: 9.0, engine: "e".to_owned(), calibration: "c".to_owned() };
+        let mut e = stored(4.0, None);
+        (e.challenge, e.digits_alone) = (Some((voice(4.0), content)), true);
+        assert_eq!(decide_again(&policy(5.0), &e), Outcome::Inconclusive);
+        assert_eq!(decide_again(&policy(4.0), &e), Outcome::NumberUnknown, "the voice holds, and no number was said");
     }
 
     #[test]

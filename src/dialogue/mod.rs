@@ -14,6 +14,7 @@
 //!                            │ └───────────── Holding (padded reply) ◄────┴─────┴────────────┘                   │
 //!                            ▼ limits                                                                           ▼
 //!                          Closing ◄──────────────────────── outcome, or none in time ───────────────────── Charging
+//! a call that we place, to a person who picked up: Introducing → … → Closing (`approver/`)
 //! anywhere before ─0→ Connecting ─to a person→ Ended, or nobody → Closing
 //! Closing → Ended(verdict)
 //! ```
@@ -39,6 +40,7 @@ mod line; // what all states share
 mod stage; // the states, and what is the same in all
 
 mod advice; // what to say of audio that can't be judged
+mod approver; // calls that we place: who has to agree is asked, who pays is told
 mod card; // 4: the card number, spoken or keyed
 mod challenge; // 5: fresh digits, where the voice alone does not settle it
 mod charging; // 7: once
@@ -57,6 +59,7 @@ mod welcome; // 1, 2: greeting, look-up // last words
 #[cfg(test)]
 mod tests;
 
+pub use approver::{CallbackPrompt, Decision, DecisionOutcome, Errand, ErrandEffect, ErrandNews, Matter, Purpose, Told};
 pub use config::{ChallengeConfig, DialogueConfig};
 pub use effect::{Approval, CallVerdict, Charge, Consent, Effect, Factor, ListenFor, Notice, NumberSummary, PlayId};
 pub use input::{
@@ -134,6 +137,11 @@ pub fn handle(cfg: &DialogueConfig, state: State, now: Timestamp, input: Input, 
                     let stage = welcome::begin(&mut line::Desk { cfg, now, line: &mut line, out });
                     next(line, stage, out)
                 }
+                Before::BeginErrand(errand) => {
+                    let mut line = line::Line::called_out(now, errand.number.clone());
+                    let stage = approver::begin(&mut line::Desk { cfg, now, line: &mut line, out }, *errand);
+                    next(line, stage, out)
+                }
                 Before::End(verdict) => end(verdict, out),
                 Before::Wait => State::Waiting,
             };
@@ -158,6 +166,7 @@ fn end(verdict: CallVerdict, out: &mut Vec<Effect>) -> State {
 
 enum Before {
     Begin(Caller),
+    BeginErrand(Box<Errand>),
     End(CallVerdict),
     Wait,
 }
@@ -165,6 +174,7 @@ enum Before {
 fn before_the_call(input: Input) -> Before {
     match input {
         Input::Started { caller } => Before::Begin(caller),
+        Input::CalledOut(errand) => Before::BeginErrand(errand),
         Input::HungUp => Before::End(CallVerdict::Abandoned),
         Input::ServiceTrouble => Before::End(CallVerdict::ServiceTrouble),
         Input::Identity(_)
@@ -183,6 +193,7 @@ fn before_the_call(input: Input) -> Before {
         | Input::PromptDone(_)
         | Input::Payment(_)
         | Input::Transferred(_)
+        | Input::Errand(_)
         | Input::Deadline(_) => Before::Wait,
     }
 }

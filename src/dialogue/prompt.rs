@@ -1,5 +1,6 @@
 //! Everything the service can say, as values. `prompts/` turns one into recorded pieces; the wording is in `prompts/en.toml`.
 
+use super::approver::CallbackPrompt;
 use crate::ids::PayeeId;
 use crate::money::Money;
 
@@ -111,4 +112,6 @@ pub enum Prompt {
     EnrolFailed,
     /// Goodbye.
     Goodbye,
+    /// In a call that we placed.
+    Callback(CallbackPrompt),
 }

@@ -3,6 +3,7 @@
 
 mod support;
 
+mod a_call_that_we_owe_goes_out_over_a_trunk;
 mod a_call_that_we_place_tells_who_answered;
 mod a_caller_can_reach_a_person_and_may_put_us_on_hold;
 mod a_caller_enrols_a_voice_by_telephone;
@@ -17,3 +18,4 @@ mod an_unknown_caller_is_never_asked_for_a_card;
 mod fresh_digits_settle_what_the_voice_does_not;
 mod limits_survive_hanging_up_and_restarting;
 mod the_keypad_replaces_reading_the_number_never_the_voice;
+mod whoever_has_to_agree_is_called_back;

@@ -31,6 +31,7 @@ fn names(edge: &Edge) -> Vec<&'static str> {
             | Effect::ClearDeadline(_)
             | Effect::KeepEvidence(_)
             | Effect::Transfer
+            | Effect::Errand(_)
             | Effect::Notify { .. } => None,
         })
         .collect()

@@ -109,6 +109,11 @@ fn filled(n: i64) -> Vec<String> {
             "INSERT INTO code_deliveries (code_id, customer_id, sealed, expires_at, next_try_at)
              VALUES ('otc_1', 'cus_1', CAST('sealed' AS BLOB), 9, 0)",
         ),
+        (
+            15,
+            "INSERT INTO callbacks (id, approval_id, customer_id, purpose, state, tries, due_at, expires_at, created_at)
+             VALUES ('cbk_1', 'apr_1', 'cus_1', 'decide', 'waiting', 1, 5, 9, 1)",
+        ),
     ];
     all.extend(since.into_iter().filter(|(from, _)| n >= *from).map(|(_, sql)| sql.to_owned()));
     all
