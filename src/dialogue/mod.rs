@@ -43,24 +43,29 @@ mod card; // 4: the card number, spoken or keyed
 mod challenge; // 5: fresh digits, where the voice alone does not settle it
 mod charging; // 7: once
 mod closing;
+mod code; // 6: a one-time code, where the terms ask for one
 mod confirm; // 7: read-back and yes
 mod connecting; // to a person
 mod consent; // enrolment: the yes
 mod customer_number; // 2: another identification
 mod enrol; // enrolment: the strings
 mod invite; // enrolment: the code
+mod mandate; // 6, 7: a mandate in place of the number; offered after a first payment
 mod judging; // 5, 6: voice, then number, then one shape of reply
 mod payer; // 3: voice, limits, cards, request
 mod request; // what is to be paid
-mod welcome; // 1, 2: greeting, look-up // last words
+mod welcome; // 1, 2: greeting, look-up
+mod withdrawal; // the voice is deleted, as its owner wishes
 
 #[cfg(test)]
 mod tests;
 
 pub use config::{ChallengeConfig, DialogueConfig};
-pub use effect::{Approval, CallVerdict, Charge, Consent, Effect, Factor, ListenFor, Notice, NumberSummary, PlayId};
+pub use effect::{
+    Approval, CallVerdict, Charge, CodeBy, CodeGiven, Consent, Effect, Factor, ListenFor, MandateGrant, Notice, NumberSummary, PlayId,
+};
 pub use input::{
-    AnswerHeard, Caller, CardOnFile, ChallengeHeard, ChallengeOutcome, DeadlineKind, EnrolOutcome, IdentityOutcome, Input,
+    AnswerHeard, Asks, Caller, CardOnFile, ChallengeHeard, ChallengeOutcome, CodeChecked, CodeSent, DeadlineKind, EnrolOutcome, IdentityOutcome, Input,
     InviteOutcome, Keypress, Known, NumberHeard, OpenRequest, PaymentOutcome, ScoreTrouble, StoreOutcome, Usable, UtteranceFacts,
     UtteranceQuality, VoiceHeard, VoiceOnFile,
 };
@@ -177,6 +182,11 @@ fn before_the_call(input: Input) -> Before {
         | Input::ChallengeScored(_)
         | Input::NumberRead(_)
         | Input::Answer(_)
+        | Input::CodeSent(_)
+        | Input::CodeScored(_)
+        | Input::CodeChecked(_)
+        | Input::MandateGranted(_)
+        | Input::VoiceDeleted(_)
         | Input::InviteRedeemed(_)
         | Input::EnrolAdded(_)
         | Input::EnrolStored(_)

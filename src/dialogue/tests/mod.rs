@@ -55,8 +55,10 @@ pub(super) fn known() -> Known {
             amount: Money::new(1999, Currency::Usd).unwrap(),
             payee: SpokenPayee { id: PayeeId::parse("pay_1").unwrap(), name: "Alder Books".to_owned() },
             due: None,
+            asks: Asks::default(),
         }],
         failures_24h: 0,
+        slow: false,
     }
 }
 
