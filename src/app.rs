@@ -270,6 +270,7 @@ pub fn services(
             store: Arc::clone(&office.store),
             vault: office.vault.clone(),
             processor: office.processor.clone(),
+            agreeing: None,
             entropy: Arc::clone(&entropy),
             voice_model: voices.voice_model().to_owned(),
             policy: voices.policy.clone(),

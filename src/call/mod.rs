@@ -1,6 +1,7 @@
 //! The edge of the dialogue: one task a call. It owns the leg, listens, runs the models and the look-ups that the dialogue
 //! asks for, and feeds back what they say; every decision is the dialogue's.
 
+pub mod agreeing; // what rules ask of a payer: codes, others, mandates; a voice deleted
 mod ahead;
 mod caller;
 mod challenge;
@@ -27,6 +28,7 @@ use crate::dialogue::CallVerdict;
 use crate::ids::{CallId, IntentId};
 use crate::media::leg::Attestation;
 
+pub use agreeing::{Agreed, Agreeing, PayersPart, Sent, Standing};
 pub use desk::Desk;
 pub use driver::run_call;
 pub use services::Services;

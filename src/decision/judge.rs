@@ -88,13 +88,7 @@ pub fn judge_fresh_digits(policy: &Policy, voice: VoiceScore, content: &PhraseEv
 }
 
 /// `together`: the ratio of all that was said so far, where that is more than this voice alone.
-fn judge_digits(
-    policy: &Policy,
-    together: f32,
-    voice: VoiceScore,
-    content: &PhraseEvidence,
-    known: &Tightening,
-) -> VoiceVerdict {
+fn judge_digits(policy: &Policy, together: f32, voice: VoiceScore, content: &PhraseEvidence, known: &Tightening) -> VoiceVerdict {
     let t = &policy.voice;
     let Some(now) = tightened(policy, voice.llr, known) else { return VoiceVerdict::Rejected };
     if !sane(t.accept_llr, t.reject_llr) || !policy.challenge_voice_llr.is_finite() || now < t.reject_llr {

@@ -53,10 +53,10 @@ pub enum Effect {
     ScoreCode { customer: CustomerId, request: RequestId },
     /// Use the code up, or count a wrong try at it, durably. Answered by `Input::CodeChecked`.
     CheckCode { customer: CustomerId, request: RequestId, given: CodeGiven },
-    /// The payer agreed to a mandate: payments of this payee, of up to `cap` each, on this card, without its number. Answered by
-    /// `Input::MandateGranted`.
+    /// The payer agreed to a mandate: payments of this payee, of up to `cap` each, on this card, without its number. The customer
+    /// is told by other means. Answered by `Input::MandateGranted`.
     GrantMandate(Box<MandateGrant>),
-    /// Erase the customer's template and whatever was made of it. Answered by `Input::VoiceDeleted`.
+    /// Erase the customer's template and whatever was made of it, and tell the customer. Answered by `Input::VoiceDeleted`.
     DeleteVoice { customer: CustomerId, consent: Consent },
     /// Check this invitation code (digit values 0 to 9) of this customer, counting wrong tries across calls. It is spent only
     /// by `EnrolFinish`. Answered by `Input::InviteRedeemed`.
@@ -77,6 +77,8 @@ pub enum Effect {
     /// It is paid, and the caller said fresh digits in this voice: the customer's template may follow it by a step, if the customer agreed
     /// and nothing speaks against it (`decision::refresh`). Nobody waits for it.
     FollowVoice { customer: CustomerId, voice: VoiceScore, unblemished: bool },
+    /// From now on this caller has more time: pauses end no utterance as soon, and what is said by digits is said with longer gaps.
+    SlowDown,
     /// Report `Input::Deadline(kind)` at `at`. Replaces an earlier one of this kind.
     SetDeadline { kind: DeadlineKind, at: Timestamp },
     /// Forget the deadline of this kind.
@@ -224,10 +226,6 @@ pub enum Notice {
     TooManyFailures,
     /// A voice was enrolled (or replaced).
     VoiceEnrolled,
-    /// A voice was deleted, as its owner wished.
-    VoiceDeleted,
-    /// A mandate was given.
-    MandateGranted,
     /// The call ended before the payment's outcome was known: it will be told.
     OutcomePending,
 }

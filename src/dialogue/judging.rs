@@ -235,7 +235,8 @@ impl ReadingNumber {
     }
 
     fn unclear(mut self, desk: &mut Desk<'_>) -> Stage {
-        let reply = if self.payer.person.unclear(desk.cfg) { Reply::Refuse } else { Reply::AskCard(self.payer, Again::NotUnderstood) };
+        let reply =
+            if self.payer.person.unclear(desk.cfg) { Reply::Refuse } else { Reply::AskCard(self.payer, Again::NotUnderstood) };
         hold(desk, self.heard_at, reply)
     }
 }

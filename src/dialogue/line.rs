@@ -257,6 +257,7 @@ impl Desk<'_> {
         if std::mem::replace(&mut self.line.slow, true) {
             return;
         }
+        self.push(Effect::SlowDown);
         let limit_ms = self.line.patient(self.cfg, DeadlineKind::CallLimit, self.cfg.call_limit_ms);
         self.arm_at(DeadlineKind::CallLimit, self.line.started.plus(millis(limit_ms)));
     }

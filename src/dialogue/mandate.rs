@@ -5,7 +5,7 @@
 use super::advice;
 use super::closing::{self, close};
 use super::code;
-use super::effect::{CallVerdict, Consent, Effect, ListenFor, MandateGrant, Notice};
+use super::effect::{CallVerdict, Consent, Effect, ListenFor, MandateGrant};
 use super::input::{AnswerHeard, DeadlineKind, Keypress};
 use super::judging::Proven;
 use super::line::{Desk, Heard, nth};
@@ -51,9 +51,7 @@ pub(super) struct HearingOffer {
 
 /// The mandate is being written.
 #[derive(Debug)]
-pub(super) struct Granting {
-    customer: CustomerId,
-}
+pub(super) struct Granting;
 
 /// Tells that it is paid, and then offers.
 pub(super) fn offer(desk: &mut Desk<'_>, paid: Prompt, offer: Offer) -> Stage {
@@ -137,7 +135,7 @@ impl HearingOffer {
                 let Offer { customer, request, payee: _, card, cap } = *self.offering.offer;
                 let consent = Consent { at: desk.now, policy_version: desk.cfg.policy_version.clone() };
                 desk.push(Effect::GrantMandate(Box::new(MandateGrant {
-                    customer: customer.clone(),
+                    customer,
                     request,
                     card,
                     cap,
@@ -145,7 +143,7 @@ impl HearingOffer {
                     continuity_cosine,
                 })));
                 desk.expect_answer(desk.cfg.lookup_wait_ms);
-                Granting { customer }.into()
+                Granting.into()
             }
             (Answer::Unclear, _) => self.offering.ask(desk, Again::NotUnderstood),
             // Another voice, a recorded yes, a no: nothing is kept.
@@ -157,10 +155,7 @@ impl HearingOffer {
 impl Granting {
     pub(super) fn on(self, desk: &mut Desk<'_>, event: Event) -> Stage {
         match event {
-            Event::Told(Told::MandateGranted(true)) => {
-                desk.push(Effect::Notify { customer: self.customer, notice: Notice::MandateGranted });
-                close(desk, CallVerdict::Paid, Prompt::MandateKept)
-            }
+            Event::Told(Told::MandateGranted(true)) => close(desk, CallVerdict::Paid, Prompt::MandateKept),
             Event::Told(Told::MandateGranted(false)) | Event::Overdue => none(desk),
             Event::PromptDone
             | Event::Key(_)

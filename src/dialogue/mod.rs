@@ -50,8 +50,8 @@ mod consent; // enrolment: the yes
 mod customer_number; // 2: another identification
 mod enrol; // enrolment: the strings
 mod invite; // enrolment: the code
-mod mandate; // 6, 7: a mandate in place of the number; offered after a first payment
 mod judging; // 5, 6: voice, then number, then one shape of reply
+mod mandate; // 6, 7: a mandate in place of the number; offered after a first payment
 mod payer; // 3: voice, limits, cards, request
 mod request; // what is to be paid
 mod welcome; // 1, 2: greeting, look-up
@@ -62,12 +62,13 @@ mod tests;
 
 pub use config::{ChallengeConfig, DialogueConfig};
 pub use effect::{
-    Approval, CallVerdict, Charge, CodeBy, CodeGiven, Consent, Effect, Factor, ListenFor, MandateGrant, Notice, NumberSummary, PlayId,
+    Approval, CallVerdict, Charge, CodeBy, CodeGiven, Consent, Effect, Factor, ListenFor, MandateGrant, Notice, NumberSummary,
+    PlayId,
 };
 pub use input::{
-    AnswerHeard, Asks, Caller, CardOnFile, ChallengeHeard, ChallengeOutcome, CodeChecked, CodeSent, DeadlineKind, EnrolOutcome, IdentityOutcome, Input,
-    InviteOutcome, Keypress, Known, NumberHeard, OpenRequest, PaymentOutcome, ScoreTrouble, StoreOutcome, Usable, UtteranceFacts,
-    UtteranceQuality, VoiceHeard, VoiceOnFile,
+    AnswerHeard, Asks, Caller, CardOnFile, ChallengeHeard, ChallengeOutcome, CodeChecked, CodeSent, DeadlineKind, EnrolOutcome,
+    IdentityOutcome, Input, InviteOutcome, Keypress, Known, NumberHeard, OpenRequest, PaymentOutcome, ScoreTrouble, StoreOutcome,
+    Usable, UtteranceFacts, UtteranceQuality, VoiceHeard, VoiceOnFile,
 };
 pub use prompt::{Again, Prompt, SpokenDate, SpokenPayee};
 

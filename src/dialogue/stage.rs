@@ -13,8 +13,8 @@ use super::customer_number::{KeyingCustomerNumber, LookingUp};
 use super::effect::CallVerdict;
 use super::enrol::{Adding, Saying, Storing};
 use super::input::{
-    AnswerHeard, ChallengeHeard, ChallengeOutcome, CodeChecked, CodeSent, DeadlineKind, EnrolOutcome, IdentityOutcome, Input, InviteOutcome, Keypress,
-    NumberHeard, PaymentOutcome, ScoreTrouble, StoreOutcome, UtteranceFacts, VoiceHeard,
+    AnswerHeard, ChallengeHeard, ChallengeOutcome, CodeChecked, CodeSent, DeadlineKind, EnrolOutcome, IdentityOutcome, Input,
+    InviteOutcome, Keypress, NumberHeard, PaymentOutcome, ScoreTrouble, StoreOutcome, UtteranceFacts, VoiceHeard,
 };
 use super::invite::{KeyingInvite, Redeeming};
 use super::judging::{Holding, ReadingNumber, ScoringVoice};

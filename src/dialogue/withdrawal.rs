@@ -4,7 +4,7 @@
 use super::advice;
 use super::challenge;
 use super::closing::{self, close};
-use super::effect::{CallVerdict, Consent, Effect, ListenFor, Notice};
+use super::effect::{CallVerdict, Consent, Effect, ListenFor};
 use super::input::AnswerHeard;
 use super::line::{Desk, Heard, nth};
 use super::payer::Person;
@@ -29,9 +29,7 @@ pub(super) struct HearingDelete {
 
 /// The voice is being erased.
 #[derive(Debug)]
-pub(super) struct Deleting {
-    customer: CustomerId,
-}
+pub(super) struct Deleting;
 
 /// Asks for fresh digits.
 pub(super) fn begin(desk: &mut Desk<'_>, person: Person) -> Stage {
@@ -116,9 +114,9 @@ impl HearingDelete {
             (Answer::Yes, Some(cosine)) if !heard_before && cosine >= desk.cfg.continuity_cosine => {
                 let consent = Consent { at: desk.now, policy_version: desk.cfg.policy_version.clone() };
                 let customer = self.asking.customer;
-                desk.push(Effect::DeleteVoice { customer: customer.clone(), consent });
+                desk.push(Effect::DeleteVoice { customer, consent });
                 desk.expect_answer(desk.cfg.lookup_wait_ms);
-                Deleting { customer }.into()
+                Deleting.into()
             }
             (Answer::No | Answer::Cancel, _) => kept(desk),
             // A yes in another voice, or a recorded one, is none.
@@ -130,10 +128,7 @@ impl HearingDelete {
 impl Deleting {
     pub(super) fn on(self, desk: &mut Desk<'_>, event: Event) -> Stage {
         match event {
-            Event::Told(Told::VoiceDeleted(true)) => {
-                desk.push(Effect::Notify { customer: self.customer, notice: Notice::VoiceDeleted });
-                close(desk, CallVerdict::Withdrawn, Prompt::VoiceDeleted)
-            }
+            Event::Told(Told::VoiceDeleted(true)) => close(desk, CallVerdict::Withdrawn, Prompt::VoiceDeleted),
             Event::Told(Told::VoiceDeleted(false)) | Event::Overdue => closing::service_trouble(desk),
             Event::PromptDone
             | Event::Key(_)

@@ -29,6 +29,7 @@ fn names(edge: &Edge) -> Vec<&'static str> {
             | Effect::CheckCode { .. }
             | Effect::GrantMandate(_)
             | Effect::DeleteVoice { .. }
+            | Effect::SlowDown
             | Effect::RedeemInvite { .. }
             | Effect::EnrolAdd { .. }
             | Effect::EnrolFinish { .. }

@@ -106,7 +106,9 @@ enum Proof {
     YesAsked(CardId),
     YesHolds(CardId),
     /// After a charge, and whether it is known to be paid.
-    Charged { paid: bool },
+    Charged {
+        paid: bool,
+    },
     OfferAsked,
     OfferHolds,
     /// Fresh digits in the voice that is to be deleted.
@@ -312,7 +314,10 @@ impl Watch {
                     Proof::NumberAsked
                 }
                 // A yes to the payment counts for nothing until the next.
-                (Effect::Play { prompt: Prompt::Cancelled | Prompt::NotCompleted | Prompt::Person, .. }, Proof::Charged { .. }) => {
+                (
+                    Effect::Play { prompt: Prompt::Cancelled | Prompt::NotCompleted | Prompt::Person, .. },
+                    Proof::Charged { .. },
+                ) => {
                     panic!("says that nothing was paid after a charge")
                 }
                 // Whoever is handed to a person is charged nothing by this call.
@@ -361,7 +366,10 @@ impl Watch {
                     assert!(!denied && (!fresh_digits || self.fresh), "charged without its terms");
                     assert!(!self.needs_code() || self.code == Code::Holds, "charged without its code");
                     let told = &charge.approval;
-                    assert_eq!((told.others, told.fresh_digits, told.code.is_some()), (others, self.fresh, self.code == Code::Holds));
+                    assert_eq!(
+                        (told.others, told.fresh_digits, told.code.is_some()),
+                        (others, self.fresh, self.code == Code::Holds)
+                    );
                     Proof::Charged { paid: false }
                 }
                 (_, proof) => proof,
@@ -428,9 +436,8 @@ impl Watch {
                 let answer = [Answer::Yes, Answer::No, Answer::Cancel, Answer::Unclear][usize::from(*a)];
                 self.give(Input::Answer(Ok(AnswerHeard { answer, continuity_cosine: *continuity_cosine, heard_before: false })));
             }
-            Act::CodeSent(n) => self.give(Input::CodeSent(
-                [CodeSent::Sent, CodeSent::NoWay, CodeSent::Enough, CodeSent::Trouble][usize::from(*n)],
-            )),
+            Act::CodeSent(n) => self
+                .give(Input::CodeSent([CodeSent::Sent, CodeSent::NoWay, CodeSent::Enough, CodeSent::Trouble][usize::from(*n)])),
             Act::CodeScored(cosine, llr) => {
                 let heard = ChallengeHeard { voice: voice(*cosine), content: content(*llr) };
                 self.give(Input::CodeScored(Ok(heard)));
