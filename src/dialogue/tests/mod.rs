@@ -1,5 +1,6 @@
 //! A pretended edge: virtual time, deadlines, prompts of two seconds each, and a log of all effects.
 
+mod asks;
 mod challenge;
 mod enrolment;
 mod keypad;
@@ -7,6 +8,7 @@ mod outcomes;
 mod paying;
 mod properties;
 mod refusals;
+mod withdrawal;
 
 use std::time::Duration;
 
