@@ -14,6 +14,11 @@
 //!                            │ └───────────── Holding (padded reply) ◄────┴─────┴────────────┘                   │
 //!                            ▼ limits                                                                           ▼
 //!                          Closing ◄──────────────────────── outcome, or none in time ───────────────────── Charging
+//! payer, by mandate ─────→ Drawing → Holding → AskingDigits → ScoringDigits ─┐
+//! ReadingNumber ─accepted, and a code is due→ SendingCode ◄──────────────────┘
+//!                  SendingCode → AskingCode ⇄ KeyingCode, ScoringCode → CheckingCode ─good→ Confirming
+//! Charging ─paid, and a mandate may be offered→ Offering ⇄ HearingOffer ─yes→ Granting → Closing (paid, whatever comes)
+//! Welcoming ─9, and known→ Drawing → … → ScoringDigits ─accepted→ AskingDelete ⇄ HearingDelete ─yes→ Deleting → Closing
 //! anywhere before ─0→ Connecting ─to a person→ Ended, or nobody → Closing
 //! Closing → Ended(verdict)
 //! ```
@@ -21,10 +26,14 @@
 //! What holds (and is held by `tests/properties.rs` over random inputs in any order):
 //! - `Charge` is emitted once at most, and only after an accepted voice, an accepted number and a yes in the same voice, in this
 //!   order: `judging::Proven` is made from a `VoiceAccepted` alone, and `charging::begin` consumes it.
+//! - What the payment's terms ask for holds before it is charged: fresh digits, a one-time code; who is denied is asked for nothing. Without a
+//!   number (by mandate) fresh digits and a code always hold. What others have to agree to is handed over as such, and promised as no more.
+//! - A voice is deleted, and a mandate given, once at most, and only by a yes in the voice that said fresh digits, or that paid.
 //! - No number is compared before `decision::judge_voice` gave its proof, which travels in the effect and comes back with the
 //!   evidence. After a rejected voice the comparator is not invoked.
 //! - Each string of fresh digits is judged once: silence repeats it while it is valid, anything else is answered with another one. An
 //!   answer that is late, in other words or in another voice accepts nothing; keys never answer it.
+//! - Who wants more time gets it for every wait, and is judged like everybody.
 //! - A reply that is no acceptance is the same in words and time whichever factor failed (`judging::hold`).
 //! - `*` cancels and `0` asks for a person until something is handed over; from then on nothing the caller does stops it, and
 //!   the call never says "nothing was charged" of a payment whose outcome it did not hear.

@@ -1,5 +1,6 @@
 //! A pretended edge: virtual time, deadlines, prompts of two seconds each, and a log of all effects.
 
+mod acts;
 mod asks;
 mod challenge;
 mod enrolment;
