@@ -162,7 +162,7 @@ impl Desk {
             cards: self.store.cards_of(&id).await?.iter().map(|card| card_on_file(card, now)).collect(),
             requests,
             failures_24h: tries,
-            slow: false,
+            slow: self.store.wants_more_time(&id).await?,
             customer: id,
         };
         Ok((IdentityOutcome::Known(Box::new(known)), clips))
