@@ -359,6 +359,7 @@ impl Desk {
             occasion: call.clone().into(),
             capture: Capture::Automatic,
             evidence: self.evidence(charge.approval),
+            guards: crate::processor::OrderGuards::default(),
         };
         if let Some(agreeing) = &self.agreeing {
             let part = PayersPart { order, call: call.clone(), fresh_digits, code, mandate, standing };
@@ -403,6 +404,8 @@ impl Desk {
             calibration: Some(self.policy.calibration.clone()),
             yes_continuity: Some(approval.continuity_cosine),
             policy_version: approval.policy_version,
+            rules: None,
+            mandate: None,
         }
     }
 

@@ -5,6 +5,7 @@ pub(super) mod calls;
 pub(super) mod chain;
 pub(super) mod keys;
 pub(super) mod money;
+pub(super) mod papers;
 pub(super) mod people;
 pub(super) mod trail;
 pub(super) mod voices;

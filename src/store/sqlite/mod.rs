@@ -13,6 +13,7 @@ mod fingerprints;
 mod following;
 mod intents;
 mod keys;
+mod papers;
 mod payments;
 mod people;
 mod requests;
