@@ -4,24 +4,23 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
-use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::agreement::{self, Agreements, PolicyFileError};
 use crate::bank;
 use crate::call::inference::Inference;
 use crate::call::recording::Recording;
-use crate::call::registry::{LiveCall, Registry};
+use crate::call::registry::Registry;
 use crate::call::timeline::{WATCH_QUEUE_EVENTS, Watched};
-use crate::call::{CallRecord, Desk, Services, run_call};
+use crate::call::{Approvals, CallRecord, Desk, Services};
 use crate::clock::{Clock, Entropy};
 use crate::config::{Changes, Config, ConfigError};
 use crate::decision::{Calibration, Policy, PolicyError};
 use crate::dialogue::DialogueConfig;
 use crate::gateway::bank_feedback::BankFeedbackGateway;
 use crate::gateway::{self, Gateway, GatewayError, GatewayKind, stripe};
-use crate::ids::CallId;
+use crate::ids::WorkerId;
 use crate::language::Language;
-use crate::media::leg::Leg;
 use crate::models::{Model, ModelError};
 use crate::ops::config::RecordingMode;
 use crate::ops::recording::Recordings;
@@ -41,13 +40,18 @@ use crate::vault::Vault;
 use crate::voiceprint::fingerprint::Fingerprinter;
 use crate::voiceprint::{EmbedError, Embedder};
 
+mod arriving; // calls that come in
+mod callbacks; // calls that we owe, placed
 pub mod outbound; // who answered a call that we placed
 mod pulse; // what a scrape asks
 mod records; // what a call leaves for operators
 mod switchboard; // people, called for callers
 
+use arriving::take_calls;
+use callbacks::CallBacks;
 pub use records::RecordsError;
 use records::{Records, keep_refused};
+use switchboard::OwnTelephone;
 
 /// How long a call's record waits for what its line went through, in milliseconds: the media task ends with the call.
 const REPORT_WAIT_MS: u64 = 1_000;
@@ -116,6 +120,9 @@ pub enum StartError {
         /// What the system says.
         source: std::io::Error,
     },
+    /// The rules on factors.
+    #[error(transparent)]
+    Factors(#[from] PolicyFileError),
     /// The log filter of a configuration that was read again.
     #[error("service.log: {0}")]
     Log(String),
@@ -130,6 +137,8 @@ pub struct Office {
     pub vault: Vault,
     /// Charges.
     pub processor: Processor,
+    /// Who else has to agree.
+    pub agreements: Agreements,
     /// Where a bank that announces deductions is heard, if the acquirer is one.
     desk: Option<bank::Desk>,
 }
@@ -151,8 +160,12 @@ impl Office {
                 (gateway::open(&config.gateway, vault.sandbox_journal_key(), Arc::clone(&clock))?, None)
             }
         };
-        let processor = Processor::new(Arc::clone(&store), gateway, vault.clone(), clock, entropy, config.processor.clone());
-        Ok(Self { store, vault, processor, desk })
+        let (rows, time, random) = (Arc::clone(&store), Arc::clone(&clock), Arc::clone(&entropy));
+        let processor = Processor::new(rows, gateway, vault.clone(), time, random, config.processor.clone());
+        let policy = agreement::read_policy(config.agreement.policy.as_deref())?;
+        let (rows, cfg) = (Arc::clone(&store), config.agreement.clone());
+        let agreements = Agreements::new(rows, vault.clone(), processor.clone(), clock, entropy, cfg, policy);
+        Ok(Self { store, vault, processor, agreements, desk })
     }
 }
 
@@ -270,7 +283,7 @@ pub fn services(
             store: Arc::clone(&office.store),
             vault: office.vault.clone(),
             processor: office.processor.clone(),
-            agreeing: None,
+            agreements: office.agreements.clone(),
             entropy: Arc::clone(&entropy),
             voice_model: voices.voice_model().to_owned(),
             policy: voices.policy.clone(),
@@ -278,6 +291,12 @@ pub fn services(
         },
         clock,
         entropy,
+        approvals: Approvals {
+            store: Arc::clone(&office.store),
+            agreements: office.agreements.clone(),
+            processor: office.processor.clone(),
+            policy: voices.policy.clone(),
+        },
         embedder: Arc::clone(&voices.embedder),
         fingerprinter: Arc::new(Fingerprinter::new()),
         numbers: Arc::clone(&voices.numbers),
@@ -294,6 +313,7 @@ pub fn services(
         policy: voices.policy.clone(),
         calibration: Arc::clone(&voices.calibration),
         reuse: config.reuse,
+        callbacks: config.callbacks.clone(),
         refresh: config.refresh,
         switchboard: OnceLock::new(),
         default_country: config.identity.default_country.clone(),
@@ -325,6 +345,8 @@ pub struct App {
     /// Takes what the acquirer tells without being asked, if it can.
     news: Option<tokio::task::JoinHandle<()>>,
     calls: tokio::task::JoinHandle<()>,
+    /// Places calls that we owe, until the service drains.
+    callbacks: tokio::task::JoinHandle<()>,
     /// Keeps records of refused callers.
     refused: tokio::task::JoinHandle<()>,
     records: broadcast::Sender<CallRecord>,
@@ -348,18 +370,28 @@ impl App {
         let news = listen_to_acquirer(config, &office, Arc::clone(&clock), &worker_stop).await?;
         // The port comes last: a call that is answered finds everything ready.
         let listener = sip::listen(config.sip.clone(), config.media.clone(), leg_tx, cut.clone()).await?;
-        let telephone = switchboard::OwnTelephone { dialler: listener.dialler(), trunks: listener.trunks().clone() };
-        let _set_once = current.borrow().switchboard.set(Arc::new(telephone));
+        let telephone = Arc::new(OwnTelephone { dialler: listener.dialler(), trunks: listener.trunks().clone() });
+        let _set_once = current.borrow().switchboard.set(telephone.clone());
         let worker = tokio::spawn({
             let (processor, stop) = (office.processor.clone(), worker_stop.clone());
             let (store, vault) = (Arc::clone(&office.store), office.vault.clone());
             let sealer = Sealer::new(store, vault, Arc::clone(&clock), Arc::clone(&entropy), config.audit.clone());
-            async move { sealer.beside(processor.run(stop)).await }
+            let agreements = office.agreements.clone();
+            async move {
+                let work = async {
+                    tokio::join!(processor.run(stop.clone()), agreements.run(stop.clone()));
+                };
+                sealer.beside(work).await;
+            }
         });
         let records = broadcast::channel(WATCH_QUEUE_EVENTS).0;
         let calls = tokio::spawn(take_calls(current.clone(), leg_rx, records.clone(), Arc::clone(&book)));
         let refused = tokio::spawn(keep_refused(Arc::clone(&book), listener.refused(), Arc::clone(&clock)));
         let (draining, ops_stop) = (CancellationToken::new(), CancellationToken::new());
+        let callbacks = tokio::spawn({
+            let (services, book, records, draining) = (current.clone(), Arc::clone(&book), records.clone(), draining.clone());
+            CallBacks { services, telephone, book, records, draining, owner: WorkerId::fresh(entropy.as_ref()) }.run()
+        });
         let mut ops_address = None;
         if let Some(address) = config.ops.listen {
             let store = Arc::clone(&office.store);
@@ -385,6 +417,7 @@ impl App {
             worker,
             news,
             calls,
+            callbacks,
             refused,
             records,
         })
@@ -410,10 +443,13 @@ impl App {
                 ..fresh
             };
             telemetry::check_filter(&merged.service.log).map_err(StartError::Log)?;
+            // Read anew at each reload, whether its name changed or not.
+            let factors = agreement::read_policy(merged.agreement.policy.as_deref())?;
             self.listener.reconfigure(merged.sip.clone(), merged.media.clone())?;
-            Ok((changes, merged, fresh))
+            Ok((changes, merged, fresh, factors))
         });
-        let (changes, merged, fresh) = reloaded?;
+        let (changes, merged, fresh, factors) = reloaded?;
+        self.office.agreements.set_policy(factors);
         note_config_time(fresh.clock.as_ref());
         metrics().config_reloads.inc(["applied"]);
         metrics().config_restart_keys.set_count([], changes.restart.len());
@@ -483,6 +519,8 @@ impl App {
         let goodbyes = async {
             self.listener.ended().await;
             registry.drained().await;
+            // What became of their calls is written down, or their leases end by themselves.
+            let _panicked = self.callbacks.await;
         };
         if tokio::time::timeout(Duration::from_millis(GOODBYE_WAIT_MS), goodbyes).await.is_err() {
             tracing::warn!("some calls could not be ended in order");
@@ -552,46 +590,4 @@ fn recording(config: &Config, clock: Arc<dyn Clock>) -> Result<Option<Recording>
 fn note_config_time(clock: &dyn Clock) {
     let since_epoch = clock.now().since(crate::clock::Timestamp(0));
     metrics().config_reloaded_at.set([], since_epoch.as_secs_f64());
-}
-
-/// One task a call, until no more come.
-async fn take_calls(
-    current: watch::Receiver<Arc<Services>>,
-    mut legs: mpsc::Receiver<Leg>,
-    records: broadcast::Sender<CallRecord>,
-    book: Arc<Records>,
-) {
-    let mut calls = JoinSet::new();
-    loop {
-        tokio::select! {
-            leg = legs.recv() => match leg {
-                Some(mut leg) => {
-                    let services = Arc::clone(&current.borrow());
-                    let live = LiveCall { since: services.clock.now(), peer: leg.info.peer.clone() };
-                    let id = CallId::fresh_at(live.since, services.entropy.as_ref());
-                    let Some(place) = services.registry.enter(id.clone(), live) else {
-                        tracing::warn!(peer = %leg.info.peer, "no place for another call");
-                        continue; // dropping the leg hangs up
-                    };
-                    metrics().calls_started.inc([&leg.info.trunk]);
-                    let (records, book) = (records.clone(), Arc::clone(&book));
-                    let (info, report) = (leg.info.clone(), std::mem::replace(&mut leg.report, oneshot::channel().1));
-                    calls.spawn(async move {
-                        let _place = place;
-                        let record = run_call(id, leg, services).await;
-                        let report = tokio::time::timeout(Duration::from_millis(REPORT_WAIT_MS), report).await;
-                        book.call_over(&info, &record, report.ok().and_then(Result::ok));
-                        let _nobody_listens = records.send(record);
-                    });
-                }
-                None => break,
-            },
-            Some(ended) = calls.join_next(), if !calls.is_empty() => {
-                if let Err(error) = ended {
-                    tracing::error!(%error, "a call's task failed; other calls go on");
-                }
-            }
-        }
-    }
-    while calls.join_next().await.is_some() {}
 }

@@ -98,6 +98,7 @@ id!(/** Who looks after whose payments. */ GuardianshipId, "gua");
 id!(/** Who has to agree to whose payments. */ SupervisionId, "sup");
 id!(/** A purchase-permission account. */ AccountId, "acc");
 id!(/** Where a tenant is told. */ EndpointId, "whk");
+id!(/** A call that we owe. */ CallbackId, "cbk");
 id!(/** A key of the API. */ ApiKeyId, "key");
 
 macro_rules! slug {

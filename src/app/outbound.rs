@@ -1,11 +1,16 @@
 //! A call that we placed: who answered, if anybody did. The line of a person has a type of its own, so that whoever speaks of money can
 //! ask for one: a machine, an exchange or a silent line is told neither an amount nor whose it is.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 
-use crate::media::leg::{Leg, LegEvent};
+use crate::call::{CallRecord, Services, run_errand};
+use crate::dialogue::Errand;
+use crate::ids::CallId;
+use crate::media::leg::{Leg, LegEvent, LegInfo, LegReport};
 use crate::sip::trunk::outbound::TrunkCallError;
 use crate::sip::{DialError, Placed, Unanswered};
 use crate::speech::pickup::{Answerer, Beep, Pickup, PickupConfig, PickupEar, Sign};
@@ -37,6 +42,16 @@ pub struct PersonLine {
 }
 
 impl PersonLine {
+    /// Talks with the person: only here does a call that we placed come to speak of money. `services`: what every call has.
+    pub async fn talk(self, id: CallId, errand: Errand, services: Arc<Services>) -> CallRecord {
+        run_errand(id, self.leg, self.ear, errand, services).await
+    }
+
+    /// How the call is known, and what its line will have gone through once it is over.
+    pub(super) fn take_report(&mut self) -> (LegInfo, oneshot::Receiver<LegReport>) {
+        (self.leg.info.clone(), std::mem::replace(&mut self.leg.report, oneshot::channel().1))
+    }
+
     /// The line, and the ear: whoever goes on pushing frames into it hears of a beep that takes the verdict back.
     pub fn into_parts(self) -> (Leg, PickupEar) {
         (self.leg, self.ear)
@@ -80,6 +95,19 @@ pub struct NotAnswered {
     pub said: String,
     /// What the network said in tones before.
     pub sign: Option<Sign>,
+}
+
+impl NotAnswered {
+    /// As scripts and records name it.
+    pub fn word(&self) -> &'static str {
+        match self.why {
+            Unanswered::Busy => "busy",
+            Unanswered::Declined => "declined",
+            Unanswered::NoAnswer => "no_answer",
+            Unanswered::NoSuchNumber => "no_such_number",
+            Unanswered::Failed => "unreachable",
+        }
+    }
 }
 
 impl From<&DialError> for NotAnswered {

@@ -9,6 +9,7 @@ use std::time::Duration;
 use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
 
+use super::outbound::NotAnswered;
 use crate::call::CallRecord;
 use crate::clock::{Clock, Entropy, Timestamp};
 use crate::dialogue::CallVerdict;
@@ -20,7 +21,11 @@ use crate::ops::config::Numbers;
 use crate::ops::otlp::Exporter;
 use crate::ops::trace::Trace;
 use crate::sip::Refused;
+use crate::sip::trunk::outbound::TrunkCall;
 use crate::telemetry::metrics::metrics;
+
+/// A call that rang in vain, where no status came (RFC 3261 section 21.4.9).
+const NO_ANSWER_STATUS: u16 = 408;
 
 /// Why records can't be kept.
 #[derive(Debug, thiserror::Error)]
@@ -98,7 +103,7 @@ impl Records {
                 schema: cdr::SCHEMA,
                 call: Some(record.call.to_string()),
                 sip_call_id: info.protocol_id.clone(),
-                direction: "inbound",
+                direction: if record.placed_for.is_some() { "outbound" } else { "inbound" },
                 trunk: info.trunk.clone(),
                 peer: info.peer.clone(),
                 transport: info.transport,
@@ -142,6 +147,44 @@ impl Records {
                 spans: record.spans.clone(),
             });
         }
+    }
+
+    /// A call that we placed was not answered.
+    pub(super) fn unanswered(&self, wanted: &TrunkCall, why: &NotAnswered, begun: Timestamp, now: Timestamp) {
+        let status = why.status.unwrap_or(NO_ANSWER_STATUS);
+        self.outbound(
+            wanted,
+            None,
+            begun,
+            now,
+            CallDetail { end: why.word(), sip_status: status, q850: q850_of_status(status), ..blank(now) },
+        );
+    }
+
+    /// A call that we placed was answered, and not by a person: nothing was said. `by`: in a word.
+    pub(super) fn not_a_person(&self, wanted: &TrunkCall, info: Option<&LegInfo>, by: &str, begun: Timestamp, now: Timestamp) {
+        let ending = Ending::Service;
+        let detail =
+            CallDetail { end: ending.name(), q850: ending.q850(), verdict: Some(by.to_owned()), sip_status: 200, ..blank(now) };
+        self.outbound(wanted, info, begun, now, detail);
+    }
+
+    fn outbound(&self, wanted: &TrunkCall, info: Option<&LegInfo>, begun: Timestamp, now: Timestamp, known: CallDetail) {
+        let guard = self.cdr();
+        let Some(cdr) = guard.as_ref() else { return };
+        cdr.write(CallDetail {
+            sip_call_id: info.map(|i| i.protocol_id.clone()).unwrap_or_default(),
+            trunk: wanted.trunk.clone(),
+            peer: info.map_or_else(|| wanted.trunk.clone(), |i| i.peer.clone()),
+            transport: info.map_or("", |i| i.transport),
+            secure: info.is_some_and(|i| i.secure),
+            calling: self.number(&wanted.from),
+            called: self.number(&wanted.number),
+            codec: info.map(|i| i.codec.to_owned()),
+            invited_at: Some(begun.to_string()),
+            ended_at: now.to_string(),
+            ..known
+        });
     }
 
     /// A caller was refused.
@@ -203,6 +246,38 @@ pub(super) async fn keep_refused(records: Arc<Records>, mut told: broadcast::Rec
     }
 }
 
+/// A call that we placed, of which nothing is known yet.
+fn blank(now: Timestamp) -> CallDetail {
+    CallDetail {
+        schema: cdr::SCHEMA,
+        call: None,
+        sip_call_id: String::new(),
+        direction: "outbound",
+        trunk: String::new(),
+        peer: String::new(),
+        transport: "",
+        secure: false,
+        calling: None,
+        calling_claim: "asserted", // it is ours
+        attestation: None,
+        called: None,
+        codec: None,
+        invited_at: None,
+        answered_at: None,
+        ended_at: now.to_string(),
+        setup_ms: None,
+        duration_ms: 0,
+        ended_by: "service",
+        end: "",
+        sip_status: 0,
+        q850: 0,
+        verdict: None,
+        media: None,
+        payment: None,
+        ended: now,
+    }
+}
+
 /// How an answered call ended. Without a word of its line (a leg without packets) the verdict tells who went.
 fn ending(report: Option<LegReport>, verdict: CallVerdict) -> Ending {
     match (report.map(|r| r.end), verdict) {
@@ -252,6 +327,7 @@ mod tests {
             events: Vec::new(),
             payment: Some((IntentId::parse("int_0123456789ab").unwrap(), "paid")),
             spans: Vec::new(),
+            placed_for: None,
             evidence: Vec::new(),
         }
     }

@@ -1,125 +1,79 @@
-//! What rules ask of a payer beside voice, number and yes, at the edge: one-time codes, the agreement of others, mandates; and the deletion
-//! of a voice by its owner. Who knows the rules and keeps codes and approvals stands behind [`Agreeing`]; where nobody does, nothing is
-//! asked for and nothing of it can be had.
+//! What rules ask of a payer beside voice, number and yes, at the edge: asked when the customer is known, and once more when the payment is
+//! handed over; one-time codes, mandates; and the deletion of a voice by its owner. The rules, codes and approvals are `agreement`'s.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
-
-use async_trait::async_trait;
 
 use super::desk::{Desk, DeskError};
 use super::driver::Call;
 use super::figures;
+use super::timeline::Who;
+use super::trace::payment_word;
 use super::work::{Done, Kept};
+use crate::agreement::{AgreeError, Agreed, Asked, Asking, CodeError, CodeOutcome, CodeTold};
 use crate::clock::Timestamp;
 use crate::dialogue::{
-    Asks, Caller, ChallengeHeard, Charge, CodeChecked, CodeGiven, CodeSent, Consent, Input, MandateGrant, PaymentOutcome,
-    ScoreTrouble,
+    Asks, Caller, ChallengeHeard, Charge, CodeChecked, CodeGiven, CodeSent, Consent, Input, MandateGrant, NumberSummary,
+    PaymentOutcome, ScoreTrouble,
 };
 use crate::ids::{CallId, CustomerId, IntentId, RequestId};
-use crate::payment::PaymentRequest;
+use crate::payment::policy::Attested;
+use crate::payment::{Approval, Condition, Mandate, Occasion, PaymentRequest, Role};
 use crate::processor::ChargeOrder;
 use crate::secret::SecretBytes;
-use crate::store::StoreError;
+use crate::store::{StoreError, papers};
 
-/// How far the calling number can be trusted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Standing {
-    /// Somebody whom we trust vouches for it.
-    Vouched,
-    /// Nobody does; or none was given, or a customer number was keyed.
-    Unvouched,
-    /// It is signed, and the signature does not hold.
-    Disputed,
-}
-
-impl Standing {
-    /// Of a caller; `nominated`: the calling number itself led to the customer.
-    pub(super) fn of(caller: &Caller, nominated: bool) -> Self {
-        match caller {
-            Caller::Disputed(_) => Self::Disputed,
-            Caller::Attested(_) if nominated => Self::Vouched,
-            Caller::Attested(_) | Caller::Unattested(_) | Caller::Withheld => Self::Unvouched,
-        }
+/// Who vouches for a calling number. `nominated`: the number itself led to the customer; whoever keys a customer number need not be them.
+pub(super) fn attested(caller: &Caller, nominated: bool) -> Attested {
+    match caller {
+        Caller::Disputed(_) => Attested::Disputed,
+        Caller::Attested(_) if nominated => Attested::Vouched,
+        Caller::Attested(_) | Caller::Unattested(_) | Caller::Withheld => Attested::Unvouched,
     }
 }
 
-/// What became of a code that was asked for.
-#[derive(Debug)]
-pub enum Sent {
-    /// On its way. The call keeps these digits (digit values 0 to 9) in memory, to compare what is said with them.
-    Code(SecretBytes),
-    /// There is no way to send this customer one.
-    NoWay,
-    /// Enough were sent for this request.
-    Enough,
-}
-
-/// What became of a payer's part.
+/// What a yes in a call came to.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Agreed {
-    /// Everybody needed has agreed: it is the processor's now.
+pub(super) enum HandedOver {
+    /// It is the processor's now.
     Charged(IntentId),
-    /// Kept; it is charged once the others have agreed.
+    /// Others have to agree first.
     Waiting,
-    /// A rule refuses it: nothing was written that could charge.
-    Refused(String),
-}
-
-/// A payer's part in a payment: everything that was asked for in the call holds.
-#[derive(Clone, Debug)]
-pub struct PayersPart {
-    /// What would be charged, and on what evidence.
-    pub order: ChargeOrder,
-    /// The call.
-    pub call: CallId,
-    /// Fresh digits were said.
-    pub fresh_digits: bool,
-    /// A one-time code was used up.
-    pub code: bool,
-    /// A mandate stood for the card's number.
-    pub mandate: bool,
-    /// How far the calling number can be trusted.
-    pub standing: Standing,
-}
-
-/// The rules and whatever they ask for, as a call sees them. Each answer is durable before it is given.
-#[async_trait]
-pub trait Agreeing: Send + Sync {
-    /// What has to hold for this payment by telephone.
-    async fn asks(&self, request: &PaymentRequest, standing: Standing, now: Timestamp) -> Result<Asks, StoreError>;
-
-    /// Makes a one-time code for this request, voids an older one, and has it sent.
-    async fn send_code(&self, customer: &CustomerId, request: &RequestId, now: Timestamp) -> Result<Sent, StoreError>;
-
-    /// Uses a code up if these digits are right, else counts a wrong try. `None`: something was said that was not it, which is a wrong try.
-    async fn check_code(
-        &self,
-        customer: &CustomerId,
-        request: &RequestId,
-        digits: Option<&SecretBytes>,
-        now: Timestamp,
-    ) -> Result<CodeChecked, StoreError>;
-
-    /// Takes the payer's part. Asked again with the same call and request it answers the same, and charges once.
-    async fn agree(&self, part: PayersPart, now: Timestamp) -> Result<Agreed, StoreError>;
-
-    /// Leaves a mandate for the payments to come; `false`: a rule refuses it.
-    async fn grant_mandate(&self, call: &CallId, grant: &MandateGrant, now: Timestamp) -> Result<bool, StoreError>;
 }
 
 impl Call {
-    pub(super) fn send_code(&mut self, customer: CustomerId, request: RequestId) {
-        let (services, now) = (Arc::clone(&self.services), self.now());
+    /// Hands a payment over, once, here; from then on it is the processor's, or waits for others, whatever becomes of the call.
+    pub(super) async fn hand_over(&mut self, charge: Charge) -> Option<Input> {
+        self.timeline.add(Who::Check, format!("hands over {} on {}", charge.amount, charge.card));
+        let submitted = self.services.desk.submit(&self.id, charge, attested(&self.caller, self.nominated));
+        match self.services.off_clock(submitted).await {
+            Ok(HandedOver::Charged(intent)) => {
+                self.payment = Some((intent.clone(), payment_word(&PaymentOutcome::Unknown)));
+                self.await_payment(intent);
+                None
+            }
+            Ok(HandedOver::Waiting) => {
+                self.timeline.add(Who::Check, "noted; others have to agree before it is charged");
+                Some(Input::Payment(PaymentOutcome::Waiting))
+            }
+            Err(outcome) => {
+                self.timeline.add(Who::Check, format!("not handed over: {outcome:?}"));
+                Some(Input::Payment(outcome))
+            }
+        }
+    }
+
+    pub(super) fn send_code(&mut self, request: RequestId) {
+        let services = Arc::clone(&self.services);
         self.jobs.spawn(async move {
-            let Some(agreeing) = services.desk.agreeing.clone() else { return Done::tell(Input::CodeSent(CodeSent::NoWay)) };
-            match services.off_clock(agreeing.send_code(&customer, &request, now)).await {
-                Ok(Sent::Code(digits)) => Done::tell(Input::CodeSent(CodeSent::Sent))
+            match services.off_clock(services.desk.send_code(&request)).await {
+                Ok(Some(CodeOutcome::Sent(code))) => Done::tell(Input::CodeSent(CodeSent::Sent))
                     .line("a one-time code is sent", figures([]))
-                    .keep(Kept::Code(digits)),
-                Ok(Sent::NoWay) => {
-                    Done::tell(Input::CodeSent(CodeSent::NoWay)).line("there is no way to send this customer a code", figures([]))
+                    .keep(Kept::Code(code.digits)),
+                Ok(Some(CodeOutcome::TooMany)) => {
+                    Done::tell(Input::CodeSent(CodeSent::Enough)).line("enough one-time codes were sent", figures([]))
                 }
-                Ok(Sent::Enough) => Done::tell(Input::CodeSent(CodeSent::Enough)).line("enough codes were sent", figures([])),
+                Ok(None) => Done::tell(Input::CodeSent(CodeSent::Trouble)),
                 Err(error) => {
                     tracing::error!(%error, "a one-time code could not be sent");
                     Done::tell(Input::CodeSent(CodeSent::Trouble))
@@ -157,42 +111,41 @@ impl Call {
         });
     }
 
-    pub(super) fn check_code(&mut self, customer: CustomerId, request: RequestId, given: CodeGiven) {
-        let (services, now) = (Arc::clone(&self.services), self.now());
+    pub(super) fn check_code(&mut self, request: RequestId, given: CodeGiven) {
+        let services = Arc::clone(&self.services);
         let digits = match given {
             CodeGiven::Keyed(digits) => Some(digits),
             CodeGiven::Spoken => self.code.as_ref().map(|code| SecretBytes::new(code.expose().to_vec())),
+            // No digits are no code: a wrong try like any other.
             CodeGiven::SpokenOtherwise => None,
         };
         self.jobs.spawn(async move {
-            let Some(agreeing) = services.desk.agreeing.clone() else {
-                return Done::tell(Input::CodeChecked(CodeChecked::Trouble));
-            };
-            match services.off_clock(agreeing.check_code(&customer, &request, digits.as_ref(), now)).await {
-                Ok(checked) => {
-                    let what = match checked {
-                        CodeChecked::Good => "the one-time code is right, and used up",
-                        CodeChecked::Wrong { .. } => "the one-time code is refused",
-                        CodeChecked::Expired => "the one-time code is no longer good",
-                        CodeChecked::Trouble => "the one-time code could not be checked",
-                    };
-                    Done::tell(Input::CodeChecked(checked)).line(what, figures([]))
-                }
+            let checked = services.desk.check_code(&request, digits.as_ref().map_or(&[], |d| d.expose()));
+            let (checked, what) = match services.off_clock(checked).await {
+                Ok(Some(CodeTold::Good)) => (CodeChecked::Good, "the one-time code is right, and used up"),
+                Ok(Some(CodeTold::Wrong(left))) => (CodeChecked::Wrong { left }, "the one-time code is refused"),
+                Ok(Some(CodeTold::Dead)) => (CodeChecked::Expired, "the one-time code is no longer good"),
+                Ok(None) => (CodeChecked::Trouble, "the one-time code could not be checked"),
                 Err(error) => {
                     tracing::error!(%error, "a one-time code could not be checked");
-                    Done::tell(Input::CodeChecked(CodeChecked::Trouble))
+                    (CodeChecked::Trouble, "the one-time code could not be checked")
                 }
-            }
+            };
+            Done::tell(Input::CodeChecked(checked)).line(what, figures([]))
         });
     }
 
-    pub(super) fn grant_mandate(&mut self, grant: MandateGrant) {
-        let (services, now, call) = (Arc::clone(&self.services), self.now(), self.id.clone());
+    /// Of the payment of this call, which is paid.
+    pub(super) fn grant_mandate(&mut self, grant: &MandateGrant) {
+        let (services, cap, consent) = (Arc::clone(&self.services), grant.cap, Occasion::Call(self.id.clone()));
+        let first = self.payment.as_ref().map(|(intent, _)| intent.clone());
         self.jobs.spawn(async move {
-            let Some(agreeing) = services.desk.agreeing.clone() else { return Done::tell(Input::MandateGranted(false)) };
-            match services.off_clock(agreeing.grant_mandate(&call, &grant, now)).await {
-                Ok(true) => Done::tell(Input::MandateGranted(true)).line("a mandate is given", figures([])),
-                Ok(false) => Done::tell(Input::MandateGranted(false)).line("a mandate is refused", figures([])),
+            let Some(first) = first else { return Done::tell(Input::MandateGranted(false)) };
+            match services.off_clock(services.desk.agreements.grant_mandate(&first, cap, consent)).await {
+                Ok(Some(mandate)) => {
+                    Done::tell(Input::MandateGranted(true)).line(format!("a mandate is given: {}", mandate.id), figures([]))
+                }
+                Ok(None) => Done::tell(Input::MandateGranted(false)).line("no mandate can be given", figures([])),
                 Err(error) => {
                     tracing::error!(%error, "a mandate could not be given");
                     Done::tell(Input::MandateGranted(false))
@@ -219,10 +172,55 @@ impl Call {
 
 impl Desk {
     /// What has to hold for a payment beside what every call asks.
-    pub(super) async fn asks(&self, request: &PaymentRequest, standing: Standing, now: Timestamp) -> Result<Asks, DeskError> {
-        match &self.agreeing {
-            Some(agreeing) => Ok(agreeing.asks(request, standing, now).await?),
-            None => Ok(Asks::default()),
+    pub(super) async fn asks(&self, request: &PaymentRequest, attested: Attested) -> Result<Asks, DeskError> {
+        let asked = self.agreements.ask(request, Asking::call(attested)).await?;
+        let by_mandate = match &asked.mandate {
+            Some(_) => Some(self.agreements.ask(request, Asking { by_mandate: true, ..Asking::call(attested) }).await?),
+            None => None,
+        };
+        // One that rules don't let stand for the number is of no use in this call.
+        let mandate = by_mandate.filter(|a| !denies(a));
+        let wants = |c| asked.terms.asks(c) || mandate.as_ref().is_some_and(|m| m.terms.asks(c));
+        let others = asked.terms.needs_another() || mandate.as_ref().is_some_and(|m| m.terms.needs_another());
+        let roles: Vec<Role> = asked.parties().into_iter().map(|(role, _)| role).collect();
+        Ok(Asks {
+            denied: denies(&asked),
+            fresh_digits: wants(Condition::FreshDigits),
+            code: wants(Condition::Code),
+            others: others && !self.agreed_before(request, &roles).await?,
+            offer_mandate: self.may_offer(request, &asked).await?.then_some(request.amount),
+            mandate: mandate.and_then(|m| m.mandate).map(|m| m.card),
+        })
+    }
+
+    /// Whether everybody else has agreed already: whoever comes first, the payer then pays at once.
+    async fn agreed_before(&self, request: &PaymentRequest, roles: &[Role]) -> Result<bool, StoreError> {
+        let open: Vec<Approval> = papers::about(&*self.store, request.id.as_str()).await?;
+        Ok(open.iter().any(|a| a.fits(request) && a.agreed_by_all(roles)))
+    }
+
+    /// At the first payment to a payee, unless there is a mandate for that payee.
+    async fn may_offer(&self, request: &PaymentRequest, asked: &Asked) -> Result<bool, StoreError> {
+        if asked.facts.history.paid_before_payee > 0 {
+            return Ok(false);
+        }
+        let held: Vec<Mandate> = papers::of(&*self.store, &request.customer).await?;
+        Ok(!held.iter().any(|m| m.payee == request.payee && m.cap.currency == request.amount.currency))
+    }
+
+    /// `None`: there is no such request.
+    async fn send_code(&self, request: &RequestId) -> Result<Option<CodeOutcome>, CodeError> {
+        match self.store.request(request).await? {
+            Some(found) => self.agreements.send_code(&found.request).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// `None`: there is no such request.
+    async fn check_code(&self, request: &RequestId, digits: &[u8]) -> Result<Option<CodeTold>, CodeError> {
+        match self.store.request(request).await? {
+            Some(found) => self.agreements.check_code(&found.request, digits).await.map(Some),
+            None => Ok(None),
         }
     }
 
@@ -239,34 +237,88 @@ impl Desk {
         Ok(self.store.delete_template(customer, &audit).await?)
     }
 
-    /// Hands the payer's part to those who know the rules; asked twice where the first answer was lost.
+    /// Hands the payer's part over: rules are asked once more, by what held in this call. From here on the payment goes on, or waits for
+    /// others, whatever becomes of the call.
     pub(super) async fn agree(
         &self,
-        agreeing: &dyn Agreeing,
-        part: PayersPart,
-        now: Timestamp,
-    ) -> Result<Agreed, PaymentOutcome> {
-        let call = part.call.clone();
-        let agreed = match agreeing.agree(part.clone(), now).await {
-            Err(_may_have_been_written) => agreeing.agree(part, now).await,
+        call: &CallId,
+        held: Held,
+        attested: Attested,
+        mut order: ChargeOrder,
+    ) -> Result<HandedOver, PaymentOutcome> {
+        let asking = Asking { by_mandate: held.mandate, ..Asking::call(attested) };
+        if held.mandate {
+            order.evidence.mandate = Some(self.mandate_for(call, &order, asking).await?);
+        }
+        let met: BTreeSet<Condition> = [(held.fresh_digits, Condition::FreshDigits), (held.code, Condition::Code)]
+            .into_iter()
+            .filter_map(|(h, c)| h.then_some(c))
+            .collect();
+        // An error at the commit may come after it: asked again it comes to the same end.
+        let agreed = match self.agreements.agree(order.clone(), met.clone(), asking).await {
+            Err(AgreeError::Store(_)) => self.agreements.agree(order, met, asking).await,
             done => done,
         };
         match agreed {
+            Ok(Agreed::Charged(intent)) => Ok(HandedOver::Charged(intent)),
+            Ok(Agreed::Waiting { .. }) => Ok(HandedOver::Waiting),
             Ok(Agreed::Refused(why)) => {
-                tracing::warn!(%call, %why, "a charge was refused before it was sent");
+                tracing::warn!(%call, ?why, "a charge was refused before it was sent");
                 Err(PaymentOutcome::Refused)
             }
-            Ok(agreed) => Ok(agreed),
+            Err(AgreeError::Store(error)) => {
+                tracing::error!(%call, %error, "a charge could not be handed over");
+                Err(PaymentOutcome::NotSubmitted)
+            }
+            Err(error @ (AgreeError::NoSuch(_) | AgreeError::Approval(_))) => {
+                tracing::warn!(%call, %error, "a payer's part came to nothing");
+                Err(PaymentOutcome::Refused)
+            }
+        }
+    }
+
+    /// The mandate that stood for the number. One that was taken back while the caller spoke stands for nothing.
+    async fn mandate_for(&self, call: &CallId, order: &ChargeOrder, asking: Asking) -> Result<String, PaymentOutcome> {
+        let found = async {
+            let Some(found) = self.store.request(&order.request).await? else { return Ok(None) };
+            Ok::<_, StoreError>(self.agreements.ask(&found.request, asking).await?.mandate)
+        };
+        match found.await {
+            Ok(Some(mandate)) if mandate.card == order.card => Ok(mandate.id.to_string()),
+            Ok(_) => {
+                tracing::warn!(%call, "the mandate is no longer good");
+                Err(PaymentOutcome::Refused)
+            }
             Err(error) => {
-                tracing::error!(%call, %error, "a payer's part could not be handed over");
+                tracing::error!(%call, %error, "a mandate could not be read");
                 Err(PaymentOutcome::NotSubmitted)
             }
         }
     }
 }
 
-/// The parts of a charge that rules look at, before the desk takes it apart.
-pub(super) fn held(charge: &Charge) -> (bool, bool, bool) {
-    let approval = &charge.approval;
-    (approval.fresh_digits, approval.code.is_some(), approval.number == crate::dialogue::NumberSummary::Mandate)
+/// Not at all, or only if somebody agrees whom there is not.
+fn denies(asked: &Asked) -> bool {
+    let parties = asked.parties();
+    let nobody = |c: &Condition| Role::of(*c).is_some_and(|role| !parties.iter().any(|(r, _)| *r == role));
+    asked.terms.denied() || asked.terms.conditions.iter().any(nobody)
+}
+
+/// What rules look at, of what held in a call.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Held {
+    fresh_digits: bool,
+    code: bool,
+    mandate: bool,
+}
+
+impl Held {
+    pub(super) fn of(charge: &Charge) -> Self {
+        let approval = &charge.approval;
+        Self {
+            fresh_digits: approval.fresh_digits,
+            code: approval.code.is_some(),
+            mandate: approval.number == NumberSummary::Mandate,
+        }
+    }
 }

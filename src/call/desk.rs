@@ -5,7 +5,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::agreeing::{Agreed, Agreeing, PayersPart, Standing, held};
+use super::agreeing::{HandedOver, Held};
+use crate::agreement::Agreements;
 use crate::clock::{Entropy, Timestamp};
 use crate::decision::NumberEvidence;
 use crate::decision::Policy;
@@ -42,8 +43,8 @@ pub struct Desk {
     pub vault: Vault,
     /// Charges.
     pub processor: Processor,
-    /// Who knows what rules ask for, and keeps codes, approvals and mandates. Without, nothing is asked for but voice, number and yes.
-    pub agreeing: Option<Arc<dyn Agreeing>>,
+    /// Rules, codes, mandates, and what others have to agree to.
+    pub agreements: Agreements,
     /// Randomness for identifiers.
     pub entropy: Arc<dyn Entropy>,
     /// The voice model that runs now: templates of another are of no use.
@@ -110,7 +111,7 @@ impl Desk {
     pub(super) async fn identify(
         &self,
         (caller, attested, customer_number): (Option<&E164>, bool, Option<&str>),
-        standing: Standing,
+        vouched: Attested,
         now: Timestamp,
     ) -> Result<Found, DeskError> {
         let nominated = match (customer_number, caller) {
@@ -123,7 +124,7 @@ impl Desk {
             (None, None) => None,
         };
         match nominated.filter(|c| c.status == CustomerStatus::Active) {
-            Some(customer) => self.known(customer, caller, (attested, standing), now).await,
+            Some(customer) => self.known(customer, caller, (attested, vouched), now).await,
             None => Ok((IdentityOutcome::Unknown, Vec::new())),
         }
     }
@@ -132,7 +133,7 @@ impl Desk {
         &self,
         customer: Customer,
         caller: Option<&E164>,
-        (attested, standing): (bool, Standing),
+        (attested, vouched): (bool, Attested),
         now: Timestamp,
     ) -> Result<Found, DeskError> {
         let id = customer.id;
@@ -152,7 +153,7 @@ impl Desk {
         }
         let mut requests = Vec::with_capacity(rows.len());
         for row in rows {
-            let asks = self.asks(&row.request, standing, now).await?;
+            let asks = self.asks(&row.request, vouched).await?;
             requests.push(open_request(row, asks));
         }
         let known = Known {
@@ -168,7 +169,7 @@ impl Desk {
         Ok((IdentityOutcome::Known(Box::new(known)), clips))
     }
 
-    async fn payee_clip(&self, payee: &PayeeId) -> Result<Option<Sound>, DeskError> {
+    pub(super) async fn payee_clip(&self, payee: &PayeeId) -> Result<Option<Sound>, DeskError> {
         let recorded = self.store.payee(payee).await?.and_then(|p| p.spoken_name_wav);
         // A recording that no longer reads is spelt instead: no reason to lose a call.
         Ok(recorded.and_then(|bytes| wav::read_wav_bytes(Path::new(payee.as_str()), &bytes).ok()))
@@ -252,7 +253,7 @@ impl Desk {
     /// Those that nobody vouches for count against the number they came from; and those from numbers that are not the customer's,
     /// or withheld, together against every such number, else a fresh number a call would give endless tries. The customer's own
     /// numbers stay open through that: nobody can lock a customer out.
-    async fn tries(
+    pub(super) async fn tries(
         &self,
         customer: &CustomerId,
         numbers: &[E164],
@@ -343,14 +344,8 @@ impl Desk {
     }
 
     /// Hands a charge over: one transaction. From here on the payment goes on whatever becomes of the call.
-    pub(super) async fn submit(
-        &self,
-        call: &CallId,
-        charge: Charge,
-        standing: Standing,
-        now: Timestamp,
-    ) -> Result<Agreed, PaymentOutcome> {
-        let (fresh_digits, code, mandate) = held(&charge);
+    pub(super) async fn submit(&self, call: &CallId, charge: Charge, attested: Attested) -> Result<HandedOver, PaymentOutcome> {
+        let held = Held::of(&charge);
         let order = ChargeOrder {
             customer: charge.customer,
             request: charge.request,
@@ -361,25 +356,7 @@ impl Desk {
             evidence: self.evidence(charge.approval),
             guards: crate::processor::OrderGuards::default(),
         };
-        if let Some(agreeing) = &self.agreeing {
-            let part = PayersPart { order, call: call.clone(), fresh_digits, code, mandate, standing };
-            return self.agree(agreeing.as_ref(), part, now).await;
-        }
-        // An error at the commit may come after it: submitting again finds what was written, and submits only what was not.
-        let submitted = match self.processor.submit(order.clone()).await {
-            Err(SubmitError::Store(_)) => self.processor.submit(order).await,
-            done => done,
-        };
-        submitted.map(Agreed::Charged).map_err(|error| match error {
-            SubmitError::Refused(why) => {
-                tracing::warn!(%call, %why, "a charge was refused before it was sent");
-                PaymentOutcome::Refused
-            }
-            SubmitError::Store(why) => {
-                tracing::error!(%call, error = %why, "a charge could not be handed over");
-                PaymentOutcome::NotSubmitted
-            }
-        })
+        self.agree(call, held, attested, order).await
     }
 
     fn evidence(&self, approval: Approval) -> Evidence {

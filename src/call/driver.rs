@@ -8,12 +8,11 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use super::agreeing::{Agreed, Standing};
 use super::ahead::{Ahead, Findings, Lanes};
 use super::caller::{from, signed, who_calls};
 use super::desk::Failed;
+use super::errand::{Ear, PlacedFor};
 use super::hearing::{self, Hearing};
-use super::inference::Overload;
 use super::recording::Recorder;
 use super::services::Services;
 use super::timeline::{Timeline, Who};
@@ -23,7 +22,8 @@ use super::{CallRecord, KEY_PRESSED, figures};
 use crate::clock::Timestamp;
 use crate::decision::replay::StoredEvidence;
 use crate::dialogue::{
-    self, CallVerdict, Caller, DeadlineKind, DialogueConfig, Effect, IdentityOutcome, Input, Keypress, ListenFor, PlayId, State,
+    self, CallVerdict, Caller, DeadlineKind, DialogueConfig, Effect, Errand, IdentityOutcome, Input, Keypress, ListenFor, PlayId,
+    State,
 };
 use crate::e164::E164;
 use crate::ids::{CallId, CustomerId, IntentId, PayeeId};
@@ -32,6 +32,7 @@ use crate::media::leg::{Key, Leg, LegCommand, LegEvent, Sound};
 use crate::prompts::Pace;
 use crate::secret::SecretBytes;
 use crate::speech::endpoint::Endpointer;
+use crate::speech::pickup::PickupEar;
 use crate::speech::turn::{Spoken, TurnEvent};
 use crate::store;
 use crate::telemetry::metrics::metrics;
@@ -46,7 +47,15 @@ const CASCADE_LIMIT_INPUTS: usize = 64;
 /// Takes one call from its leg to its verdict, and leaves its record in the store.
 pub async fn run_call(id: CallId, leg: Leg, services: Arc<Services>) -> CallRecord {
     let mut call = Call::new(id, leg, services);
-    call.live().await;
+    call.live(None).await;
+    call.close().await
+}
+
+/// The same for a call that we placed, once a person is known to have picked up (`app::outbound`); `ear`: what heard that.
+pub async fn run_errand(id: CallId, leg: Leg, ear: PickupEar, errand: Errand, services: Arc<Services>) -> CallRecord {
+    let mut call = Call::new(id, leg, services);
+    call.placed(ear, &errand);
+    call.live(Some(Box::new(errand))).await;
     call.close().await
 }
 
@@ -57,7 +66,7 @@ pub(super) struct Call {
     pub(super) timeline: Timeline,
     trace: CallTrace,
     recorder: Option<Recorder>,
-    payment: Option<(IntentId, &'static str)>,
+    pub(super) payment: Option<(IntentId, &'static str)>,
     pub(super) jobs: JoinSet<Done>,
     /// Early work of this call: one piece of each kind at a time, so that nobody's pauses keep others from being heard.
     pub(super) lanes: Lanes,
@@ -80,6 +89,8 @@ pub(super) struct Call {
     pub(super) code: Option<SecretBytes>,
     /// Who calls.
     pub(super) caller: Caller,
+    /// Whether the calling number led to the customer, and no keyed one.
+    pub(super) nominated: bool,
     slow: bool,
     pub(super) peer: String,
     pub(super) leg: Leg,
@@ -91,6 +102,9 @@ pub(super) struct Call {
     /// Somebody whom we called for the caller.
     pub(super) person: Option<Box<Leg>>,
     pub(super) hearing: Option<Hearing>,
+    /// Of a call that we placed: whether it is a machine after all.
+    pub(super) ear: Option<Ear>,
+    pub(super) placed_for: Option<PlacedFor>,
     /// Turns of listening so far: names the one that a reading belongs to.
     pub(super) turns: u64,
     /// Between turns: they know the line's noise.
@@ -129,6 +143,7 @@ impl Call {
             invite: None,
             code: None,
             caller: Caller::Withheld,
+            nominated: false,
             slow: false,
             peer: leg.info.peer.clone(),
             leg,
@@ -138,6 +153,8 @@ impl Call {
             held: None,
             person: None,
             hearing: None,
+            ear: None,
+            placed_for: None,
             turns: 0,
             ears: None,
             payee_clips: HashMap::new(),
@@ -161,7 +178,11 @@ impl Call {
         self.started_at.plus(self.started.elapsed())
     }
 
-    async fn live(&mut self) {
+    pub(super) fn elapsed(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    async fn live(&mut self, errand: Option<Box<Errand>>) {
         let caller = who_calls(&self.leg.info, &self.services.default_country);
         self.calling = caller.number().cloned();
         self.caller = caller.clone();
@@ -170,11 +191,20 @@ impl Call {
             self.verdict = Some(CallVerdict::ServiceTrouble);
             return;
         }
-        self.timeline.add(Who::Caller, format!("calls {} {} ({})", self.leg.info.called, from(&caller), self.leg.info.codec));
-        if let Some(signed) = signed(self.leg.info.attestation) {
-            self.timeline.add(Who::Check, signed);
+        match errand {
+            None => {
+                let calls = format!("calls {} {} ({})", self.leg.info.called, from(&caller), self.leg.info.codec);
+                self.timeline.add(Who::Caller, calls);
+                if let Some(signed) = signed(self.leg.info.attestation) {
+                    self.timeline.add(Who::Check, signed);
+                }
+                self.step(Input::Started { caller }).await;
+            }
+            Some(errand) => {
+                self.timeline.add(Who::Caller, format!("picks up {:?} ({})", errand.number, self.leg.info.codec));
+                self.step(Input::CalledOut(errand)).await;
+            }
         }
-        self.step(Input::Started { caller }).await;
         while self.verdict.is_none() {
             let counts = |kind: DeadlineKind| self.held.is_none() || kind == DeadlineKind::CallLimit;
             let next_deadline = self
@@ -220,6 +250,7 @@ impl Call {
             events: self.timeline.take_events(),
             payment: self.payment.take(),
             spans: self.trace.finish(self.elapsed_ms()),
+            placed_for: self.placed_for.clone(),
             evidence: std::mem::take(&mut self.evidence),
         };
         let row = self.row(Some(&record));
@@ -249,6 +280,9 @@ impl Call {
             Some(LegEvent::Frame(frame)) => {
                 if let Some(recorder) = &mut self.recorder {
                     recorder.frame(&frame);
+                }
+                if let Some(machine) = self.beeped(&frame) {
+                    return self.step(machine).await;
                 }
                 let Some(hearing) = &mut self.hearing else { return };
                 for event in hearing.push(&frame) {
@@ -435,7 +469,7 @@ impl Call {
             Effect::Play { id, prompt } => {
                 let book = self.services.prompts.book(self.language);
                 self.timeline.add(Who::Service, book.text(&prompt));
-                let clip = prompt_payee(&prompt).and_then(|p| self.payee_clips.get(p));
+                let clip = prompt.payee().and_then(|p| self.payee_clips.get(&p.id));
                 let pace = if self.slow { Pace::Slow } else { Pace::Usual };
                 let audio = book.sound(&prompt, clip.map(AsRef::as_ref), self.leg.info.rate, pace);
                 if let Some(recorder) = &mut self.recorder {
@@ -470,8 +504,10 @@ impl Call {
             }
             Effect::HangUp(verdict) => self.verdict = Some(verdict),
             Effect::Transfer => return self.transfer().await,
+            Effect::Errand(effect) => return self.errand(effect).await,
             Effect::LookUp { caller, attested, customer_number } => {
                 self.looked_up = (caller.clone(), attested);
+                self.nominated = customer_number.is_none();
                 self.look_up(caller, attested, customer_number);
             }
             Effect::ScoreVoice { customer } => self.score_voice(customer),
@@ -487,10 +523,10 @@ impl Call {
                 self.compare_keyed(accepted, customer, cards, digits);
             }
             Effect::ReadAnswer { check_voice } => self.read_answer(check_voice),
-            Effect::SendCode { customer, request } => self.send_code(customer, request),
+            Effect::SendCode { customer: _, request } => self.send_code(request),
             Effect::ScoreCode { customer, request: _ } => self.score_code(customer),
-            Effect::CheckCode { customer, request, given } => self.check_code(customer, request, given),
-            Effect::GrantMandate(grant) => self.grant_mandate(*grant),
+            Effect::CheckCode { customer: _, request, given } => self.check_code(request, given),
+            Effect::GrantMandate(grant) => self.grant_mandate(&grant),
             Effect::DeleteVoice { customer, consent } => self.delete_voice(customer, consent),
             Effect::SlowDown => self.slow = true,
             Effect::RedeemInvite { customer, code } => self.redeem_invite(customer, &code),
@@ -524,27 +560,7 @@ impl Call {
                     tracing::error!(call = %self.id, %error, "a notice could not be put in the outbox");
                 }
             }
-            Effect::Charge(charge) => {
-                // Handed over once, here; from the commit on the payment is the processor's, whatever becomes of the call.
-                self.timeline.add(Who::Check, format!("hands over {} on {}", charge.amount, charge.card));
-                let standing = Standing::of(&self.caller, self.looked_up.1);
-                let submitted = self.services.desk.submit(&self.id, *charge, standing, self.now());
-                match self.services.off_clock(submitted).await {
-                    Ok(Agreed::Waiting) => {
-                        self.timeline.add(Who::Check, "noted; others have to agree before it is charged");
-                        return Some(Input::Payment(dialogue::PaymentOutcome::Waiting));
-                    }
-                    Ok(Agreed::Refused(_)) => return Some(Input::Payment(dialogue::PaymentOutcome::Refused)),
-                    Ok(Agreed::Charged(intent)) => {
-                        self.payment = Some((intent.clone(), payment_word(&dialogue::PaymentOutcome::Unknown)));
-                        self.await_payment(intent);
-                    }
-                    Err(outcome) => {
-                        self.timeline.add(Who::Check, format!("not handed over: {outcome:?}"));
-                        return Some(Input::Payment(outcome));
-                    }
-                }
-            }
+            Effect::Charge(charge) => return self.hand_over(*charge).await,
         }
         None
     }
@@ -569,27 +585,6 @@ impl Call {
     }
 }
 
-fn prompt_payee(prompt: &dialogue::Prompt) -> Option<&PayeeId> {
-    use dialogue::Prompt;
-    match prompt {
-        Prompt::ReadRequest { payee, .. }
-        | Prompt::ReadBack { payee, .. }
-        | Prompt::Paid { payee, .. }
-        | Prompt::OfferMandate { payee, .. } => Some(&payee.id),
-        _ => None, // the other prompts name no payee
-    }
-}
-
 fn seconds(ms: u32) -> f32 {
     Duration::from_millis(u64::from(ms)).as_secs_f32()
-}
-
-impl From<Overload> for dialogue::ScoreTrouble {
-    fn from(overload: Overload) -> Self {
-        match overload {
-            Overload::QueueFull => Self::Overloaded,
-            Overload::TooLate => Self::TimedOut,
-            Overload::Failed => Self::Failed,
-        }
-    }
 }

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
+use crate::dialogue::ScoreTrouble;
 use crate::telemetry::metrics::metrics;
 
 /// How much inference may run and wait.
@@ -156,6 +157,16 @@ impl Place {
 impl Drop for Place {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+impl From<Overload> for ScoreTrouble {
+    fn from(overload: Overload) -> Self {
+        match overload {
+            Overload::QueueFull => Self::Overloaded,
+            Overload::TooLate => Self::TimedOut,
+            Overload::Failed => Self::Failed,
+        }
     }
 }
 

@@ -1,12 +1,15 @@
 //! The edge of the dialogue: one task a call. It owns the leg, listens, runs the models and the look-ups that the dialogue
 //! asks for, and feeds back what they say; every decision is the dialogue's.
 
-pub mod agreeing; // what rules ask of a payer: codes, others, mandates; a voice deleted
+mod agreeing; // what rules ask of a payer: codes, others, mandates; a voice deleted
 mod ahead;
+mod approvals;
+pub mod callbacks;
 mod caller;
 mod challenge;
 mod desk;
 mod driver;
+mod errand;
 mod following;
 pub mod heard_before;
 mod hearing;
@@ -28,9 +31,10 @@ use crate::dialogue::CallVerdict;
 use crate::ids::{CallId, IntentId};
 use crate::media::leg::Attestation;
 
-pub use agreeing::{Agreed, Agreeing, PayersPart, Sent, Standing};
 pub use desk::Desk;
-pub use driver::run_call;
+pub use driver::{run_call, run_errand};
+pub use approvals::Approvals;
+pub use errand::PlacedFor;
 pub use services::Services;
 pub use transfer::Switchboard;
 
@@ -65,6 +69,9 @@ pub struct CallRecord {
     /// For a trace: not stored.
     #[serde(skip)]
     pub spans: Vec<crate::ops::trace::Span>,
+    /// Why we placed the call; of a call that came in nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub placed_for: Option<PlacedFor>,
     /// What each verdict on a voice and a number was made on: scores, which can be judged again under another policy.
     pub evidence: Vec<StoredEvidence>,
 }

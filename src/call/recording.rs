@@ -86,6 +86,7 @@ fn may_record_prompt(prompt: &Prompt) -> bool {
         | Prompt::AskConsent { .. }
         | Prompt::EnrolDone
         | Prompt::EnrolFailed
+        | Prompt::Callback(_)
         | Prompt::Goodbye => true,
     }
 }

@@ -7,6 +7,8 @@ use std::time::Duration;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::ahead::{Findings, Question};
+use super::approvals::Approvals;
+use super::callbacks::CallbacksConfig;
 use super::desk::Desk;
 use super::heard_before::ReuseConfig;
 use super::hearing;
@@ -40,6 +42,8 @@ pub struct Services {
     pub entropy: Arc<dyn Entropy>,
     /// The store, the vault and the processor, as a call sees them.
     pub desk: Desk,
+    /// Approvals, for calls that we place.
+    pub approvals: Approvals,
     /// Who speaks.
     pub embedder: Arc<Embedder>,
     /// Whether it was heard before.
@@ -72,6 +76,8 @@ pub struct Services {
     pub calibration: Arc<Calibration>,
     /// `[reuse]`
     pub reuse: ReuseConfig,
+    /// `[callbacks]`
+    pub callbacks: CallbacksConfig,
     /// `[refresh]`
     pub refresh: RefreshConfig,
     /// Who places calls for us; known once we listen ourselves. Without, nobody is called.

@@ -2,7 +2,10 @@
 //! charge. Only kinds and outcomes, in our own words.
 
 use crate::decision::Answer;
-use crate::dialogue::{CodeChecked, CodeSent, Effect, IdentityOutcome, Input, ListenFor, PaymentOutcome, Prompt};
+use crate::dialogue::{
+    CallbackPrompt, CodeChecked, CodeSent, DecisionOutcome, Effect, ErrandEffect, ErrandNews, IdentityOutcome, Input, ListenFor,
+    Matter, PaymentOutcome, Prompt,
+};
 use crate::ops::trace::{Attribute, Span, Spans};
 
 /// Follows one call.
@@ -41,6 +44,8 @@ impl CallTrace {
             Effect::DeleteVoice { .. } => begin("voice.delete"),
             Effect::Charge(_) => begin("charge"),
             Effect::Transfer => begin("transfer"),
+            Effect::Errand(ErrandEffect::LookUp { .. }) => begin("errand.lookup"),
+            Effect::Errand(ErrandEffect::Decide(_)) => begin("errand.decide"),
             Effect::KeepEvidence(_) => {
                 begin("decision");
                 self.spans.end(now_ms, "decision", Vec::new(), false);
@@ -100,7 +105,11 @@ impl CallTrace {
                 self.spans.end(now_ms, "charge", vec![word], failed);
             }
             Input::Transferred(done) => end("transfer", !done),
+            Input::Errand(ErrandNews::Found { matter, .. }) => end("errand.lookup", matches!(matter, Matter::Trouble)),
+            Input::Errand(ErrandNews::Decided(outcome)) => end("errand.decide", *outcome == DecisionOutcome::Trouble),
             Input::Started { .. }
+            | Input::CalledOut(_)
+            | Input::Errand(ErrandNews::Machine)
             | Input::Key(_)
             | Input::SpeechStarted
             | Input::ChallengeDrawn(_)
@@ -184,6 +193,25 @@ fn prompt_name(prompt: &Prompt) -> &'static str {
         Prompt::EnrolDone => "enrol_done",
         Prompt::EnrolFailed => "enrol_failed",
         Prompt::Goodbye => "goodbye",
+        Prompt::Callback(words) => callback_name(words),
+    }
+}
+
+fn callback_name(words: &CallbackPrompt) -> &'static str {
+    match words {
+        CallbackPrompt::Greeting => "callback_greeting",
+        CallbackPrompt::Question { .. } => "callback_question",
+        CallbackPrompt::AskYes { .. } => "callback_ask_yes",
+        CallbackPrompt::Agreed => "callback_agreed",
+        CallbackPrompt::Denied => "callback_denied",
+        CallbackPrompt::Settled => "callback_settled",
+        CallbackPrompt::NotAgreed { .. } => "callback_not_agreed",
+        CallbackPrompt::NotConfirmed => "callback_not_confirmed",
+        CallbackPrompt::NotCompleted => "callback_not_completed",
+        CallbackPrompt::Cancelled => "callback_cancelled",
+        CallbackPrompt::Connecting => "callback_connecting",
+        CallbackPrompt::Person => "callback_person",
+        CallbackPrompt::Trouble => "callback_trouble",
     }
 }
 

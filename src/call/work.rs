@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use zeroize::Zeroizing;
 
-use super::agreeing::Standing;
+use super::agreeing;
 use super::ahead::Question;
 use super::driver::Call;
 use super::figures;
@@ -80,10 +80,10 @@ pub(super) enum Kept {
 impl Call {
     pub(super) fn look_up(&mut self, caller: Option<E164>, attested: bool, customer_number: Option<String>) {
         let (services, now) = (Arc::clone(&self.services), self.now());
-        let standing = Standing::of(&self.caller, customer_number.is_none());
+        let vouched = agreeing::attested(&self.caller, customer_number.is_none());
         self.jobs.spawn(async move {
             let nominee = (caller.as_ref(), attested, customer_number.as_deref());
-            let found = services.off_clock(services.desk.identify(nominee, standing, now)).await;
+            let found = services.off_clock(services.desk.identify(nominee, vouched, now)).await;
             match found {
                 Ok((outcome, clips)) => {
                     let line = match &outcome {

@@ -6,6 +6,7 @@ pub mod bank;
 pub mod books;
 pub mod calibrate;
 pub mod call;
+pub mod callbacks;
 pub mod calls;
 pub mod card;
 pub mod config;
@@ -118,6 +119,8 @@ enum Command {
     Bank(bank::BankArgs),
     /// Which calls there were, and what happened in one.
     Calls(calls::CallsArgs),
+    /// Calls that we owe to those who have to agree to a payment.
+    Callbacks(callbacks::CallbacksArgs),
     /// Fetch and verify the speech models.
     Models(models::ModelsArgs),
     /// Check or print the configuration.
@@ -157,6 +160,7 @@ pub fn main() -> u8 {
         Command::Books(a) => books::run(a, &ctx),
         Command::Bank(a) => bank::run(a, &ctx),
         Command::Calls(a) => calls::run(a, &ctx),
+        Command::Callbacks(a) => callbacks::run(&a, &ctx),
         Command::Models(a) => models::run(a, &ctx),
         Command::Config(a) => config::run(a, &ctx),
         Command::Doctor(a) => doctor::run(a, &ctx),

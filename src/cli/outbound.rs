@@ -87,19 +87,8 @@ fn beep_text(beep: Option<Beep>) -> String {
     }
 }
 
-/// How scripts name it.
-fn word(why: Unanswered) -> &'static str {
-    match why {
-        Unanswered::Busy => "busy",
-        Unanswered::Declined => "declined",
-        Unanswered::NoAnswer => "no_answer",
-        Unanswered::NoSuchNumber => "no_such_number",
-        Unanswered::Failed => "unreachable",
-    }
-}
-
 fn unanswered_json(error: &NotAnswered) -> Value {
-    json!({ "event": "unanswered", "why": word(error.why), "status": error.status, "sign": error.sign, "said": error.said })
+    json!({ "event": "unanswered", "why": error.word(), "status": error.status, "sign": error.sign, "said": error.said })
 }
 
 fn unanswered_text(error: &NotAnswered) -> String {

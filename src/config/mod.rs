@@ -44,6 +44,10 @@ pub struct Config {
     pub inference: crate::call::inference::InferenceConfig,
     /// Audio that was heard before.
     pub reuse: crate::call::heard_before::ReuseConfig,
+    /// Who else has to agree, and by which rules.
+    pub agreement: crate::agreement::AgreementConfig,
+    /// Calls that we owe.
+    pub callbacks: crate::call::callbacks::CallbacksConfig,
     /// The database.
     pub store: crate::store::StoreConfig,
     /// Sealed card numbers.
@@ -125,6 +129,9 @@ impl Config {
         let pin_file = &mut self.vault.pkcs11.pin_file;
         if !pin_file.as_os_str().is_empty() {
             *pin_file = dir.join(&pin_file);
+        }
+        for path in self.agreement.policy.iter_mut() {
+            *path = dir.join(&path);
         }
         let records = self.ops.cdr_dir.iter_mut().chain([&mut self.ops.recording.dir]);
         for path in records {

@@ -54,6 +54,18 @@ pub(super) fn check(c: &Config) -> Result<(), ConfigError> {
         "processor.gateway_timeout_ms",
         "must be at least twice gateway.stripe.timeout_ms: a charge is two requests",
     )?;
+    rule(
+        (60..=2_592_000).contains(&c.agreement.approval_valid_s),
+        "agreement.approval_valid_s",
+        "must be 60 to 2592000: nobody is asked for ever",
+    )?;
+    rule((100..=600_000).contains(&c.agreement.sweep_ms), "agreement.sweep_ms", "must be 100 to 600000")?;
+    c.callbacks.check().map_err(|(key, what)| ConfigError::RoomRule { section: "callbacks", key, what })?;
+    rule(
+        c.callbacks.trunk.is_empty() || c.sip.trunks.iter().any(|t| t.name == c.callbacks.trunk && t.target.is_some()),
+        "callbacks.trunk",
+        "must name a trunk with a target, or be empty",
+    )?;
     c.refresh.check().map_err(|(key, what)| ConfigError::RoomRule { section: "refresh", key, what })?;
     c.audit.check().map_err(|(key, what)| ConfigError::RoomRule { section: "audit", key, what })?;
     c.ops.check().map_err(|(key, what)| ConfigError::RoomRule { section: "ops", key, what })?;

@@ -15,6 +15,7 @@ pub mod replay; // stored evidence, judged again under another policy
 pub use calibration::Calibration;
 pub use evidence::{Answer, CardEvidence, NumberEvidence, PhraseEvidence, Tightening, VoiceScore};
 pub use judge::{
-    NumberVerdict, PhraseVerdict, VoiceAccepted, VoiceVerdict, judge_challenge, judge_fresh_digits, judge_number, judge_phrase, judge_voice,
+    NumberVerdict, PhraseVerdict, VoiceAccepted, VoiceVerdict, judge_challenge, judge_fresh_digits, judge_number, judge_phrase,
+    judge_voice,
 };
 pub use policy::{ChallengeWhen, DecisionConfig, DigitThresholds, Policy, PolicyError, TightenConfig, VoiceThresholds};

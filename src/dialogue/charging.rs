@@ -105,7 +105,7 @@ impl Charging {
                 let paid = Prompt::Paid { amount, payee: payee.clone(), reference };
                 match asks.offer_mandate {
                     // A mandate that was used is there already.
-                    Some(cap) if asks.mandate.is_none() => {
+                    Some(cap) if desk.cfg.offer_mandates && asks.mandate.is_none() => {
                         let offer = Offer { customer: self.customer, request: id, payee, card: self.card, cap };
                         return mandate::offer(desk, paid, offer);
                     }

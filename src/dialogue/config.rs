@@ -44,6 +44,8 @@ pub struct DialogueConfig {
     pub enrol_net_speech_ms: u32,
     /// One-time codes sent in a call; whoever wants another after that is refused.
     pub code_limit_sends: u32,
+    /// Whether a mandate is offered after a first payment: only where one-time codes reach people, since every payment by one needs a code.
+    pub offer_mandates: bool,
     /// Most digits of a customer number; the last one ends it.
     pub customer_number_limit_digits: usize,
     /// Most digits of an invitation code; the last one ends it.
@@ -150,6 +152,7 @@ impl Default for DialogueConfig {
             enrol_round_limit_tries: 3,
             enrol_net_speech_ms: planned_net_speech_ms(),
             code_limit_sends: 3,
+            offer_mandates: false,
             customer_number_limit_digits: 12,
             invite_code_limit_digits: 12,
             call_limit_ms: 300_000,

@@ -1,5 +1,6 @@
 //! Everything a call can ask of the edge, to be carried out in the order given.
 
+use super::approver::ErrandEffect;
 use super::input::DeadlineKind;
 use super::prompt::Prompt;
 use crate::clock::Timestamp;
@@ -85,6 +86,8 @@ pub enum Effect {
     ClearDeadline(DeadlineKind),
     /// Tell the customer by other means, through the outbox.
     Notify { customer: CustomerId, notice: Notice },
+    /// What only a call that we placed asks for.
+    Errand(ErrandEffect),
     /// Hand the line to the person that the configuration names (`dialogue.person`). Answered by `Input::Transferred`.
     Transfer,
     /// The last effect of every call, exactly once: hang up if the line is still up, and record the verdict.
@@ -269,4 +272,14 @@ pub enum CallVerdict {
     ServiceTrouble,
     /// The caller asked for a person.
     Person,
+    /// We called: they agreed to the payment, and it is noted.
+    Agreed,
+    /// We called: they did not agree to the payment, and it is noted.
+    Disagreed,
+    /// We called: it was settled meanwhile.
+    Settled,
+    /// We called: they heard what became of the payment.
+    Told,
+    /// We called: a machine picked up, and nothing was said of a payment.
+    Machine,
 }

@@ -3,6 +3,7 @@
 
 use std::fmt;
 
+use super::approver::{Errand, ErrandNews};
 use super::effect::PlayId;
 use super::prompt::{SpokenDate, SpokenPayee};
 use crate::decision::{Answer, NumberEvidence, PhraseEvidence, VoiceAccepted, VoiceScore};
@@ -14,8 +15,12 @@ use crate::money::Money;
 /// One thing that happened.
 #[derive(Debug)]
 pub enum Input {
-    /// The call is up. Always the first.
+    /// The call is up. The first of a call that came in.
     Started { caller: Caller },
+    /// A person picked up. The first of a call that we placed.
+    CalledOut(Box<Errand>),
+    /// What a call that we placed asked for, and what only such a call can hear.
+    Errand(ErrandNews),
     /// Answer to [`Effect::LookUp`](super::Effect::LookUp).
     Identity(IdentityOutcome),
     /// A key was pressed.

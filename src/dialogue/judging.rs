@@ -2,6 +2,7 @@
 //! accepted too does the call go on. A voice that is neither accepted nor rejected is asked for fresh digits (`challenge.rs`).
 //! Everything else gets the same reply at the same time, whichever factor failed. What each verdict was made on is kept.
 
+use super::approver;
 use super::card;
 use super::challenge;
 use super::closing;
@@ -98,6 +99,8 @@ pub(super) enum Reply {
     AskDigits(Box<challenge::Ask>),
     AskCode(Box<AskingCode>, Again),
     AskYes(Box<confirm::Confirming>),
+    AskAlone(Box<approver::Ask>),
+    AskAgreement(Box<approver::AskingAgreement>),
     Refuse,
     End(fn(&mut Desk<'_>) -> Stage),
 }
@@ -298,6 +301,8 @@ pub(super) fn reply(desk: &mut Desk<'_>, reply: Reply) -> Stage {
         Reply::AskDigits(asking) => challenge::ask(desk, *asking),
         Reply::AskCode(asking, why) => asking.ask(desk, why),
         Reply::AskYes(confirming) => confirm::ask_again(desk, *confirming, Again::NoMatch),
+        Reply::AskAlone(asking) => approver::ask(desk, *asking),
+        Reply::AskAgreement(asking) => approver::ask_again(desk, *asking, Again::NoMatch),
         Reply::Refuse => closing::close(desk, CallVerdict::Refused, Prompt::Refused),
         Reply::End(end) => end(desk),
     }

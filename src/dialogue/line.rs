@@ -1,18 +1,20 @@
 //! What every state of a live call shares: what plays, whether we listen, which deadlines run. States work through a
 //! [`Desk`], which lends them the line, the clock's reading, the limits and the list of effects for one step.
 
+use super::approver;
 use super::config::DialogueConfig;
 use super::effect::{Effect, ListenFor, PlayId};
 use super::input::{Caller, DeadlineKind, UtteranceFacts};
 use super::prompt::Prompt;
 use super::stage::Event;
 use crate::clock::Timestamp;
+use crate::e164::E164;
 use std::time::Duration;
 
 /// How much longer than the first wait for "one moment" the later ones are.
 const PATIENCE_GROWS_TIMES: u32 = 5;
 
-/// The caller's line.
+/// The caller's line, or that of somebody whom we called.
 #[derive(Debug)]
 pub(super) struct Line {
     started: Timestamp,
@@ -21,6 +23,8 @@ pub(super) struct Line {
     slow: bool,
     /// The caller is here to have a voice deleted.
     deleting: bool,
+    /// We placed the call: whoever picked up hears less.
+    called_out: bool,
     next_play: u32,
     playing: Option<PlayId>,
     listening: Option<ListenFor>,
@@ -37,12 +41,23 @@ impl Line {
             caller,
             slow: false,
             deleting: false,
+            called_out: false,
             next_play: 1,
             playing: None,
             listening: None,
             then_listen: None,
             armed: Vec::with_capacity(DeadlineKind::ALL.len()),
         }
+    }
+
+    /// The line of somebody whom we called at this number.
+    pub(super) fn called_out(started: Timestamp, number: E164) -> Self {
+        Self { called_out: true, ..Self::new(started, Caller::Attested(number)) }
+    }
+
+    /// Whether we placed the call.
+    pub(super) fn is_called_out(&self) -> bool {
+        self.called_out
     }
 
     pub(super) fn caller(&self) -> &Caller {
@@ -133,6 +148,7 @@ impl Desk<'_> {
     /// Plays a prompt; what plays already is stopped.
     pub(super) fn play(&mut self, prompt: Prompt) {
         self.hush();
+        let prompt = if self.line.called_out { approver::in_a_call_back(prompt) } else { prompt };
         let id = PlayId(self.line.next_play);
         self.line.next_play = self.line.next_play.saturating_add(1);
         self.line.playing = Some(id);

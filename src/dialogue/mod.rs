@@ -19,6 +19,7 @@
 //!                  SendingCode → AskingCode ⇄ KeyingCode, ScoringCode → CheckingCode ─good→ Confirming
 //! Charging ─paid, and a mandate may be offered→ Offering ⇄ HearingOffer ─yes→ Granting → Closing (paid, whatever comes)
 //! Welcoming ─9, and known→ Drawing → … → ScoringDigits ─accepted→ AskingDelete ⇄ HearingDelete ─yes→ Deleting → Closing
+//! a call that we place, to a person who picked up: Introducing → … → Closing (`approver/`)
 //! anywhere before ─0→ Connecting ─to a person→ Ended, or nobody → Closing
 //! Closing → Ended(verdict)
 //! ```
@@ -48,6 +49,7 @@ mod line; // what all states share
 mod stage; // the states, and what is the same in all
 
 mod advice; // what to say of audio that can't be judged
+mod approver; // calls that we place: who has to agree is asked, who pays is told
 mod card; // 4: the card number, spoken or keyed
 mod challenge; // 5: fresh digits, where the voice alone does not settle it
 mod charging; // 7: once
@@ -69,6 +71,7 @@ mod withdrawal; // the voice is deleted, as its owner wishes
 #[cfg(test)]
 mod tests;
 
+pub use approver::{CallbackPrompt, Decision, DecisionOutcome, Errand, ErrandEffect, ErrandNews, Matter, Purpose, Told};
 pub use config::{ChallengeConfig, DialogueConfig};
 pub use effect::{
     Approval, CallVerdict, Charge, CodeBy, CodeGiven, Consent, Effect, Factor, ListenFor, MandateGrant, Notice, NumberSummary,
@@ -149,6 +152,11 @@ pub fn handle(cfg: &DialogueConfig, state: State, now: Timestamp, input: Input, 
                     let stage = welcome::begin(&mut line::Desk { cfg, now, line: &mut line, out });
                     next(line, stage, out)
                 }
+                Before::BeginErrand(errand) => {
+                    let mut line = line::Line::called_out(now, errand.number.clone());
+                    let stage = approver::begin(&mut line::Desk { cfg, now, line: &mut line, out }, *errand);
+                    next(line, stage, out)
+                }
                 Before::End(verdict) => end(verdict, out),
                 Before::Wait => State::Waiting,
             };
@@ -173,6 +181,7 @@ fn end(verdict: CallVerdict, out: &mut Vec<Effect>) -> State {
 
 enum Before {
     Begin(Caller),
+    BeginErrand(Box<Errand>),
     End(CallVerdict),
     Wait,
 }
@@ -180,6 +189,7 @@ enum Before {
 fn before_the_call(input: Input) -> Before {
     match input {
         Input::Started { caller } => Before::Begin(caller),
+        Input::CalledOut(errand) => Before::BeginErrand(errand),
         Input::HungUp => Before::End(CallVerdict::Abandoned),
         Input::ServiceTrouble => Before::End(CallVerdict::ServiceTrouble),
         Input::Identity(_)
@@ -203,6 +213,7 @@ fn before_the_call(input: Input) -> Before {
         | Input::PromptDone(_)
         | Input::Payment(_)
         | Input::Transferred(_)
+        | Input::Errand(_)
         | Input::Deadline(_) => Before::Wait,
     }
 }

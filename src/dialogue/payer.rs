@@ -124,8 +124,7 @@ impl Person {
 
     /// Counts something said or keyed that could not be judged. Tells whether it was the last.
     pub(super) fn unclear(&mut self, cfg: &DialogueConfig) -> bool {
-        self.tally.unclear = self.tally.unclear.saturating_add(1);
-        self.tally.unclear >= cfg.unclear_limit_tries
+        self.tally.unclear(cfg)
     }
 }
 
@@ -178,7 +177,23 @@ pub(super) struct Tally {
 }
 
 impl Tally {
-    fn fail(&mut self, factor: Factor) {
+    /// At the beginning of a call: so many factors failed in the 24 h before.
+    pub(super) fn after(earlier: u32) -> Self {
+        Self { earlier, ..Self::default() }
+    }
+
+    /// Failed factors of the last 24 h before this call.
+    pub(super) fn earlier(&self) -> u32 {
+        self.earlier
+    }
+
+    /// Counts what could not be judged. Tells whether it was the last.
+    pub(super) fn unclear(&mut self, cfg: &DialogueConfig) -> bool {
+        self.unclear = self.unclear.saturating_add(1);
+        self.unclear >= cfg.unclear_limit_tries
+    }
+
+    pub(super) fn fail(&mut self, factor: Factor) {
         let count = match factor {
             Factor::Voice => &mut self.voice,
             Factor::Number => &mut self.number,
@@ -188,17 +203,17 @@ impl Tally {
         *count = count.saturating_add(1);
     }
 
-    fn mismatches(&self) -> u32 {
+    pub(super) fn mismatches(&self) -> u32 {
         self.voice.saturating_add(self.number).saturating_add(self.challenge).saturating_add(self.code)
     }
 
-    fn refuses(&self, cfg: &DialogueConfig) -> bool {
+    pub(super) fn refuses(&self, cfg: &DialogueConfig) -> bool {
         self.voice >= cfg.voice_failure_limit_tries
             || self.number >= cfg.number_failure_limit_tries
             || self.mismatches() >= cfg.mismatch_limit_tries
     }
 
-    fn closes_line(&self, cfg: &DialogueConfig) -> bool {
+    pub(super) fn closes_line(&self, cfg: &DialogueConfig) -> bool {
         self.earlier.saturating_add(self.mismatches()) >= cfg.failures_24h_limit_tries
     }
 }

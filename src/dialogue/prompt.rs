@@ -1,5 +1,6 @@
 //! Everything the service can say, as values. `prompts/` turns one into recorded pieces; the wording is in `prompts/en.toml`.
 
+use super::approver::CallbackPrompt;
 use crate::ids::PayeeId;
 use crate::money::Money;
 
@@ -44,6 +45,20 @@ pub enum Again {
     Late,
     /// It did not match. Never says whether voice or number failed.
     NoMatch,
+}
+
+impl Prompt {
+    /// Whom it names as the one who gets the money.
+    pub fn payee(&self) -> Option<&SpokenPayee> {
+        match self {
+            Self::ReadRequest { payee, .. }
+            | Self::ReadBack { payee, .. }
+            | Self::Paid { payee, .. }
+            | Self::OfferMandate { payee, .. }
+            | Self::Callback(CallbackPrompt::Question { payee, .. } | CallbackPrompt::NotAgreed { payee, .. }) => Some(payee),
+            _ => None, // the others name nobody
+        }
+    }
 }
 
 /// One thing that the service says. `attempt` starts at 1; a prompt is worded for each attempt (3 and more share).
@@ -133,4 +148,6 @@ pub enum Prompt {
     EnrolFailed,
     /// Goodbye.
     Goodbye,
+    /// In a call that we placed.
+    Callback(CallbackPrompt),
 }

@@ -1,6 +1,9 @@
 //! The states of a live call, and what is the same in all of them: hanging up, cancelling, asking for a person, trouble
 //! on our side, a call that takes too long.
 
+use super::approver::{
+    AskingAgreement, AskingAlone, Deciding, DrawingAlone, ErrandNews, Fetching, HearingAgreement, Introducing, ScoringAlone,
+};
 use super::card::{AskingCard, AskingCounting, KeyingCard};
 use super::challenge::{AskingDigits, Drawing, ScoringDigits};
 use super::charging::Charging;
@@ -67,6 +70,7 @@ pub(super) enum Told {
     EnrolStored(StoreOutcome),
     Payment(PaymentOutcome),
     Transferred(bool),
+    Errand(ErrandNews),
 }
 
 macro_rules! stages {
@@ -139,6 +143,14 @@ stages! {
     Saying => "enrolling: asking",
     Adding => "enrolling: adding",
     Storing => "enrolling: storing",
+    Introducing => "introducing ourselves",
+    DrawingAlone => "drawing digits for whom we called",
+    AskingAlone => "asking digits of whom we called",
+    ScoringAlone => "scoring digits of whom we called",
+    Fetching => "fetching what it is about",
+    AskingAgreement => "asking to agree",
+    HearingAgreement => "hearing who agrees",
+    Deciding => "noting a decision",
     Connecting => "connecting",
     Closing => "closing",
 }
@@ -185,8 +197,15 @@ impl Stage {
             | Self::AskingConsent(_)
             | Self::HearingConsent(_)
             | Self::Saying(_)
-            | Self::Adding(_) => Reach::Free { collecting: false },
-            Self::Charging(_) | Self::Storing(_) | Self::Connecting(_) | Self::Deleting(_) => Reach::Committed,
+            | Self::Adding(_)
+            | Self::Introducing(_)
+            | Self::DrawingAlone(_)
+            | Self::AskingAlone(_)
+            | Self::ScoringAlone(_)
+            | Self::Fetching(_)
+            | Self::AskingAgreement(_)
+            | Self::HearingAgreement(_) => Reach::Free { collecting: false },
+            Self::Charging(_) | Self::Storing(_) | Self::Connecting(_) | Self::Deleting(_) | Self::Deciding(_) => Reach::Committed,
             Self::Offering(_) | Self::HearingOffer(_) | Self::Granting(_) => Reach::Paid,
             Self::Closing(_) | Self::Over(_) => Reach::Closing,
         }
@@ -198,7 +217,7 @@ impl Stage {
             return self.gone(desk);
         }
         match input {
-            Input::Started { .. } => self,
+            Input::Started { .. } | Input::CalledOut(_) => self,
             Input::HungUp => self.gone(desk),
             Input::ServiceTrouble => self.trouble(desk),
             Input::Key(key) => self.key(desk, key),
@@ -233,6 +252,8 @@ impl Stage {
             Input::EnrolStored(outcome) => self.on(desk, Event::Told(Told::EnrolStored(outcome))),
             Input::Payment(outcome) => self.on(desk, Event::Told(Told::Payment(outcome))),
             Input::Transferred(done) => self.on(desk, Event::Told(Told::Transferred(done))),
+            Input::Errand(ErrandNews::Machine) => self.machine(desk),
+            Input::Errand(news) => self.on(desk, Event::Told(Told::Errand(news))),
         }
     }
 
@@ -279,6 +300,17 @@ impl Stage {
         }
     }
 
+    /// A machine picked up, not a person: not another word. What was decided before stands.
+    fn machine(self, desk: &mut Desk<'_>) -> Self {
+        match self.reach() {
+            Reach::Free { .. } if desk.line.is_called_out() => {
+                desk.rest();
+                Self::Over(CallVerdict::Machine)
+            }
+            Reach::Free { .. } | Reach::Committed | Reach::Paid | Reach::Closing => self,
+        }
+    }
+
     /// The line is gone. What was not handed over never will be; what was goes on without us.
     fn gone(self, desk: &mut Desk<'_>) -> Self {
         match self {
@@ -287,6 +319,8 @@ impl Stage {
             Self::Connecting(_) => Self::Over(CallVerdict::Person),
             Self::Offering(_) | Self::HearingOffer(_) | Self::Granting(_) => Self::Over(CallVerdict::Paid),
             Self::Over(verdict) => Self::Over(verdict),
+            // It may have been noted or not; whoever placed the call looks.
+            Self::Deciding(_) => Self::Over(CallVerdict::OutcomeUnknown),
             Self::Welcoming(_)
             | Self::KeyingCustomerNumber(_)
             | Self::LookingUp(_)
@@ -316,6 +350,13 @@ impl Stage {
             | Self::HearingConsent(_)
             | Self::Saying(_)
             | Self::Adding(_)
+            | Self::Introducing(_)
+            | Self::DrawingAlone(_)
+            | Self::AskingAlone(_)
+            | Self::ScoringAlone(_)
+            | Self::Fetching(_)
+            | Self::AskingAgreement(_)
+            | Self::HearingAgreement(_)
             | Self::Storing(_) => Self::Over(CallVerdict::Abandoned),
         }
     }

@@ -2,6 +2,7 @@
 
 use super::catalogue::Slot;
 use super::spoken;
+use crate::dialogue::CallbackPrompt;
 use crate::dialogue::prompt::{Again, Prompt, SpokenDate, SpokenPayee};
 use crate::money::Money;
 
@@ -101,6 +102,21 @@ pub const PHRASES: &[&str] = &[
     "enrol_say.next",
     "enrol_say.second",
     "enrol_say.third",
+    "callback.greeting",
+    "callback.not_confirmed",
+    "callback.not_completed",
+    "callback.cancelled",
+    "callback.connecting",
+    "callback.person",
+    "callback.trouble",
+    "callback.question",
+    "callback.agreed",
+    "callback.denied",
+    "callback.settled",
+    "callback.not_agreed",
+    "callback.ask_yes.first",
+    "callback.ask_yes.second",
+    "callback.ask_yes.third",
 ];
 
 /// The wordings of a question: first, second, third and after.
@@ -203,7 +219,30 @@ pub fn phrases_of(prompt: &Prompt) -> Vec<&'static str> {
         Prompt::EnrolDone => vec!["enrol_done"],
         Prompt::EnrolFailed => vec!["enrol_failed"],
         Prompt::Goodbye => vec!["goodbye"],
+        Prompt::Callback(words) => callback(words),
     }
+}
+
+/// The same in calls that we place.
+fn callback(words: &CallbackPrompt) -> Vec<&'static str> {
+    vec![match words {
+        CallbackPrompt::AskYes { attempt, why } => {
+            let steps = ["callback.ask_yes.first", "callback.ask_yes.second", "callback.ask_yes.third"];
+            return asked(steps, *attempt, *why);
+        }
+        CallbackPrompt::Greeting => "callback.greeting",
+        CallbackPrompt::Question { .. } => "callback.question",
+        CallbackPrompt::Agreed => "callback.agreed",
+        CallbackPrompt::Denied => "callback.denied",
+        CallbackPrompt::Settled => "callback.settled",
+        CallbackPrompt::NotAgreed { .. } => "callback.not_agreed",
+        CallbackPrompt::NotConfirmed => "callback.not_confirmed",
+        CallbackPrompt::NotCompleted => "callback.not_completed",
+        CallbackPrompt::Cancelled => "callback.cancelled",
+        CallbackPrompt::Connecting => "callback.connecting",
+        CallbackPrompt::Person => "callback.person",
+        CallbackPrompt::Trouble => "callback.trouble",
+    }]
 }
 
 /// What a prompt has to fill in.
@@ -220,6 +259,9 @@ pub fn fills_of(prompt: &Prompt) -> Vec<Fill<'_>> {
         }
         Prompt::Paid { amount, payee, reference } => {
             vec![Fill::Amount(*amount), Fill::Payee(payee), Fill::Digits(Slot::Reference, reference)]
+        }
+        Prompt::Callback(CallbackPrompt::Question { amount, payee } | CallbackPrompt::NotAgreed { amount, payee }) => {
+            vec![Fill::Amount(*amount), Fill::Payee(payee)]
         }
         Prompt::EnrolSay { digits, .. } | Prompt::SayDigits { digits, .. } => vec![Fill::Digits(Slot::Digits, digits)],
         Prompt::Greeting
@@ -257,6 +299,19 @@ pub fn fills_of(prompt: &Prompt) -> Vec<Fill<'_>> {
         | Prompt::AskConsent { .. }
         | Prompt::EnrolDone
         | Prompt::EnrolFailed
+        | Prompt::Callback(
+            CallbackPrompt::Greeting
+            | CallbackPrompt::AskYes { .. }
+            | CallbackPrompt::Agreed
+            | CallbackPrompt::Denied
+            | CallbackPrompt::Settled
+            | CallbackPrompt::NotConfirmed
+            | CallbackPrompt::NotCompleted
+            | CallbackPrompt::Cancelled
+            | CallbackPrompt::Connecting
+            | CallbackPrompt::Person
+            | CallbackPrompt::Trouble,
+        )
         | Prompt::Goodbye => Vec::new(),
     }
 }
@@ -330,6 +385,23 @@ pub mod every {
             Prompt::EnrolFailed,
             Prompt::Goodbye,
         ];
+        all.extend(
+            [
+                CallbackPrompt::Greeting,
+                CallbackPrompt::Question { amount, payee: payee.clone() },
+                CallbackPrompt::Agreed,
+                CallbackPrompt::Denied,
+                CallbackPrompt::Settled,
+                CallbackPrompt::NotAgreed { amount, payee },
+                CallbackPrompt::NotConfirmed,
+                CallbackPrompt::NotCompleted,
+                CallbackPrompt::Cancelled,
+                CallbackPrompt::Connecting,
+                CallbackPrompt::Person,
+                CallbackPrompt::Trouble,
+            ]
+            .map(Prompt::Callback),
+        );
         for attempt in [0, 1, 2, 3, 4, 255] {
             all.push(Prompt::AskCustomerNumber { attempt });
             for why in REASONS {
@@ -341,6 +413,7 @@ pub mod every {
                 for sent in [1, 2, 3] {
                     all.push(Prompt::AskCode { sent, attempt, why });
                 }
+                all.push(Prompt::Callback(CallbackPrompt::AskYes { attempt, why }));
                 all.push(Prompt::AskInviteCode { attempt, why });
                 all.push(Prompt::AskConsent { attempt, why });
                 for repeated in [false, true] {

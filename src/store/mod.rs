@@ -3,6 +3,7 @@
 
 pub mod backup;
 pub mod bank;
+pub mod callbacks;
 pub mod chain;
 mod config;
 #[cfg(test)]
@@ -29,6 +30,7 @@ use crate::ledger::Transfer;
 use crate::payment::{Attempt, Dispute, IntentStatus, PaymentRequest, Receipt};
 
 pub use bank::{Bank, BankAnswer};
+pub use callbacks::{Callback, CallbackPurpose, CallbackState, Callbacks, NextTry, Tried};
 pub use chain::AuditChain;
 pub use config::{StoreConfig, open};
 pub use keyring::{UnlockError, customer_key, customer_key_to_seal, unlock, unlock_in_hand};
@@ -55,6 +57,7 @@ macro_rules! migrations {
             (8, "bank", include_str!(concat!("../../../migrations/", $folder, "/0008_bank.sql"))),
             (9, "tenants", include_str!(concat!("../../../migrations/", $folder, "/0009_tenants.sql"))),
             (10, "papers", include_str!(concat!("../../../migrations/", $folder, "/0010_papers.sql"))),
+            (15, "call backs", include_str!(concat!("../../../migrations/", $folder, "/0015_call_backs.sql"))),
             (16, "more time", include_str!(concat!("../../../migrations/", $folder, "/0016_more_time.sql"))),
         ])
     };
@@ -354,6 +357,7 @@ pub trait Store:
     + SigningKeys
     + Keys
     + Bank
+    + Callbacks
     + Papers
     + std::fmt::Debug
 {

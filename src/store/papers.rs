@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::{AuditRecord, OutboxRecord, Store, StoreError};
+use super::{AuditRecord, Callback, OutboxRecord, Store, StoreError, callbacks};
 use crate::clock::Timestamp;
 use crate::ids::{CodeId, CustomerId, PayeeId, RequestId};
 use crate::money::Currency;
@@ -77,6 +77,8 @@ pub struct Paper {
     pub body: String,
     /// When it was made.
     pub created_at: Timestamp,
+    /// Calls that come to be owed as it is written; of one that was read none.
+    pub owed: Vec<Callback>,
 }
 
 /// Something that is kept as a paper.
@@ -98,6 +100,9 @@ pub trait Document: Serialize + DeserializeOwned + Send + Sync {
     /// When it was made.
     fn created_at(&self) -> Timestamp;
 
+    /// Calls that come to be owed as it is written.
+    fn owed(&self) -> Vec<Callback>;
+
     /// Its row.
     fn paper(&self) -> Result<Paper, StoreError> {
         let body = serde_json::to_string(self).map_err(|e| StoreError::Failed(e.to_string()))?;
@@ -111,6 +116,7 @@ pub trait Document: Serialize + DeserializeOwned + Send + Sync {
             version: self.version(),
             body,
             created_at: self.created_at(),
+            owed: self.owed(),
         })
     }
 
@@ -123,6 +129,9 @@ pub trait Document: Serialize + DeserializeOwned + Send + Sync {
 
 macro_rules! document {
     ($type:ty, $kind:ident, $owner:ident, |$d:ident| $about:expr, $open:expr, $due:expr) => {
+        document!($type, $kind, $owner, |$d| $about, $open, $due, |_none| Vec::new());
+    };
+    ($type:ty, $kind:ident, $owner:ident, |$d:ident| $about:expr, $open:expr, $due:expr, |$o:ident| $owed:expr) => {
         impl Document for $type {
             const KIND: PaperKind = PaperKind::$kind;
             fn id(&self) -> &str {
@@ -144,6 +153,10 @@ macro_rules! document {
                 let _most_kinds_are_never_due = $d;
                 $due
             }
+            fn owed(&self) -> Vec<Callback> {
+                let $o = self;
+                $owed
+            }
             fn version(&self) -> u64 {
                 self.version
             }
@@ -156,7 +169,9 @@ macro_rules! document {
 
 document!(Guardianship, Guardianship, ward, |g| g.guardian.as_str().to_owned(), g.ended_at.is_none(), None);
 document!(Supervision, Supervision, account, |s| s.supervisor.as_str().to_owned(), s.holds(), None);
-document!(Approval, Approval, customer, |a| a.request.as_str().to_owned(), a.open(), a.due_at());
+document!(Approval, Approval, customer, |a| a.request.as_str().to_owned(), a.open(), a.due_at(), |approval| callbacks::owed(
+    approval
+));
 document!(OneTimeCode, Code, customer, |c| c.request.as_str().to_owned(), c.live(), c.live().then_some(c.expires_at));
 document!(Mandate, Mandate, customer, |m| format!("{} {}", m.payee, m.cap.currency), m.holds(), None);
 

@@ -1,6 +1,7 @@
 //! Rows to values, whichever database the row comes from. A row that no program of ours wrote is `Damaged`, never a panic.
 
 pub(super) mod bank;
+pub(super) mod callbacks;
 pub(super) mod calls;
 pub(super) mod chain;
 pub(super) mod keys;

@@ -67,6 +67,7 @@ families! {
     calls_limit: Gauge = "voicepay_calls_limit", [], "Calls that may be up at a time (sip.max_calls).";
     calls_started: Counter = "voicepay_calls_started_total", ["trunk"], "Calls answered, by the trunk they came over.";
     calls_ended: Counter = "voicepay_calls_ended_total", ["verdict"], "Calls over, by the dialogue's verdict.";
+    callbacks: Counter = "voicepay_callbacks_total", ["outcome"], "Tries to place a call that we owe, by what came of them.";
     calls_refused: Counter = "voicepay_calls_refused_total", ["status"], "Calls refused before they were answered, by SIP status.";
     refusals: Gauge = "voicepay_call_refusals_total", ["reason"], "Calls refused, by our own reason: draining, calls, unknown_peer, no_srtp and others.";
     call_setup: Histogram = "voicepay_call_setup_seconds", [] by SETUP_S, "From the INVITE to our 200, in seconds.";

@@ -19,3 +19,4 @@ mod an_unknown_caller_is_never_asked_for_a_card;
 mod fresh_digits_settle_what_the_voice_does_not;
 mod limits_survive_hanging_up_and_restarting;
 mod the_keypad_replaces_reading_the_number_never_the_voice;
+mod whoever_has_to_agree_is_called_back;

@@ -1,6 +1,8 @@
 //! A whole service without sockets: real store, vault, processor, sandbox, prompts and models; only the line is in process,
 //! and time is tokio's paused clock, so that a two-minute call takes seconds.
 
+mod agreeing;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock};
@@ -359,19 +361,7 @@ impl World {
         line: LineOptions,
         steps: impl IntoIterator<Item = Step>,
     ) -> (CallRecord, PhoneReport) {
-        let info = LegInfo {
-            protocol_id: "test".into(),
-            caller,
-            attestation,
-            called: "pay".into(),
-            peer: "127.0.0.1".into(),
-            trunk: "test".into(),
-            transport: "none",
-            secure: false,
-            setup_ms: 0,
-            rate,
-            codec: "test",
-        };
+        let info = LegInfo { attestation, ..info(caller, rate) };
         // Only the call itself is on virtual time: tokio would leap over the waits for the database before and after it.
         tokio::time::pause();
         let line = connect(info, rate, line);
@@ -423,6 +413,23 @@ impl World {
     /// Every byte that the service keeps: database, write-ahead log, journal.
     pub fn kept_bytes(&self) -> Vec<u8> {
         std::fs::read_dir(self.dir.path()).unwrap().flat_map(|e| std::fs::read(e.unwrap().path()).unwrap()).collect()
+    }
+}
+
+/// A line of a telephone in this process.
+fn info(caller: CallerClaim, rate: SampleRate) -> LegInfo {
+    LegInfo {
+        protocol_id: "test".into(),
+        caller,
+        attestation: Attestation::Absent,
+        called: "pay".into(),
+        peer: "127.0.0.1".into(),
+        trunk: "test".into(),
+        transport: "none",
+        secure: false,
+        setup_ms: 0,
+        rate,
+        codec: "test",
     }
 }
 

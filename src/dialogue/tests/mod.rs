@@ -1,6 +1,7 @@
 //! A pretended edge: virtual time, deadlines, prompts of two seconds each, and a log of all effects.
 
 mod acts;
+mod approver;
 mod asks;
 mod challenge;
 mod enrolment;
@@ -186,6 +187,11 @@ impl Edge {
                 self.proof = Some(accepted);
                 self.keyed = Some(digits.expose().to_vec());
                 Effect::CompareKeyed { accepted: copy, customer, cards, digits }
+            }
+            Effect::Errand(ErrandEffect::LookUp { accepted, customer, purpose }) => {
+                let copy = proof(accepted.score().clone());
+                self.proof = Some(accepted);
+                Effect::Errand(ErrandEffect::LookUp { accepted: copy, customer, purpose })
             }
             other => other,
         };

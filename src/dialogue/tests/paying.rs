@@ -37,6 +37,7 @@ fn names(edge: &Edge) -> Vec<&'static str> {
             | Effect::ClearDeadline(_)
             | Effect::KeepEvidence(_)
             | Effect::Transfer
+            | Effect::Errand(_)
             | Effect::Notify { .. } => None,
         })
         .collect()

@@ -99,6 +99,11 @@ fn filled(n: i64) -> Vec<String> {
             "INSERT INTO bank_events (reference, seq, at, kind, message_id, detail)
              VALUES ('req_1', 0, 1, 'received', 'm1', '{\"kind\":\"received\"}')",
         ),
+        (
+            15,
+            "INSERT INTO callbacks (id, approval_id, customer_id, purpose, state, tries, due_at, expires_at, created_at)
+             VALUES ('cbk_1', 'apr_1', 'cus_1', 'decide', 'waiting', 1, 5, 9, 1)",
+        ),
     ];
     all.extend(since.into_iter().filter(|(from, _)| n >= *from).map(|(_, sql)| sql.to_owned()));
     all

@@ -3,6 +3,7 @@
 
 mod backups;
 mod bank;
+mod callbacks;
 mod calls;
 mod chain;
 mod migrations;

@@ -19,6 +19,7 @@ macro_rules! hot {
             "attempts.rs",
             "bank.rs",
             "books.rs",
+            "callbacks.rs",
             "chain.rs",
             "disputes.rs",
             "intents.rs",
@@ -32,12 +33,13 @@ macro_rules! hot {
 }
 
 /// Tables that grow with the payments.
-const GROWING: [&str; 12] = [
+const GROWING: [&str; 13] = [
     "attempts",
     "audit",
     "audit_chain",
     "bank_events",
     "bank_references",
+    "callbacks",
     "commands",
     "disputes",
     "intents",
@@ -48,17 +50,19 @@ const GROWING: [&str; 12] = [
 ];
 
 /// Partial indexes that hold only what has no end yet, or waits: reading all of one costs the same whatever has gone before.
-const SMALL: [&str; 6] = [
+const SMALL: [&str; 7] = [
     "attempts_due",
     "attempts_in_conflict",
     "authorisations_by_expiry",
+    "callbacks_due",
     "open_bank_references",
     "outbox_waiting",
     "quarantined_bank_references",
 ];
 
 /// Statements that read a table from one end, page by page or whole, because somebody asked for a list: how they begin, and why it may be.
-const LISTS: [(&str, &str); 6] = [
+const LISTS: [(&str, &str); 7] = [
+    ("SELECT * FROM callbacks ORDER BY created_at DESC", "the latest, by their index on time, until the limit"),
     ("SELECT * FROM intents ORDER BY created_at DESC", "the latest payments, by their index on time, until the limit"),
     ("SELECT * FROM disputes ORDER BY rowid DESC", "the latest disputes, until the limit"),
     ("SELECT * FROM disputes ORDER BY seq DESC", "the same"),
@@ -167,6 +171,9 @@ const YEARS: &str = "SET session_replication_role = replica;
     INSERT INTO bank_events (reference, seq, at, kind, message_id, detail)
         SELECT 'req_' || n, e.seq, n, e.kind, CASE WHEN e.kind = 'received' THEN 'msg_' || n END, '{}'
         FROM generate_series(1, 10000) n, (VALUES (0, 'confirmed'), (1, 'received'), (2, 'answered')) e (seq, kind);
+    INSERT INTO callbacks (id, approval_id, customer_id, purpose, state, tries, due_at, expires_at, created_at)
+        SELECT 'cbk_' || n, 'apr_' || n, 'cus_' || n % 500, 'decide', CASE WHEN n % 1000 = 0 THEN 'waiting' ELSE 'over' END, 1,
+               CASE WHEN n % 1000 = 0 THEN n END, n, n FROM generate_series(1, 10000) n;
     SET session_replication_role = origin; ANALYZE";
 
 /// The planner must not know the parameters, as it does not of a statement that was prepared once.

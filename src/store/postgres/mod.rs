@@ -9,6 +9,7 @@ pub(super) mod advance;
 mod attempts;
 mod bank;
 mod books;
+mod callbacks;
 mod calls;
 mod chain;
 mod challenges;

@@ -5,7 +5,7 @@ use sqlx::PgConnection;
 
 use super::fault::{Fault, exists};
 use super::trail::{insert_audit, insert_outbox};
-use super::{PgStore, commit, exactly_one};
+use super::{PgStore, callbacks, commit, exactly_one};
 use crate::clock::Timestamp;
 use crate::ids::{CodeId, CustomerId, RequestId};
 use crate::payment::AddressMark;
@@ -233,10 +233,10 @@ pub(super) async fn put(connection: &mut PgConnection, paper: &Paper) -> Result<
         .bind(paper.due_at.map(|t| t.0))
         .bind(&paper.body)
         .bind(paper.created_at.0)
-        .execute(connection)
+        .execute(&mut *connection)
         .await
         .map_err(|e| exists(e, OPEN_PAPER))?;
-        return Ok(());
+        return owe(connection, paper).await;
     }
     let done = sqlx::query(
         "UPDATE papers SET about = $1, open = $2, due_at = $3, version = $4, body = $5
@@ -249,10 +249,18 @@ pub(super) async fn put(connection: &mut PgConnection, paper: &Paper) -> Result<
     .bind(&paper.body)
     .bind(paper.kind.as_str())
     .bind(&paper.id)
-    .execute(connection)
+    .execute(&mut *connection)
     .await
     .map_err(|e| exists(e, OPEN_PAPER))?;
-    Ok(exactly_one(&done, StoreError::Conflict(PAPER))?)
+    exactly_one(&done, StoreError::Conflict(PAPER))?;
+    owe(connection, paper).await
+}
+
+async fn owe(connection: &mut PgConnection, paper: &Paper) -> Result<(), Fault> {
+    for call in &paper.owed {
+        callbacks::insert(connection, call).await?;
+    }
+    Ok(())
 }
 
 pub(super) async fn spent(connection: &mut PgConnection, of: &SpentSince) -> Result<Spent, Fault> {

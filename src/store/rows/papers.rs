@@ -18,6 +18,7 @@ pub(in crate::store) fn paper<R: Columns>(row: &R) -> Result<Paper, StoreError> 
         version: u64::try_from(version).map_err(|e| r.damaged(e))?,
         body: r.text("body")?,
         created_at: r.at("created_at")?,
+        owed: Vec::new(),
     })
 }
 

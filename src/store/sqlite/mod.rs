@@ -5,6 +5,7 @@ mod attempts;
 mod bank;
 mod batch;
 mod books;
+mod callbacks;
 mod calls;
 mod chain;
 mod challenges;

@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use sqlx::SqliteConnection;
 
 use super::trail::{insert_audit, insert_outbox};
-use super::{SqliteStore, exactly_one, exists, fault};
+use super::{SqliteStore, callbacks, exactly_one, exists, fault};
 use crate::clock::Timestamp;
 use crate::ids::{CodeId, CustomerId, RequestId};
 use crate::payment::AddressMark;
@@ -194,10 +194,10 @@ pub(super) async fn put(conn: &mut SqliteConnection, paper: &Paper) -> Result<()
         .bind(paper.due_at.map(|t| t.0))
         .bind(&paper.body)
         .bind(paper.created_at.0)
-        .execute(conn)
+        .execute(&mut *conn)
         .await
         .map_err(|e| exists(e, OPEN_PAPER))?;
-        return Ok(());
+        return owe(conn, paper).await;
     }
     let done = sqlx::query(
         "UPDATE papers SET about = ?, open = ?, due_at = ?, version = ?, body = ? WHERE kind = ? AND id = ? AND version = ? - 1",
@@ -210,10 +210,18 @@ pub(super) async fn put(conn: &mut SqliteConnection, paper: &Paper) -> Result<()
     .bind(paper.kind.as_str())
     .bind(&paper.id)
     .bind(version)
-    .execute(conn)
+    .execute(&mut *conn)
     .await
     .map_err(|e| exists(e, OPEN_PAPER))?;
-    exactly_one(&done, StoreError::Conflict(PAPER))
+    exactly_one(&done, StoreError::Conflict(PAPER))?;
+    owe(conn, paper).await
+}
+
+async fn owe(conn: &mut SqliteConnection, paper: &Paper) -> Result<(), StoreError> {
+    for call in &paper.owed {
+        callbacks::insert(conn, call).await?;
+    }
+    Ok(())
 }
 
 pub(super) async fn spent(conn: &mut SqliteConnection, of: &SpentSince) -> Result<Spent, StoreError> {

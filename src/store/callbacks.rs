@@ -1,0 +1,217 @@
+//! Calls that we owe: to whoever has to agree to a payment, and to its payer once it is settled. Several nodes place them; a lease keeps one
+//! call from being placed twice.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+
+use super::{AuditRecord, OutboxRecord, StoreError};
+use crate::clock::{Entropy, Timestamp};
+use crate::ids::{ApprovalId, CallId, CallbackId, CustomerId, WorkerId};
+use crate::payment::{Approval, ApprovalState};
+
+/// A call that we owe.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Callback {
+    /// Which one.
+    pub id: CallbackId,
+    /// What it is about.
+    pub approval: ApprovalId,
+    /// Whom to call.
+    pub customer: CustomerId,
+    /// Why.
+    pub purpose: CallbackPurpose,
+    /// How far it has come.
+    pub state: CallbackState,
+    /// Calls that were placed, or begun to be.
+    pub tries: u32,
+    /// When the next one is due; while somebody is at it, when the lease ends.
+    pub due_at: Timestamp,
+    /// Nobody is called from then on.
+    pub expires_at: Timestamp,
+    /// When it was asked for.
+    pub created_at: Timestamp,
+    /// What became of the last try, in a word.
+    pub last_outcome: Option<String>,
+    /// The last call in which a person picked up.
+    pub last_call: Option<CallId>,
+}
+
+macro_rules! words {
+    ($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident = $word:literal,)+ }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+        #[serde(rename_all = "snake_case")]
+        pub enum $name {
+            $($(#[$variant_doc])* $variant,)+
+        }
+
+        impl $name {
+            /// As a row stores it.
+            pub fn as_str(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $word,)+
+                }
+            }
+
+            /// Back from a row.
+            pub fn parse(text: &str) -> Option<Self> {
+                [$(Self::$variant,)+].into_iter().find(|s| s.as_str() == text)
+            }
+        }
+    };
+}
+
+words! {
+    /// Why somebody is called.
+    CallbackPurpose {
+        /// A supervisor or guardian is asked.
+        Decide = "decide",
+        /// The payer is told.
+        Tell = "tell",
+    }
+}
+
+words! {
+    /// How far it has come.
+    CallbackState {
+        /// A call is due, now or later, or somebody is at it.
+        Waiting = "waiting",
+        /// Nothing is left to call for.
+        Over = "over",
+        /// Nobody was reached who would have it.
+        GivenUp = "given_up",
+    }
+}
+
+/// What became of a try.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tried {
+    /// In a word.
+    pub outcome: String,
+    /// The call, if a person picked up.
+    pub call: Option<CallId>,
+    /// What follows.
+    pub next: NextTry,
+}
+
+/// What follows a try.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NextTry {
+    /// Another one then.
+    At(Timestamp),
+    /// None: it is done.
+    Over,
+    /// None: there were enough of them, or they want none.
+    GivenUp,
+}
+
+impl NextTry {
+    /// The state it leads to, and when the next try is due; of what is over nothing is.
+    pub(in crate::store) fn row(self) -> (CallbackState, Option<Timestamp>) {
+        match self {
+            Self::At(at) => (CallbackState::Waiting, Some(at)),
+            Self::Over => (CallbackState::Over, None),
+            Self::GivenUp => (CallbackState::GivenUp, None),
+        }
+    }
+}
+
+/// Of a lease that somebody else has, or that is over.
+pub(in crate::store) const LEASE: StoreError = StoreError::Conflict("call that is owed");
+
+/// Calls that we owe.
+#[async_trait]
+pub trait Callbacks: Send + Sync {
+    /// Owes a call. `false`, and nothing is written, where one is owed or was already: the same person is called about the same approval for
+    /// the same purpose once.
+    async fn add_callback(&self, callback: &Callback, audit: &AuditRecord) -> Result<bool, StoreError>;
+    /// Those about an approval, oldest first.
+    async fn callbacks_of(&self, approval: &ApprovalId) -> Result<Vec<Callback>, StoreError>;
+    /// The latest, newest first.
+    async fn callbacks(&self, limit: u32) -> Result<Vec<Callback>, StoreError>;
+    /// Those that are due and that nobody is at, the longest due first, leased to `owner` until `until`, in ONE transaction: two nodes never
+    /// get the same one while its lease lasts. Each counts as a try from here on, so that a node that dies of it does so a few times only.
+    async fn claim_callbacks(
+        &self,
+        owner: &WorkerId,
+        now: Timestamp,
+        until: Timestamp,
+        limit: u32,
+    ) -> Result<Vec<Callback>, StoreError>;
+    /// Writes down what became of a try. `Conflict` if the lease is no longer `owner`'s.
+    async fn callback_tried(
+        &self,
+        id: &CallbackId,
+        owner: &WorkerId,
+        tried: &Tried,
+        audit: &AuditRecord,
+        news: Option<&OutboxRecord>,
+    ) -> Result<(), StoreError>;
+    /// Gives a lease back that came to no try: it is due again at `due_at` and does not count. `Conflict` as above.
+    async fn put_back_callback(&self, id: &CallbackId, owner: &WorkerId, due_at: Timestamp) -> Result<(), StoreError>;
+}
+
+/// For how long a payer is called about what became of a payment.
+const TELL_WITHIN: Duration = Duration::from_secs(6 * 3600);
+
+/// Calls that come to be owed as an approval is written: to each who has to agree when it is opened, and to a payer who was left waiting
+/// once it is settled. Written with it, in its transaction; what is owed already stays as it is.
+pub(in crate::store) fn owed(approval: &Approval) -> Vec<Callback> {
+    if approval.version == 0 {
+        let ask = |who: &CustomerId| {
+            let (from, until) = (approval.created_at, approval.expires_at);
+            Callback::new(approval, who, CallbackPurpose::Decide, from, until)
+        };
+        return approval.parties.iter().map(|party| ask(&party.who)).collect();
+    }
+    let last_word = approval.parties.iter().filter_map(|p| p.said.as_ref()).map(|said| said.at).max();
+    let Some(payer) = &approval.payer else { return Vec::new() };
+    let settled_at = match &approval.state {
+        // Who comes last hears it in that call.
+        ApprovalState::Used { .. } | ApprovalState::Denied { .. } => last_word.filter(|at| *at >= payer.at),
+        ApprovalState::Expired => Some(approval.expires_at),
+        ApprovalState::Withdrawn { .. } => Some(last_word.map_or(payer.at, |at| at.max(payer.at))),
+        // Whoever took it back knows, and the payer is notified.
+        ApprovalState::Open | ApprovalState::Agreed | ApprovalState::Cancelled => None,
+    };
+    let tell = |at: Timestamp| Callback::new(approval, &approval.customer, CallbackPurpose::Tell, at, at.plus(TELL_WITHIN));
+    settled_at.map(tell).into_iter().collect()
+}
+
+/// A digest in the place of randomness: the same gives the same.
+struct Hashed([u8; 32]);
+
+impl Entropy for Hashed {
+    fn fill(&self, out: &mut [u8]) {
+        for (byte, of_hash) in out.iter_mut().zip(self.0.iter().cycle()) {
+            *byte = *of_hash;
+        }
+    }
+}
+
+impl Callback {
+    /// One that nobody has tried yet. Its name follows from what it is about.
+    fn new(approval: &Approval, who: &CustomerId, purpose: CallbackPurpose, due_at: Timestamp, expires_at: Timestamp) -> Self {
+        let mut hash = Sha256::new();
+        for part in ["voicepay call back v1", approval.id.as_str(), who.as_str(), purpose.as_str()] {
+            hash.update(part.as_bytes());
+            hash.update([0]); // no part holds one
+        }
+        Self {
+            id: CallbackId::fresh(&Hashed(hash.finalize().into())),
+            approval: approval.id.clone(),
+            customer: who.clone(),
+            purpose,
+            state: CallbackState::Waiting,
+            tries: 0,
+            due_at,
+            expires_at,
+            created_at: due_at,
+            last_outcome: None,
+            last_call: None,
+        }
+    }
+}
