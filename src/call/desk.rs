@@ -18,8 +18,9 @@ use crate::e164::E164;
 use crate::ids::{AuditId, CallId, CardId, CustomerId, IntentId, OutboxId, PayeeId};
 use crate::media::leg::Sound;
 use crate::media::wav;
+use crate::payment::policy::Attested;
 use crate::payment::{Capture, Evidence};
-use crate::processor::{ChargeOrder, Outcome, Processor, SubmitError};
+use crate::processor::{ChargeOrder, Outcome, Processor};
 use crate::secret::{Pan, SecretBytes};
 use crate::store::{
     self, AuditRecord, CardRecord, CardStatus, Customer, CustomerStatus, EnrolmentRecord, FactorFailure, InviteCheck, LookUp,

@@ -19,4 +19,5 @@ mod an_unknown_caller_is_never_asked_for_a_card;
 mod fresh_digits_settle_what_the_voice_does_not;
 mod limits_survive_hanging_up_and_restarting;
 mod the_keypad_replaces_reading_the_number_never_the_voice;
+mod what_rules_ask_of_a_payment_is_asked_in_the_call;
 mod whoever_has_to_agree_is_called_back;
