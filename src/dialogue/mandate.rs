@@ -156,7 +156,9 @@ impl Granting {
     pub(super) fn on(self, desk: &mut Desk<'_>, event: Event) -> Stage {
         match event {
             Event::Told(Told::MandateGranted(true)) => close(desk, CallVerdict::Paid, Prompt::MandateKept),
-            Event::Told(Told::MandateGranted(false)) | Event::Overdue => none(desk),
+            Event::Told(Told::MandateGranted(false)) => none(desk),
+            // It may be there or not: nothing is said of it.
+            Event::Overdue => closing::goodbye(desk, CallVerdict::Paid),
             Event::PromptDone
             | Event::Key(_)
             | Event::SpeechStarted

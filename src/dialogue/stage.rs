@@ -22,7 +22,7 @@ use super::input::{
 use super::invite::{KeyingInvite, Redeeming};
 use super::judging::{Holding, ReadingNumber, ScoringVoice};
 use super::line::Desk;
-use super::mandate::{self, Granting, HearingOffer, Offering};
+use super::mandate::{Granting, HearingOffer, Offering};
 use super::prompt::Prompt;
 use super::request::ReadingRequest;
 use super::welcome::Welcoming;
@@ -276,7 +276,7 @@ impl Stage {
         match kind {
             DeadlineKind::CallLimit => match self.reach() {
                 Reach::Free { .. } => closing::not_completed(desk),
-                Reach::Paid => self.on_time_out(desk),
+                Reach::Paid => self.on(desk, Event::Overdue),
                 // Their own wait bounds them.
                 Reach::Committed | Reach::Closing => self,
             },
@@ -289,14 +289,6 @@ impl Stage {
             DeadlineKind::NextKey => self.on(desk, Event::NextKeyDue),
             DeadlineKind::Reply => self.on(desk, Event::ReplyDue),
             DeadlineKind::Work => self.on(desk, Event::Overdue),
-        }
-    }
-
-    /// The call has taken long enough: no offer any more, but a mandate that is being written is heard of.
-    fn on_time_out(self, desk: &mut Desk<'_>) -> Self {
-        match self {
-            Self::Granting(_) => self,
-            _offer => mandate::none(desk),
         }
     }
 

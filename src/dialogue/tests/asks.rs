@@ -314,6 +314,15 @@ fn anything_but_that_yes_leaves_none_and_the_payment_stays_paid() {
 }
 
 #[test]
+fn of_a_mandate_that_was_not_heard_of_nothing_is_said() {
+    let mut edge = offered();
+    edge.prompt_done().answer(Answer::Yes, Some(0.5)).wait(5_000);
+    assert_eq!(edge.prompts().last(), Some(&Prompt::Goodbye));
+    assert!(!edge.prompts().iter().any(|p| matches!(p, Prompt::MandateKept | Prompt::MandateNotKept)));
+    assert_eq!((edge.verdict(), edge.charges()), (CallVerdict::Paid, 1));
+}
+
+#[test]
 fn keys_that_elsewhere_cancel_or_call_for_a_person_do_not_unsay_a_payment() {
     let mut edge = offered();
     edge.key("0");
