@@ -392,7 +392,7 @@ pub mod every {
                 CallbackPrompt::Agreed,
                 CallbackPrompt::Denied,
                 CallbackPrompt::Settled,
-                CallbackPrompt::NotAgreed { amount, payee },
+                CallbackPrompt::NotAgreed { amount, payee: payee.clone() },
                 CallbackPrompt::NotConfirmed,
                 CallbackPrompt::NotCompleted,
                 CallbackPrompt::Cancelled,
