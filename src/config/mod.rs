@@ -44,8 +44,6 @@ pub struct Config {
     pub inference: crate::call::inference::InferenceConfig,
     /// Audio that was heard before.
     pub reuse: crate::call::heard_before::ReuseConfig,
-    /// Who else has to agree, and by which rules.
-    pub agreement: crate::agreement::AgreementConfig,
     /// Calls that we owe.
     pub callbacks: crate::call::callbacks::CallbacksConfig,
     /// The database.
@@ -56,6 +54,8 @@ pub struct Config {
     pub gateway: crate::gateway::GatewayConfig,
     /// Sending and asking.
     pub processor: crate::processor::ProcessorConfig,
+    /// Who else has to agree.
+    pub agreement: crate::agreement::AgreementConfig,
     /// Sealing the audit trail.
     pub audit: crate::processor::sealer::AuditConfig,
     /// What operators see.
@@ -126,12 +126,12 @@ impl Config {
         for path in acquirers.chain(self.gateway.bank_feedback.paths_mut()) {
             *path = dir.join(&path);
         }
+        if let Some(path) = &mut self.agreement.policy {
+            *path = dir.join(&path);
+        }
         let pin_file = &mut self.vault.pkcs11.pin_file;
         if !pin_file.as_os_str().is_empty() {
             *pin_file = dir.join(&pin_file);
-        }
-        for path in self.agreement.policy.iter_mut() {
-            *path = dir.join(&path);
         }
         let records = self.ops.cdr_dir.iter_mut().chain([&mut self.ops.recording.dir]);
         for path in records {

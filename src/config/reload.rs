@@ -77,14 +77,14 @@ const RULES: &[(&str, Takes)] = &[
     ("refresh.*", Takes::Effect),
     ("inference.*", Takes::Restart), // a second pool beside the first would overload the machine
     ("reuse.*", Takes::Effect),
-    ("agreement.policy", Takes::Effect), // read anew at each reload, changed or not
-    ("agreement.approval_valid_s", Takes::Restart),
-    ("agreement.sweep_ms", Takes::Restart),
     ("callbacks.*", Takes::Effect),
     ("store.*", Takes::Restart),
     ("vault.*", Takes::Restart),
     ("gateway.*", Takes::Restart),
     ("processor.*", Takes::Restart),
+    ("agreement.policy", Takes::Effect), // read anew at each reload, changed or not
+    ("agreement.approval_valid_s", Takes::Restart),
+    ("agreement.sweep_ms", Takes::Restart),
     ("audit.*", Takes::Restart),
     ("ops.listen", Takes::Restart),
     ("ops.cdr_dir", Takes::Restart),

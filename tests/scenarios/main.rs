@@ -3,6 +3,7 @@
 
 mod support;
 
+mod a_call_that_we_owe_goes_out_over_a_trunk;
 mod a_call_that_we_place_tells_who_answered;
 mod a_caller_can_reach_a_person_and_may_put_us_on_hold;
 mod a_caller_enrols_a_voice_by_telephone;

@@ -110,7 +110,8 @@ pub struct World {
     dir: Arc<tempfile::TempDir>,
 }
 
-fn voices(config: &Config) -> Voices {
+/// The models, loaded once.
+pub fn voices(config: &Config) -> Voices {
     static LOADED: OnceLock<Voices> = OnceLock::new();
     let load = || Voices::load(config).expect("the models are there: run `voicepay models fetch`");
     // With the models comes the policy.
