@@ -288,6 +288,7 @@ pub fn services(
             store: Arc::clone(&office.store),
             vault: office.vault.clone(),
             processor: office.processor.clone(),
+            agreements: office.agreements.clone(),
             entropy: Arc::clone(&entropy),
             voice_model: voices.voice_model().to_owned(),
             policy: voices.policy.clone(),

@@ -119,7 +119,7 @@ fn speech(payee: SpokenPayee) -> Vec<u8> {
     let asked = lasts(&Prompt::Greeting)
         + lasts(&Prompt::ReadRequest { amount, payee: payee.clone(), due: None })
         + lasts(&Prompt::AskCard { attempt: 1, why: Again::First });
-    let read_back = lasts(&Prompt::ReadBack { amount, payee, last4: [2, 7, 4, 9] });
+    let read_back = lasts(&Prompt::ReadBack { amount, payee, last4: [2, 7, 4, 9], others: false });
     let s = Duration::from_secs;
     [
         silence(asked + s(2)),

@@ -20,7 +20,7 @@ use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock};
 
 pub use asking::{Asked, Asking};
-pub use codes::{CodeOutcome, CodeSent, CodeTold};
+pub use codes::{CodeError, CodeOutcome, CodeSent, CodeTold};
 pub use config::AgreementConfig;
 pub use deciding::{AgreeError, Agreed, Decided, Refusal};
 pub use guarding::GuardingError;

@@ -247,6 +247,8 @@ fn after(verdict: CallVerdict) -> Outcome {
         // Of calls that come in.
         CallVerdict::Paid
         | CallVerdict::Enrolled
+        | CallVerdict::Waiting
+        | CallVerdict::Withdrawn
         | CallVerdict::UnknownCaller
         | CallVerdict::NothingToPay
         | CallVerdict::NoCard

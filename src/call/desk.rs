@@ -5,19 +5,22 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::agreeing::{HandedOver, Held};
+use crate::agreement::Agreements;
 use crate::clock::{Entropy, Timestamp};
 use crate::decision::NumberEvidence;
 use crate::decision::Policy;
 use crate::dialogue::{
-    Approval, CardOnFile, Charge, Consent, Factor, IdentityOutcome, Known, Notice, NumberSummary, OpenRequest, PaymentOutcome,
-    SpokenDate, SpokenPayee, Usable, VoiceOnFile,
+    Approval, Asks, CardOnFile, Charge, Consent, Factor, IdentityOutcome, Known, Notice, NumberSummary, OpenRequest,
+    PaymentOutcome, SpokenDate, SpokenPayee, Usable, VoiceOnFile,
 };
 use crate::e164::E164;
 use crate::ids::{AuditId, CallId, CardId, CustomerId, IntentId, OutboxId, PayeeId};
 use crate::media::leg::Sound;
 use crate::media::wav;
+use crate::payment::policy::Attested;
 use crate::payment::{Capture, Evidence};
-use crate::processor::{ChargeOrder, Outcome, Processor, SubmitError};
+use crate::processor::{ChargeOrder, Outcome, Processor};
 use crate::secret::{Pan, SecretBytes};
 use crate::store::{
     self, AuditRecord, CardRecord, CardStatus, Customer, CustomerStatus, EnrolmentRecord, FactorFailure, InviteCheck, LookUp,
@@ -41,6 +44,8 @@ pub struct Desk {
     pub vault: Vault,
     /// Charges.
     pub processor: Processor,
+    /// Rules, codes, mandates, and what others have to agree to.
+    pub agreements: Agreements,
     /// Randomness for identifiers.
     pub entropy: Arc<dyn Entropy>,
     /// The voice model that runs now: templates of another are of no use.
@@ -97,6 +102,7 @@ impl From<Factor> for store::Factor {
             Factor::Voice => Self::Voice,
             Factor::Number => Self::Number,
             Factor::Challenge => Self::Challenge,
+            Factor::Code => Self::Code,
         }
     }
 }
@@ -105,9 +111,8 @@ impl Desk {
     /// Whom the caller's number, or the keyed customer number, nominates.
     pub(super) async fn identify(
         &self,
-        caller: Option<&E164>,
-        attested: bool,
-        customer_number: Option<&str>,
+        (caller, attested, customer_number): (Option<&E164>, bool, Option<&str>),
+        vouched: Attested,
         now: Timestamp,
     ) -> Result<Found, DeskError> {
         let nominated = match (customer_number, caller) {
@@ -120,12 +125,18 @@ impl Desk {
             (None, None) => None,
         };
         match nominated.filter(|c| c.status == CustomerStatus::Active) {
-            Some(customer) => self.known(customer, caller, attested, now).await,
+            Some(customer) => self.known(customer, caller, (attested, vouched), now).await,
             None => Ok((IdentityOutcome::Unknown, Vec::new())),
         }
     }
 
-    async fn known(&self, customer: Customer, caller: Option<&E164>, attested: bool, now: Timestamp) -> Result<Found, DeskError> {
+    async fn known(
+        &self,
+        customer: Customer,
+        caller: Option<&E164>,
+        (attested, vouched): (bool, Attested),
+        now: Timestamp,
+    ) -> Result<Found, DeskError> {
         let id = customer.id;
         let voice = match self.store.template(&id).await? {
             None => VoiceOnFile::None,
@@ -141,13 +152,19 @@ impl Desk {
                 clips.push((row.request.payee.clone(), Arc::new(clip)));
             }
         }
+        let mut requests = Vec::with_capacity(rows.len());
+        for row in rows {
+            let asks = self.asks(&row.request, vouched).await?;
+            requests.push(open_request(row, asks));
+        }
         let known = Known {
             language: customer.language,
             voice,
             has_open_invite: self.store.open_invite(&id, now).await?.is_some(),
             cards: self.store.cards_of(&id).await?.iter().map(|card| card_on_file(card, now)).collect(),
-            requests: rows.into_iter().map(open_request).collect(),
+            requests,
             failures_24h: tries,
+            slow: self.store.wants_more_time(&id).await?,
             customer: id,
         };
         Ok((IdentityOutcome::Known(Box::new(known)), clips))
@@ -328,7 +345,8 @@ impl Desk {
     }
 
     /// Hands a charge over: one transaction. From here on the payment goes on whatever becomes of the call.
-    pub(super) async fn submit(&self, call: &CallId, charge: Charge) -> Result<IntentId, PaymentOutcome> {
+    pub(super) async fn submit(&self, call: &CallId, charge: Charge, attested: Attested) -> Result<HandedOver, PaymentOutcome> {
+        let held = Held::of(&charge);
         let order = ChargeOrder {
             customer: charge.customer,
             request: charge.request,
@@ -339,27 +357,14 @@ impl Desk {
             evidence: self.evidence(charge.approval),
             guards: crate::processor::OrderGuards::default(),
         };
-        // An error at the commit may come after it: submitting again finds what was written, and submits only what was not.
-        let submitted = match self.processor.submit(order.clone()).await {
-            Err(SubmitError::Store(_)) => self.processor.submit(order).await,
-            done => done,
-        };
-        submitted.map_err(|error| match error {
-            SubmitError::Refused(why) => {
-                tracing::warn!(%call, %why, "a charge was refused before it was sent");
-                PaymentOutcome::Refused
-            }
-            SubmitError::Store(why) => {
-                tracing::error!(%call, error = %why, "a charge could not be handed over");
-                PaymentOutcome::NotSubmitted
-            }
-        })
+        self.agree(call, held, attested, order).await
     }
 
     fn evidence(&self, approval: Approval) -> Evidence {
         let (by, spoken) = match approval.number {
             NumberSummary::Spoken { log_ratio, llr, engine } => ("spoken", Some((log_ratio, llr, engine))),
             NumberSummary::Keyed => ("keyed", None),
+            NumberSummary::Mandate => ("mandate", None),
         };
         Evidence {
             voice_cosine: Some(approval.voice_cosine),
@@ -432,11 +437,12 @@ fn card_on_file(card: &CardRecord, now: Timestamp) -> CardOnFile {
     CardOnFile { id: card.id.clone(), last4, length: usize::from(card.length), usable }
 }
 
-fn open_request(row: RequestWithPayee) -> OpenRequest {
+fn open_request(row: RequestWithPayee, asks: Asks) -> OpenRequest {
     OpenRequest {
         id: row.request.id,
         amount: row.request.amount,
         payee: SpokenPayee { id: row.request.payee, name: row.payee_name },
         due: row.request.due.map(|d| SpokenDate { month: d.month(), day: d.day() }),
+        asks,
     }
 }

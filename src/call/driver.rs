@@ -22,12 +22,15 @@ use super::{CallRecord, KEY_PRESSED, figures};
 use crate::clock::Timestamp;
 use crate::decision::replay::StoredEvidence;
 use crate::dialogue::{
-    self, CallVerdict, DeadlineKind, DialogueConfig, Effect, Errand, IdentityOutcome, Input, Keypress, ListenFor, PlayId, State,
+    self, CallVerdict, Caller, DeadlineKind, DialogueConfig, Effect, Errand, IdentityOutcome, Input, Keypress, ListenFor, PlayId,
+    State,
 };
 use crate::e164::E164;
 use crate::ids::{CallId, CustomerId, IntentId, PayeeId};
 use crate::language::Language;
 use crate::media::leg::{Key, Leg, LegCommand, LegEvent, Sound};
+use crate::prompts::Pace;
+use crate::secret::SecretBytes;
 use crate::speech::endpoint::Endpointer;
 use crate::speech::pickup::PickupEar;
 use crate::speech::turn::{Spoken, TurnEvent};
@@ -63,7 +66,7 @@ pub(super) struct Call {
     pub(super) timeline: Timeline,
     trace: CallTrace,
     recorder: Option<Recorder>,
-    payment: Option<(IntentId, &'static str)>,
+    pub(super) payment: Option<(IntentId, &'static str)>,
     pub(super) jobs: JoinSet<Done>,
     /// Early work of this call: one piece of each kind at a time, so that nobody's pauses keep others from being heard.
     pub(super) lanes: Lanes,
@@ -82,6 +85,13 @@ pub(super) struct Call {
     pub(super) fresh: Option<(Embedding, u32)>,
     pub(super) enrolment: Enrolment,
     pub(super) invite: Option<zeroize::Zeroizing<String>>,
+    /// The one-time code that was sent last.
+    pub(super) code: Option<SecretBytes>,
+    /// Who calls.
+    pub(super) caller: Caller,
+    /// Whether the calling number led to the customer, and no keyed one.
+    pub(super) nominated: bool,
+    slow: bool,
     pub(super) peer: String,
     pub(super) leg: Leg,
     state: State,
@@ -131,6 +141,10 @@ impl Call {
             fresh: None,
             enrolment: Enrolment::new(services.voice.clone()),
             invite: None,
+            code: None,
+            caller: Caller::Withheld,
+            nominated: false,
+            slow: false,
             peer: leg.info.peer.clone(),
             leg,
             state: State::new(),
@@ -171,6 +185,7 @@ impl Call {
     async fn live(&mut self, errand: Option<Box<Errand>>) {
         let caller = who_calls(&self.leg.info, &self.services.default_country);
         self.calling = caller.number().cloned();
+        self.caller = caller.clone();
         if let Err(error) = self.services.off_clock(self.services.desk.record_start(&self.row(None))).await {
             tracing::error!(call = %self.id, %error, "the call's beginning could not be recorded: it is not taken");
             self.verdict = Some(CallVerdict::ServiceTrouble);
@@ -217,6 +232,7 @@ impl Call {
     async fn close(mut self) -> CallRecord {
         let verdict = self.verdict.unwrap_or(CallVerdict::ServiceTrouble);
         (self.ahead, self.findings, self.card, self.voice, self.fresh) = (None, None, None, None, None);
+        self.code = None;
         self.recorder = None; // closes the tape
         self.jobs.shutdown().await;
         self.join_the_person().await;
@@ -322,7 +338,7 @@ impl Call {
         // Words need no length; a voice does. At enrolment the job that takes the utterance says so itself.
         let least_speech_ms = match listened_for {
             Some(ListenFor::CardNumber { .. } | ListenFor::Counting) => self.services.voice.min_net_speech_ms,
-            Some(ListenFor::Challenge { .. }) => self.config.challenge.min_net_speech_ms,
+            Some(ListenFor::Challenge { .. } | ListenFor::Code { .. }) => self.config.challenge.min_net_speech_ms,
             Some(ListenFor::EnrolDigits { .. } | ListenFor::Answer) | None => 0,
         };
         let is_card = matches!(listened_for, Some(ListenFor::CardNumber { .. }));
@@ -379,6 +395,7 @@ impl Call {
             Kept::Take(take) => drop(self.enrolment.add(*take)),
             Kept::Payees(clips) => self.payee_clips.extend(clips),
             Kept::Invite(code) => self.invite = Some(code),
+            Kept::Code(code) => self.code = Some(code),
             // Too late is too late: dropping the leg hangs up.
             Kept::Person(leg) => self.person = self.state.connecting().then_some(leg),
             Kept::Ahead { moment: (turn, pause), question, ran } => {
@@ -452,8 +469,9 @@ impl Call {
             Effect::Play { id, prompt } => {
                 let book = self.services.prompts.book(self.language);
                 self.timeline.add(Who::Service, book.text(&prompt));
-                let clip = prompt_payee(&prompt).and_then(|p| self.payee_clips.get(p));
-                let audio = book.sound(&prompt, clip.map(AsRef::as_ref), self.leg.info.rate);
+                let clip = prompt.payee().and_then(|p| self.payee_clips.get(&p.id));
+                let pace = if self.slow { Pace::Slow } else { Pace::Usual };
+                let audio = book.sound(&prompt, clip.map(AsRef::as_ref), self.leg.info.rate, pace);
                 if let Some(recorder) = &mut self.recorder {
                     recorder.play(u64::from(id.0), &prompt, &audio);
                 }
@@ -474,7 +492,7 @@ impl Call {
                 self.turns += 1;
                 let (rate, ears) = (self.leg.info.rate, self.ears.take());
                 let (speech, activity) = (&self.services.speech, &self.services.activity);
-                let hearing = Hearing::begin(listen_for, barge_in, speech, activity, rate, ears);
+                let hearing = Hearing::begin(listen_for, barge_in, speech, activity, rate, ears, self.slow);
                 self.hearing = Some(hearing.in_language(self.language));
             }
             Effect::StopListening => self.stop_hearing(),
@@ -489,6 +507,7 @@ impl Call {
             Effect::Errand(effect) => return self.errand(effect).await,
             Effect::LookUp { caller, attested, customer_number } => {
                 self.looked_up = (caller.clone(), attested);
+                self.nominated = customer_number.is_none();
                 self.look_up(caller, attested, customer_number);
             }
             Effect::ScoreVoice { customer } => self.score_voice(customer),
@@ -504,6 +523,12 @@ impl Call {
                 self.compare_keyed(accepted, customer, cards, digits);
             }
             Effect::ReadAnswer { check_voice } => self.read_answer(check_voice),
+            Effect::SendCode { customer: _, request } => self.send_code(request),
+            Effect::ScoreCode { customer, request: _ } => self.score_code(customer),
+            Effect::CheckCode { customer: _, request, given } => self.check_code(request, given),
+            Effect::GrantMandate(grant) => self.grant_mandate(&grant),
+            Effect::DeleteVoice { customer, consent } => self.delete_voice(customer, consent),
+            Effect::SlowDown => self.slow = true,
             Effect::RedeemInvite { customer, code } => self.redeem_invite(customer, &code),
             Effect::EnrolAdd { customer: _, digits } => self.enrol_add(digits),
             Effect::EnrolFinish { customer, consent } => self.enrol_finish(customer, consent),
@@ -535,20 +560,7 @@ impl Call {
                     tracing::error!(call = %self.id, %error, "a notice could not be put in the outbox");
                 }
             }
-            Effect::Charge(charge) => {
-                // Handed over once, here; from the commit on the payment is the processor's, whatever becomes of the call.
-                self.timeline.add(Who::Check, format!("hands over {} on {}", charge.amount, charge.card));
-                match self.services.off_clock(self.services.desk.submit(&self.id, *charge)).await {
-                    Ok(intent) => {
-                        self.payment = Some((intent.clone(), payment_word(&dialogue::PaymentOutcome::Unknown)));
-                        self.await_payment(intent);
-                    }
-                    Err(outcome) => {
-                        self.timeline.add(Who::Check, format!("not handed over: {outcome:?}"));
-                        return Some(Input::Payment(outcome));
-                    }
-                }
-            }
+            Effect::Charge(charge) => return self.hand_over(*charge).await,
         }
         None
     }
@@ -570,17 +582,6 @@ impl Call {
             // The leg is gone: its last event says so, or nothing will; either way the caller is.
             Ok(Err(_)) | Err(_) => Some(Input::HungUp),
         }
-    }
-}
-
-fn prompt_payee(prompt: &dialogue::Prompt) -> Option<&PayeeId> {
-    use dialogue::{CallbackPrompt, Prompt};
-    match prompt {
-        Prompt::ReadRequest { payee, .. }
-        | Prompt::ReadBack { payee, .. }
-        | Prompt::Paid { payee, .. }
-        | Prompt::Callback(CallbackPrompt::Question { payee, .. } | CallbackPrompt::NotAgreed { payee, .. }) => Some(&payee.id),
-        _ => None, // the other prompts name no payee
     }
 }
 

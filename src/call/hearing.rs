@@ -16,6 +16,9 @@ const BARGE_IN_MIN_SPEECH_MS: u32 = 240;
 /// The dialogue's own deadline ends a silent turn; the end-pointer's must not come first. In milliseconds.
 const NEVER_SILENT_MS: u32 = 3_600_000;
 
+/// A caller who has more time may pause so many times as long.
+const SLOW_TIMES: u32 = 2;
+
 /// Above this share of full-scale samples speech is overdriven beyond use.
 const CLIPPED_SHARE: f32 = 0.05;
 /// Below this level speech can't be judged, in dB relative to full scale.
@@ -39,14 +42,18 @@ impl Hearing {
         activity: &VoiceActivity,
         rate: SampleRate,
         ears: Option<Endpointer>,
+        slow: bool,
     ) -> Self {
         let base = match &listen_for {
             ListenFor::CardNumber { .. } => config.card,
-            ListenFor::Counting | ListenFor::EnrolDigits { .. } | ListenFor::Challenge { .. } => config.digits,
+            ListenFor::Counting | ListenFor::EnrolDigits { .. } | ListenFor::Challenge { .. } | ListenFor::Code { .. } => {
+                config.digits
+            }
             ListenFor::Answer => config.answer,
         };
         let min_speech_ms = if barge_in { base.min_speech_ms.max(BARGE_IN_MIN_SPEECH_MS) } else { base.min_speech_ms };
         let spec = ListenSpec { no_speech_ms: NEVER_SILENT_MS, min_speech_ms, ..base };
+        let spec = if slow { patient(spec) } else { spec };
         Self { turn: Turn::begin(spec, activity.clone(), rate, ears), listen_for }
     }
 
@@ -68,9 +75,10 @@ impl Hearing {
     /// What the models will be asked about the utterance, the most urgent first: what may end the turn.
     pub(super) fn questions(&self) -> &'static [Question] {
         match self.listen_for {
-            ListenFor::CardNumber { .. } | ListenFor::EnrolDigits { .. } | ListenFor::Challenge { .. } => {
-                &[Question::Digits, Question::Voice]
-            }
+            ListenFor::CardNumber { .. }
+            | ListenFor::EnrolDigits { .. }
+            | ListenFor::Challenge { .. }
+            | ListenFor::Code { .. } => &[Question::Digits, Question::Voice],
             ListenFor::Counting => &[Question::Voice],
             ListenFor::Answer => &[Question::Answer, Question::Voice],
         }
@@ -87,11 +95,24 @@ impl Hearing {
     }
 }
 
+/// For a caller who has more time: a pause may last longer before it ends what is said, and all of it, too. Nothing is judged by it.
+fn patient(spec: ListenSpec) -> ListenSpec {
+    let longer = |ms: u32| ms.saturating_mul(SLOW_TIMES);
+    ListenSpec {
+        max_pause_ms: longer(spec.max_pause_ms),
+        pause_enough_ms: longer(spec.pause_enough_ms),
+        pause_early_ms: longer(spec.pause_early_ms),
+        max_utterance_ms: longer(spec.max_utterance_ms),
+        ..spec
+    }
+}
+
 /// The lengths that a reading may have; empty: any.
 pub(super) fn lengths(listen_for: &ListenFor) -> Vec<usize> {
     match listen_for {
         ListenFor::CardNumber { lengths } => lengths.clone(),
         ListenFor::EnrolDigits { digits } | ListenFor::Challenge { digits } => vec![digits.len()],
+        ListenFor::Code { length } => vec![*length],
         ListenFor::Counting | ListenFor::Answer => Vec::new(),
     }
 }
@@ -101,6 +122,7 @@ pub(super) fn readiness(listen_for: &ListenFor, reading: &FreeReading) -> Readin
     match listen_for {
         ListenFor::CardNumber { lengths } => Readiness::of_card(reading, lengths),
         ListenFor::EnrolDigits { digits } | ListenFor::Challenge { digits } => Readiness::of_digits(reading, digits),
+        ListenFor::Code { length } => Readiness::of_so_many(reading, *length),
         ListenFor::Counting | ListenFor::Answer => Readiness::Unfinished,
     }
 }

@@ -1,6 +1,7 @@
 //! The edge of the dialogue: one task a call. It owns the leg, listens, runs the models and the look-ups that the dialogue
 //! asks for, and feeds back what they say; every decision is the dialogue's.
 
+mod agreeing; // what rules ask of a payer: codes, others, mandates; a voice deleted
 mod ahead;
 mod approvals;
 pub mod callbacks;

@@ -35,7 +35,11 @@ pub struct Recording {
 fn may_record(listen_for: &ListenFor) -> bool {
     match listen_for {
         ListenFor::Answer => true,
-        ListenFor::CardNumber { .. } | ListenFor::Counting | ListenFor::Challenge { .. } | ListenFor::EnrolDigits { .. } => false,
+        ListenFor::CardNumber { .. }
+        | ListenFor::Counting
+        | ListenFor::Challenge { .. }
+        | ListenFor::Code { .. }
+        | ListenFor::EnrolDigits { .. } => false,
     }
 }
 
@@ -55,6 +59,17 @@ fn may_record_prompt(prompt: &Prompt) -> bool {
         | Prompt::OneMoment
         | Prompt::ReadBack { .. }
         | Prompt::AskYes { .. }
+        | Prompt::AskCode { .. }
+        | Prompt::Noting
+        | Prompt::Waiting
+        | Prompt::NotByPhone
+        | Prompt::OfferMandate { .. }
+        | Prompt::MandateKept
+        | Prompt::MandateNotKept
+        | Prompt::AskDelete { .. }
+        | Prompt::VoiceDeleted
+        | Prompt::VoiceNotDeleted
+        | Prompt::NoVoiceToDelete
         | Prompt::Charging
         | Prompt::Paid { .. }
         | Prompt::Declined
@@ -236,6 +251,7 @@ mod tests {
                 ListenFor::CardNumber { lengths: vec![16] },
                 ListenFor::Counting,
                 ListenFor::Challenge { digits: vec![1; 8] },
+                ListenFor::Code { length: 6 },
                 ListenFor::EnrolDigits { digits: vec![1; 10] },
             ] {
                 r.listen(&listen_for);

@@ -3,8 +3,8 @@
 
 use crate::decision::Answer;
 use crate::dialogue::{
-    CallbackPrompt, DecisionOutcome, Effect, ErrandEffect, ErrandNews, IdentityOutcome, Input, ListenFor, Matter, PaymentOutcome,
-    Prompt,
+    CallbackPrompt, CodeChecked, CodeSent, DecisionOutcome, Effect, ErrandEffect, ErrandNews, IdentityOutcome, Input, ListenFor,
+    Matter, PaymentOutcome, Prompt,
 };
 use crate::ops::trace::{Attribute, Span, Spans};
 
@@ -37,6 +37,11 @@ impl CallTrace {
             Effect::ReadAnswer { .. } => begin("inference.answer"),
             Effect::EnrolAdd { .. } => begin("inference.enrol"),
             Effect::EnrolFinish { .. } => begin("enrol.store"),
+            Effect::ScoreCode { .. } => begin("inference.code"),
+            Effect::SendCode { .. } => begin("code.send"),
+            Effect::CheckCode { .. } => begin("code.check"),
+            Effect::GrantMandate(_) => begin("mandate.grant"),
+            Effect::DeleteVoice { .. } => begin("voice.delete"),
             Effect::Charge(_) => begin("charge"),
             Effect::Transfer => begin("transfer"),
             Effect::Errand(ErrandEffect::LookUp { .. }) => begin("errand.lookup"),
@@ -50,6 +55,7 @@ impl CallTrace {
             | Effect::RecordFailure { .. }
             | Effect::RecordSuccess { .. }
             | Effect::FollowVoice { .. }
+            | Effect::SlowDown
             | Effect::SetDeadline { .. }
             | Effect::ClearDeadline(_)
             | Effect::Notify { .. }
@@ -88,6 +94,11 @@ impl CallTrace {
             }
             Input::EnrolAdded(_) => end("inference.enrol", false),
             Input::EnrolStored(_) => end("enrol.store", false),
+            Input::CodeScored(scored) => end("inference.code", scored.is_err()),
+            Input::CodeSent(sent) => end("code.send", *sent == CodeSent::Trouble),
+            Input::CodeChecked(checked) => end("code.check", *checked == CodeChecked::Trouble),
+            Input::MandateGranted(done) => end("mandate.grant", !done),
+            Input::VoiceDeleted(done) => end("voice.delete", !done),
             Input::Payment(outcome) => {
                 let word = ("payment.outcome", Attribute::Word(payment_word(outcome)));
                 let failed = matches!(outcome, PaymentOutcome::Unknown | PaymentOutcome::NotSubmitted);
@@ -119,6 +130,7 @@ impl CallTrace {
 pub(super) fn payment_word(outcome: &PaymentOutcome) -> &'static str {
     match outcome {
         PaymentOutcome::Paid { .. } => "paid",
+        PaymentOutcome::Waiting => "waiting",
         PaymentOutcome::Declined => "declined",
         PaymentOutcome::Unknown => "unknown",
         PaymentOutcome::Refused => "refused",
@@ -131,6 +143,7 @@ fn listen_name(listen_for: &ListenFor) -> &'static str {
         ListenFor::CardNumber { .. } => "card_number",
         ListenFor::Counting => "counting",
         ListenFor::Challenge { .. } => "challenge",
+        ListenFor::Code { .. } => "code",
         ListenFor::EnrolDigits { .. } => "enrol_digits",
         ListenFor::Answer => "answer",
     }
@@ -151,6 +164,17 @@ fn prompt_name(prompt: &Prompt) -> &'static str {
         Prompt::OneMoment => "one_moment",
         Prompt::ReadBack { .. } => "read_back",
         Prompt::AskYes { .. } => "ask_yes",
+        Prompt::AskCode { .. } => "ask_code",
+        Prompt::Noting => "noting",
+        Prompt::Waiting => "waiting",
+        Prompt::NotByPhone => "not_by_phone",
+        Prompt::OfferMandate { .. } => "offer_mandate",
+        Prompt::MandateKept => "mandate_kept",
+        Prompt::MandateNotKept => "mandate_not_kept",
+        Prompt::AskDelete { .. } => "ask_delete",
+        Prompt::VoiceDeleted => "voice_deleted",
+        Prompt::VoiceNotDeleted => "voice_not_deleted",
+        Prompt::NoVoiceToDelete => "no_voice_to_delete",
         Prompt::Charging => "charging",
         Prompt::Paid { .. } => "paid",
         Prompt::Declined => "declined",

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use zeroize::Zeroizing;
 
+use super::agreeing;
 use super::ahead::Question;
 use super::driver::Call;
 use super::figures;
@@ -64,6 +65,8 @@ pub(super) enum Kept {
     Payees(Vec<(PayeeId, Arc<Sound>)>),
     /// Somebody who was called for the caller, and answered.
     Person(Box<Leg>),
+    /// A one-time code that was sent: what is said is compared with it.
+    Code(SecretBytes),
     /// A code that is right, to be spent when the template is stored.
     Invite(Zeroizing<String>),
     /// Work at a pause (turn and pause) is done; `None`: no thread was idle.
@@ -77,9 +80,10 @@ pub(super) enum Kept {
 impl Call {
     pub(super) fn look_up(&mut self, caller: Option<E164>, attested: bool, customer_number: Option<String>) {
         let (services, now) = (Arc::clone(&self.services), self.now());
+        let vouched = agreeing::attested(&self.caller, customer_number.is_none());
         self.jobs.spawn(async move {
-            let found =
-                services.off_clock(services.desk.identify(caller.as_ref(), attested, customer_number.as_deref(), now)).await;
+            let nominee = (caller.as_ref(), attested, customer_number.as_deref());
+            let found = services.off_clock(services.desk.identify(nominee, vouched, now)).await;
             match found {
                 Ok((outcome, clips)) => {
                     let line = match &outcome {
@@ -364,7 +368,7 @@ impl Call {
                 PaymentOutcome::Paid { .. } => "charged",
                 PaymentOutcome::Declined => "declined by the acquirer",
                 PaymentOutcome::Unknown => "the outcome is not known yet",
-                PaymentOutcome::Refused | PaymentOutcome::NotSubmitted => "not charged",
+                PaymentOutcome::Refused | PaymentOutcome::NotSubmitted | PaymentOutcome::Waiting => "not charged",
             };
             let numbers = figures([("intent", intent.as_str().into())]);
             Done::tell(Input::Payment(outcome)).line(format!("payment {intent}: {what}"), numbers)

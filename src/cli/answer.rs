@@ -16,7 +16,7 @@ use crate::dialogue::{Again, Prompt};
 use crate::language::Language;
 use crate::media::frame::SampleRate;
 use crate::media::leg::{Leg, LegCommand, LegEvent, Sound};
-use crate::prompts::Bank;
+use crate::prompts::{Bank, Pace};
 use crate::speech::endpoint::{Endpointer, ListenSpec, SpeechEvent};
 use crate::speech::vad::VoiceActivity;
 use crate::{sip, telemetry};
@@ -55,7 +55,12 @@ pub fn run(_args: AnswerArgs, ctx: &Context) -> CliResult {
     telemetry::init(if ctx.json { telemetry::LogFormat::Json } else { telemetry::LogFormat::Text }, &config.service.log);
     let bank = Bank::load().map_err(|e| CliError::new(Exit::Unexpected, e))?;
     let ward = Arc::new(Ward {
-        sound: bank.book(Language::English).sound(&Prompt::AskCard { attempt: 1, why: Again::First }, None, SampleRate::HZ_8000),
+        sound: bank.book(Language::English).sound(
+            &Prompt::AskCard { attempt: 1, why: Again::First },
+            None,
+            SampleRate::HZ_8000,
+            Pace::Usual,
+        ),
         activity: voice_activity(config.speech.vad).map_err(start_error)?,
         listen: config.speech.card,
         counts: Counts::default(),

@@ -15,7 +15,7 @@ use crate::store::{CardRecord, Customer, CustomerStatus, StoreError};
 /// Arguments of `voicepay customer`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  voicepay customer add --name 'Ann Smith' --number +442079460958\n  voicepay customer list\n  voicepay customer show cus_0123…\n  voicepay customer delete cus_0123…"
+    after_help = "Examples:\n  voicepay customer add --name 'Ann Smith' --number +442079460958\n  voicepay customer list\n  voicepay customer show cus_0123…\n  voicepay customer more-time cus_0123…\n  voicepay customer more-time --off cus_0123…\n  voicepay customer delete cus_0123…"
 )]
 pub struct CustomerArgs {
     #[command(subcommand)]
@@ -49,6 +49,14 @@ enum CustomerCommand {
         /// Its identifier.
         id: String,
     },
+    /// Give a customer more time in calls (relay services, slow speakers), or as much as anybody. Nothing is judged by it.
+    MoreTime {
+        /// Its identifier.
+        id: String,
+        /// As much as anybody again.
+        #[arg(long)]
+        off: bool,
+    },
     /// Erase a customer's cards, voice, name and numbers. What was paid stays in the books.
     Delete {
         /// Its identifier.
@@ -66,6 +74,7 @@ pub fn run(args: CustomerArgs, ctx: &Context) -> CliResult {
             }
             CustomerCommand::List => list(ctx, &data).await,
             CustomerCommand::Show { id } => show(ctx, &data, &parse_id(&id)?).await,
+            CustomerCommand::MoreTime { id, off } => more_time(ctx, &data, &parse_id(&id)?, !off).await,
             CustomerCommand::Delete { id } => delete(ctx, &data, &parse_id(&id)?).await,
         }
     })
@@ -136,6 +145,14 @@ fn checked(digits: String) -> Result<String, CliError> {
     }
 }
 
+async fn more_time(ctx: &Context, data: &Data, id: &CustomerId, wanted: bool) -> CliResult {
+    let audit = data.audit("customer.more_time", id.as_str(), json!({ "more_time": wanted }));
+    data.store.set_more_time(id, wanted, &audit).await.map_err(store_error)?;
+    let text = if wanted { format!("{id} has more time in calls") } else { format!("{id} has as much time as anybody") };
+    ctx.answer(&json!({ "customer": id, "more_time": wanted }), &text);
+    Ok(())
+}
+
 async fn list(ctx: &Context, data: &Data) -> CliResult {
     let all = data.store.customers().await.map_err(store_error)?;
     let lines: Vec<_> = all.iter().map(|c| format!("{}  {}  {}", c.id, c.customer_number, c.name)).collect();
@@ -150,8 +167,10 @@ async fn show(ctx: &Context, data: &Data, id: &CustomerId) -> CliResult {
     let cards = store.cards_of(id).await.map_err(store_error)?;
     let voice = store.template(id).await.map_err(store_error)?;
     let requests = store.payable_requests(id, data.now()).await.map_err(store_error)?;
+    let more_time = store.wants_more_time(id).await.map_err(store_error)?;
     let mut json = as_json(&customer);
     if let Value::Object(map) = &mut json {
+        map.insert("more_time".into(), more_time.into());
         map.insert("cards".into(), cards.iter().map(card_json).collect());
         map.insert(
             "voice".into(),
@@ -167,6 +186,9 @@ async fn show(ctx: &Context, data: &Data, id: &CustomerId) -> CliResult {
         format!("language         {}", customer.language),
         format!("voice            {}", voice.map_or("not enrolled".to_owned(), |t| format!("enrolled {}", t.created_at))),
     ];
+    if more_time {
+        lines.push("in calls         has more time".to_owned());
+    }
     for card in &cards {
         let expiry = card.expiry.map(|e| format!(", good until {e}")).unwrap_or_default();
         lines.push(format!("card             {} ending {}{expiry} ({})", card.id, card.last4, card.status.as_str()));

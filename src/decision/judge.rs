@@ -54,6 +54,8 @@ pub fn judge_voice(policy: &Policy, score: VoiceScore, known: &Tightening) -> Vo
         return VoiceVerdict::Accepted(VoiceAccepted { score, challenged: false });
     }
     match policy.challenge_when {
+        // What a payment's own terms ask for is asked for, even where fresh digits never settle a doubt.
+        ChallengeWhen::Never if known.challenge_due => VoiceVerdict::StepUp(score),
         ChallengeWhen::Inconclusive | ChallengeWhen::Always => VoiceVerdict::StepUp(score),
         ChallengeWhen::Never => VoiceVerdict::Inconclusive,
     }
@@ -245,6 +247,7 @@ mod tests {
         let never = Policy { challenge_when: ChallengeWhen::Never, ..policy() };
         assert!(matches!(judge_voice(&never, voice(4.9), &none), VoiceVerdict::Inconclusive));
         let due = Tightening { challenge_due: true, ..none };
+        assert!(matches!(judge_voice(&never, voice(25.0), &due), VoiceVerdict::StepUp(_)), "a payment's terms ask for them");
         assert!(matches!(judge_voice(&p, voice(25.0), &due), VoiceVerdict::StepUp(_)));
         assert!(matches!(judge_voice(&Policy::nobody(), voice(30.0), &none), VoiceVerdict::Rejected));
     }

@@ -52,8 +52,8 @@ pub enum Outcome {
 /// Decides stored evidence under `policy`. Calibrated ratios are taken as they were stored: another calibration needs raw scores and
 /// is another question.
 pub fn decide_again(policy: &Policy, e: &StoredEvidence) -> Outcome {
-    // A challenge that was due and passed has done its work.
-    let known = Tightening { challenge_due: e.known.challenge_due && e.challenge.is_none(), ..e.known };
+    // Where fresh digits were due they decided, however sure the voice before them was.
+    let known = e.known;
     let verdict = match &e.challenge {
         Some((voice, content)) if e.digits_alone => judge_fresh_digits(policy, voice.clone(), content, &known),
         challenge => match (judge_voice(policy, e.voice.clone(), &known), challenge) {

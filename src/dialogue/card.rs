@@ -42,8 +42,9 @@ pub(super) fn ask(desk: &mut Desk<'_>, payer: Payer, why: Again) -> Stage {
 }
 
 fn ask_card(desk: &mut Desk<'_>, mut payer: Payer, why: Again, silences: u32) -> Stage {
-    payer.tally.card_asked = payer.tally.card_asked.saturating_add(1);
-    let prompt = Prompt::AskCard { attempt: nth(payer.tally.card_asked), why };
+    let tally = &mut payer.person.tally;
+    tally.card_asked = tally.card_asked.saturating_add(1);
+    let prompt = Prompt::AskCard { attempt: nth(tally.card_asked), why };
     desk.ask(prompt, ListenFor::CardNumber { lengths: payer.card_lengths() }, true);
     AskingCard { payer, silences }.into()
 }
@@ -61,7 +62,7 @@ fn ask_count(desk: &mut Desk<'_>, state: AskingCounting, why: Again) -> Stage {
 
 /// Something could not be judged or was mistyped: asks again and says why, or gives up.
 fn not_understood(desk: &mut Desk<'_>, mut payer: Payer, why: Again) -> Stage {
-    if payer.unclear(desk.cfg) { closing::not_completed(desk) } else { ask(desk, payer, why) }
+    if payer.person.unclear(desk.cfg) { closing::not_completed(desk) } else { ask(desk, payer, why) }
 }
 
 impl AskingCard {
@@ -141,7 +142,7 @@ impl AskingCounting {
                 None => judging::begin(desk, self.payer, Some(judging::Keyed { digits: self.keyed, asked: self.asked })),
                 Some(why) => {
                     let mut state = self;
-                    if state.payer.unclear(desk.cfg) {
+                    if state.payer.person.unclear(desk.cfg) {
                         return closing::not_completed(desk);
                     }
                     ask_count(desk, AskingCounting { silences: 0, ..state }, why)

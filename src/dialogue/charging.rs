@@ -1,20 +1,22 @@
 //! The payment is handed over, once, and its outcome awaited. From here on nothing that the caller does stops it.
 
-use super::closing::close;
+use super::closing::{self, close};
 use super::effect::{Approval, CallVerdict, Charge, Effect, Notice};
 use super::input::{DeadlineKind, OpenRequest, PaymentOutcome};
 use super::judging::Proven;
 use super::line::Desk;
+use super::mandate::{self, Offer};
 use super::payer::{Follow, Payer};
 use super::prompt::Prompt;
 use super::stage::{Event, Stage, Told};
-use crate::ids::CustomerId;
+use crate::ids::{CardId, CustomerId};
 
 /// Handed over.
 #[derive(Debug)]
 pub(super) struct Charging {
     customer: CustomerId,
     request: OpenRequest,
+    card: CardId,
     announced: bool,
     outcome: Option<PaymentOutcome>,
     /// What the template may follow once it is paid.
@@ -24,9 +26,15 @@ pub(super) struct Charging {
 /// Hands it over. Consumes the payer and the proof: there is nothing left to charge a second time with.
 pub(super) fn begin(desk: &mut Desk<'_>, payer: Payer, proven: Proven, continuity_cosine: f32) -> Stage {
     desk.rest();
+    let (code, fresh_digits) = (proven.code(), proven.fresh_digits());
+    let Payer { person, cards: _, request } = payer;
+    let asks = &request.asks;
+    // The stages before come here with all of it. Should one of them not, nobody is charged.
+    if asks.denied || (asks.needs_code() && code.is_none()) || (asks.fresh_digits && !fresh_digits) {
+        return closing::service_trouble(desk);
+    }
     let (voice, card, number) = proven.into_parts();
-    let follow = payer.follow();
-    let Payer { customer, request, .. } = payer;
+    let (follow, customer) = (person.follow(), person.customer);
     let score = voice.score();
     let approval = Approval {
         voice_cosine: score.cosine,
@@ -34,6 +42,9 @@ pub(super) fn begin(desk: &mut Desk<'_>, payer: Payer, proven: Proven, continuit
         voice_net_speech_ms: score.net_speech_ms,
         voice_model: score.model.clone(),
         number,
+        fresh_digits,
+        code,
+        others: request.asks.others,
         continuity_cosine,
         policy_version: desk.cfg.policy_version.clone(),
     };
@@ -42,12 +53,12 @@ pub(super) fn begin(desk: &mut Desk<'_>, payer: Payer, proven: Proven, continuit
         customer: customer.clone(),
         request: request.id.clone(),
         amount: request.amount,
-        card: card.id,
+        card: card.id.clone(),
         approval,
     })));
-    desk.play(Prompt::Charging);
+    desk.play(if request.asks.others { Prompt::Noting } else { Prompt::Charging });
     desk.arm(DeadlineKind::Work, desk.cfg.payment_wait_ms);
-    Charging { customer, request, announced: false, outcome: None, follow }.into()
+    Charging { customer, request, card: card.id, announced: false, outcome: None, follow }.into()
 }
 
 impl Charging {
@@ -88,10 +99,20 @@ impl Charging {
         let prompt = match outcome {
             PaymentOutcome::Paid { reference } => {
                 if let Some(Follow { voice, unblemished }) = self.follow {
-                    desk.push(Effect::FollowVoice { customer: self.customer, voice, unblemished });
+                    desk.push(Effect::FollowVoice { customer: self.customer.clone(), voice, unblemished });
                 }
-                Prompt::Paid { amount: self.request.amount, payee: self.request.payee, reference }
+                let OpenRequest { id, amount, payee, due: _, asks } = self.request;
+                let paid = Prompt::Paid { amount, payee: payee.clone(), reference };
+                match asks.offer_mandate {
+                    // A mandate that was used is there already.
+                    Some(cap) if desk.cfg.offer_mandates && asks.mandate.is_none() => {
+                        let offer = Offer { customer: self.customer, request: id, payee, card: self.card, cap };
+                        return mandate::offer(desk, paid, offer);
+                    }
+                    Some(_) | None => paid,
+                }
             }
+            PaymentOutcome::Waiting => Prompt::Waiting,
             PaymentOutcome::Declined => Prompt::Declined,
             PaymentOutcome::Unknown => {
                 desk.push(Effect::Notify { customer: self.customer, notice: Notice::OutcomePending });
@@ -119,6 +140,7 @@ impl Charging {
 fn verdict_of(outcome: &PaymentOutcome) -> CallVerdict {
     match outcome {
         PaymentOutcome::Paid { .. } => CallVerdict::Paid,
+        PaymentOutcome::Waiting => CallVerdict::Waiting,
         PaymentOutcome::Declined => CallVerdict::Declined,
         PaymentOutcome::Unknown => CallVerdict::OutcomeUnknown,
         PaymentOutcome::Refused => CallVerdict::Refused,

@@ -47,6 +47,15 @@ pub(super) fn close(desk: &mut Desk<'_>, verdict: CallVerdict, last: Prompt) -> 
     Closing { verdict, said_goodbye: false }.into()
 }
 
+/// Ends the call with `verdict` and no more than "goodbye".
+pub(super) fn goodbye(desk: &mut Desk<'_>, verdict: CallVerdict) -> Stage {
+    desk.rest();
+    desk.disarm(DeadlineKind::CallLimit);
+    desk.play(Prompt::Goodbye);
+    desk.arm(DeadlineKind::Closing, desk.cfg.closing_limit_ms);
+    Closing { verdict, said_goodbye: true }.into()
+}
+
 /// The caller wants no more.
 pub(super) fn cancelled(desk: &mut Desk<'_>) -> Stage {
     close(desk, CallVerdict::Cancelled, Prompt::Cancelled)

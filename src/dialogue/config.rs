@@ -42,6 +42,10 @@ pub struct DialogueConfig {
     /// section.
     #[serde(skip, default = "planned_net_speech_ms")]
     pub enrol_net_speech_ms: u32,
+    /// One-time codes sent in a call; whoever wants another after that is refused.
+    pub code_limit_sends: u32,
+    /// Whether a mandate is offered after a first payment: only where one-time codes reach people, since every payment by one needs a code.
+    pub offer_mandates: bool,
     /// Most digits of a customer number; the last one ends it.
     pub customer_number_limit_digits: usize,
     /// Most digits of an invitation code; the last one ends it.
@@ -51,10 +55,14 @@ pub struct DialogueConfig {
     pub call_limit_ms: u32,
     /// Wait for the first sound or key after a question, in milliseconds.
     pub silence_ms: u32,
+    /// The same after a one-time code was sent, in milliseconds: it has to arrive and be read.
+    pub code_wait_ms: u32,
     /// From the first sound to the end of the utterance at most, in milliseconds.
     pub speech_limit_ms: u32,
     /// Between two keys, in milliseconds.
     pub next_key_ms: u32,
+    /// Who wants more time (relay services, slow speakers) has so many times as much for each of these waits and for the whole call.
+    pub slow_times: u32,
     /// Wait for a look-up, in milliseconds.
     pub lookup_wait_ms: u32,
     /// Wait for the models' answers to one utterance, voice and number together, in milliseconds.
@@ -143,11 +151,15 @@ impl Default for DialogueConfig {
             enrol_rounds: planned_rounds(),
             enrol_round_limit_tries: 3,
             enrol_net_speech_ms: planned_net_speech_ms(),
+            code_limit_sends: 3,
+            offer_mandates: false,
             customer_number_limit_digits: 12,
             invite_code_limit_digits: 12,
             call_limit_ms: 300_000,
             silence_ms: 6_000,
+            code_wait_ms: 30_000,
             speech_limit_ms: 45_000,
+            slow_times: 3,
             next_key_ms: 5_000,
             lookup_wait_ms: 5_000,
             score_wait_ms: 20_000,
@@ -186,6 +198,7 @@ impl DialogueConfig {
             ("answer_limit_tries", self.answer_limit_tries),
             ("customer_number_limit_tries", self.customer_number_limit_tries),
             ("invite_code_limit_tries", self.invite_code_limit_tries),
+            ("code_limit_sends", self.code_limit_sends),
             ("failures_24h_limit_tries", self.failures_24h_limit_tries),
             ("enrol_rounds", self.enrol_rounds),
             ("enrol_round_limit_tries", self.enrol_round_limit_tries),
@@ -206,6 +219,7 @@ impl DialogueConfig {
         }
         for (key, ms) in [
             ("silence_ms", self.silence_ms),
+            ("code_wait_ms", self.code_wait_ms),
             ("speech_limit_ms", self.speech_limit_ms),
             ("next_key_ms", self.next_key_ms),
             ("lookup_wait_ms", self.lookup_wait_ms),
@@ -215,6 +229,7 @@ impl DialogueConfig {
         ] {
             rule(ms >= 1_000, key, "must be at least 1000")?;
         }
+        rule((1..=10).contains(&self.slow_times), "slow_times", "must be 1 to 10")?;
         rule(self.patience_ms >= 100, "patience_ms", "must be at least 100")?;
         rule(self.score_wait_ms >= self.refusal_delay_ms, "score_wait_ms", "must be at least refusal_delay_ms")?;
         rule(self.refusal_delay_ms >= 100, "refusal_delay_ms", "must be at least 100")?;

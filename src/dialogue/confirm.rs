@@ -35,7 +35,12 @@ pub(super) struct HearingAnswer {
 /// Reads back.
 pub(super) fn read_back(desk: &mut Desk<'_>, payer: Payer, proven: Proven) -> Stage {
     let request = &payer.request;
-    let prompt = Prompt::ReadBack { amount: request.amount, payee: request.payee.clone(), last4: proven.card().last4 };
+    let prompt = Prompt::ReadBack {
+        amount: request.amount,
+        payee: request.payee.clone(),
+        last4: proven.card().last4,
+        others: request.asks.others,
+    };
     desk.ask(prompt, ListenFor::Answer, false);
     Confirming { payer, proven, asked: 0, silences: 0, unclear: 0 }.into()
 }

@@ -48,6 +48,17 @@ pub enum Effect {
     /// What does the last utterance answer? With `check_voice` also compare its voice with the utterance whose voice was
     /// accepted in this call. Answered by `Input::Answer`.
     ReadAnswer { check_voice: bool },
+    /// Send the customer a one-time code for this request; an older one for it is void from now on. Answered by `Input::CodeSent`.
+    SendCode { customer: CustomerId, request: RequestId },
+    /// Compare the last utterance with the customer's template, and its words with the code that was sent. Answered by `Input::CodeScored`.
+    ScoreCode { customer: CustomerId, request: RequestId },
+    /// Use the code up, or count a wrong try at it, durably. Answered by `Input::CodeChecked`.
+    CheckCode { customer: CustomerId, request: RequestId, given: CodeGiven },
+    /// The payer agreed to a mandate: payments of this payee, of up to `cap` each, on this card, without its number. The customer
+    /// is told by other means. Answered by `Input::MandateGranted`.
+    GrantMandate(Box<MandateGrant>),
+    /// Erase the customer's template and whatever was made of it, and tell the customer. Answered by `Input::VoiceDeleted`.
+    DeleteVoice { customer: CustomerId, consent: Consent },
     /// Check this invitation code (digit values 0 to 9) of this customer, counting wrong tries across calls. It is spent only
     /// by `EnrolFinish`. Answered by `Input::InviteRedeemed`.
     RedeemInvite { customer: CustomerId, code: SecretBytes },
@@ -67,6 +78,8 @@ pub enum Effect {
     /// It is paid, and the caller said fresh digits in this voice: the customer's template may follow it by a step, if the customer agreed
     /// and nothing speaks against it (`decision::refresh`). Nobody waits for it.
     FollowVoice { customer: CustomerId, voice: VoiceScore, unblemished: bool },
+    /// From now on this caller has more time: pauses end no utterance as soon, and what is said by digits is said with longer gaps.
+    SlowDown,
     /// Report `Input::Deadline(kind)` at `at`. Replaces an earlier one of this kind.
     SetDeadline { kind: DeadlineKind, at: Timestamp },
     /// Forget the deadline of this kind.
@@ -91,6 +104,8 @@ pub enum ListenFor {
     Counting,
     /// These fresh digits (digit values), said after us.
     Challenge { digits: Vec<u8> },
+    /// A one-time code, which we don't know: so many digits.
+    Code { length: usize },
     /// These digits (digit values), for enrolment.
     EnrolDigits { digits: Vec<u8> },
     /// Yes, no, cancel.
@@ -106,9 +121,39 @@ pub enum Factor {
     Number,
     /// The answer to a challenge: other digits, or another voice.
     Challenge,
+    /// A one-time code: another one, or in another voice.
+    Code,
 }
 
-/// That the caller agreed to the voiceprint being kept.
+/// How a one-time code was given.
+#[derive(Debug)]
+pub enum CodeGiven {
+    /// Keyed: digit values 0 to 9.
+    Keyed(SecretBytes),
+    /// Spoken: words and voice held.
+    Spoken,
+    /// Something else was said, or in another voice: a wrong try.
+    SpokenOtherwise,
+}
+
+/// What a payer agreed to for the payments to come.
+#[derive(Clone, Debug, PartialEq)]
+pub struct MandateGrant {
+    /// Who pays.
+    pub customer: CustomerId,
+    /// The request that was paid in this call: it names the payee.
+    pub request: RequestId,
+    /// Which card.
+    pub card: CardId,
+    /// How much a payment at most.
+    pub cap: Money,
+    /// That the caller said yes to it.
+    pub consent: Consent,
+    /// Cosine of that yes with the accepted utterance.
+    pub continuity_cosine: f32,
+}
+
+/// That the caller agreed: to the voiceprint being kept or erased, to a mandate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Consent {
     /// When the spoken yes was understood.
@@ -145,6 +190,12 @@ pub struct Approval {
     pub voice_model: String,
     /// How the number was given.
     pub number: NumberSummary,
+    /// Whether fresh digits were said in this voice, for this payment.
+    pub fresh_digits: bool,
+    /// Whether a one-time code held, and how it was given.
+    pub code: Option<CodeBy>,
+    /// Whether others had to agree, as far as this call knew.
+    pub others: bool,
     /// Cosine of the yes with the accepted utterance.
     pub continuity_cosine: f32,
     /// Thresholds and limits in force.
@@ -158,6 +209,17 @@ pub enum NumberSummary {
     Spoken { log_ratio: f32, llr: f32, engine: String },
     /// Keyed.
     Keyed,
+    /// Not at all: a mandate names the card.
+    Mandate,
+}
+
+/// How a one-time code that held was given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CodeBy {
+    /// On the keypad.
+    Keyed,
+    /// In the accepted voice.
+    Spoken,
 }
 
 /// What a customer is told by other means.
@@ -176,8 +238,12 @@ pub enum Notice {
 pub enum CallVerdict {
     /// Charged, and the caller was told.
     Paid,
+    /// The payer's part is done; others have to agree before it is charged.
+    Waiting,
     /// A voice was enrolled.
     Enrolled,
+    /// A voice was deleted.
+    Withdrawn,
     /// Voice or number did not hold, or a rule refused the payment.
     Refused,
     /// The caller said no or pressed `*`.

@@ -42,6 +42,16 @@ pub enum Input {
     NumberRead(Result<NumberHeard, ScoreTrouble>),
     /// Answer to [`Effect::ReadAnswer`](super::Effect::ReadAnswer).
     Answer(Result<AnswerHeard, ScoreTrouble>),
+    /// Answer to [`Effect::SendCode`](super::Effect::SendCode).
+    CodeSent(CodeSent),
+    /// Answer to [`Effect::ScoreCode`](super::Effect::ScoreCode).
+    CodeScored(Result<ChallengeHeard, ScoreTrouble>),
+    /// Answer to [`Effect::CheckCode`](super::Effect::CheckCode).
+    CodeChecked(CodeChecked),
+    /// Answer to [`Effect::GrantMandate`](super::Effect::GrantMandate): whether there is a mandate now.
+    MandateGranted(bool),
+    /// Answer to [`Effect::DeleteVoice`](super::Effect::DeleteVoice): whether it is erased.
+    VoiceDeleted(bool),
     /// Answer to [`Effect::RedeemInvite`](super::Effect::RedeemInvite).
     InviteRedeemed(InviteOutcome),
     /// Answer to [`Effect::EnrolAdd`](super::Effect::EnrolAdd).
@@ -133,6 +143,8 @@ pub struct Known {
     /// Failed factors of the last 24 h that count against *this* call: those recorded against the customer and, when the
     /// look-up was not `attested`, those recorded against this calling number (all withheld ones count as one).
     pub failures_24h: u32,
+    /// The customer wants more time: relay services, slow speakers. All waits for the caller are longer; nothing is judged differently.
+    pub slow: bool,
 }
 
 /// Whether a customer's voice can be compared.
@@ -181,6 +193,33 @@ pub struct OpenRequest {
     pub payee: SpokenPayee,
     /// By when, if that was said.
     pub due: Option<SpokenDate>,
+    /// What the rules ask of whoever pays it by telephone.
+    pub asks: Asks,
+}
+
+/// What has to hold for a payment beside what every call asks (voice, number, yes): `payment::terms`, as far as a call sees them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Asks {
+    /// Not by telephone at all.
+    pub denied: bool,
+    /// Fresh digits in the payer's voice, however sure the voice is.
+    pub fresh_digits: bool,
+    /// A one-time code that is sent to the payer.
+    pub code: bool,
+    /// Somebody else has to agree, too: a guardian, a supervisor.
+    pub others: bool,
+    /// An earlier payment to this payee left a mandate that covers this one, on this card: its number need not be said. Then fresh digits
+    /// give the voice, and a code is always asked for.
+    pub mandate: Option<CardId>,
+    /// Once it is paid, a mandate up to this amount may be offered.
+    pub offer_mandate: Option<Money>,
+}
+
+impl Asks {
+    /// Whether a one-time code has to hold: where the rules say so, and wherever no number is said.
+    pub fn needs_code(&self) -> bool {
+        self.code || self.mandate.is_some()
+    }
 }
 
 /// A key of the telephone's keypad.
@@ -284,6 +323,32 @@ pub struct NumberHeard {
     pub accepted: VoiceAccepted,
 }
 
+/// What became of a one-time code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CodeSent {
+    /// It is on its way, and an older one is void.
+    Sent,
+    /// There is no way to send this customer one.
+    NoWay,
+    /// Enough were sent for this payment.
+    Enough,
+    /// It could not be made or handed to what sends it.
+    Trouble,
+}
+
+/// Whether a one-time code was right.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CodeChecked {
+    /// It was, and is used up.
+    Good,
+    /// It was not; so many tries are left to this code.
+    Wrong { left: u32 },
+    /// Its time has passed, or it was used, or it has no tries left.
+    Expired,
+    /// It could not be checked.
+    Trouble,
+}
+
 /// What the answer's worker says.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct AnswerHeard {
@@ -344,6 +409,8 @@ pub enum PaymentOutcome {
     Declined,
     /// Handed over, and nobody knows yet.
     Unknown,
+    /// The payer's part is kept; it is charged once the others have agreed, and not before.
+    Waiting,
     /// A rule refused it before the acquirer heard of it (request paid or withdrawn meanwhile): nothing was charged.
     Refused,
     /// It could not be handed over: nothing was charged.

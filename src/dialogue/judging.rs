@@ -6,8 +6,9 @@ use super::approver;
 use super::card;
 use super::challenge;
 use super::closing;
+use super::code::{self, AskingCode};
 use super::confirm;
-use super::effect::{CallVerdict, Effect, Factor, NumberSummary};
+use super::effect::{CallVerdict, CodeBy, Effect, Factor, NumberSummary};
 use super::input::{CardOnFile, DeadlineKind, NumberHeard, VoiceHeard};
 use super::line::{Desk, millis};
 use super::payer::{Draft, Payer};
@@ -15,7 +16,7 @@ use super::prompt::{Again, Prompt};
 use super::stage::{Event, Stage, Told};
 use crate::clock::Timestamp;
 use crate::decision::replay::Outcome;
-use crate::decision::{NumberEvidence, NumberVerdict, VoiceAccepted, VoiceVerdict, judge_number, judge_voice};
+use crate::decision::{NumberEvidence, NumberVerdict, VoiceAccepted, VoiceScore, VoiceVerdict, judge_number, judge_voice};
 use crate::secret::SecretBytes;
 
 /// The voice is being scored.
@@ -47,17 +48,42 @@ pub(super) struct Keyed {
     pub(super) asked: u32,
 }
 
-/// Both factors hold. Made here only.
+/// Both factors hold: voice and number, or fresh digits by a mandate. Made here only.
 #[derive(Debug)]
 pub(super) struct Proven {
     voice: VoiceAccepted,
     card: CardOnFile,
     number: NumberSummary,
+    /// Fresh digits were said in this voice in this call, and nothing failed between them and the proof.
+    fresh_digits: bool,
+    code: Option<CodeBy>,
 }
 
 impl Proven {
     pub(super) fn card(&self) -> &CardOnFile {
         &self.card
+    }
+
+    /// The card that a mandate names stands for its number, where the voice said fresh digits.
+    pub(super) fn by_mandate(voice: VoiceAccepted, card: CardOnFile) -> Option<Self> {
+        voice.challenged().then_some(Self { voice, card, number: NumberSummary::Mandate, fresh_digits: true, code: None })
+    }
+
+    /// A one-time code held, too.
+    pub(super) fn with_code(self, by: CodeBy) -> Self {
+        Self { code: Some(by), ..self }
+    }
+
+    pub(super) fn voice_score(&self) -> &VoiceScore {
+        self.voice.score()
+    }
+
+    pub(super) fn fresh_digits(&self) -> bool {
+        self.fresh_digits
+    }
+
+    pub(super) fn code(&self) -> Option<CodeBy> {
+        self.code
     }
 
     pub(super) fn into_parts(self) -> (VoiceAccepted, CardOnFile, NumberSummary) {
@@ -71,6 +97,7 @@ pub(super) enum Reply {
     AskCard(Payer, Again),
     AskCounting(Payer, Keyed),
     AskDigits(Box<challenge::Ask>),
+    AskCode(Box<AskingCode>, Again),
     AskYes(Box<confirm::Confirming>),
     AskAlone(Box<approver::Ask>),
     AskAgreement(Box<approver::AskingAgreement>),
@@ -80,7 +107,7 @@ pub(super) enum Reply {
 
 /// An utterance is there: its voice first.
 pub(super) fn begin(desk: &mut Desk<'_>, payer: Payer, keyed: Option<Keyed>) -> Stage {
-    desk.push(Effect::ScoreVoice { customer: payer.customer.clone() });
+    desk.push(Effect::ScoreVoice { customer: payer.person.customer.clone() });
     // One wait for both factors: when it ends does not tell how far they got.
     desk.expect_answer(desk.cfg.score_wait_ms);
     ScoringVoice { payer, heard_at: desk.now, keyed }.into()
@@ -108,9 +135,10 @@ impl ScoringVoice {
 
     fn judge(mut self, desk: &mut Desk<'_>, heard: VoiceHeard) -> Stage {
         let known = self.payer.known(desk, Some(&heard));
-        self.payer.draft = Some(Draft {
+        self.payer.person.draft = Some(Draft {
             voice: heard.score.clone(),
-            challenge: self.payer.answered(desk.now).map(challenge::Answered::scores),
+            challenge: self.payer.person.answered(desk.now).map(challenge::Answered::scores),
+            digits_alone: false,
             known,
         });
         match judge_voice(&desk.cfg.policy, heard.score.clone(), &known) {
@@ -120,18 +148,18 @@ impl ScoringVoice {
                 None => challenge::begin(desk, self.payer, heard.score, self.keyed, self.heard_at),
             },
             VoiceVerdict::Inconclusive => {
-                self.payer.decided(desk, None, Outcome::Inconclusive);
+                self.payer.person.decided(desk, None, Outcome::Inconclusive);
                 self.unclear(desk)
             }
             VoiceVerdict::Rejected => {
-                self.payer.decided(desk, None, Outcome::Rejected);
+                self.payer.person.decided(desk, None, Outcome::Rejected);
                 mismatch(desk, self.payer, self.heard_at, Factor::Voice)
             }
         }
     }
 
     fn unclear(mut self, desk: &mut Desk<'_>) -> Stage {
-        let reply = if self.payer.unclear(desk.cfg) {
+        let reply = if self.payer.person.unclear(desk.cfg) {
             Reply::Refuse
         } else {
             match self.keyed {
@@ -151,7 +179,7 @@ pub(super) fn compare(
     keyed: Option<Keyed>,
     heard_at: Timestamp,
 ) -> Stage {
-    let (customer, cards) = (payer.customer.clone(), payer.card_ids());
+    let (customer, cards) = (payer.person.customer.clone(), payer.card_ids());
     let was_keyed = keyed.is_some();
     desk.push(match keyed {
         Some(Keyed { digits, .. }) => Effect::CompareKeyed { accepted, customer, cards, digits },
@@ -191,14 +219,16 @@ impl ReadingNumber {
         }
         let known = self.payer.known(desk, None);
         let verdict = judge_number(&desk.cfg.policy, &accepted, &evidence, &known);
-        self.payer.decided(desk, Some(&evidence), outcome(&verdict));
+        self.payer.person.decided(desk, Some(&evidence), outcome(&verdict));
         match verdict {
             // A card that is not among the usable ones counts as any other wrong number.
             NumberVerdict::Accepted(id) => match self.payer.cards.iter().find(|c| c.id == id).cloned() {
                 Some(card) => {
                     desk.answered();
                     let number = summary(evidence, &card);
-                    confirm::read_back(desk, self.payer, Proven { voice: accepted, card, number })
+                    let fresh_digits = accepted.challenged() || self.payer.person.answered.is_some();
+                    let proven = Proven { voice: accepted, card, number, fresh_digits, code: None };
+                    code::or_read_back(desk, self.payer, proven)
                 }
                 None => mismatch(desk, self.payer, self.heard_at, Factor::Number),
             },
@@ -208,7 +238,8 @@ impl ReadingNumber {
     }
 
     fn unclear(mut self, desk: &mut Desk<'_>) -> Stage {
-        let reply = if self.payer.unclear(desk.cfg) { Reply::Refuse } else { Reply::AskCard(self.payer, Again::NotUnderstood) };
+        let reply =
+            if self.payer.person.unclear(desk.cfg) { Reply::Refuse } else { Reply::AskCard(self.payer, Again::NotUnderstood) };
         hold(desk, self.heard_at, reply)
     }
 }
@@ -236,13 +267,13 @@ fn summary(evidence: NumberEvidence, card: &CardOnFile) -> NumberSummary {
 /// A factor did not hold. Asks for the card number again, spoken or keyed, or refuses: not a word or a moment differs
 /// between the factors.
 pub(super) fn mismatch(desk: &mut Desk<'_>, mut payer: Payer, heard_at: Timestamp, factor: Factor) -> Stage {
-    let reply = if payer.failed(desk, factor) { Reply::Refuse } else { Reply::AskCard(payer, Again::NoMatch) };
+    let reply = if payer.person.failed(desk, factor) { Reply::Refuse } else { Reply::AskCard(payer, Again::NoMatch) };
     hold(desk, heard_at, reply)
 }
 
 /// The yes came in another voice: counted like any voice that fails, and asked again or refused.
 pub(super) fn other_voice(desk: &mut Desk<'_>, mut confirming: Box<confirm::Confirming>, heard_at: Timestamp) -> Stage {
-    let reply = if confirming.payer_mut().failed(desk, Factor::Voice) { Reply::Refuse } else { Reply::AskYes(confirming) };
+    let reply = if confirming.payer_mut().person.failed(desk, Factor::Voice) { Reply::Refuse } else { Reply::AskYes(confirming) };
     hold(desk, heard_at, reply)
 }
 
@@ -268,6 +299,7 @@ pub(super) fn reply(desk: &mut Desk<'_>, reply: Reply) -> Stage {
         Reply::AskCard(payer, why) => card::ask(desk, payer, why),
         Reply::AskCounting(payer, keyed) => card::ask_counting(desk, payer, keyed.digits, keyed.asked, Again::NotUnderstood),
         Reply::AskDigits(asking) => challenge::ask(desk, *asking),
+        Reply::AskCode(asking, why) => asking.ask(desk, why),
         Reply::AskYes(confirming) => confirm::ask_again(desk, *confirming, Again::NoMatch),
         Reply::AskAlone(asking) => approver::ask(desk, *asking),
         Reply::AskAgreement(asking) => approver::ask_again(desk, *asking, Again::NoMatch),

@@ -19,6 +19,10 @@ const PATIENCE_GROWS_TIMES: u32 = 5;
 pub(super) struct Line {
     started: Timestamp,
     caller: Caller,
+    /// The caller has more time for everything.
+    slow: bool,
+    /// The caller is here to have a voice deleted.
+    deleting: bool,
     /// We placed the call: whoever picked up hears less.
     called_out: bool,
     next_play: u32,
@@ -35,6 +39,8 @@ impl Line {
         Self {
             started,
             caller,
+            slow: false,
+            deleting: false,
             called_out: false,
             next_play: 1,
             playing: None,
@@ -58,13 +64,42 @@ impl Line {
         &self.caller
     }
 
+    /// The caller is here to have a voice deleted.
+    pub(super) fn delete(&mut self) {
+        self.deleting = true;
+    }
+
+    pub(super) fn deleting(&self) -> bool {
+        self.deleting
+    }
+
+    /// How long this wait is for this caller. Only waits for the caller grow, none of ours, and no time for which something is valid.
+    fn patient(&self, cfg: &DialogueConfig, kind: DeadlineKind, ms: u32) -> u32 {
+        match kind {
+            DeadlineKind::Silence | DeadlineKind::Speech | DeadlineKind::NextKey | DeadlineKind::CallLimit if self.slow => {
+                ms.saturating_mul(cfg.slow_times.max(1))
+            }
+            DeadlineKind::Silence
+            | DeadlineKind::Speech
+            | DeadlineKind::NextKey
+            | DeadlineKind::CallLimit
+            | DeadlineKind::Work
+            | DeadlineKind::Patience
+            | DeadlineKind::Reply
+            | DeadlineKind::Closing => ms,
+        }
+    }
+
     pub(super) fn listening(&self) -> bool {
         self.listening.is_some()
     }
 
     /// Past this no state is left waiting, whatever deadlines the edge may have lost.
     pub(super) fn hard_end(&self, cfg: &DialogueConfig) -> Timestamp {
-        [cfg.call_limit_ms, cfg.score_wait_ms, cfg.payment_wait_ms, cfg.closing_limit_ms]
+        let call_limit_ms = self.patient(cfg, DeadlineKind::CallLimit, cfg.call_limit_ms);
+        // After the limit: what is under way, the payment, an offer after it, the last words.
+        let offer_ms = cfg.closing_limit_ms.saturating_add(cfg.lookup_wait_ms);
+        [call_limit_ms, offer_ms, cfg.score_wait_ms, cfg.payment_wait_ms, cfg.closing_limit_ms]
             .into_iter()
             .fold(self.started, |at, ms| at.plus(millis(ms)))
     }
@@ -229,7 +264,18 @@ impl Desk<'_> {
     }
 
     pub(super) fn arm(&mut self, kind: DeadlineKind, after_ms: u32) {
+        let after_ms = self.line.patient(self.cfg, kind, after_ms);
         self.arm_at(kind, self.now.plus(millis(after_ms)));
+    }
+
+    /// From now on the caller has more time.
+    pub(super) fn slow_down(&mut self) {
+        if std::mem::replace(&mut self.line.slow, true) {
+            return;
+        }
+        self.push(Effect::SlowDown);
+        let limit_ms = self.line.patient(self.cfg, DeadlineKind::CallLimit, self.cfg.call_limit_ms);
+        self.arm_at(DeadlineKind::CallLimit, self.line.started.plus(millis(limit_ms)));
     }
 
     pub(super) fn arm_at(&mut self, kind: DeadlineKind, at: Timestamp) {

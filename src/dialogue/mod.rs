@@ -14,6 +14,11 @@
 //!                            │ └───────────── Holding (padded reply) ◄────┴─────┴────────────┘                   │
 //!                            ▼ limits                                                                           ▼
 //!                          Closing ◄──────────────────────── outcome, or none in time ───────────────────── Charging
+//! payer, by mandate ─────→ Drawing → Holding → AskingDigits → ScoringDigits ─┐
+//! ReadingNumber ─accepted, and a code is due→ SendingCode ◄──────────────────┘
+//!                  SendingCode → AskingCode ⇄ KeyingCode, ScoringCode → CheckingCode ─good→ Confirming
+//! Charging ─paid, and a mandate may be offered→ Offering ⇄ HearingOffer ─yes→ Granting → Closing (paid, whatever comes)
+//! Welcoming ─9, and known→ Drawing → … → ScoringDigits ─accepted→ AskingDelete ⇄ HearingDelete ─yes→ Deleting → Closing
 //! a call that we place, to a person who picked up: Introducing → … → Closing (`approver/`)
 //! anywhere before ─0→ Connecting ─to a person→ Ended, or nobody → Closing
 //! Closing → Ended(verdict)
@@ -22,10 +27,14 @@
 //! What holds (and is held by `tests/properties.rs` over random inputs in any order):
 //! - `Charge` is emitted once at most, and only after an accepted voice, an accepted number and a yes in the same voice, in this
 //!   order: `judging::Proven` is made from a `VoiceAccepted` alone, and `charging::begin` consumes it.
+//! - What the payment's terms ask for holds before it is charged: fresh digits, a one-time code; who is denied is asked for nothing. Without a
+//!   number (by mandate) fresh digits and a code always hold. What others have to agree to is handed over as such, and promised as no more.
+//! - A voice is deleted, and a mandate given, once at most, and only by a yes in the voice that said fresh digits, or that paid.
 //! - No number is compared before `decision::judge_voice` gave its proof, which travels in the effect and comes back with the
 //!   evidence. After a rejected voice the comparator is not invoked.
 //! - Each string of fresh digits is judged once: silence repeats it while it is valid, anything else is answered with another one. An
 //!   answer that is late, in other words or in another voice accepts nothing; keys never answer it.
+//! - Who wants more time gets it for every wait, and is judged like everybody.
 //! - A reply that is no acceptance is the same in words and time whichever factor failed (`judging::hold`).
 //! - `*` cancels and `0` asks for a person until something is handed over; from then on nothing the caller does stops it, and
 //!   the call never says "nothing was charged" of a payment whose outcome it did not hear.
@@ -45,6 +54,7 @@ mod card; // 4: the card number, spoken or keyed
 mod challenge; // 5: fresh digits, where the voice alone does not settle it
 mod charging; // 7: once
 mod closing;
+mod code; // 6: a one-time code, where the terms ask for one
 mod confirm; // 7: read-back and yes
 mod connecting; // to a person
 mod consent; // enrolment: the yes
@@ -52,20 +62,25 @@ mod customer_number; // 2: another identification
 mod enrol; // enrolment: the strings
 mod invite; // enrolment: the code
 mod judging; // 5, 6: voice, then number, then one shape of reply
+mod mandate; // 6, 7: a mandate in place of the number; offered after a first payment
 mod payer; // 3: voice, limits, cards, request
 mod request; // what is to be paid
-mod welcome; // 1, 2: greeting, look-up // last words
+mod welcome; // 1, 2: greeting, look-up
+mod withdrawal; // the voice is deleted, as its owner wishes
 
 #[cfg(test)]
 mod tests;
 
 pub use approver::{CallbackPrompt, Decision, DecisionOutcome, Errand, ErrandEffect, ErrandNews, Matter, Purpose, Told};
 pub use config::{ChallengeConfig, DialogueConfig};
-pub use effect::{Approval, CallVerdict, Charge, Consent, Effect, Factor, ListenFor, Notice, NumberSummary, PlayId};
+pub use effect::{
+    Approval, CallVerdict, Charge, CodeBy, CodeGiven, Consent, Effect, Factor, ListenFor, MandateGrant, Notice, NumberSummary,
+    PlayId,
+};
 pub use input::{
-    AnswerHeard, Caller, CardOnFile, ChallengeHeard, ChallengeOutcome, DeadlineKind, EnrolOutcome, IdentityOutcome, Input,
-    InviteOutcome, Keypress, Known, NumberHeard, OpenRequest, PaymentOutcome, ScoreTrouble, StoreOutcome, Usable, UtteranceFacts,
-    UtteranceQuality, VoiceHeard, VoiceOnFile,
+    AnswerHeard, Asks, Caller, CardOnFile, ChallengeHeard, ChallengeOutcome, CodeChecked, CodeSent, DeadlineKind, EnrolOutcome,
+    IdentityOutcome, Input, InviteOutcome, Keypress, Known, NumberHeard, OpenRequest, PaymentOutcome, ScoreTrouble, StoreOutcome,
+    Usable, UtteranceFacts, UtteranceQuality, VoiceHeard, VoiceOnFile,
 };
 pub use prompt::{Again, Prompt, SpokenDate, SpokenPayee};
 
@@ -187,6 +202,11 @@ fn before_the_call(input: Input) -> Before {
         | Input::ChallengeScored(_)
         | Input::NumberRead(_)
         | Input::Answer(_)
+        | Input::CodeSent(_)
+        | Input::CodeScored(_)
+        | Input::CodeChecked(_)
+        | Input::MandateGranted(_)
+        | Input::VoiceDeleted(_)
         | Input::InviteRedeemed(_)
         | Input::EnrolAdded(_)
         | Input::EnrolStored(_)

@@ -10,18 +10,16 @@ use super::line::Desk;
 use super::prompt::Prompt;
 use super::request;
 use super::stage::Stage;
+use super::withdrawal;
 use crate::clock::Timestamp;
 use crate::decision::replay::{Outcome, StoredEvidence};
 use crate::decision::{NumberEvidence, PhraseEvidence, Tightening, VoiceScore};
 use crate::ids::{CardId, CustomerId};
 
-/// A customer who has a voice on file, a card to charge and something to pay.
+/// A customer who has a voice on file, and what this call has learnt of whoever speaks.
 #[derive(Debug)]
-pub(super) struct Payer {
+pub(super) struct Person {
     pub(super) customer: CustomerId,
-    /// Usable ones, at least one.
-    pub(super) cards: Vec<CardOnFile>,
-    pub(super) request: OpenRequest,
     pub(super) tally: Tally,
     /// The challenge that was answered well in this call, while nothing has failed since.
     pub(super) answered: Option<challenge::Answered>,
@@ -31,11 +29,22 @@ pub(super) struct Payer {
     attested: bool,
 }
 
+/// A person who has a card to charge and something to pay.
+#[derive(Debug)]
+pub(super) struct Payer {
+    pub(super) person: Person,
+    /// Usable ones, at least one.
+    pub(super) cards: Vec<CardOnFile>,
+    pub(super) request: OpenRequest,
+}
+
 /// Evidence of a verdict that is not reached yet.
 #[derive(Debug)]
 pub(super) struct Draft {
     pub(super) voice: VoiceScore,
     pub(super) challenge: Option<(VoiceScore, PhraseEvidence)>,
+    /// Nothing was said before the fresh digits.
+    pub(super) digits_alone: bool,
     pub(super) known: Tightening,
 }
 
@@ -46,16 +55,21 @@ pub(super) struct Follow {
     pub(super) unblemished: bool,
 }
 
-impl Payer {
+impl Person {
+    fn new(customer: CustomerId, failures_24h: u32, attested: bool) -> Self {
+        let tally = Tally { earlier: failures_24h, ..Tally::default() };
+        Self { customer, tally, answered: None, draft: None, attested }
+    }
+
     /// A verdict: what it was made on is kept with the call.
     pub(super) fn decided(&self, desk: &mut Desk<'_>, number: Option<&NumberEvidence>, outcome: Outcome) {
-        let Some(Draft { voice, challenge, known }) = &self.draft else { return };
+        let Some(Draft { voice, challenge, digits_alone, known }) = &self.draft else { return };
         let evidence = StoredEvidence {
             at: desk.now,
             policy: desk.cfg.policy.version.clone(),
             voice: voice.clone(),
             challenge: challenge.clone(),
-            digits_alone: false,
+            digits_alone: *digits_alone,
             number: number.cloned(),
             known: *known,
             outcome,
@@ -63,19 +77,13 @@ impl Payer {
         desk.push(Effect::KeepEvidence(Box::new(evidence)));
     }
 
-    pub(super) fn card_ids(&self) -> Vec<CardId> {
-        self.cards.iter().map(|c| c.id.clone()).collect()
-    }
-
-    /// What is known of this call beside what was said; `heard`: of the utterance itself.
-    pub(super) fn known(&self, desk: &Desk<'_>, heard: Option<&VoiceHeard>) -> Tightening {
-        let disputed = desk.line.caller().disputed();
-        let due = desk.cfg.policy.challenge_due(self.request.amount.minor.get(), disputed);
+    /// What is known of this call beside what was said; `heard`: of the utterance itself; `due`: whether rules want fresh digits.
+    pub(super) fn known(&self, desk: &Desk<'_>, heard: Option<&VoiceHeard>, due: bool) -> Tightening {
         Tightening {
             heard_before: heard.is_some_and(|h| h.heard_before),
             spoof_llr: heard.and_then(|h| h.spoof_llr),
             unattested: !self.attested,
-            failed_attestation: disputed,
+            failed_attestation: desk.line.caller().disputed(),
             recent_failures: self.tally.earlier, // this call's own are counted by its limits
             // One that was answered well serves for the whole time that it is valid.
             challenge_due: self.answered(desk.now).is_none() && due,
@@ -93,14 +101,6 @@ impl Payer {
         let clean = !heard.heard_before && heard.spoof_llr.is_none_or(|llr| llr <= 0.0);
         let unblemished = self.attested && clean && self.tally.earlier == 0 && self.tally.mismatches() == 0;
         Some(Follow { voice: heard.score.clone(), unblemished })
-    }
-
-    /// Lengths of the cards' numbers in digits, sorted, each once.
-    pub(super) fn card_lengths(&self) -> Vec<usize> {
-        let mut lengths: Vec<usize> = self.cards.iter().map(|c| c.length).collect();
-        lengths.sort_unstable();
-        lengths.dedup();
-        lengths
     }
 
     /// Counts a failed factor, for this call and for the days to come. Tells whether the call must refuse now.
@@ -122,9 +122,41 @@ impl Payer {
         self.tally.refuses(desk.cfg)
     }
 
-    /// Counts a card number that could not be judged. Tells whether it was the last.
+    /// Counts something said or keyed that could not be judged. Tells whether it was the last.
     pub(super) fn unclear(&mut self, cfg: &DialogueConfig) -> bool {
         self.tally.unclear(cfg)
+    }
+}
+
+impl Payer {
+    pub(super) fn card_ids(&self) -> Vec<CardId> {
+        self.cards.iter().map(|c| c.id.clone()).collect()
+    }
+
+    /// What is known of this call beside what was said: fresh digits are due where policy or the payment's terms want them.
+    pub(super) fn known(&self, desk: &Desk<'_>, heard: Option<&VoiceHeard>) -> Tightening {
+        let due = desk.cfg.policy.challenge_due(self.request.amount.minor.get(), desk.line.caller().disputed());
+        self.person.known(desk, heard, due || self.request.asks.fresh_digits)
+    }
+
+    /// The card that a mandate names, if it may be charged.
+    pub(super) fn mandated(&self) -> Option<CardOnFile> {
+        let named = self.request.asks.mandate.as_ref()?;
+        self.cards.iter().find(|c| c.id == *named).cloned()
+    }
+
+    /// From now on the whole information is asked for: the mandate is of no use in this call.
+    pub(super) fn without_mandate(mut self) -> Self {
+        self.request.asks.mandate = None;
+        self
+    }
+
+    /// Lengths of the cards' numbers in digits, sorted, each once.
+    pub(super) fn card_lengths(&self) -> Vec<usize> {
+        let mut lengths: Vec<usize> = self.cards.iter().map(|c| c.length).collect();
+        lengths.sort_unstable();
+        lengths.dedup();
+        lengths
     }
 }
 
@@ -134,6 +166,7 @@ pub(super) struct Tally {
     voice: u32,
     number: u32,
     challenge: u32,
+    code: u32,
     unclear: u32,
     /// Failures of the last 24 h before this call.
     earlier: u32,
@@ -165,12 +198,13 @@ impl Tally {
             Factor::Voice => &mut self.voice,
             Factor::Number => &mut self.number,
             Factor::Challenge => &mut self.challenge,
+            Factor::Code => &mut self.code,
         };
         *count = count.saturating_add(1);
     }
 
     pub(super) fn mismatches(&self) -> u32 {
-        self.voice.saturating_add(self.number).saturating_add(self.challenge)
+        self.voice.saturating_add(self.number).saturating_add(self.challenge).saturating_add(self.code)
     }
 
     pub(super) fn refuses(&self, cfg: &DialogueConfig) -> bool {
@@ -186,21 +220,31 @@ impl Tally {
 
 /// Goes through the checks of a customer who calls. The first that fails ends the call.
 pub(super) fn receive(desk: &mut Desk<'_>, known: Known, attested: bool) -> Stage {
-    let Known { customer, language: _, voice, has_open_invite, cards, requests, failures_24h } = known;
-    let invited = has_open_invite;
+    let Known { customer, language: _, voice, has_open_invite, cards, requests, failures_24h, slow } = known;
+    if slow {
+        desk.slow_down();
+    }
+    let (invited, delete) = (has_open_invite, desk.line.deleting());
     match voice {
         VoiceOnFile::Enrolled => {}
+        // Whose it is can't be heard without one.
+        VoiceOnFile::None | VoiceOnFile::OtherModel if delete => {
+            return close(desk, CallVerdict::NotEnrolled, Prompt::NoVoiceToDelete);
+        }
         VoiceOnFile::None | VoiceOnFile::OtherModel if invited => return invite::begin(desk, customer),
         VoiceOnFile::None | VoiceOnFile::OtherModel => return close(desk, CallVerdict::NotEnrolled, Prompt::NotEnrolled),
     }
-    let tally = Tally::after(failures_24h);
-    if tally.closes_line(desk.cfg) {
+    let person = Person::new(customer, failures_24h, attested);
+    if person.tally.closes_line(desk.cfg) {
         return close(desk, CallVerdict::LockedOut, Prompt::LockedOut);
+    }
+    if delete {
+        return withdrawal::begin(desk, person);
     }
     let request = requests.into_iter().next();
     // Invited although enrolled, and nothing to pay: the caller is here to enrol anew.
     if invited && request.is_none() {
-        return invite::begin(desk, customer);
+        return invite::begin(desk, person.customer);
     }
     let cards: Vec<CardOnFile> = cards.into_iter().filter(|card| may_be_charged(card.usable)).collect();
     if cards.is_empty() {
@@ -209,7 +253,13 @@ pub(super) fn receive(desk: &mut Desk<'_>, known: Known, attested: bool) -> Stag
     let Some(request) = request else {
         return close(desk, CallVerdict::NothingToPay, Prompt::NoOpenRequest);
     };
-    request::read(desk, Payer { customer, cards, request, tally, answered: None, draft: None, attested })
+    if request.asks.denied {
+        return close(desk, CallVerdict::Refused, Prompt::NotByPhone);
+    }
+    let payer = Payer { person, cards, request };
+    // A mandate on a card that is no longer good is none.
+    let payer = if payer.mandated().is_some() { payer } else { payer.without_mandate() };
+    request::read(desk, payer)
 }
 
 fn may_be_charged(usable: Usable) -> bool {

@@ -47,6 +47,20 @@ pub enum Again {
     NoMatch,
 }
 
+impl Prompt {
+    /// Whom it names as the one who gets the money.
+    pub fn payee(&self) -> Option<&SpokenPayee> {
+        match self {
+            Self::ReadRequest { payee, .. }
+            | Self::ReadBack { payee, .. }
+            | Self::Paid { payee, .. }
+            | Self::OfferMandate { payee, .. }
+            | Self::Callback(CallbackPrompt::Question { payee, .. } | CallbackPrompt::NotAgreed { payee, .. }) => Some(payee),
+            _ => None, // the others name nobody
+        }
+    }
+}
+
 /// One thing that the service says. `attempt` starts at 1; a prompt is worded for each attempt (3 and more share).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Prompt {
@@ -72,12 +86,34 @@ pub enum Prompt {
     SayDigits { digits: Vec<u8>, repeated: bool, attempt: u8, why: Again },
     /// "One moment."
     OneMoment,
-    /// "I will charge {amount} to the card ending {last4}, for {payee}. Say yes to pay, or no."
-    ReadBack { amount: Money, payee: SpokenPayee, last4: [u8; 4] },
+    /// "I have sent you a code": to be said or keyed. `attempt`: of answers; `sent`: how many were sent.
+    AskCode { sent: u8, attempt: u8, why: Again },
+    /// "I will charge {amount} to the card ending {last4}, for {payee}. Say yes to pay, or no." `others`: once they agree, too.
+    ReadBack { amount: Money, payee: SpokenPayee, last4: [u8; 4], others: bool },
     /// "Please say yes or no."
     AskYes { attempt: u8, why: Again },
     /// "Thank you. Paying now."
     Charging,
+    /// "Thank you. I note that you agree."
+    Noting,
+    /// Noted; it is paid once the others agree, and the caller will be told.
+    Waiting,
+    /// This can't be paid by telephone. Says neither what nor why.
+    NotByPhone,
+    /// Shall the card be kept for this payee, up to {cap}? Say yes or no.
+    OfferMandate { payee: SpokenPayee, cap: Money, attempt: u8, why: Again },
+    /// It is kept.
+    MandateKept,
+    /// It is not; what was paid stays paid.
+    MandateNotKept,
+    /// Shall the voice be deleted? Say yes or no.
+    AskDelete { attempt: u8, why: Again },
+    /// It is deleted.
+    VoiceDeleted,
+    /// It is not: who calls could not be confirmed, or did not want it after all.
+    VoiceNotDeleted,
+    /// There is none that a call could delete.
+    NoVoiceToDelete,
     /// "Paid {amount} to {payee}. Your reference is {reference}."
     Paid { amount: Money, payee: SpokenPayee, reference: Vec<u8> },
     /// The card was declined; nothing was charged.

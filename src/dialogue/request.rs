@@ -1,6 +1,7 @@
 //! What is to be paid, read out. Who knows it may key the card number meanwhile.
 
 use super::card;
+use super::challenge;
 use super::input::Keypress;
 use super::line::Desk;
 use super::payer::Payer;
@@ -24,8 +25,10 @@ pub(super) fn read(desk: &mut Desk<'_>, payer: Payer) -> Stage {
 impl ReadingRequest {
     pub(super) fn on(self, desk: &mut Desk<'_>, event: Event) -> Stage {
         match event {
+            Event::PromptDone if self.payer.mandated().is_some() => challenge::by_mandate(desk, self.payer),
             Event::PromptDone => card::ask(desk, self.payer, Again::First),
-            Event::Key(Keypress::Digit(d)) => card::keyed_first(desk, self.payer, d),
+            // Who keys a card number wants to pay with that one, whatever a mandate says.
+            Event::Key(Keypress::Digit(d)) => card::keyed_first(desk, self.payer.without_mandate(), d),
             Event::Key(Keypress::Star | Keypress::Pound)
             | Event::SpeechStarted
             | Event::Utterance(_)

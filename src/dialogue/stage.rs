@@ -8,6 +8,7 @@ use super::card::{AskingCard, AskingCounting, KeyingCard};
 use super::challenge::{AskingDigits, Drawing, ScoringDigits};
 use super::charging::Charging;
 use super::closing::{self, Closing};
+use super::code::{AskingCode, CheckingCode, KeyingCode, ScoringCode, SendingCode};
 use super::confirm::{Confirming, HearingAnswer};
 use super::connecting::Connecting;
 use super::consent::{AskingConsent, HearingConsent};
@@ -15,15 +16,17 @@ use super::customer_number::{KeyingCustomerNumber, LookingUp};
 use super::effect::CallVerdict;
 use super::enrol::{Adding, Saying, Storing};
 use super::input::{
-    AnswerHeard, ChallengeHeard, ChallengeOutcome, DeadlineKind, EnrolOutcome, IdentityOutcome, Input, InviteOutcome, Keypress,
-    NumberHeard, PaymentOutcome, ScoreTrouble, StoreOutcome, UtteranceFacts, VoiceHeard,
+    AnswerHeard, ChallengeHeard, ChallengeOutcome, CodeChecked, CodeSent, DeadlineKind, EnrolOutcome, IdentityOutcome, Input,
+    InviteOutcome, Keypress, NumberHeard, PaymentOutcome, ScoreTrouble, StoreOutcome, UtteranceFacts, VoiceHeard,
 };
 use super::invite::{KeyingInvite, Redeeming};
 use super::judging::{Holding, ReadingNumber, ScoringVoice};
 use super::line::Desk;
+use super::mandate::{Granting, HearingOffer, Offering};
 use super::prompt::Prompt;
 use super::request::ReadingRequest;
 use super::welcome::Welcoming;
+use super::withdrawal::{AskingDelete, Deleting, HearingDelete};
 
 /// What a state may have to answer, once the line has sifted out what is stale.
 #[derive(Debug)]
@@ -57,6 +60,11 @@ pub(super) enum Told {
     ChallengeScored(Result<ChallengeHeard, ScoreTrouble>),
     NumberRead(Result<NumberHeard, ScoreTrouble>),
     Answer(Result<AnswerHeard, ScoreTrouble>),
+    CodeSent(CodeSent),
+    CodeScored(Result<ChallengeHeard, ScoreTrouble>),
+    CodeChecked(CodeChecked),
+    MandateGranted(bool),
+    VoiceDeleted(bool),
     InviteRedeemed(InviteOutcome),
     EnrolAdded(EnrolOutcome),
     EnrolStored(StoreOutcome),
@@ -114,9 +122,20 @@ stages! {
     AskingDigits => "asking digits",
     ScoringDigits => "scoring digits",
     Holding => "holding reply",
+    SendingCode => "sending code",
+    AskingCode => "asking code",
+    KeyingCode => "keying code",
+    ScoringCode => "scoring code",
+    CheckingCode => "checking code",
     Confirming => "confirming",
     HearingAnswer => "hearing answer",
     Charging => "charging",
+    Offering => "offering mandate",
+    HearingOffer => "hearing offer",
+    Granting => "granting mandate",
+    AskingDelete => "asking to delete",
+    HearingDelete => "hearing to delete",
+    Deleting => "deleting voice",
     KeyingInvite => "keying invitation",
     Redeeming => "redeeming invitation",
     AskingConsent => "asking consent",
@@ -142,6 +161,8 @@ enum Reach {
     Free { collecting: bool },
     /// Something is being written that the call must hear of, or say that it did not.
     Committed,
+    /// It is paid, and something is offered for the next time: nothing that comes undoes that or says otherwise.
+    Paid,
     /// The last words.
     Closing,
 }
@@ -149,7 +170,11 @@ enum Reach {
 impl Stage {
     fn reach(&self) -> Reach {
         match self {
-            Self::KeyingCustomerNumber(_) | Self::KeyingCard(_) | Self::KeyingInvite(_) => Reach::Free { collecting: true },
+            Self::KeyingCustomerNumber(_)
+            | Self::KeyingCard(_)
+            | Self::KeyingInvite(_)
+            | Self::AskingCode(_)
+            | Self::KeyingCode(_) => Reach::Free { collecting: true },
             Self::Welcoming(_)
             | Self::LookingUp(_)
             | Self::ReadingRequest(_)
@@ -161,6 +186,11 @@ impl Stage {
             | Self::AskingDigits(_)
             | Self::ScoringDigits(_)
             | Self::Holding(_)
+            | Self::SendingCode(_)
+            | Self::ScoringCode(_)
+            | Self::CheckingCode(_)
+            | Self::AskingDelete(_)
+            | Self::HearingDelete(_)
             | Self::Confirming(_)
             | Self::HearingAnswer(_)
             | Self::Redeeming(_)
@@ -175,7 +205,8 @@ impl Stage {
             | Self::Fetching(_)
             | Self::AskingAgreement(_)
             | Self::HearingAgreement(_) => Reach::Free { collecting: false },
-            Self::Charging(_) | Self::Storing(_) | Self::Connecting(_) | Self::Deciding(_) => Reach::Committed,
+            Self::Charging(_) | Self::Storing(_) | Self::Connecting(_) | Self::Deleting(_) | Self::Deciding(_) => Reach::Committed,
+            Self::Offering(_) | Self::HearingOffer(_) | Self::Granting(_) => Reach::Paid,
             Self::Closing(_) | Self::Over(_) => Reach::Closing,
         }
     }
@@ -211,6 +242,11 @@ impl Stage {
             Input::ChallengeScored(result) => self.on(desk, Event::Told(Told::ChallengeScored(result))),
             Input::NumberRead(result) => self.on(desk, Event::Told(Told::NumberRead(result))),
             Input::Answer(result) => self.on(desk, Event::Told(Told::Answer(result))),
+            Input::CodeSent(outcome) => self.on(desk, Event::Told(Told::CodeSent(outcome))),
+            Input::CodeScored(result) => self.on(desk, Event::Told(Told::CodeScored(result))),
+            Input::CodeChecked(outcome) => self.on(desk, Event::Told(Told::CodeChecked(outcome))),
+            Input::MandateGranted(done) => self.on(desk, Event::Told(Told::MandateGranted(done))),
+            Input::VoiceDeleted(done) => self.on(desk, Event::Told(Told::VoiceDeleted(done))),
             Input::InviteRedeemed(outcome) => self.on(desk, Event::Told(Told::InviteRedeemed(outcome))),
             Input::EnrolAdded(outcome) => self.on(desk, Event::Told(Told::EnrolAdded(outcome))),
             Input::EnrolStored(outcome) => self.on(desk, Event::Told(Told::EnrolStored(outcome))),
@@ -225,6 +261,7 @@ impl Stage {
     fn key(self, desk: &mut Desk<'_>, key: Keypress) -> Self {
         match (self.reach(), key) {
             (Reach::Committed | Reach::Closing, _) => self,
+            (Reach::Paid, _) => self.on(desk, Event::Key(key)),
             (Reach::Free { .. }, Keypress::Star) => closing::cancelled(desk),
             (Reach::Free { collecting: false }, Keypress::Digit(0)) => closing::person(desk),
             (Reach::Free { .. }, Keypress::Digit(10..)) => self,
@@ -239,6 +276,7 @@ impl Stage {
         match kind {
             DeadlineKind::CallLimit => match self.reach() {
                 Reach::Free { .. } => closing::not_completed(desk),
+                Reach::Paid => self.on(desk, Event::Overdue),
                 // Their own wait bounds them.
                 Reach::Committed | Reach::Closing => self,
             },
@@ -261,7 +299,7 @@ impl Stage {
                 desk.rest();
                 Self::Over(CallVerdict::Machine)
             }
-            Reach::Free { .. } | Reach::Committed | Reach::Closing => self,
+            Reach::Free { .. } | Reach::Committed | Reach::Paid | Reach::Closing => self,
         }
     }
 
@@ -271,6 +309,7 @@ impl Stage {
             Self::Charging(charging) => charging.gone(desk),
             Self::Closing(closing) => Self::Over(closing.verdict()),
             Self::Connecting(_) => Self::Over(CallVerdict::Person),
+            Self::Offering(_) | Self::HearingOffer(_) | Self::Granting(_) => Self::Over(CallVerdict::Paid),
             Self::Over(verdict) => Self::Over(verdict),
             // It may have been noted or not; whoever placed the call looks.
             Self::Deciding(_) => Self::Over(CallVerdict::OutcomeUnknown),
@@ -287,6 +326,14 @@ impl Stage {
             | Self::AskingDigits(_)
             | Self::ScoringDigits(_)
             | Self::Holding(_)
+            | Self::SendingCode(_)
+            | Self::AskingCode(_)
+            | Self::KeyingCode(_)
+            | Self::ScoringCode(_)
+            | Self::CheckingCode(_)
+            | Self::AskingDelete(_)
+            | Self::HearingDelete(_)
+            | Self::Deleting(_)
             | Self::Confirming(_)
             | Self::HearingAnswer(_)
             | Self::KeyingInvite(_)
@@ -310,7 +357,7 @@ impl Stage {
     fn trouble(self, desk: &mut Desk<'_>) -> Self {
         match self.reach() {
             Reach::Free { .. } => closing::close(desk, CallVerdict::ServiceTrouble, Prompt::ServiceProblem),
-            Reach::Committed => self.on(desk, Event::Overdue),
+            Reach::Committed | Reach::Paid => self.on(desk, Event::Overdue),
             Reach::Closing => self,
         }
     }

@@ -1,13 +1,19 @@
-//! The call begins: the greeting is played while the customer is looked up by the caller's number.
+//! The call begins: the greeting is played while the customer is looked up by the caller's number. Until the customer is known, 8 asks
+//! for more time, and 9 for the voice to be deleted.
 
 use super::closing;
 use super::customer_number;
 use super::effect::Effect;
-use super::input::{DeadlineKind, IdentityOutcome};
+use super::input::{DeadlineKind, IdentityOutcome, Keypress};
 use super::line::Desk;
 use super::payer;
 use super::prompt::Prompt;
 use super::stage::{Event, Stage, Told};
+
+/// The key for more time, in this call.
+const MORE_TIME: u8 = 8;
+/// The key for having one's voice deleted.
+const DELETE_VOICE: u8 = 9;
 
 /// Greeting and looking up.
 #[derive(Debug)]
@@ -54,6 +60,14 @@ impl Welcoming {
                 }
             }
             Event::Overdue => closing::service_trouble(desk),
+            Event::Key(Keypress::Digit(MORE_TIME)) => {
+                desk.slow_down();
+                self.into()
+            }
+            Event::Key(Keypress::Digit(DELETE_VOICE)) => {
+                desk.line.delete();
+                self.into()
+            }
             Event::Key(_)
             | Event::SpeechStarted
             | Event::Utterance(_)

@@ -339,7 +339,7 @@ mod tests {
         let others = [
             Prompt::AskCard { attempt: 1, why: Again::First },
             Prompt::ReadRequest { amount: money, payee: payee.clone(), due: None },
-            Prompt::ReadBack { amount: money, payee, last4: [2, 7, 4, 9] },
+            Prompt::ReadBack { amount: money, payee, last4: [2, 7, 4, 9], others: false },
             Prompt::OneMoment,
         ];
         for prompt in others {

@@ -31,6 +31,18 @@ const SENTENCE_GAP_MS: u64 = 260;
 /// Between digits that the caller is to say after us.
 const DICTATED_GAP_MS: u64 = 170;
 
+/// For whoever wants more time, such gaps last so many times as long.
+const SLOW_GAP_TIMES: u64 = 3;
+
+/// How fast amounts, names and digits are said.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pace {
+    /// As to anybody.
+    Usual,
+    /// To whoever wants more time.
+    Slow,
+}
+
 static ENGLISH: Dir<'static> = include_dir!("$CARGO_MANIFEST_DIR/prompts/en");
 static MANDARIN: Dir<'static> = include_dir!("$CARGO_MANIFEST_DIR/prompts/zh");
 
@@ -120,9 +132,10 @@ impl Book {
 
     /// A prompt to play on a leg of this rate: [`render`](Self::render), shared by all calls where nothing is filled in. It is
     /// brought down to the leg's rate here, once, and not in each call's turn each 20 ms; a leg above [`MASTER_RATE`] gets that.
-    pub fn sound(&self, prompt: &Prompt, payee_clip: Option<&Sound>, leg: SampleRate) -> Arc<Sound> {
+    /// What is filled in is said at this pace.
+    pub fn sound(&self, prompt: &Prompt, payee_clip: Option<&Sound>, leg: SampleRate, pace: Pace) -> Arc<Sound> {
         let rate = leg.min(MASTER_RATE);
-        let make = || Arc::new(self.render(prompt, payee_clip).at(rate));
+        let make = || Arc::new(self.render_at(prompt, payee_clip, pace).at(rate));
         if !fills_of(prompt).is_empty() {
             return make();
         }
@@ -137,6 +150,10 @@ impl Book {
     /// A prompt as sound at [`MASTER_RATE`]. `payee_clip`: a recording of the payee's name, at any rate; without one the
     /// catalogue's is used, else the name is spelt.
     pub fn render(&self, prompt: &Prompt, payee_clip: Option<&Sound>) -> Sound {
+        self.render_at(prompt, payee_clip, Pace::Usual)
+    }
+
+    fn render_at(&self, prompt: &Prompt, payee_clip: Option<&Sound>, pace: Pace) -> Sound {
         let mut track = Track::default();
         let fills = fills_of(prompt);
         for (n, phrase) in phrases_of(prompt).into_iter().enumerate() {
@@ -155,7 +172,7 @@ impl Book {
                     Part::Filled(slot) => {
                         // "after me. {digits}", "Paid. {amount}": the wording before may end a sentence.
                         track.gap(JOINT_GAP_MS);
-                        self.fill(&mut track, *slot, &fills, payee_clip);
+                        self.fill(&mut track, *slot, &fills, payee_clip, pace);
                     }
                 }
             }
@@ -237,7 +254,7 @@ impl Book {
         Vec::new()
     }
 
-    fn fill(&self, track: &mut Track, slot: Slot, fills: &[Fill<'_>], payee_clip: Option<&Sound>) {
+    fn fill(&self, track: &mut Track, slot: Slot, fills: &[Fill<'_>], payee_clip: Option<&Sound>, pace: Pace) {
         if let (Slot::Payee, Some(clip)) = (slot, payee_clip) {
             track.add(&at_master_rate(clip));
             return;
@@ -248,10 +265,14 @@ impl Book {
                 Piece::Clip(clip) => {
                     if n > 0 {
                         let one_by_one = clip.starts_with("digit") || clip.starts_with("letter");
-                        track.gap(match (one_by_one, slot) {
+                        let gap_ms = match (one_by_one, slot) {
                             (true, Slot::Digits) => DICTATED_GAP_MS,
                             (true, Slot::Payee | Slot::Amount | Slot::Date | Slot::Last4 | Slot::Reference) => DIGIT_GAP_MS,
                             (false, _) => PIECE_GAP_MS,
+                        };
+                        track.gap(match pace {
+                            Pace::Usual => gap_ms,
+                            Pace::Slow => gap_ms.saturating_mul(SLOW_GAP_TIMES),
                         });
                     }
                     track.add(self.samples(clip));
@@ -350,11 +371,11 @@ mod tests {
     fn what_is_the_same_in_every_call_is_kept_once() {
         let bank = Bank::load().unwrap();
         let book = bank.book(Language::English);
-        let asked = |attempt| book.sound(&Prompt::AskCard { attempt, why: Again::Silence }, None, MASTER_RATE);
+        let asked = |attempt| book.sound(&Prompt::AskCard { attempt, why: Again::Silence }, None, MASTER_RATE, Pace::Usual);
         assert!(Arc::ptr_eq(&asked(2), &asked(2)));
         assert_ne!(asked(2), asked(3));
         assert_eq!(*asked(2), book.render(&Prompt::AskCard { attempt: 2, why: Again::Silence }, None));
-        let done = || book.sound(&paid(), None, MASTER_RATE);
+        let done = || book.sound(&paid(), None, MASTER_RATE, Pace::Usual);
         assert!(!Arc::ptr_eq(&done(), &done()), "somebody's payment stays nobody's");
     }
 
@@ -363,11 +384,15 @@ mod tests {
         let bank = Bank::load().unwrap();
         let book = bank.book(Language::English);
         let ask = Prompt::AskCard { attempt: 1, why: Again::First };
-        let at = |rate| book.sound(&ask, None, rate);
+        let at = |rate| book.sound(&ask, None, rate, Pace::Usual);
         let (narrow, wide) = (at(SampleRate::HZ_8000), at(SampleRate::HZ_16000));
         assert_eq!((narrow.rate, narrow.samples.len()), (SampleRate::HZ_8000, wide.samples.len().div_ceil(2)));
         assert!(Arc::ptr_eq(&narrow, &at(SampleRate::HZ_8000)) && Arc::ptr_eq(&wide, &at(SampleRate::HZ_48000)));
-        assert_eq!(book.sound(&paid(), None, SampleRate::HZ_8000).rate, SampleRate::HZ_8000, "what is filled in, too");
+        assert_eq!(
+            book.sound(&paid(), None, SampleRate::HZ_8000, Pace::Usual).rate,
+            SampleRate::HZ_8000,
+            "what is filled in, too"
+        );
     }
 
     fn paid() -> Prompt {
@@ -436,6 +461,18 @@ mod tests {
             let long = |digits: &[u8]| MASTER_RATE.duration_of(book.render(&prompt(digits), None).samples.len());
             let took = long(&[5, 0, 2, 7, 1, 9, 4, 6]).saturating_sub(long(&[]));
             assert!((3.5..9.0).contains(&took.as_secs_f64()), "{language}: {took:?} for eight digits");
+        }
+    }
+
+    #[test]
+    fn whoever_wants_more_time_hears_digits_with_longer_gaps_and_the_same_words() {
+        let bank = Bank::load().unwrap();
+        let say = Prompt::SayDigits { digits: vec![5, 0, 2, 7, 1, 9, 4, 6], repeated: true, attempt: 1, why: Again::First };
+        for language in Language::ALL {
+            let book = bank.book(language);
+            let long = |pace| book.sound(&say, None, MASTER_RATE, pace).samples.len();
+            let more = MASTER_RATE.duration_of(long(Pace::Slow) - long(Pace::Usual)).as_millis();
+            assert!((1_500..3_500).contains(&more), "{more} ms more for eight digits");
         }
     }
 

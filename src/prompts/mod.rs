@@ -7,4 +7,4 @@ pub mod mandarin;
 pub mod spoken;
 pub mod wording;
 
-pub use bank::{Bank, Book, PromptError};
+pub use bank::{Bank, Book, Pace, PromptError};

@@ -20,7 +20,7 @@ pub enum Fill<'a> {
 }
 
 /// Every phrase that [`phrases_of`] can name; [`Bank::load`](super::Bank::load) holds the catalogue to it.
-pub const PHRASES: [&str; 77] = [
+pub const PHRASES: &[&str] = &[
     "greeting",
     "unknown_caller",
     "no_open_request",
@@ -28,6 +28,14 @@ pub const PHRASES: [&str; 77] = [
     "not_enrolled",
     "one_moment",
     "charging",
+    "noting",
+    "waiting",
+    "not_by_phone",
+    "mandate_kept",
+    "mandate_not_kept",
+    "voice_deleted",
+    "voice_not_deleted",
+    "no_voice_to_delete",
     "declined",
     "outcome_unknown",
     "refused",
@@ -44,6 +52,7 @@ pub const PHRASES: [&str; 77] = [
     "read_request.with_due",
     "read_request.without_due",
     "read_back.all",
+    "read_back.others",
     "paid.all",
     "again.silence.second",
     "again.silence.third",
@@ -70,6 +79,16 @@ pub const PHRASES: [&str; 77] = [
     "say_digits.repeated",
     "say_digits.second",
     "say_digits.third",
+    "ask_code.first",
+    "ask_code.another",
+    "ask_code.second",
+    "ask_code.third",
+    "offer_mandate.first",
+    "offer_mandate.second",
+    "offer_mandate.third",
+    "ask_delete.first",
+    "ask_delete.second",
+    "ask_delete.third",
     "ask_yes.first",
     "ask_yes.second",
     "ask_yes.third",
@@ -156,9 +175,26 @@ pub fn phrases_of(prompt: &Prompt) -> Vec<&'static str> {
             asked(["say_digits.first", "say_digits.second", "say_digits.third"], *attempt, *why)
         }
         Prompt::OneMoment => vec!["one_moment"],
-        Prompt::ReadBack { .. } => vec!["read_back.all"],
+        Prompt::AskCode { sent, attempt, why } if *sent > 1 && *attempt <= 1 => asked(["ask_code.another"; 3], *attempt, *why),
+        Prompt::AskCode { attempt, why, .. } => asked(["ask_code.first", "ask_code.second", "ask_code.third"], *attempt, *why),
+        Prompt::ReadBack { others: false, .. } => vec!["read_back.all"],
+        Prompt::ReadBack { others: true, .. } => vec!["read_back.others"],
         Prompt::AskYes { attempt, why } => asked(["ask_yes.first", "ask_yes.second", "ask_yes.third"], *attempt, *why),
         Prompt::Charging => vec!["charging"],
+        Prompt::Noting => vec!["noting"],
+        Prompt::Waiting => vec!["waiting"],
+        Prompt::NotByPhone => vec!["not_by_phone"],
+        Prompt::OfferMandate { attempt, why, .. } => {
+            asked(["offer_mandate.first", "offer_mandate.second", "offer_mandate.third"], *attempt, *why)
+        }
+        Prompt::MandateKept => vec!["mandate_kept"],
+        Prompt::MandateNotKept => vec!["mandate_not_kept"],
+        Prompt::AskDelete { attempt, why } => {
+            asked(["ask_delete.first", "ask_delete.second", "ask_delete.third"], *attempt, *why)
+        }
+        Prompt::VoiceDeleted => vec!["voice_deleted"],
+        Prompt::VoiceNotDeleted => vec!["voice_not_deleted"],
+        Prompt::NoVoiceToDelete => vec!["no_voice_to_delete"],
         Prompt::Paid { .. } => vec!["paid.all"],
         Prompt::Declined => vec!["declined"],
         Prompt::OutcomeUnknown => vec!["outcome_unknown"],
@@ -217,7 +253,8 @@ pub fn fills_of(prompt: &Prompt) -> Vec<Fill<'_>> {
             fills.extend(due.map(Fill::Date));
             fills
         }
-        Prompt::ReadBack { amount, payee, last4 } => {
+        Prompt::OfferMandate { payee, cap, .. } => vec![Fill::Amount(*cap), Fill::Payee(payee)],
+        Prompt::ReadBack { amount, payee, last4, others: _ } => {
             vec![Fill::Amount(*amount), Fill::Payee(payee), Fill::Digits(Slot::Last4, last4)]
         }
         Prompt::Paid { amount, payee, reference } => {
@@ -238,6 +275,16 @@ pub fn fills_of(prompt: &Prompt) -> Vec<Fill<'_>> {
         | Prompt::OneMoment
         | Prompt::AskYes { .. }
         | Prompt::Charging
+        | Prompt::AskCode { .. }
+        | Prompt::Noting
+        | Prompt::Waiting
+        | Prompt::NotByPhone
+        | Prompt::MandateKept
+        | Prompt::MandateNotKept
+        | Prompt::AskDelete { .. }
+        | Prompt::VoiceDeleted
+        | Prompt::VoiceNotDeleted
+        | Prompt::NoVoiceToDelete
         | Prompt::Declined
         | Prompt::OutcomeUnknown
         | Prompt::Refused
@@ -312,8 +359,17 @@ pub mod every {
             Prompt::ReadRequest { amount, payee: payee.clone(), due: Some(due) },
             Prompt::ReadRequest { amount, payee: payee.clone(), due: Some(SpokenDate { month: 13, day: 5 }) },
             Prompt::OneMoment,
-            Prompt::ReadBack { amount, payee: payee.clone(), last4: [5, 8, 1, 6] },
+            Prompt::ReadBack { amount, payee: payee.clone(), last4: [5, 8, 1, 6], others: false },
+            Prompt::ReadBack { amount, payee: payee.clone(), last4: [5, 8, 1, 6], others: true },
             Prompt::Charging,
+            Prompt::Noting,
+            Prompt::Waiting,
+            Prompt::NotByPhone,
+            Prompt::MandateKept,
+            Prompt::MandateNotKept,
+            Prompt::VoiceDeleted,
+            Prompt::VoiceNotDeleted,
+            Prompt::NoVoiceToDelete,
             Prompt::Paid { amount, payee: payee.clone(), reference: vec![1, 2, 3, 4, 5, 6] },
             Prompt::Declined,
             Prompt::OutcomeUnknown,
@@ -336,7 +392,7 @@ pub mod every {
                 CallbackPrompt::Agreed,
                 CallbackPrompt::Denied,
                 CallbackPrompt::Settled,
-                CallbackPrompt::NotAgreed { amount, payee },
+                CallbackPrompt::NotAgreed { amount, payee: payee.clone() },
                 CallbackPrompt::NotConfirmed,
                 CallbackPrompt::NotCompleted,
                 CallbackPrompt::Cancelled,
@@ -352,6 +408,11 @@ pub mod every {
                 all.push(Prompt::AskCard { attempt, why });
                 all.push(Prompt::AskCounting { attempt, why });
                 all.push(Prompt::AskYes { attempt, why });
+                all.push(Prompt::AskDelete { attempt, why });
+                all.push(Prompt::OfferMandate { payee: payee.clone(), cap: amount, attempt, why });
+                for sent in [1, 2, 3] {
+                    all.push(Prompt::AskCode { sent, attempt, why });
+                }
                 all.push(Prompt::Callback(CallbackPrompt::AskYes { attempt, why }));
                 all.push(Prompt::AskInviteCode { attempt, why });
                 all.push(Prompt::AskConsent { attempt, why });
@@ -375,7 +436,7 @@ mod tests {
     #[test]
     fn the_list_of_phrases_is_what_prompts_ask_for() {
         let asked: BTreeSet<_> = every::prompt().iter().flat_map(phrases_of).collect();
-        assert_eq!(asked, PHRASES.into_iter().collect());
+        assert_eq!(asked, PHRASES.iter().copied().collect());
     }
 
     #[test]

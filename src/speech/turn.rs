@@ -80,6 +80,11 @@ impl Readiness {
         }
     }
 
+    /// Of so many digits that only the caller knows: whether they are right is judged later.
+    pub fn of_so_many(reading: &FreeReading, length: usize) -> Self {
+        if reading.digits.len() >= length { Self::Enough } else { Self::Unfinished }
+    }
+
     /// Of a yes or a no.
     pub fn of_answer(answer: Answer) -> Self {
         match answer {
@@ -339,6 +344,8 @@ mod tests {
         assert_eq!(card("2261875516718090", 0.2), Readiness::Enough);
         assert_eq!(card("2261875516718091", 5.0), Readiness::Enough, "the check digit does not fit");
         assert_eq!(card("226187551671809", 5.0), Readiness::Unfinished);
+        let so_many = |digits| Readiness::of_so_many(&reading(digits, 5.0), 6);
+        assert_eq!([so_many("12345"), so_many("123456")], [Readiness::Unfinished, Readiness::Enough]);
         let told = |digits| Readiness::of_digits(&reading(digits, 5.0), &[1, 2, 3]);
         assert_eq!([told("123"), told("124"), told("12")], [Readiness::Whole, Readiness::Enough, Readiness::Unfinished]);
     }

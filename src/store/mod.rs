@@ -61,6 +61,7 @@ macro_rules! migrations {
             (10, "papers", include_str!(concat!("../../../migrations/", $folder, "/0010_papers.sql"))),
             (12, "notify", include_str!(concat!("../../../migrations/", $folder, "/0012_notify.sql"))),
             (15, "call backs", include_str!(concat!("../../../migrations/", $folder, "/0015_call_backs.sql"))),
+            (16, "more time", include_str!(concat!("../../../migrations/", $folder, "/0016_more_time.sql"))),
         ])
     };
 }
@@ -147,6 +148,10 @@ pub trait People: Send + Sync {
     async fn customer_by_number(&self, number: &E164) -> Result<LookUp, StoreError>;
     /// Who has this customer number (not deleted).
     async fn customer_by_customer_number(&self, digits: &str) -> Result<Option<Customer>, StoreError>;
+    /// Whether a customer wants more time in a call; nobody else does.
+    async fn wants_more_time(&self, id: &CustomerId) -> Result<bool, StoreError>;
+    /// Notes whether a customer wants more time.
+    async fn set_more_time(&self, id: &CustomerId, wanted: bool, audit: &AuditRecord) -> Result<(), StoreError>;
     /// Erases the sealed card numbers, their digests, the voice template, open invitations, telephone numbers and the name. Money rows and last
     /// four digits stay. Refused while a payment is under way.
     async fn delete_customer(&self, id: &CustomerId, audit: &AuditRecord) -> Result<(), StoreError>;

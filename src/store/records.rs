@@ -241,11 +241,14 @@ pub enum Factor {
     CustomerNumber,
     /// A wrong answer to fresh digits: other words, or another voice.
     Challenge,
+    /// A wrong one-time code, or in another voice.
+    Code,
 }
 
 impl Factor {
     /// Every factor.
-    pub const ALL: [Self; 6] = [Self::Voice, Self::Number, Self::Yes, Self::Invite, Self::CustomerNumber, Self::Challenge];
+    pub const ALL: [Self; 7] =
+        [Self::Voice, Self::Number, Self::Yes, Self::Invite, Self::CustomerNumber, Self::Challenge, Self::Code];
 
     /// As a row stores it.
     pub fn as_str(self) -> &'static str {
@@ -256,6 +259,7 @@ impl Factor {
             Self::Invite => "invite",
             Self::CustomerNumber => "customer_number",
             Self::Challenge => "challenge",
+            Self::Code => "code",
         }
     }
 }

@@ -92,7 +92,7 @@ families! {
     inference_wait: Histogram = "voicepay_inference_wait_seconds", [] by MODEL_S, "How long an inference waited for a thread, in seconds.";
     inference_run: Histogram = "voicepay_inference_run_seconds", [] by MODEL_S, "How long an inference ran, in seconds.";
     inference_refused: Counter = "voicepay_inference_refused_total", ["reason"], "Inferences without an answer: queue_full, too_late, failed.";
-    factor_failures: Counter = "voicepay_factor_failures_total", ["factor"], "Factors that failed in calls: voice, number, challenge.";
+    factor_failures: Counter = "voicepay_factor_failures_total", ["factor"], "Factors that failed in calls: voice, number, challenge, code.";
     payments: Counter = "voicepay_payments_total", ["outcome"], "Payments handed over in calls, by what the call learnt: paid, declined, unknown, refused, not_submitted.";
     bank_messages: Counter = "voicepay_bank_messages_total", ["state"], "Messages of a bank that announces deductions, by what became of them: waiting, matched, quarantined, rejected, forged, malformed, refused.";
     bank_instructions: Counter = "voicepay_bank_instructions_total", ["outcome"], "Instructions sent to that bank, by its word: done, refused, unknown (sent again).";

@@ -3,7 +3,7 @@
 
 mod agreeing;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
@@ -55,19 +55,26 @@ impl Clock for PausedClock {
     }
 }
 
-/// The system's randomness, but for small draws, which come out so that these digits are asked for.
-struct Foretold(std::sync::Mutex<std::collections::VecDeque<u32>>);
+/// The system's randomness, but for small draws, which come out so that these digits are asked for, and for what one-time codes are drawn of.
+struct Foretold {
+    draws: Mutex<VecDeque<u32>>,
+    codes: Mutex<VecDeque<String>>,
+}
 
 impl Foretold {
     fn digits(strings: &[&str]) -> Self {
-        let mut draws = std::collections::VecDeque::new();
+        let mut draws = VecDeque::new();
         for string in strings {
             let digits: Vec<u32> = string.chars().map(|c| c.to_digit(10).unwrap()).collect();
             draws.extend(digits.first());
             // Each further digit is drawn from the nine that differ from the one before.
             draws.extend(digits.windows(2).map(|w| (w[1] + 10 - w[0] - 1) % 10));
         }
-        Self(std::sync::Mutex::new(draws))
+        Self { draws: Mutex::new(draws), codes: Mutex::default() }
+    }
+
+    fn and_codes(self, codes: &[&str]) -> Self {
+        Self { codes: Mutex::new(codes.iter().map(|c| (*c).to_owned()).collect()), ..self }
     }
 }
 
@@ -75,9 +82,16 @@ impl Entropy for Foretold {
     fn fill(&self, out: &mut [u8]) {
         SystemEntropy.fill(out);
         if out.len() == 4
-            && let Some(draw) = self.0.lock().unwrap().pop_front()
+            && let Some(draw) = self.draws.lock().unwrap().pop_front()
         {
             out.copy_from_slice(&draw.to_le_bytes());
+        }
+        // A code is drawn of sixteen bytes, each below 250 modulo ten.
+        if out.len() == 16
+            && let Some(code) = self.codes.lock().unwrap().pop_front()
+        {
+            out.fill(u8::MAX);
+            out.iter_mut().zip(code.bytes()).for_each(|(o, digit)| *o = digit - b'0');
         }
     }
 }
@@ -162,6 +176,21 @@ impl World {
     pub async fn with_fresh_digits(strings: &[&str], adjust: impl FnOnce(&mut Config)) -> Self {
         let entropy = Arc::new(Foretold::digits(strings));
         let dir = Arc::new(tempfile::tempdir().unwrap());
+        let world = Self::in_dir(dir, adjust, entropy, Some(Language::English)).await;
+        world.enrol_alice().await;
+        world
+    }
+
+    /// Alice, enrolled; these rules are in force beside what every call asks, these digits are asked for, and these codes are sent.
+    pub async fn with_rules(rules: &str, digits: &[&str], codes: &[&str], adjust: impl FnOnce(&mut Config)) -> Self {
+        let dir = Arc::new(tempfile::tempdir().unwrap());
+        let file = dir.path().join("rules.toml");
+        std::fs::write(&file, rules).unwrap();
+        let entropy = Arc::new(Foretold::digits(digits).and_codes(codes));
+        let adjust = |config: &mut Config| {
+            config.agreement.policy = Some(file);
+            adjust(config);
+        };
         let world = Self::in_dir(dir, adjust, entropy, Some(Language::English)).await;
         world.enrol_alice().await;
         world

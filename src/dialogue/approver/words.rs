@@ -100,6 +100,17 @@ pub(in crate::dialogue) fn in_a_call_back(prompt: Prompt) -> Prompt {
         | Prompt::ReadBack { .. }
         | Prompt::AskYes { .. }
         | Prompt::Charging
+        | Prompt::AskCode { .. }
+        | Prompt::Noting
+        | Prompt::Waiting
+        | Prompt::NotByPhone
+        | Prompt::OfferMandate { .. }
+        | Prompt::MandateKept
+        | Prompt::MandateNotKept
+        | Prompt::AskDelete { .. }
+        | Prompt::VoiceDeleted
+        | Prompt::VoiceNotDeleted
+        | Prompt::NoVoiceToDelete
         | Prompt::OutcomeUnknown
         | Prompt::AskInviteCode { .. }
         | Prompt::AskConsent { .. }

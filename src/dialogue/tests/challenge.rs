@@ -16,6 +16,7 @@ pub(super) fn challenging(when: ChallengeWhen) -> DialogueConfig {
             challenge_pooling: 0.7,
             ..usual.policy
         },
+        offer_mandates: true,
         ..usual
     }
 }

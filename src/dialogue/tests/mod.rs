@@ -1,6 +1,8 @@
 //! A pretended edge: virtual time, deadlines, prompts of two seconds each, and a log of all effects.
 
+mod acts;
 mod approver;
+mod asks;
 mod challenge;
 mod enrolment;
 mod keypad;
@@ -8,6 +10,7 @@ mod outcomes;
 mod paying;
 mod properties;
 mod refusals;
+mod withdrawal;
 
 use std::time::Duration;
 
@@ -56,8 +59,10 @@ pub(super) fn known() -> Known {
             amount: Money::new(1999, Currency::Usd).unwrap(),
             payee: SpokenPayee { id: PayeeId::parse("pay_1").unwrap(), name: "Alder Books".to_owned() },
             due: None,
+            asks: Asks::default(),
         }],
         failures_24h: 0,
+        slow: false,
     }
 }
 

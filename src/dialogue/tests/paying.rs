@@ -24,6 +24,12 @@ fn names(edge: &Edge) -> Vec<&'static str> {
             Effect::Play { .. }
             | Effect::StopPlaying
             | Effect::StopListening
+            | Effect::SendCode { .. }
+            | Effect::ScoreCode { .. }
+            | Effect::CheckCode { .. }
+            | Effect::GrantMandate(_)
+            | Effect::DeleteVoice { .. }
+            | Effect::SlowDown
             | Effect::RedeemInvite { .. }
             | Effect::EnrolAdd { .. }
             | Effect::EnrolFinish { .. }
@@ -54,7 +60,7 @@ fn a_caller_whose_voice_and_number_hold_pays_once_in_the_published_order() {
             Prompt::ReadRequest { amount: money.amount, payee: money.payee.clone(), due: None },
             Prompt::AskCard { attempt: 1, why: Again::First },
             Prompt::OneMoment,
-            Prompt::ReadBack { amount: money.amount, payee: money.payee.clone(), last4: [1, 1, 1, 1] },
+            Prompt::ReadBack { amount: money.amount, payee: money.payee.clone(), last4: [1, 1, 1, 1], others: false },
             Prompt::Charging,
             Prompt::Paid { amount: money.amount, payee: money.payee, reference: vec![4, 7, 1, 1] },
             Prompt::Goodbye,
@@ -84,6 +90,9 @@ fn the_charge_carries_what_it_was_approved_on() {
             voice_net_speech_ms: 6_000,
             voice_model: "test".to_owned(),
             number: NumberSummary::Spoken { log_ratio: 5.0, llr: 5.0, engine: "test".to_owned() },
+            fresh_digits: false,
+            code: None,
+            others: false,
             continuity_cosine: 0.5,
             policy_version: "1".to_owned(),
         },

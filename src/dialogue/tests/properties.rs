@@ -1,82 +1,17 @@
 //! Whatever happens in whatever order: no panic, no charge without voice, number and yes in this order, at most one charge,
-//! no comparing before the voice was accepted, exactly one verdict.
+//! no comparing before the voice was accepted, nothing that the payment's terms ask for left out, no voice deleted and no mandate given
+//! without a yes in the owner's voice, exactly one verdict.
 
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 
+use super::acts::{Act, act, asks, ending};
 use super::challenge::{challenging, content};
 use super::*;
 use crate::decision::{
-    ChallengeWhen, NumberVerdict, PhraseEvidence, Tightening, VoiceVerdict, judge_challenge, judge_number, judge_voice,
+    ChallengeWhen, NumberVerdict, PhraseEvidence, Tightening, VoiceVerdict, judge_challenge, judge_fresh_digits, judge_number,
+    judge_voice,
 };
-
-/// One thing that a hostile or a well-behaved edge may do.
-#[derive(Clone, Debug)]
-enum Act {
-    /// What the call waits for, in the way most likely to go on.
-    Helpful,
-    Wait(u64),
-    Started,
-    Identity(bool),
-    Key(u8),
-    SpeechStarted,
-    Utterance(u32),
-    NoSpeech,
-    Voice(f32),
-    Drawn(u8),
-    /// Voice and words of an answer to fresh digits.
-    Challenge(f32, f32),
-    Number(f32),
-    Keyed(bool),
-    /// A proof out of thin air.
-    ForgedNumber(f32),
-    Answer(u8, Option<f32>),
-    Invite(bool),
-    EnrolAdded(u8),
-    EnrolStored(bool),
-    PromptDone(u32),
-    Payment(u8),
-    Transferred(bool),
-    Deadline(usize),
-    Trouble(u8),
-    HungUp,
-    ServiceTrouble,
-}
-
-fn act() -> impl Strategy<Value = Act> {
-    let cosine = prop_oneof![Just(0.9f32), Just(0.5), Just(0.1), Just(f32::NAN)];
-    let ratio = prop_oneof![Just(9.0f32), Just(0.0), Just(-9.0), Just(f32::NAN), Just(f32::INFINITY)];
-    prop_oneof![
-        60 => Just(Act::Helpful),
-        3 => (0u64..8_000).prop_map(Act::Wait),
-        1 => Just(Act::Started),
-        1 => any::<bool>().prop_map(Act::Identity),
-        2 => (1u8..16).prop_map(Act::Key),
-        1 => Just(Act::SpeechStarted),
-        2 => (0u32..9_000).prop_map(Act::Utterance),
-        1 => Just(Act::NoSpeech),
-        3 => cosine.clone().prop_map(Act::Voice),
-        1 => (0u8..4).prop_map(Act::Drawn),
-        2 => (cosine.clone(), ratio.clone()).prop_map(|(v, c)| Act::Challenge(v, c)),
-        3 => ratio.clone().prop_map(Act::Number),
-        1 => any::<bool>().prop_map(Act::Keyed),
-        2 => ratio.prop_map(Act::ForgedNumber),
-        3 => (0u8..4, proptest::option::of(cosine)).prop_map(|(a, c)| Act::Answer(a, c)),
-        1 => any::<bool>().prop_map(Act::Invite),
-        1 => (0u8..6).prop_map(Act::EnrolAdded),
-        1 => any::<bool>().prop_map(Act::EnrolStored),
-        1 => (0u32..12).prop_map(Act::PromptDone),
-        1 => (0u8..5).prop_map(Act::Payment),
-        1 => any::<bool>().prop_map(Act::Transferred),
-        2 => (0usize..DeadlineKind::ALL.len()).prop_map(Act::Deadline),
-        1 => (0u8..16).prop_map(Act::Trouble),
-    ]
-}
-
-/// Rare endings, so that most runs get far.
-fn ending() -> impl Strategy<Value = Act> {
-    prop_oneof![Just(Act::HungUp), Just(Act::ServiceTrouble), Just(Act::Key(10)), Just(Act::Key(0))]
-}
 
 /// How far this call's proof has come, told from inputs and effects alone.
 #[derive(Clone, Debug, PartialEq)]
@@ -91,6 +26,28 @@ enum Proof {
     NumberHolds(CardId),
     YesAsked(CardId),
     YesHolds(CardId),
+    /// After a charge, and whether it is known to be paid.
+    Charged {
+        paid: bool,
+    },
+    OfferAsked,
+    OfferHolds,
+    /// Fresh digits in the voice that is to be deleted.
+    OwnerHolds,
+    DeleteAsked,
+    DeleteHolds,
+}
+
+/// How far a one-time code has come.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Code {
+    Nothing,
+    Sent,
+    /// Said; whether in words and voice.
+    Said(bool),
+    /// Handed over as right.
+    Given,
+    Holds,
 }
 
 struct Watch {
@@ -104,6 +61,31 @@ struct Watch {
     first: Option<VoiceScore>,
     /// The answer to fresh digits that was taken, while nothing has failed since.
     passed: Option<ChallengeHeard>,
+    asks: Asks,
+    /// Nothing was said before the fresh digits.
+    alone: bool,
+    /// Fresh digits were part of what was proven.
+    fresh: bool,
+    code: Code,
+    /// Of the voice that was accepted with the number.
+    proven: Option<VoiceScore>,
+    deleted: usize,
+    granted: usize,
+}
+
+fn asking(asks: &Asks) -> Known {
+    let mut known = known();
+    known.requests[0].asks = asks.clone();
+    known
+}
+
+/// Whether a call that charges nothing is under way: the caller pressed 9 while being greeted.
+fn deleting(edge: &Edge) -> bool {
+    matches!(&edge.state, State::Live(live) if live.line.deleting())
+}
+
+fn yes(cfg: &DialogueConfig, heard: &AnswerHeard) -> bool {
+    heard.answer == Answer::Yes && heard.continuity_cosine.is_some_and(|c| c >= cfg.continuity_cosine)
 }
 
 fn holds(cfg: &DialogueConfig, first: &VoiceScore, voice: &VoiceHeard, content: &PhraseEvidence) -> bool {
@@ -112,14 +94,29 @@ fn holds(cfg: &DialogueConfig, first: &VoiceScore, voice: &VoiceHeard, content: 
 }
 
 impl Watch {
-    fn new(when: ChallengeWhen, invited: bool, cosine: f32) -> Self {
+    fn new(when: ChallengeWhen, invited: bool, cosine: f32, (asks, deleting): (Asks, bool)) -> Self {
         // A person to ask for in one kind of run: "0" then leads away, else to the last words.
         let person = if when == ChallengeWhen::Inconclusive { "sip:desk@192.0.2.1" } else { "" };
         let mut edge = Edge::new(DialogueConfig { person: person.to_owned(), ..challenging(when) });
         edge.give(Input::Started { caller: caller() });
+        if deleting {
+            edge.key("9");
+        }
         let voice = if invited { VoiceOnFile::None } else { VoiceOnFile::Enrolled };
-        edge.give(Input::Identity(IdentityOutcome::Known(Box::new(Known { has_open_invite: invited, voice, ..known() }))));
-        Self { edge, proof: Proof::Nothing, seen: 0, charged: 0, cosine, first: None, passed: None }
+        edge.give(Input::Identity(IdentityOutcome::Known(Box::new(Known { has_open_invite: invited, voice, ..asking(&asks) }))));
+        Self::at(edge, cosine, asks)
+    }
+
+    fn at(edge: Edge, cosine: f32, asks: Asks) -> Self {
+        let (proof, code) = (Proof::Nothing, Code::Nothing);
+        let (first, passed, proven, alone, fresh) = (None, None, None, false, false);
+        let (seen, charged, deleted, granted) = (0, 0, 0, 0);
+        Self { edge, proof, seen, charged, cosine, first, passed, asks, alone, fresh, code, proven, deleted, granted }
+    }
+
+    /// Where the rules want one, and wherever no number was given.
+    fn needs_code(&self) -> bool {
+        self.asks.code || self.alone
     }
 
     fn give(&mut self, input: Input) {
@@ -128,7 +125,8 @@ impl Watch {
             (Input::VoiceScored(result), Proof::VoiceAsked) => match result {
                 Ok(heard) => {
                     self.first = Some(heard.score.clone());
-                    let challenge_due = cfg.policy.challenge_due(1_999, false) && self.passed.is_none();
+                    let due = cfg.policy.challenge_due(1_999, false) || self.asks.fresh_digits;
+                    let challenge_due = due && self.passed.is_none();
                     match judge_voice(&cfg.policy, heard.score.clone(), &Tightening { challenge_due, ..Tightening::default() }) {
                         VoiceVerdict::Accepted(_) => Proof::VoiceHolds,
                         VoiceVerdict::StepUp(first) => match &self.passed {
@@ -140,6 +138,18 @@ impl Watch {
                 }
                 Err(_) => Proof::Nothing,
             },
+            (Input::ChallengeScored(Ok(heard)), Proof::DigitsAsked) if self.alone => {
+                let none = Tightening::default();
+                let verdict = judge_fresh_digits(&cfg.policy, heard.voice.score.clone(), &heard.content, &none);
+                match (verdict, &self.asks.mandate, deleting(&self.edge)) {
+                    (VoiceVerdict::Accepted(_), _, true) => Proof::OwnerHolds,
+                    (VoiceVerdict::Accepted(accepted), Some(card), false) => {
+                        (self.fresh, self.proven) = (true, Some(accepted.score().clone()));
+                        Proof::NumberHolds(card.clone())
+                    }
+                    (_, _, _) => Proof::Unsure,
+                }
+            }
             (Input::ChallengeScored(result), Proof::DigitsAsked) => match (result, &self.first) {
                 (Ok(heard), Some(first)) if holds(cfg, first, &heard.voice, &heard.content) => {
                     self.passed = Some(heard.clone());
@@ -149,7 +159,11 @@ impl Watch {
             },
             (Input::NumberRead(result), Proof::NumberAsked) => match result {
                 Ok(heard) => match judge_number(&cfg.policy, &heard.accepted, &heard.evidence, &Tightening::default()) {
-                    NumberVerdict::Accepted(card) => Proof::NumberHolds(card),
+                    NumberVerdict::Accepted(card) => {
+                        self.fresh = self.passed.is_some();
+                        self.proven = Some(heard.accepted.score().clone());
+                        Proof::NumberHolds(card)
+                    }
                     NumberVerdict::Inconclusive | NumberVerdict::Rejected => Proof::Nothing,
                 },
                 Err(_) => Proof::Nothing,
@@ -160,7 +174,20 @@ impl Watch {
                 }
                 Ok(_) | Err(_) => Proof::NumberHolds(card),
             },
+            (Input::Answer(Ok(heard)), Proof::OfferAsked) if yes(cfg, heard) => Proof::OfferHolds,
+            (Input::Answer(Ok(heard)), Proof::DeleteAsked) if yes(cfg, heard) => Proof::DeleteHolds,
+            (Input::Answer(_), Proof::OfferAsked) => Proof::Charged { paid: true },
+            (Input::Answer(_), Proof::DeleteAsked) => Proof::OwnerHolds,
+            (Input::Payment(PaymentOutcome::Paid { .. }), Proof::Charged { .. }) => Proof::Charged { paid: true },
             (_, proof) => proof,
+        };
+        self.code = match (&input, self.code) {
+            (Input::CodeScored(Ok(heard)), Code::Said(_)) => {
+                Code::Said(self.proven.as_ref().is_some_and(|first| holds(cfg, first, &heard.voice, &heard.content)))
+            }
+            (Input::CodeChecked(CodeChecked::Good), Code::Given) => Code::Holds,
+            (Input::CodeChecked(_), Code::Given) => Code::Sent,
+            (_, code) => code,
         };
         self.edge.give(input);
         self.look();
@@ -175,8 +202,16 @@ impl Watch {
     fn look(&mut self) {
         for (_, effect) in &self.edge.log[self.seen..] {
             self.proof = match (effect, self.proof.clone()) {
-                (Effect::ScoreVoice { .. }, _) => Proof::VoiceAsked,
+                (Effect::ScoreVoice { .. }, _) => {
+                    (self.alone, self.code) = (false, Code::Nothing);
+                    Proof::VoiceAsked
+                }
                 (Effect::DrawChallenge { .. }, Proof::Unsure | Proof::VoiceHolds) => Proof::Unsure,
+                (Effect::DrawChallenge { .. }, Proof::Nothing) => {
+                    assert!(self.asks.mandate.is_some() || deleting(&self.edge), "digits out of nothing");
+                    self.alone = true;
+                    Proof::Unsure
+                }
                 (Effect::DrawChallenge { .. }, proof) => panic!("fresh digits drawn with {proof:?}"),
                 (Effect::ScoreChallenge { .. }, Proof::Unsure) => Proof::DigitsAsked,
                 (Effect::ScoreChallenge { .. }, proof) => panic!("fresh digits scored with {proof:?}"),
@@ -188,15 +223,64 @@ impl Watch {
                     assert_eq!(proof, Proof::VoiceHolds, "compared before the voice was accepted");
                     Proof::NumberAsked
                 }
+                // A yes to the payment counts for nothing until the next.
+                (
+                    Effect::Play { prompt: Prompt::Cancelled | Prompt::NotCompleted | Prompt::Person, .. },
+                    Proof::Charged { .. },
+                ) => {
+                    panic!("says that nothing was paid after a charge")
+                }
                 // Whoever is handed to a person is charged nothing by this call.
                 (Effect::Transfer, _) => Proof::Nothing,
-                (Effect::ReadAnswer { check_voice: true }, Proof::NumberHolds(card)) => Proof::YesAsked(card),
+                (Effect::ReadAnswer { check_voice: true }, Proof::NumberHolds(card)) => {
+                    assert!(!self.needs_code() || self.code == Code::Holds, "read back without its code: {:?}", self.code);
+                    Proof::YesAsked(card)
+                }
+                (Effect::ReadAnswer { check_voice: true }, Proof::Charged { paid: true }) => Proof::OfferAsked,
+                (Effect::ReadAnswer { check_voice: true }, Proof::OwnerHolds) => Proof::DeleteAsked,
+                (Effect::SendCode { .. }, proof) => {
+                    assert!(matches!(proof, Proof::NumberHolds(_)) && self.needs_code(), "a code sent with {proof:?}");
+                    self.code = Code::Sent;
+                    proof
+                }
+                (Effect::ScoreCode { .. }, proof) => {
+                    assert_eq!(self.code, Code::Sent, "no code to compare with");
+                    self.code = Code::Said(false);
+                    proof
+                }
+                (Effect::CheckCode { given, .. }, proof) => {
+                    self.code = match (given, self.code) {
+                        (CodeGiven::Keyed(_), Code::Sent | Code::Said(_)) | (CodeGiven::Spoken, Code::Said(true)) => Code::Given,
+                        (CodeGiven::SpokenOtherwise, Code::Said(false)) => Code::Sent,
+                        (given, code) => panic!("{given:?} with {code:?}"),
+                    };
+                    proof
+                }
+                (Effect::GrantMandate(grant), proof) => {
+                    assert_eq!(proof, Proof::OfferHolds);
+                    assert!(Some(grant.cap) == self.asks.offer_mandate && !self.alone);
+                    self.granted += 1;
+                    Proof::Charged { paid: true }
+                }
+                (Effect::DeleteVoice { .. }, proof) => {
+                    assert_eq!((proof, self.charged), (Proof::DeleteHolds, 0));
+                    self.deleted += 1;
+                    Proof::Nothing
+                }
                 (Effect::ReadAnswer { check_voice: true }, proof) => panic!("asked for a yes with {proof:?}"),
                 (Effect::Charge(charge), proof) => {
                     assert_eq!(proof, Proof::YesHolds(charge.card.clone()), "charged without proof");
                     self.charged += 1;
                     assert_eq!(self.charged, 1, "charged twice");
-                    Proof::Nothing
+                    let Asks { denied, fresh_digits, others, .. } = self.asks;
+                    assert!(!denied && (!fresh_digits || self.fresh), "charged without its terms");
+                    assert!(!self.needs_code() || self.code == Code::Holds, "charged without its code");
+                    let told = &charge.approval;
+                    assert_eq!(
+                        (told.others, told.fresh_digits, told.code.is_some()),
+                        (others, self.fresh, self.code == Code::Holds)
+                    );
+                    Proof::Charged { paid: false }
                 }
                 (_, proof) => proof,
             };
@@ -204,6 +288,7 @@ impl Watch {
         self.seen = self.edge.log.len();
         let hang_ups = self.edge.count(|e| matches!(e, Effect::HangUp(_)));
         assert_eq!(hang_ups, usize::from(self.edge.state.verdict().is_some()), "one verdict, and only at the end");
+        assert!(self.granted <= 1 && self.deleted <= 1, "done twice");
     }
 
     fn act(&mut self, act: &Act) {
@@ -217,7 +302,7 @@ impl Watch {
             Act::Wait(ms) => self.wait(*ms),
             Act::Started => self.give(Input::Started { caller: Caller::Withheld }),
             Act::Identity(known_one) => self.give(Input::Identity(if *known_one {
-                IdentityOutcome::Known(Box::new(known()))
+                IdentityOutcome::Known(Box::new(asking(&self.asks)))
             } else {
                 IdentityOutcome::Shared
             })),
@@ -261,6 +346,18 @@ impl Watch {
                 let answer = [Answer::Yes, Answer::No, Answer::Cancel, Answer::Unclear][usize::from(*a)];
                 self.give(Input::Answer(Ok(AnswerHeard { answer, continuity_cosine: *continuity_cosine, heard_before: false })));
             }
+            Act::CodeSent(n) => self
+                .give(Input::CodeSent([CodeSent::Sent, CodeSent::NoWay, CodeSent::Enough, CodeSent::Trouble][usize::from(*n)])),
+            Act::CodeScored(cosine, llr) => {
+                let heard = ChallengeHeard { voice: voice(*cosine), content: content(*llr) };
+                self.give(Input::CodeScored(Ok(heard)));
+            }
+            Act::CodeChecked(n) => self.give(Input::CodeChecked(
+                [CodeChecked::Good, CodeChecked::Wrong { left: 2 }, CodeChecked::Wrong { left: 0 }, CodeChecked::Expired]
+                    [usize::from(*n)],
+            )),
+            Act::Granted(done) => self.give(Input::MandateGranted(*done)),
+            Act::Deleted(done) => self.give(Input::VoiceDeleted(*done)),
             Act::Invite(right) => self.give(Input::InviteRedeemed(if *right {
                 InviteOutcome::Accepted { challenges: vec![vec![1; 10]; 6] }
             } else {
@@ -287,6 +384,7 @@ impl Watch {
                     PaymentOutcome::Unknown,
                     PaymentOutcome::Refused,
                     PaymentOutcome::NotSubmitted,
+                    PaymentOutcome::Waiting,
                 ][usize::from(*n)]
                 .clone(),
             )),
@@ -299,6 +397,7 @@ impl Watch {
                     0 => self.give(Input::VoiceScored(Err(trouble))),
                     1 => self.give(Input::NumberRead(Err(trouble))),
                     2 => self.give(Input::ChallengeScored(Err(trouble))),
+                    3 => self.give(Input::CodeScored(Err(trouble))),
                     _ => self.give(Input::Answer(Err(trouble))),
                 }
             }
@@ -316,11 +415,20 @@ impl Watch {
         }
         match self.edge.state.name() {
             "scoring voice" => self.act(&Act::Voice(self.cosine)),
+            "drawing digits" if self.alone => {
+                self.give(Input::ChallengeDrawn(ChallengeOutcome::Drawn { digits: vec![5, 0, 2, 7, 1, 9, 4, 6, 3, 8] }));
+            }
             "drawing digits" => self.act(&Act::Drawn(0)),
+            "sending code" => self.act(&Act::CodeSent(0)),
+            "keying code" => (0..6).for_each(|_| self.act(&Act::Key(1))),
+            "scoring code" => self.act(&Act::CodeScored(self.cosine, 9.0)),
+            "checking code" => self.act(&Act::CodeChecked(0)),
+            "granting mandate" => self.act(&Act::Granted(true)),
+            "deleting voice" => self.act(&Act::Deleted(true)),
             "scoring digits" => self.act(&Act::Challenge(self.cosine, 9.0)),
             "reading number" if self.edge.keyed.take().is_some() => self.act(&Act::Keyed(true)),
             "reading number" => self.act(&Act::Number(9.0)),
-            "hearing answer" | "hearing consent" => self.act(&Act::Answer(0, Some(0.5))),
+            "hearing answer" | "hearing consent" | "hearing offer" | "hearing to delete" => self.act(&Act::Answer(0, Some(0.5))),
             "keying card" | "keying customer number" | "keying invitation" => {
                 self.act(&Act::Key(1));
                 self.act(&Act::Key(11));
@@ -329,7 +437,7 @@ impl Watch {
             "redeeming invitation" => self.act(&Act::Invite(true)),
             "enrolling: adding" => self.act(&Act::EnrolAdded(1)),
             "enrolling: storing" => self.act(&Act::EnrolStored(true)),
-            "charging" => self.act(&Act::Payment(0)),
+            "charging" => self.act(&Act::Payment(if self.asks.others { 5 } else { 0 })),
             "connecting" => self.act(&Act::Transferred(true)),
             _listening_or_holding => {
                 if self.edge.listening.is_some() {
@@ -343,7 +451,8 @@ impl Watch {
 
     /// Everything past the limit and the longest waits after it: no call outlives that.
     fn outlast(&mut self) {
-        self.wait(u64::from(self.edge.cfg.call_limit_ms) + 60_000);
+        // With the time of a slow caller.
+        self.wait(u64::from(self.edge.cfg.call_limit_ms * self.edge.cfg.slow_times) + 120_000);
         self.give(Input::SpeechStarted);
         assert!(self.edge.state.verdict().is_some(), "still {}", self.edge.state.name());
         let before = self.edge.log.len();
@@ -354,18 +463,18 @@ impl Watch {
 
 #[test]
 fn whatever_comes_in_whatever_order_a_charge_has_its_proof_and_a_call_its_verdict() {
-    let (mut paid, mut enrolled, mut charged, mut refused, mut challenged) = (0, 0, 0, 0, 0);
+    let (mut paid, mut enrolled, mut charged, mut refused, mut challenged, mut more) = (0, 0, 0, 0, 0, [0; 7]);
     let mut runner = TestRunner::new_with_rng(
-        Config { cases: 3_000, failure_persistence: None, ..Config::default() },
+        Config { cases: 6_000, failure_persistence: None, ..Config::default() },
         proptest::test_runner::TestRng::deterministic_rng(proptest::test_runner::RngAlgorithm::ChaCha),
     );
     let voice = prop_oneof![3 => Just(0.9f32), 1 => Just(0.1), 1 => Just(0.5)];
     let when = prop_oneof![Just(ChallengeWhen::Never), Just(ChallengeWhen::Inconclusive), Just(ChallengeWhen::Always)];
-    let acts = (when, any::<bool>(), voice, proptest::collection::vec(act(), 0..60), proptest::option::of(ending()));
-    let counters = std::cell::RefCell::new((&mut paid, &mut enrolled, &mut charged, &mut refused, &mut challenged));
+    let acts = ((when, any::<bool>(), voice, asks()), proptest::collection::vec(act(), 0..80), proptest::option::of(ending()));
+    let counters = std::cell::RefCell::new((&mut paid, &mut enrolled, &mut charged, &mut refused, &mut challenged, &mut more));
     runner
-        .run(&acts, |(when, invited, cosine, acts, ending)| {
-            let mut watch = Watch::new(when, invited, cosine);
+        .run(&acts, |((when, invited, cosine, asks), acts, ending)| {
+            let mut watch = Watch::new(when, invited, cosine, asks);
             for act in acts.iter().chain(&ending) {
                 watch.act(act);
             }
@@ -373,6 +482,19 @@ fn whatever_comes_in_whatever_order_a_charge_has_its_proof_and_a_call_its_verdic
             let mut counters = counters.borrow_mut();
             *counters.2 += watch.charged;
             *counters.4 += usize::from(watch.charged == 1 && watch.passed.is_some());
+            let (asks, charged) = (&watch.asks, watch.charged == 1);
+            let reached = [
+                charged && asks.fresh_digits,
+                charged && asks.code && asks.mandate.is_none(),
+                charged && asks.mandate.is_some() && watch.alone,
+                charged && asks.mandate.is_some() && !watch.alone,
+                watch.granted == 1,
+                watch.deleted == 1,
+                watch.edge.state.verdict() == Some(CallVerdict::Waiting),
+            ];
+            for (count, reached) in counters.5.iter_mut().zip(reached) {
+                *count += usize::from(reached);
+            }
             match watch.edge.state.verdict() {
                 Some(CallVerdict::Paid) => *counters.0 += 1,
                 Some(CallVerdict::Enrolled) => *counters.1 += 1,
@@ -385,6 +507,7 @@ fn whatever_comes_in_whatever_order_a_charge_has_its_proof_and_a_call_its_verdic
     // A property that nothing reaches holds nothing.
     let reached = [charged > 300, paid > 200, enrolled > 100, refused > 20, challenged > 80];
     assert_eq!(reached, [true; 5], "{charged} {paid} {enrolled} {refused} {challenged}");
+    assert!(more.iter().all(|n| *n > 5), "digits, code, mandate, mandate given up, granted, deleted, waiting: {more:?}");
 }
 
 #[test]
@@ -397,7 +520,7 @@ fn a_caller_whom_nobody_knows_is_never_listened_to() {
         .run(&proptest::collection::vec(act(), 0..60), |acts| {
             let mut edge = Edge::new(cfg());
             edge.give(Input::Started { caller: Caller::Withheld });
-            let mut watch = Watch { edge, proof: Proof::Nothing, seen: 0, charged: 0, cosine: 0.9, first: None, passed: None };
+            let mut watch = Watch::at(edge, 0.9, Asks::default());
             for act in &acts {
                 match (act, watch.edge.state.name()) {
                     (Act::Identity(true), _) | (Act::Helpful, "looking up") => watch.act(&Act::Identity(false)),

@@ -3,7 +3,7 @@
 use super::{Bench, on_both};
 use crate::clock::Timestamp;
 use crate::e164::E164;
-use crate::ids::PayeeId;
+use crate::ids::{CustomerId, PayeeId};
 use crate::store::{CardStatus, LookUp, Payee, StoreError};
 
 on_both!(
@@ -13,7 +13,23 @@ on_both!(
     payees_are_listed_without_their_recordings,
     a_customer_is_deleted_by_one_of_many_and_nothing_is_added_behind_it,
     one_of_many_adds_the_same_card,
+    who_wants_more_time_has_it_until_they_do_not_or_are_gone,
 );
+
+async fn who_wants_more_time_has_it_until_they_do_not_or_are_gone(desk: Bench) {
+    let (ann, bob) = (desk.customer("+442079460958", "111111").await, desk.customer("+442079460959", "222222").await);
+    let wants = async |who: &CustomerId| desk.store.wants_more_time(who).await.unwrap();
+    assert!(!wants(&ann).await);
+    desk.store.set_more_time(&ann, true, &desk.audit()).await.unwrap();
+    assert!(wants(&ann).await && !wants(&bob).await);
+    desk.store.set_more_time(&ann, false, &desk.audit()).await.unwrap();
+    assert!(!wants(&ann).await);
+    desk.store.set_more_time(&bob, true, &desk.audit()).await.unwrap();
+    desk.store.delete_customer(&bob, &desk.audit()).await.unwrap();
+    assert!(!wants(&bob).await, "nothing is kept of who is gone");
+    let late = desk.store.set_more_time(&bob, true, &desk.audit()).await;
+    assert!(matches!(late, Err(StoreError::NotFound(_))), "{late:?}");
+}
 
 async fn a_number_of_two_customers_nominates_nobody(desk: Bench) {
     let number = E164::normalise("+442079460958", "").unwrap();

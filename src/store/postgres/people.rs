@@ -114,6 +114,30 @@ impl People for PgStore {
         .await
     }
 
+    async fn wants_more_time(&self, id: &CustomerId) -> Result<bool, StoreError> {
+        self.read(async || {
+            let mut connection = self.connection().await?;
+            let row = sqlx::query("SELECT 1 FROM customers WHERE id = $1 AND more_time AND status <> 'deleted'").bind(id.as_str());
+            Ok(row.fetch_optional(&mut *connection).await?.is_some())
+        })
+        .await
+    }
+
+    async fn set_more_time(&self, id: &CustomerId, wanted: bool, audit: &AuditRecord) -> Result<(), StoreError> {
+        self.write(async || {
+            let mut tx = self.begin().await?;
+            let done = sqlx::query("UPDATE customers SET more_time = $1 WHERE id = $2 AND status <> 'deleted'")
+                .bind(wanted)
+                .bind(id.as_str())
+                .execute(&mut *tx)
+                .await?;
+            exactly_one(&done, StoreError::NotFound("customer"))?;
+            insert_audit(&mut tx, audit).await?;
+            commit(tx).await
+        })
+        .await
+    }
+
     async fn delete_customer(&self, id: &CustomerId, audit: &AuditRecord) -> Result<(), StoreError> {
         self.write(async || {
             let mut tx = self.begin().await?;
@@ -134,7 +158,7 @@ impl People for PgStore {
                 return Err(StoreError::Refused(wait.into()).into());
             }
             let done = sqlx::query(
-                "UPDATE customers SET name = '', customer_number = NULL, status = 'deleted' WHERE id = $1 AND status <> 'deleted'",
+                "UPDATE customers SET name = '', customer_number = NULL, more_time = false, status = 'deleted' WHERE id = $1 AND status <> 'deleted'",
             )
             .bind(id.as_str())
             .execute(&mut *tx)

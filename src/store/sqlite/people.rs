@@ -98,6 +98,24 @@ impl People for SqliteStore {
         one(&mut conn, row.as_ref()).await
     }
 
+    async fn wants_more_time(&self, id: &CustomerId) -> Result<bool, StoreError> {
+        let row = sqlx::query("SELECT 1 FROM customers WHERE id = ? AND more_time = 1 AND status <> 'deleted'").bind(id.as_str());
+        Ok(row.fetch_optional(&self.pool).await.map_err(fault)?.is_some())
+    }
+
+    async fn set_more_time(&self, id: &CustomerId, wanted: bool, audit: &AuditRecord) -> Result<(), StoreError> {
+        let mut tx = self.write().await?;
+        let done = sqlx::query("UPDATE customers SET more_time = ? WHERE id = ? AND status <> 'deleted'")
+            .bind(wanted)
+            .bind(id.as_str())
+            .execute(&mut *tx)
+            .await
+            .map_err(fault)?;
+        exactly_one(&done, StoreError::NotFound("customer"))?;
+        insert_audit(&mut tx, audit).await?;
+        tx.commit().await.map_err(fault)
+    }
+
     async fn delete_customer(&self, id: &CustomerId, audit: &AuditRecord) -> Result<(), StoreError> {
         let mut tx = self.write().await?;
         // A refund in doubt may have to be sent again, and on some wires needs the number for it. What has no end yet, a
@@ -117,7 +135,7 @@ impl People for SqliteStore {
             ));
         }
         let done = sqlx::query(
-            "UPDATE customers SET name = '', customer_number = NULL, status = 'deleted' WHERE id = ? AND status <> 'deleted'",
+            "UPDATE customers SET name = '', customer_number = NULL, more_time = 0, status = 'deleted' WHERE id = ? AND status <> 'deleted'",
         )
         .bind(id.as_str())
         .execute(&mut *tx)
