@@ -105,8 +105,8 @@ enum GuardianCommand {
 #[derive(Debug, Args)]
 struct Limits {
     /// Limits, as JSON.
-    #[arg(long, value_name = "JSON", default_value = "{}")]
-    rules: String,
+    #[arg(long, value_name = "JSON")]
+    rules: Option<String>,
     /// Where goods may go without further questions; may be given several times. Kept as a keyed digest only.
     #[arg(long = "address", value_name = "TEXT")]
     addresses: Vec<String>,
@@ -114,7 +114,8 @@ struct Limits {
 
 impl Limits {
     fn read(&self, vault: &Vault) -> Result<WardRules, CliError> {
-        let mut rules: WardRules = serde_json::from_str(&self.rules).map_err(|e| refused(format!("--rules: {e}")))?;
+        let read = |text: &str| serde_json::from_str(text).map_err(|e| refused(format!("--rules: {e}")));
+        let mut rules: WardRules = self.rules.as_deref().map_or_else(|| Ok(WardRules::default()), read)?;
         for address in &self.addresses {
             if !address.chars().any(char::is_alphanumeric) {
                 return Err(refused("--address: it says nothing"));
@@ -168,6 +169,9 @@ pub fn run(args: GuardianArgs, ctx: &Context) -> CliResult {
                 Ok(())
             }
             GuardianCommand::Rules { id, by, limits } => {
+                if limits.rules.is_none() {
+                    return Err(refused("--rules: write all limits that hold from now on; '{}' takes all of them away"));
+                }
                 let rules = limits.read(&office.vault)?;
                 edit(ctx, agreements, &Step { id, by }, Change::Rules { rules }).await
             }
