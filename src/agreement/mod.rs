@@ -23,6 +23,7 @@ pub use asking::{Asked, Asking};
 pub use codes::{CodeOutcome, CodeSent, CodeTold};
 pub use config::AgreementConfig;
 pub use deciding::{AgreeError, Agreed, Decided, Refusal};
+pub use guarding::GuardingError;
 pub use links::LinkError;
 pub use mandates::MandateOffer;
 pub use sweeping::Swept;

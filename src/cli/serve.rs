@@ -138,7 +138,7 @@ pub(super) fn start_error(error: StartError) -> CliError {
     match error {
         StartError::Config(e) => CliError::new(Exit::Config, e),
         e @ (StartError::Policy(_) | StartError::Calibration { .. }) => CliError::new(Exit::Config, e),
-        e @ (StartError::Records(_) | StartError::Log(_)) => CliError::new(Exit::Config, e),
+        e @ (StartError::Records(_) | StartError::Log(_) | StartError::Rules(_)) => CliError::new(Exit::Config, e),
         e @ StartError::Ops { .. } => CliError::new(Exit::Port, e),
         e @ StartError::NoCalibration(_) => CliError::new(Exit::Unexpected, e),
         StartError::Store(e) | StartError::Unlock(UnlockError::Store(e)) => store_error(e),
