@@ -1,11 +1,11 @@
-//! After a no: an appeal, once; and operators who speak in somebody's place, never one alone. Both leave a row that says who and why.
+//! After a no: an appeal, once. It leaves a row that says who and why.
 
 use serde_json::json;
 
-use super::{AgreeError, Agreements, Asking, Decided};
+use super::{AgreeError, Agreements, Asking};
 use crate::ids::ApprovalId;
 use crate::payment::policy::Attested;
-use crate::payment::{Approval, ApprovalError, How, Role};
+use crate::payment::{Approval, ApprovalError};
 use crate::store::{Document, StoreError, papers};
 
 impl Agreements {
@@ -36,22 +36,5 @@ impl Agreements {
         // Of two appeals at once one finds another version.
         inner.store.write_papers(&[closed.paper()?, open.paper()?], None, &audits, &all).await?;
         Ok(open)
-    }
-
-    /// Two operators say yes in the place of everybody who is asked as `role` and has said nothing. Whoever calls this vouches for both
-    /// operators. A no is not overridden: it has to be appealed against first.
-    pub async fn overrule(&self, id: &ApprovalId, role: Role, by: &str, with: &str, why: &str) -> Result<Decided, AgreeError> {
-        let approval: Approval = papers::read(&*self.inner.store, id.as_str()).await?.ok_or(AgreeError::NoSuch("approval"))?;
-        let silent: Vec<_> = approval.waits_for().filter(|p| p.role == role).map(|p| p.who.clone()).collect();
-        let mut decided = None;
-        for who in silent {
-            let how = How::Override { by: by.to_owned(), with: with.to_owned(), why: why.to_owned() };
-            decided = Some(self.decide(id, &who, true, how).await?);
-        }
-        // Nobody was asked so, or all have answered.
-        decided.ok_or_else(|| match approval.open() {
-            true => ApprovalError::NotAsked.into(),
-            false => ApprovalError::Over(approval.state.name()).into(),
-        })
     }
 }

@@ -13,7 +13,7 @@ use crate::payment::{
     RequestError, RequestStatus, Role, Said,
 };
 use crate::processor::{ChargeOrder, OrderGuards, SubmitError};
-use crate::store::{Document, StoreError, SubmitRefusal, papers};
+use crate::store::{StoreError, SubmitRefusal, papers};
 
 /// How often something is begun anew because somebody else came between.
 const LIMIT_RACES: u32 = 8;
@@ -265,13 +265,16 @@ impl Agreements {
             let intent = intent.clone();
             return Ok(Decided { approval: before, charged: Some(Agreed::Charged(intent)) });
         }
-        let overruled = inner.overruled(now, &before, who, &how);
-        let actor = overruled.as_ref().map_or(who.as_str(), |row| row.actor.as_str()).to_owned();
-        let after = before.clone().step(now, ApprovalEvent::Said { who: who.clone(), said: Said { yes, at: now, how } })?;
+        let by = spoken_by(&how, who);
+        let after =
+            before.clone().step(now, ApprovalEvent::Said { who: who.clone(), said: Said { yes, at: now, how: how.clone() } })?;
         if after != before {
-            let (audit, news) = inner.about(now, &actor, if yes { "agreed" } else { "denied" }, &after);
-            let audits: Vec<_> = overruled.into_iter().chain([audit]).collect();
-            inner.store.write_papers(&[after.paper()?], None, &audits, &[news]).await?;
+            let (mut audit, news) = inner.about(now, &by, if yes { "agreed" } else { "denied" }, &after);
+            // By what, and why: for the trail only.
+            if let Some(detail) = audit.detail.as_object_mut() {
+                detail.insert("said".to_owned(), on_record(&how, who));
+            }
+            papers::write(&*inner.store, &after, &audit, &[news]).await?;
         }
         let charged = match after.state {
             ApprovalState::Agreed => Some(self.charge_agreed(&after).await?),
@@ -452,6 +455,25 @@ fn refuses(asked: &Asked, met: &BTreeSet<Condition>) -> Option<Refusal> {
     let parties = asked.parties();
     let nobody = |c: &Condition| Role::of(*c).is_some_and(|role| !parties.iter().any(|(r, _)| *r == role));
     asked.terms.conditions.iter().copied().find(nobody).map(Refusal::Nobody)
+}
+
+/// Who acts: an operator in somebody's place is not them.
+fn spoken_by(how: &How, who: &CustomerId) -> String {
+    match how {
+        How::Voice { .. } | How::Link => who.to_string(),
+        How::Api { key } => key.clone(),
+        How::Override { by, .. } => format!("operator {by}"),
+    }
+}
+
+/// What the audit trail keeps of a yes or no, scores aside.
+fn on_record(how: &How, who: &CustomerId) -> serde_json::Value {
+    match how {
+        How::Voice { call, .. } => json!({ "for": who, "how": "voice", "call": call }),
+        How::Link => json!({ "for": who, "how": "link" }),
+        How::Api { key } => json!({ "for": who, "how": "api", "key": key }),
+        How::Override { by, with, why } => json!({ "for": who, "how": "override", "by": by, "with": with, "why": why }),
+    }
 }
 
 /// Whether a call, an app or neither.

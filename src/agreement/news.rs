@@ -4,8 +4,8 @@ use serde_json::{Value, json};
 
 use super::Inner;
 use crate::clock::Timestamp;
-use crate::ids::{AuditId, CustomerId, OutboxId};
-use crate::payment::{Approval, How, PaymentRequest};
+use crate::ids::{AuditId, OutboxId};
+use crate::payment::{Approval, PaymentRequest};
 use crate::store::{AuditRecord, OutboxRecord};
 
 impl Inner {
@@ -49,17 +49,6 @@ impl Inner {
         let topic = format!("approval.{word}");
         let told = Self::approval_json(approval);
         (self.audit(at, actor, &topic, approval.id.as_str(), told.clone()), self.news(at, &topic, told))
-    }
-
-    /// Of an operator who speaks in somebody's place: who, with whom, and why.
-    pub(super) fn overruled(&self, at: Timestamp, approval: &Approval, who: &CustomerId, how: &How) -> Option<AuditRecord> {
-        match how {
-            How::Override { by, with, why } => {
-                let detail = json!({ "request": approval.request, "in_place_of": who, "by": by, "with": with, "why": why });
-                Some(self.audit(at, by, "approval.overruled", approval.id.as_str(), detail))
-            }
-            How::Voice { .. } | How::Link | How::Api { .. } => None,
-        }
     }
 
     /// Of a request that is refused by a rule: the rule's name goes to the audit trail only.

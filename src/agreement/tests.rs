@@ -3,6 +3,7 @@
 
 mod appeals;
 mod codes;
+mod links;
 mod parties;
 
 use std::collections::{BTreeMap, BTreeSet};

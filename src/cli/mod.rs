@@ -1,6 +1,7 @@
 //! The command line: a file a subcommand, one table of exit codes, one way to print an error.
 
 pub mod answer;
+pub mod approvals;
 pub mod audit;
 pub mod bank;
 pub mod books;
@@ -21,6 +22,7 @@ pub mod exit;
 pub mod gateway;
 pub mod guardian;
 pub mod keys;
+pub mod mandates;
 pub mod models;
 mod outbound;
 pub mod payee;
@@ -107,6 +109,10 @@ enum Command {
     Guardian(guardian::GuardianArgs),
     /// Who has to agree to whose payments.
     Supervisor(supervisor::SupervisorArgs),
+    /// What several people have to agree to, and what each said.
+    Approvals(approvals::ApprovalsArgs),
+    /// Which payees may be paid again without the card number.
+    Mandates(mandates::MandatesArgs),
     /// Enrol a voice: by invitation, or from recordings.
     Enrol(enrol::EnrolArgs),
     /// Versions of the master key: status, rotation, retirement.
@@ -159,6 +165,8 @@ pub fn main() -> u8 {
         Command::Policy(a) => policy::run(a, &ctx),
         Command::Guardian(a) => guardian::run(a, &ctx),
         Command::Supervisor(a) => supervisor::run(a, &ctx),
+        Command::Approvals(a) => approvals::run(a, &ctx),
+        Command::Mandates(a) => mandates::run(a, &ctx),
         Command::Enrol(a) => enrol::run(a, &ctx),
         Command::Vault(a) => vault::run(a, &ctx),
         Command::Db(a) => db::run(a, &ctx),

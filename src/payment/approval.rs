@@ -168,12 +168,13 @@ pub enum How {
         /// Which key.
         key: String,
     },
-    /// An operator, in their place: audited, with a reason and a second operator.
+    /// An operator, in their place: audited, with a reason, and for a yes with a second operator.
     Override {
         /// Who.
         by: String,
-        /// Who else, since nobody overrides alone.
-        with: String,
+        /// Who else: nobody says yes for another alone.
+        #[serde(default)]
+        with: Option<String>,
         /// Why.
         why: String,
     },
@@ -315,7 +316,7 @@ pub enum ApprovalError {
     #[error("an appeal or an override needs a reason")]
     NoReason,
     /// Two operators, not one.
-    #[error("an override needs two different operators")]
+    #[error("a yes in somebody's place needs two different operators")]
     Alone,
 }
 
@@ -415,7 +416,7 @@ impl Approval {
                 party.calls = Some(Calls { tried, next_at });
             }
             ApprovalEvent::Said { who, said } => {
-                said.how.allowed()?;
+                said.how.allowed(said.yes)?;
                 let yes = said.yes;
                 let mut theirs = self.parties.iter_mut().filter(|p| p.who == who).peekable();
                 let role = theirs.peek().ok_or(ApprovalError::NotAsked)?.role;

@@ -91,27 +91,32 @@ async fn two_operators_may_speak_for_somebody_who_is_silent_and_it_is_written_do
     house.agreements.add_supervision(&house.ann, &house.bob, BTreeMap::new(), "test").await.unwrap();
     let (request, card) = (house.asked_by(&house.water, 1999).await, house.card(VISA).await);
     let Agreed::Waiting { approval: id, .. } = house.says_yes(&house.order(&request, &card)).await else { panic!("paid") };
-    let says = async |by: &str, with: &str, why: &str| house.agreements.overrule(&id, Role::Supervisor, by, with, why).await;
-    assert_eq!(because(says("olga", "Olga ", "Bob is in hospital").await.unwrap_err()), ApprovalError::Alone);
-    assert_eq!(because(says("olga", "", "Bob is in hospital").await.unwrap_err()), ApprovalError::Alone);
-    assert_eq!(because(says("olga", "pete", " ").await.unwrap_err()), ApprovalError::NoReason);
-    assert_eq!(house.payments().await, 0);
-    let guardian = house.agreements.overrule(&id, Role::Guardian, "olga", "pete", "why not").await.unwrap_err();
-    assert_eq!(because(guardian), ApprovalError::NotAsked);
-    charged(says("olga", "pete", "Bob is in hospital").await.unwrap().charged.unwrap());
+    let says = async |by: &str, with: Option<&str>, why: &str| {
+        let how = How::Override { by: by.into(), with: with.map(Into::into), why: why.into() };
+        house.agreements.decide(&id, &house.bob, true, how).await
+    };
+    for with in [None, Some(""), Some("Olga ")] {
+        assert_eq!(because(says("olga", with, "Bob is in hospital").await.unwrap_err()), ApprovalError::Alone);
+    }
+    assert_eq!(because(says("", Some("pete"), "Bob is in hospital").await.unwrap_err()), ApprovalError::Alone);
+    assert_eq!(because(says("olga", Some("pete"), " ").await.unwrap_err()), ApprovalError::NoReason);
+    assert_eq!((house.payments().await, house.approval(&id).await.version), (0, 1), "nothing was changed");
+    charged(says("olga", Some("pete"), "Bob is in hospital").await.unwrap().charged.unwrap());
     house.settle().await;
     assert_eq!((house.payments().await, house.charges_at_bank()), (1, 1));
     let rows = house.store.audit_trail(1_000).await.unwrap();
-    let row = rows.into_iter().find(|r| r.action == "approval.overruled").unwrap();
-    assert_eq!((row.actor.as_str(), row.subject.as_str()), ("olga", id.as_str()));
-    assert_eq!((row.detail["with"].as_str(), row.detail["why"].as_str()), (Some("pete"), Some("Bob is in hospital")));
+    let row = rows.into_iter().find(|r| r.action == "approval.agreed").unwrap();
+    assert_eq!((row.actor.as_str(), row.subject.as_str()), ("operator olga", id.as_str()));
+    let said = &row.detail["said"];
+    assert_eq!((said["with"].as_str(), said["why"].as_str()), (Some("pete"), Some("Bob is in hospital")));
 }
 
 #[tokio::test]
 async fn a_no_is_not_overridden_without_an_appeal() {
     let house = House::build().await;
     let (_, id, _) = house.denied().await;
-    let tried = house.agreements.overrule(&id, Role::Supervisor, "olga", "pete", "she insists").await.unwrap_err();
+    let how = How::Override { by: "olga".into(), with: Some("pete".into()), why: "she insists".into() };
+    let tried = house.agreements.decide(&id, &house.bob, true, how).await.unwrap_err();
     assert_eq!(because(tried), ApprovalError::Over("denied"));
     assert_eq!(house.payments().await, 0);
 }

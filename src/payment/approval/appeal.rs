@@ -46,17 +46,16 @@ impl Approval {
 }
 
 impl How {
-    /// Whether somebody may speak by it. Whoever calls this vouches for who the operators are; that they are two is judged here.
-    pub(super) fn allowed(&self) -> Result<(), ApprovalError> {
+    /// Whether somebody may speak by it. Whoever passes an operator's word on vouches for who they are; that a yes takes two of them is judged
+    /// here. A no moves no money: one may say it.
+    pub(super) fn allowed(&self, yes: bool) -> Result<(), ApprovalError> {
         match self {
             Self::Voice { .. } | Self::Link | Self::Api { .. } => Ok(()),
-            Self::Override { by, with, why } => {
-                let (by, with) = (by.trim(), with.trim());
-                if why.trim().is_empty() {
-                    return Err(ApprovalError::NoReason);
-                }
-                let two = !by.is_empty() && !with.is_empty() && by.to_lowercase() != with.to_lowercase();
-                if two { Ok(()) } else { Err(ApprovalError::Alone) }
+            Self::Override { why, .. } if why.trim().is_empty() => Err(ApprovalError::NoReason),
+            Self::Override { by, with, .. } => {
+                let (by, with) = (by.trim().to_lowercase(), with.as_deref().map(|w| w.trim().to_lowercase()));
+                let second = with.is_some_and(|with| !with.is_empty() && with != by);
+                if !by.is_empty() && (second || !yes) { Ok(()) } else { Err(ApprovalError::Alone) }
             }
         }
     }

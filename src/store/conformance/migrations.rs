@@ -99,6 +99,16 @@ fn filled(n: i64) -> Vec<String> {
             "INSERT INTO bank_events (reference, seq, at, kind, message_id, detail)
              VALUES ('req_1', 0, 1, 'received', 'm1', '{\"kind\":\"received\"}')",
         ),
+        (
+            10,
+            "INSERT INTO papers (kind, id, owner, about, open, due_at, version, body, created_at)
+             VALUES ('approval', 'apr_1', 'cus_1', 'req_1', '1', 9, 0, '{}', 1)",
+        ),
+        (
+            10,
+            "INSERT INTO code_deliveries (code_id, customer_id, sealed, expires_at, next_try_at)
+             VALUES ('otc_1', 'cus_1', CAST('sealed' AS BLOB), 9, 0)",
+        ),
     ];
     all.extend(since.into_iter().filter(|(from, _)| n >= *from).map(|(_, sql)| sql.to_owned()));
     all

@@ -7,6 +7,7 @@ mod calls;
 mod chain;
 mod migrations;
 mod money;
+mod papers;
 mod people;
 mod plans;
 mod trail;

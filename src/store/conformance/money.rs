@@ -36,10 +36,10 @@ const MINOR: i64 = 1999;
 const GATEWAY: &str = "sandbox";
 
 /// Somebody with a card, and somebody to pay.
-struct Parties {
-    customer: CustomerId,
-    card: CardRecord,
-    payee: PayeeId,
+pub(super) struct Parties {
+    pub(super) customer: CustomerId,
+    pub(super) card: CardRecord,
+    pub(super) payee: PayeeId,
 }
 
 impl Parties {
@@ -60,7 +60,7 @@ impl Parties {
 }
 
 impl Bench {
-    async fn parties(&self, customer_number: &str) -> Parties {
+    pub(super) async fn parties(&self, customer_number: &str) -> Parties {
         let customer = self.customer("+442079460958", customer_number).await;
         let card = self.card(&customer, 7);
         self.store.add_card(&card, &self.audit()).await.unwrap();
@@ -77,17 +77,17 @@ impl Bench {
         Parties { customer, card, payee }
     }
 
-    async fn request_of(&self, parties: &Parties) -> RequestId {
+    pub(super) async fn request_of(&self, parties: &Parties) -> RequestId {
         let request = parties.asks(RequestId::fresh(&*self.entropy));
         self.store.add_request(&request, &self.audit()).await.unwrap();
         request.id
     }
 
-    fn news(&self) -> OutboxRecord {
+    pub(super) fn news(&self) -> OutboxRecord {
         OutboxRecord { id: OutboxId::fresh(&*self.entropy), at: Timestamp(2), topic: "t".into(), payload: json!({}) }
     }
 
-    fn charge(&self, parties: &Parties, request: &RequestId, call: &CallId) -> NewCharge {
+    pub(super) fn charge(&self, parties: &Parties, request: &RequestId, call: &CallId) -> NewCharge {
         let (intent, attempt) = (IntentId::fresh(&*self.entropy), AttemptId::fresh(&*self.entropy));
         NewCharge {
             guards: Guards::default(),
@@ -143,7 +143,7 @@ impl Bench {
     }
 
     /// The attempt as it is once the acquirer has said yes, and what goes with it.
-    fn paid(&self, charge: &NewCharge) -> (Attempt, Settlement) {
+    pub(super) fn paid(&self, charge: &NewCharge) -> (Attempt, Settlement) {
         let state = AttemptState::Succeeded { at: Timestamp(3), gateway_reference: format!("g-{}", charge.attempt.id) };
         let attempt = Attempt { state, version: charge.attempt.version + 1, ..charge.attempt.clone() };
         let i = &charge.intent;
@@ -174,7 +174,7 @@ impl Bench {
         (attempt, settlement)
     }
 
-    async fn books(&self) -> ledger::Books {
+    pub(super) async fn books(&self) -> ledger::Books {
         let books = ledger::verify(&self.store.transfers().await.unwrap()).unwrap();
         books.balanced().unwrap();
         assert_eq!(self.store.disagreements(9).await.unwrap(), [], "books and audit tell the same");

@@ -23,6 +23,7 @@ macro_rules! hot {
             "disputes.rs",
             "intents.rs",
             "keys.rs",
+            "papers.rs",
             "payments.rs",
             "people.rs",
             "requests.rs",
@@ -32,16 +33,18 @@ macro_rules! hot {
 }
 
 /// Tables that grow with the payments.
-const GROWING: [&str; 12] = [
+const GROWING: [&str; 14] = [
     "attempts",
     "audit",
     "audit_chain",
     "bank_events",
     "bank_references",
+    "code_deliveries",
     "commands",
     "disputes",
     "intents",
     "outbox",
+    "papers",
     "receipts",
     "requests",
     "transfers",
@@ -162,6 +165,11 @@ const YEARS: &str = "SET session_replication_role = replica;
         SELECT 'k' || n, 'int_' || n, 'capture', 'att_' || n || 'capture', n FROM generate_series(1, 10000) n;
     INSERT INTO disputes (id, intent_id, reference, amount_minor, currency, reason, state, opened_at)
         SELECT 'dsp_' || n, 'int_' || n, 'dp_' || n, 1, 'USD', 'r', 'opened', n FROM generate_series(1, 10000) n;
+    INSERT INTO papers (kind, id, owner, about, open, due_at, version, body, created_at)
+        SELECT k.kind, k.kind || n, 'cus_' || n % 500, 'req_' || n, n % 1000 = 0, CASE WHEN n % 1000 = 0 THEN n END, 1, '{}', n
+        FROM generate_series(1, 10000) n, (VALUES ('approval'), ('code'), ('mandate')) k (kind);
+    INSERT INTO code_deliveries (code_id, customer_id, sealed, expires_at, next_try_at)
+        SELECT 'otc_' || n, 'cus_' || n % 500, '', n, CASE WHEN n % 1000 = 0 THEN n END FROM generate_series(1, 10000) n;
     INSERT INTO bank_references (reference, length, open, quarantined)
         SELECT 'req_' || n, 3, n % 1000 = 0, CASE WHEN n % 1000 = 1 THEN 1 ELSE 0 END FROM generate_series(1, 10000) n;
     INSERT INTO bank_events (reference, seq, at, kind, message_id, detail)

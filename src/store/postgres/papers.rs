@@ -173,9 +173,9 @@ impl Papers for PgStore {
         self.write(async || {
             let mut tx = self.begin().await?;
             let rows = sqlx::query(
-                "UPDATE code_deliveries SET next_try_at = $1, tries = tries + 1 WHERE code_id IN
+                "UPDATE code_deliveries SET next_try_at = $1, tries = tries + 1 WHERE code_id = ANY (ARRAY
                      (SELECT code_id FROM code_deliveries WHERE next_try_at <= $2 AND expires_at > $2 ORDER BY next_try_at LIMIT $3
-                      FOR UPDATE SKIP LOCKED)
+                      FOR UPDATE SKIP LOCKED))
                  RETURNING *",
             )
             .bind(retry_at.0)
