@@ -127,6 +127,11 @@ impl Agreements {
             return Ok(Agreed::Refused(Refusal::NotMet(Condition::Supervisor)));
         };
         let approval = self.with_payer(&request, yes, call, &parties).await?;
+        if let ApprovalState::Denied { by } = approval.state {
+            let refusal = Refusal::Denied(format!("{} said no", by.as_str()));
+            self.tell_refused(&request, &asked, &refusal).await?;
+            return Ok(Agreed::Refused(refusal));
+        }
         if approval.state == ApprovalState::Agreed && approval.agreed_by_each(&parties) {
             return self.charge(yes.order.clone(), &asked, Some(approval)).await;
         }
@@ -163,7 +168,7 @@ impl Agreements {
         Ok(Some(Agreed::Refused(Refusal::Submit(why))))
     }
 
-    /// Puts the payer's part into the request's approval, opening one where there is none that fits.
+    /// Puts the payer's part into the request's approval, opening one where there is none that fits. One that was denied is given as it is.
     async fn with_payer(
         &self,
         request: &PaymentRequest,
@@ -183,13 +188,17 @@ impl Agreements {
             met: yes.met.clone(),
         };
         let approval = self.open_approval(request, parties, now).await?;
+        if approval.stands_denied() {
+            return Ok(approval);
+        }
         let approval = approval.step(now, ApprovalEvent::Payer(Box::new(part)))?;
         let (audit, news) = inner.about(now, "agreement", "payer_agreed", &approval);
         papers::write(&*inner.store, &approval, &audit, &[news]).await?;
         Ok(approval)
     }
 
-    /// The open approval of a request, or a new one. One that asks others than rules ask now is taken back first.
+    /// The open approval of a request, or a new one. One that asks others than rules ask now is taken back first. A no stands, whatever time
+    /// has passed and whoever is asked now: it is given as it is.
     pub(super) async fn open_approval(
         &self,
         request: &PaymentRequest,
@@ -197,29 +206,35 @@ impl Agreements {
         now: Timestamp,
     ) -> Result<Approval, AgreeError> {
         let inner = &*self.inner;
+        let id = ApprovalId::fresh_at(now, &*inner.entropy);
         let open: Vec<Approval> = papers::about(&*inner.store, request.id.as_str()).await?;
         if let Some(earlier) = open.into_iter().next() {
+            if earlier.stands_denied() && earlier.fits(request) {
+                return Ok(earlier);
+            }
             let all = parties.iter().all(|(role, who)| earlier.parties.iter().any(|p| p.role == *role && p.who == *who));
             if all && earlier.fits(request) && now < earlier.expires_at {
                 return Ok(earlier);
             }
-            let (event, word) = match now < earlier.expires_at {
-                true => (ApprovalEvent::Cancel, "cancelled"),
-                false => (ApprovalEvent::Expire, "expired"),
+            let (over, word) = match now < earlier.expires_at {
+                _ if earlier.stands_denied() => (earlier.succeeded(id.clone()), "superseded"),
+                true => (earlier.step(now, ApprovalEvent::Cancel)?, "cancelled"),
+                false => (earlier.step(now, ApprovalEvent::Expire)?, "expired"),
             };
-            let over = earlier.step(now, event)?;
             let (audit, news) = inner.about(now, "agreement", word, &over);
             papers::write(&*inner.store, &over, &audit, &[news]).await?;
         }
-        let expires_at = now.plus(std::time::Duration::from_secs(inner.cfg.approval_valid_s.into()));
-        let id = ApprovalId::fresh_at(now, &*inner.entropy);
-        let approval = Approval::open_for(id, request, parties.to_vec(), now, expires_at)?;
+        let approval = Approval::open_for(id, request, parties.to_vec(), now, self.approval_expires(now))?;
         let (audit, news) = inner.about(now, "agreement", "requested", &approval);
         papers::write(&*inner.store, &approval, &audit, &[news]).await?;
         Ok(approval)
     }
 
-    /// Asks those who have to agree before the payer has said anything; `None`: nobody has to.
+    pub(super) fn approval_expires(&self, now: Timestamp) -> Timestamp {
+        now.plus(std::time::Duration::from_secs(self.inner.cfg.approval_valid_s.into()))
+    }
+
+    /// Asks those who have to agree before the payer has said anything; `None`: nobody has to. One that was denied is given as it is.
     pub async fn request_approval(&self, request: &PaymentRequest) -> Result<Option<Approval>, AgreeError> {
         let asked = self.ask(request, Asking::call(Attested::Vouched)).await?;
         let parties = asked.parties();
@@ -244,6 +259,12 @@ impl Agreements {
         let inner = &*self.inner;
         let now = inner.clock.now();
         let before: Approval = papers::read(&*inner.store, id.as_str()).await?.ok_or(AgreeError::NoSuch("approval"))?;
+        let said_so = before.parties.iter().any(|p| p.who == *who && p.said.as_ref().is_some_and(|s| s.yes == yes));
+        if let (ApprovalState::Used { intent }, true) = (&before.state, said_so) {
+            // The sweep was faster than whoever said so, or a link was followed twice.
+            let intent = intent.clone();
+            return Ok(Decided { approval: before, charged: Some(Agreed::Charged(intent)) });
+        }
         let by = spoken_by(&how, who);
         let after =
             before.clone().step(now, ApprovalEvent::Said { who: who.clone(), said: Said { yes, at: now, how: how.clone() } })?;
@@ -284,14 +305,6 @@ impl Agreements {
         let inner = &*self.inner;
         let part = approval.payer.as_ref().ok_or(ApprovalError::Incomplete)?;
         let found = inner.store.request(&approval.request).await?.ok_or(AgreeError::NoSuch("payment request"))?;
-        let asking = Asking { channel: part.channel, ..Asking::call(part.attestation) };
-        let asked = self.ask(&found.request, asking).await?;
-        let refusal = match refuses(&asked, &part.met) {
-            None if !approval.fits(&found.request) || !approval.agreed_by_each(&asked.parties()) => {
-                Some(Refusal::Submit(SubmitRefusal::ApprovalGone))
-            }
-            refusal => refusal,
-        };
         let order = ChargeOrder {
             customer: approval.customer.clone(),
             request: approval.request.clone(),
@@ -301,6 +314,18 @@ impl Agreements {
             capture: Capture::Automatic,
             evidence: part.evidence.clone(),
             guards: OrderGuards::default(),
+        };
+        // Somebody else was faster: what they charged must not be judged by what it changed.
+        if let Some(done @ Agreed::Charged(_)) = self.came_of(&found.request, &order).await? {
+            return Ok(done);
+        }
+        let asking = Asking { channel: part.channel, ..Asking::call(part.attestation) };
+        let asked = self.ask(&found.request, asking).await?;
+        let refusal = match refuses(&asked, &part.met) {
+            None if !approval.fits(&found.request) || !approval.agreed_by_each(&asked.parties()) => {
+                Some(Refusal::Submit(SubmitRefusal::ApprovalGone))
+            }
+            refusal => refusal,
         };
         let came_to = match refusal {
             Some(refusal) => Agreed::Refused(refusal),
@@ -432,7 +457,7 @@ fn on_record(how: &How, who: &CustomerId) -> serde_json::Value {
         How::Voice { call, .. } => json!({ "for": who, "how": "voice", "call": call }),
         How::Link => json!({ "for": who, "how": "link" }),
         How::Api { key } => json!({ "for": who, "how": "api", "key": key }),
-        How::Override { by, why } => json!({ "for": who, "how": "override", "by": by, "why": why }),
+        How::Override { by, with, why } => json!({ "for": who, "how": "override", "by": by, "with": with, "why": why }),
     }
 }
 

@@ -4,6 +4,7 @@
 //! Whoever changes an approval writes over the version that was read; of two that come at once one reads again. An approval to which
 //! everybody agreed is charged by whoever completed it, or, should that process die, by the sweep.
 
+mod appeals;
 mod asking;
 mod codes;
 mod config;

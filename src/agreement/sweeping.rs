@@ -29,8 +29,16 @@ impl Agreements {
         let inner = &*self.inner;
         let now = inner.clock.now();
         let mut swept = Swept { wiped: inner.store.wipe_codes(now).await?, ..Swept::default() };
+        // One that can't be read or charged must not keep the others waiting for ever: the longest due come first.
+        let mut failed = None;
         for paper in inner.store.papers_due(PaperKind::Approval, now, BATCH).await? {
-            let approval = Approval::of_paper(&paper)?;
+            let approval = match Approval::of_paper(&paper) {
+                Ok(approval) => approval,
+                Err(error) => {
+                    failed = failed.or(Some(error));
+                    continue;
+                }
+            };
             let done = match approval.state {
                 _ if now >= approval.expires_at => {
                     swept.expired = swept.expired.saturating_add(1);
@@ -50,10 +58,10 @@ impl Agreements {
             match done {
                 // Somebody else was faster.
                 Ok(()) | Err(AgreeError::Approval(_) | AgreeError::NoSuch(_) | AgreeError::Store(StoreError::Conflict(_))) => {}
-                Err(AgreeError::Store(error)) => return Err(error),
+                Err(AgreeError::Store(error)) => failed = failed.or(Some(error)),
             }
         }
-        Ok(swept)
+        failed.map_or(Ok(swept), Err)
     }
 
     /// Sweeps until told to stop.

@@ -1,6 +1,7 @@
 //! The room with the real SQLite store and the sandbox acquirer; time is the manual clock's. Each case that systems 2 and 8 list is one
 //! test, named after it.
 
+mod appeals;
 mod codes;
 mod links;
 mod parties;
@@ -12,7 +13,7 @@ use super::*;
 use crate::clock::{ManualClock, SeededEntropy, Timestamp};
 use crate::e164::E164;
 use crate::gateway::sandbox::{Did, SandboxGateway};
-use crate::ids::{AuditId, CallId, CardId, CustomerId, IntentId, PayeeId, RequestId, Tenant};
+use crate::ids::{ApprovalId, AuditId, CallId, CardId, CustomerId, IntentId, PayeeId, RequestId, Tenant};
 use crate::money::{Currency, Money};
 use crate::payment::policy::Attested;
 use crate::payment::{Capture, Condition, Delivery, Evidence, How, PaymentRequest, RequestStatus};

@@ -182,21 +182,21 @@ impl Desk {
         let mandate = by_mandate.filter(|a| !denies(a));
         let wants = |c| asked.terms.asks(c) || mandate.as_ref().is_some_and(|m| m.terms.asks(c));
         let others = asked.terms.needs_another() || mandate.as_ref().is_some_and(|m| m.terms.needs_another());
-        let roles: Vec<Role> = asked.parties().into_iter().map(|(role, _)| role).collect();
+        let parties = asked.parties();
         Ok(Asks {
             denied: denies(&asked),
             fresh_digits: wants(Condition::FreshDigits),
             code: wants(Condition::Code),
-            others: others && !self.agreed_before(request, &roles).await?,
+            others: others && !self.agreed_before(request, &parties).await?,
             offer_mandate: self.may_offer(request, &asked).await?.then_some(request.amount),
             mandate: mandate.and_then(|m| m.mandate).map(|m| m.card),
         })
     }
 
     /// Whether everybody else has agreed already: whoever comes first, the payer then pays at once.
-    async fn agreed_before(&self, request: &PaymentRequest, roles: &[Role]) -> Result<bool, StoreError> {
+    async fn agreed_before(&self, request: &PaymentRequest, parties: &[(Role, CustomerId)]) -> Result<bool, StoreError> {
         let open: Vec<Approval> = papers::about(&*self.store, request.id.as_str()).await?;
-        Ok(open.iter().any(|a| a.fits(request) && a.agreed_by_all(roles)))
+        Ok(open.iter().any(|a| a.fits(request) && a.agreed_by_each(parties)))
     }
 
     /// At the first payment to a payee, unless there is a mandate for that payee.

@@ -21,7 +21,7 @@ const PAGE: u32 = 500;
 /// Arguments of `voicepay approvals`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  voicepay approvals list                     what is open\n  voicepay approvals list --customer cus_0123…\n  voicepay approvals show apr_0123…\n  voicepay approvals link apr_0123… --who cus_4567…      a token for a link by which only they can answer\n  voicepay approvals decide --token QWxs… --yes\n  voicepay approvals override apr_0123… --who cus_4567… --no --by olga --why \"reported stolen, ticket 4711\"\n  voicepay approvals cancel apr_0123… --by olga\n\nThe last yes charges the payment: the running service sends it."
+    after_help = "Examples:\n  voicepay approvals list                     what is open\n  voicepay approvals list --customer cus_0123…\n  voicepay approvals show apr_0123…\n  voicepay approvals link apr_0123… --who cus_4567…      a token for a link by which only they can answer\n  voicepay approvals decide --token QWxs… --yes\n  voicepay approvals override apr_0123… --who cus_4567… --no --by olga --why \"reported stolen, ticket 4711\"\n  voicepay approvals appeal apr_0123… --by olga --why \"he mistook the payee\"\n  voicepay approvals cancel apr_0123… --by olga\n\nThe last yes charges the payment: the running service sends it. A yes in somebody's place needs a second operator (--with); a no\nstands until it is appealed against, which can be done once."
 )]
 pub struct ApprovalsArgs {
     #[command(subcommand)]
@@ -71,6 +71,20 @@ enum ApprovalsCommand {
         answer: Answer,
         /// Your name, for the audit trail.
         #[arg(long)]
+        by: String,
+        /// A second operator, for a yes.
+        #[arg(long, value_name = "NAME")]
+        with: Option<String>,
+        /// Why, for the audit trail; never a card number, name or telephone number.
+        #[arg(long)]
+        why: String,
+    },
+    /// Ask everybody once more about what was denied. The payer has to say yes again, too.
+    Appeal {
+        /// The identifier of what was denied.
+        id: String,
+        /// Your name, for the audit trail.
+        #[arg(long, default_value = "cli")]
         by: String,
         /// Why, for the audit trail; never a card number, name or telephone number.
         #[arg(long)]
@@ -136,10 +150,15 @@ pub fn run(args: ApprovalsArgs, ctx: &Context) -> CliResult {
                 let (id, who) = agreements.open_link(&token).map_err(refused)?;
                 told(ctx, &agreements.decide(&id, &who, answer.yes, How::Link).await.map_err(agree_error)?);
             }
-            ApprovalsCommand::Override { id, who, answer, by, why } => {
-                let how = How::Override { by: name(&by)?, why: name(&why)? };
+            ApprovalsCommand::Override { id, who, answer, by, with, why } => {
+                let with = with.as_deref().map(name).transpose()?;
+                let how = How::Override { by: name(&by)?, with, why: name(&why)? };
                 let decided = agreements.decide(&parse(&id)?, &parse_id(&who)?, answer.yes, how).await;
                 told(ctx, &decided.map_err(agree_error)?);
+            }
+            ApprovalsCommand::Appeal { id, by, why } => {
+                let open = agreements.appeal(&parse(&id)?, &name(&by)?, &name(&why)?).await.map_err(agree_error)?;
+                ctx.answer(&json!(open), open.id.as_str());
             }
             ApprovalsCommand::Cancel { id, by } => {
                 let approval = agreements.cancel(&parse(&id)?, &name(&by)?).await.map_err(agree_error)?;
@@ -200,7 +219,10 @@ fn said(said: &Said) -> String {
         How::Voice { call, .. } => format!("in {call}"),
         How::Link => "by link".to_owned(),
         How::Api { key } => format!("by the API, {key}"),
-        How::Override { by, why } => format!("by {by} in their place: {why}"),
+        How::Override { by, with, why } => {
+            let with = with.as_ref().map(|w| format!(" with {w}")).unwrap_or_default();
+            format!("by {by}{with} in their place: {why}")
+        }
     };
     format!("{}, {}, {how}", if said.yes { "yes" } else { "no" }, said.at)
 }

@@ -75,6 +75,8 @@ pub struct Approval {
     pub created_at: Timestamp,
     /// Which one that was denied this one appeals against.
     pub appeals: Option<ApprovalId>,
+    /// Which one came after this one was denied: an appeal, or one for what the request asks now.
+    pub succeeded_by: Option<ApprovalId>,
     /// Counts changes.
     pub version: u64,
 }
@@ -166,10 +168,13 @@ pub enum How {
         /// Which key.
         key: String,
     },
-    /// An operator, in their place: audited, with a reason.
+    /// An operator, in their place: audited, with a reason, and for a yes with a second operator.
     Override {
         /// Who.
         by: String,
+        /// Who else: nobody says yes for another alone.
+        #[serde(default)]
+        with: Option<String>,
         /// Why.
         why: String,
     },
@@ -298,6 +303,21 @@ pub enum ApprovalError {
     /// Its time is not up yet.
     #[error("the approval has not expired")]
     NotYet,
+    /// Nobody said no.
+    #[error("only an approval that was denied can be appealed against")]
+    NotDenied,
+    /// Once is all.
+    #[error("this was appealed against before; the second no stands")]
+    AppealedBefore,
+    /// The request asks for something else now.
+    #[error("the request is not what was denied, or can't be paid any more")]
+    OtherThing,
+    /// Nobody may later wonder why.
+    #[error("an appeal or an override needs a reason")]
+    NoReason,
+    /// Two operators, not one.
+    #[error("a yes in somebody's place needs two different operators")]
+    Alone,
 }
 
 impl Approval {
@@ -329,6 +349,7 @@ impl Approval {
             expires_at,
             created_at: now,
             appeals: None,
+            succeeded_by: None,
             version: 0,
         })
     }
@@ -395,6 +416,7 @@ impl Approval {
                 party.calls = Some(Calls { tried, next_at });
             }
             ApprovalEvent::Said { who, said } => {
+                said.how.allowed(said.yes)?;
                 let yes = said.yes;
                 let mut theirs = self.parties.iter_mut().filter(|p| p.who == who).peekable();
                 let role = theirs.peek().ok_or(ApprovalError::NotAsked)?.role;
@@ -422,5 +444,6 @@ impl Approval {
     }
 }
 
+mod appeal;
 #[cfg(test)]
 mod tests;

@@ -1,7 +1,6 @@
 //! Yes and no by link, and by an operator in somebody's place.
 
 use super::*;
-use crate::ids::ApprovalId;
 use crate::payment::{Approval, ApprovalError, ApprovalState, Role};
 use crate::store::papers;
 
@@ -62,17 +61,20 @@ async fn a_link_that_was_altered_or_is_over_says_nothing() {
 async fn an_operators_word_in_somebodys_place_is_on_record_with_name_and_reason() {
     let house = House::build().await;
     let approval = house.bob_is_asked().await;
-    let how = How::Override { by: "olga".into(), why: "ticket 4711".into() };
-    let nobody = house.agreements.decide(&approval.id, &house.ann, true, how.clone()).await;
+    let how = How::Override { by: "olga".into(), with: None, why: "ticket 4711".into() };
+    // Saying no for somebody takes one operator, saying yes takes two.
+    let alone = house.agreements.decide(&approval.id, &house.bob, true, how.clone()).await;
+    assert!(matches!(alone, Err(AgreeError::Approval(ApprovalError::Alone))), "{alone:?}");
+    let nobody = house.agreements.decide(&approval.id, &house.ann, false, how.clone()).await;
     assert!(matches!(nobody, Err(AgreeError::Approval(ApprovalError::NotAsked))), "the payer's own part is nobody else's");
-    let none = house.agreements.decide(&ApprovalId::fresh(&*house.entropy), &house.bob, true, how.clone()).await;
+    let none = house.agreements.decide(&ApprovalId::fresh(&*house.entropy), &house.bob, false, how.clone()).await;
     assert!(matches!(none, Err(AgreeError::NoSuch("approval"))));
     let decided = house.agreements.decide(&approval.id, &house.bob, false, how).await.unwrap();
     assert_eq!(decided.approval.state, ApprovalState::Denied { by: Role::Supervisor });
     let trail = house.store.audit_trail(100).await.unwrap();
     let row = trail.iter().find(|row| row.action == "approval.denied").unwrap();
     assert_eq!((row.actor.as_str(), row.subject.as_str()), ("operator olga", approval.id.as_str()));
-    let said = serde_json::json!({ "for": house.bob, "how": "override", "by": "olga", "why": "ticket 4711" });
+    let said = serde_json::json!({ "for": house.bob, "how": "override", "by": "olga", "with": null, "why": "ticket 4711" });
     assert_eq!(row.detail["said"], said);
     // The reason is for the trail, not for the outside.
     for news in house.store.outbox_waiting(100).await.unwrap() {

@@ -1,7 +1,7 @@
 //! System 8: the payer's part and a supervisor's, in either order, and everything that ends an approval.
 
 use super::*;
-use crate::ids::{ApprovalId, SupervisionId};
+use crate::ids::SupervisionId;
 use crate::payment::supervisor::SupervisionError;
 use crate::payment::{Approval, ApprovalError, ApprovalState, Role};
 use crate::store::{Document, PaperKind, SubmitRefusal, papers};

@@ -38,6 +38,7 @@ impl Bench {
             version: 0,
             body: "{\"a\":1}".to_owned(),
             created_at: Timestamp(1),
+            owed: Vec::new(),
         }
     }
 
@@ -234,7 +235,7 @@ async fn sums_are_of_one_customer_currency_and_time(desk: Bench) {
 
 async fn of_charges_at_once_that_were_asked_with_the_same_sums_one_is_taken(desk: Bench) {
     let parties = desk.parties("111111").await;
-    let guards = Guards { spent: Some((since(&parties), Spent::default())), papers: Vec::new() };
+    let guards = Guards { spent: Some((since(&parties), Spent::default())), papers: Vec::new(), told: Vec::new() };
     let mut tasks = JoinSet::new();
     for _ in 0..AT_ONCE {
         let request = desk.request_of(&parties).await;
@@ -257,7 +258,7 @@ async fn of_charges_at_once_that_were_asked_with_the_same_sums_one_is_taken(desk
     // Asked with what was paid meanwhile, another one is taken.
     let seen = desk.store.spent(&since(&parties)).await.unwrap();
     let mut charge = desk.charge(&parties, &desk.request_of(&parties).await, &CallId::fresh(&*desk.entropy));
-    charge.guards = Guards { spent: Some((since(&parties), seen)), papers: Vec::new() };
+    charge.guards = Guards { spent: Some((since(&parties), seen)), papers: Vec::new(), told: Vec::new() };
     assert!(matches!(desk.store.submit(&charge).await.unwrap(), Submitted::Fresh { .. }));
 }
 
@@ -272,7 +273,7 @@ async fn an_approval_is_used_once_and_with_the_charge_or_not_at_all(desk: Bench)
     for _ in 0..AT_ONCE {
         let request = desk.request_of(&parties).await;
         let mut charge = desk.charge(&parties, &request, &CallId::fresh(&*desk.entropy));
-        charge.guards = Guards { spent: None, papers: vec![used.clone()] };
+        charge.guards = Guards { spent: None, papers: vec![used.clone()], told: Vec::new() };
         requests.push(request);
         let store = desk.store.clone();
         tasks.spawn(async move { store.submit(&charge).await.unwrap() });
@@ -298,7 +299,7 @@ async fn an_approval_is_used_once_and_with_the_charge_or_not_at_all(desk: Bench)
     let request = desk.request_of(&parties).await;
     desk.store.cancel_request(&request, &desk.audit()).await.unwrap();
     let mut charge = desk.charge(&parties, &request, &CallId::fresh(&*desk.entropy));
-    charge.guards = Guards { spent: None, papers: vec![closed(&paper)] };
+    charge.guards = Guards { spent: None, papers: vec![closed(&paper)], told: Vec::new() };
     assert!(matches!(desk.store.submit(&charge).await.unwrap(), Submitted::Refused(SubmitRefusal::Request(_))));
     assert_eq!(desk.store.paper(PaperKind::Approval, &paper.id).await.unwrap(), Some(paper));
 }
@@ -310,7 +311,7 @@ async fn a_guarded_charge_that_comes_again_is_the_same_payment(desk: Bench) {
     let (request, call) = (desk.request_of(&parties).await, CallId::fresh(&*desk.entropy));
     let guarded = || {
         let mut charge = desk.charge(&parties, &request, &call);
-        charge.guards = Guards { spent: Some((since(&parties), Spent::default())), papers: vec![closed(&paper)] };
+        charge.guards = Guards { spent: Some((since(&parties), Spent::default())), papers: vec![closed(&paper)], told: Vec::new() };
         charge
     };
     let (one, two) = (guarded(), guarded());
