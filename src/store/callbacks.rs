@@ -215,3 +215,83 @@ impl Callback {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::{CardId, IntentId, PayeeId, RequestId};
+    use crate::money::{Currency, Money};
+    use crate::payment::policy::{Attested, Channel};
+    use crate::payment::{ApprovalEvent, Delivery, Evidence, How, PayersPart, PaymentRequest, RequestStatus, Role, Said};
+
+    fn customer(name: &str) -> CustomerId {
+        CustomerId::parse(name).unwrap()
+    }
+
+    fn asked_of(parties: &[(Role, &str)]) -> Approval {
+        let request = PaymentRequest {
+            id: RequestId::parse("req_1").unwrap(),
+            customer: customer("cus_1"),
+            payee: PayeeId::parse("pay_1").unwrap(),
+            amount: Money::new(1_999, Currency::Usd).unwrap(),
+            due: None,
+            delivery: Delivery::None,
+            expires_at: None,
+            status: RequestStatus::Open,
+            held_by: None,
+            created_at: Timestamp(0),
+        };
+        let parties = parties.iter().map(|(role, who)| (*role, customer(who))).collect();
+        Approval::open_for(ApprovalId::parse("apr_1").unwrap(), &request, parties, Timestamp(10), Timestamp(1_000)).unwrap()
+    }
+
+    fn payer() -> ApprovalEvent {
+        ApprovalEvent::Payer(Box::new(PayersPart {
+            at: Timestamp(20),
+            card: CardId::parse("card_1").unwrap(),
+            call: CallId::parse("call_1").unwrap(),
+            evidence: serde_json::from_str::<Evidence>(r#"{"policy_version":"1"}"#).unwrap(),
+            channel: Channel::Telephone,
+            attestation: Attested::Vouched,
+            met: std::collections::BTreeSet::new(),
+        }))
+    }
+
+    fn says(who: &str, yes: bool, at: i64) -> ApprovalEvent {
+        ApprovalEvent::Said { who: customer(who), said: Said { yes, at: Timestamp(at), how: How::Link } }
+    }
+
+    fn after(events: Vec<ApprovalEvent>) -> Approval {
+        let opened = asked_of(&[(Role::Supervisor, "cus_2")]);
+        events.into_iter().fold(opened, |approval, event| {
+            let at = if matches!(event, ApprovalEvent::Expire) { 2_000 } else { 50 };
+            approval.step(Timestamp(at), event).unwrap()
+        })
+    }
+
+    #[test]
+    fn each_who_has_to_agree_is_owed_a_call_as_soon_as_they_have_to() {
+        let opened = asked_of(&[(Role::Guardian, "cus_2"), (Role::Supervisor, "cus_3")]);
+        let calls = owed(&opened);
+        let whom: Vec<_> = calls.iter().map(|c| (c.customer.as_str(), c.purpose, c.due_at, c.expires_at)).collect();
+        let (now, end) = (Timestamp(10), Timestamp(1_000));
+        assert_eq!(whom, [("cus_2", CallbackPurpose::Decide, now, end), ("cus_3", CallbackPurpose::Decide, now, end)]);
+        assert_eq!(owed(&opened), calls, "the same name each time");
+        assert!(calls[0].id != calls[1].id);
+    }
+
+    #[test]
+    fn a_payer_who_was_left_waiting_is_owed_a_call_and_no_other() {
+        let used = || ApprovalEvent::Used(IntentId::parse("int_1").unwrap());
+        let told = |events| owed(&after(events)).into_iter().map(|c| (c.purpose, c.customer, c.due_at)).collect::<Vec<_>>();
+        let tell = |at| vec![(CallbackPurpose::Tell, customer("cus_1"), Timestamp(at))];
+        assert_eq!(told(vec![payer(), says("cus_2", true, 30), used()]), tell(30));
+        assert_eq!(told(vec![payer(), says("cus_2", false, 30)]), tell(30));
+        assert_eq!(told(vec![payer(), ApprovalEvent::Expire]), tell(1_000));
+        assert_eq!(told(vec![payer(), ApprovalEvent::Withdraw { who: customer("cus_2") }]), tell(20));
+        assert_eq!(told(vec![says("cus_2", true, 15), payer(), used()]), [], "heard in that call");
+        assert_eq!(told(vec![says("cus_2", false, 15)]), [], "never asked to wait");
+        assert_eq!(told(vec![payer(), ApprovalEvent::Cancel]), []);
+        assert_eq!(told(vec![payer()]), [], "still waiting");
+    }
+}
