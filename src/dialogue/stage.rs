@@ -205,7 +205,9 @@ impl Stage {
             | Self::Fetching(_)
             | Self::AskingAgreement(_)
             | Self::HearingAgreement(_) => Reach::Free { collecting: false },
-            Self::Charging(_) | Self::Storing(_) | Self::Connecting(_) | Self::Deleting(_) | Self::Deciding(_) => Reach::Committed,
+            Self::Charging(_) | Self::Storing(_) | Self::Connecting(_) | Self::Deleting(_) | Self::Deciding(_) => {
+                Reach::Committed
+            }
             Self::Offering(_) | Self::HearingOffer(_) | Self::Granting(_) => Reach::Paid,
             Self::Closing(_) | Self::Over(_) => Reach::Closing,
         }
