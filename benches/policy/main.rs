@@ -4,8 +4,9 @@
 
 use std::fmt::Write;
 use std::hint::black_box;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use tokio::time::Instant;
 use voicepay::clock::{Clock, Entropy, SeededEntropy, SystemClock, Timestamp};
 use voicepay::ids::PayeeId;
 use voicepay::money::{Currency, Money};

@@ -31,9 +31,9 @@ use crate::dialogue::CallVerdict;
 use crate::ids::{CallId, IntentId};
 use crate::media::leg::Attestation;
 
+pub use approvals::Approvals;
 pub use desk::Desk;
 pub use driver::{run_call, run_errand};
-pub use approvals::Approvals;
 pub use errand::PlacedFor;
 pub use services::Services;
 pub use transfer::Switchboard;

@@ -169,9 +169,15 @@ macro_rules! document {
 
 document!(Guardianship, Guardianship, ward, |g| g.guardian.as_str().to_owned(), g.ended_at.is_none(), None);
 document!(Supervision, Supervision, account, |s| s.supervisor.as_str().to_owned(), s.holds(), None);
-document!(Approval, Approval, customer, |a| a.request.as_str().to_owned(), a.open() || a.stands_denied(), a.due_at(), |approval| callbacks::owed(
-    approval
-));
+document!(
+    Approval,
+    Approval,
+    customer,
+    |a| a.request.as_str().to_owned(),
+    a.open() || a.stands_denied(),
+    a.due_at(),
+    |approval| callbacks::owed(approval)
+);
 document!(OneTimeCode, Code, customer, |c| c.request.as_str().to_owned(), c.live(), c.live().then_some(c.expires_at));
 document!(Mandate, Mandate, customer, |m| format!("{} {}", m.payee, m.cap.currency), m.holds(), None);
 

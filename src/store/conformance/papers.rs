@@ -311,7 +311,8 @@ async fn a_guarded_charge_that_comes_again_is_the_same_payment(desk: Bench) {
     let (request, call) = (desk.request_of(&parties).await, CallId::fresh(&*desk.entropy));
     let guarded = || {
         let mut charge = desk.charge(&parties, &request, &call);
-        charge.guards = Guards { spent: Some((since(&parties), Spent::default())), papers: vec![closed(&paper)], told: Vec::new() };
+        charge.guards =
+            Guards { spent: Some((since(&parties), Spent::default())), papers: vec![closed(&paper)], told: Vec::new() };
         charge
     };
     let (one, two) = (guarded(), guarded());

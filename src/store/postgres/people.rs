@@ -117,7 +117,8 @@ impl People for PgStore {
     async fn wants_more_time(&self, id: &CustomerId) -> Result<bool, StoreError> {
         self.read(async || {
             let mut connection = self.connection().await?;
-            let row = sqlx::query("SELECT 1 FROM customers WHERE id = $1 AND more_time AND status <> 'deleted'").bind(id.as_str());
+            let row =
+                sqlx::query("SELECT 1 FROM customers WHERE id = $1 AND more_time AND status <> 'deleted'").bind(id.as_str());
             Ok(row.fetch_optional(&mut *connection).await?.is_some())
         })
         .await
