@@ -27,7 +27,7 @@ pub struct NotifyConfig {
     pub keep_days: u32,
     /// Whether endpoints may lie in networks that are not public. Never where others than the operator add endpoints.
     pub private_networks: bool,
-    /// Authorities that endpoints' certificates are checked against, PEM; empty: the system's.
+    /// PEM file of the authorities that endpoints' certificates are checked against.
     pub roots_file: PathBuf,
     /// What carries a message to a customer: a program and its arguments, given JSON on standard input. Empty: there is none, and who needs a
     /// one-time code can't pay.
@@ -48,7 +48,7 @@ impl Default for NotifyConfig {
             rotation_s: 24 * 3600,
             keep_days: 30,
             private_networks: false,
-            roots_file: PathBuf::new(),
+            roots_file: "/etc/ssl/certs/ca-certificates.crt".into(),
             command: Vec::new(),
             command_timeout_ms: 10_000,
         }

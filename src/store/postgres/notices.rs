@@ -50,7 +50,8 @@ impl Notices for PgStore {
     async fn endpoint(&self, id: &EndpointId) -> Result<Option<Endpoint>, StoreError> {
         self.read(async || {
             let row = sqlx::query(
-                "SELid, tenant, url, topics, secrets, disabled::int::bigint AS disabled, version, created_atT id, tenant, url, topics, secrets, disabled::int::bigint AS disabled, version, created_at FROM endpoints WHERE id = $1",
+                "SELECT id, tenant, url, topics, secrets, disabled::int::bigint AS disabled, version, created_at
+                 FROM endpoints WHERE id = $1",
             )
             .bind(id.as_str())
             .fetch_optional(&mut *self.connection().await?)
@@ -64,12 +65,13 @@ impl Notices for PgStore {
         self.read(async || {
             let query = match tenant {
                 Some(tenant) => sqlx::query(
-                    "SELid, tenant, url, topics, secrets, disabled::int::bigint AS disabled, version, created_atT id, tenant, url, topics, secrets, disabled::int::bigint AS disabled, version, created_at FROM endpoints
-                     WHERE tenant = $1 ORDER BY id",
+                    "SELECT id, tenant, url, topics, secrets, disabled::int::bigint AS disabled, version, created_at
+                     FROM endpoints WHERE tenant = $1 ORDER BY id",
                 )
                 .bind(tenant.as_str()),
                 None => sqlx::query(
-                    "SELid, tenant, url, topics, secrets, disabled::int::bigint AS disabled, version, created_atT id, tenant, url, topics, secrets, disabled::int::bigint AS disabled, version, created_at FROM endpoints ORDER BY id",
+                    "SELECT id, tenant, url, topics, secrets, disabled::int::bigint AS disabled, version, created_at
+                     FROM endpoints ORDER BY id",
                 ),
             };
             let rows = query.fetch_all(&mut *self.connection().await?).await?;
@@ -85,7 +87,7 @@ impl Notices for PgStore {
                 for endpoint in &row.to {
                     sqlx::query(
                         "INSERT INTO deliveries (endpoint_id, outbox_id, position, subject, state, next_at)
-                         SELid, tenant, url, topics, secrets, disabled::int::bigint AS disabled, version, created_atT $1, id, seq, $2, 'waiting', 0 FROM outbox WHERE id = $3 AND delivered_at IS NULL
+                         SELECT $1, id, seq, $2, 'waiting', 0 FROM outbox WHERE id = $3 AND delivered_at IS NULL
                          ON CONFLICT (endpoint_id, outbox_id) DO NOTHING",
                     )
                     .bind(endpoint.as_str())
@@ -110,10 +112,10 @@ impl Notices for PgStore {
             let mut tx = self.begin().await?;
             // Whoever claims the same waits here no longer than for the others' commit, and then takes what they left.
             let rows = sqlx::query(
-                "SELid, tenant, url, topics, secrets, disabled::int::bigint AS disabled, version, created_atT d.*, o.id, o.at, o.topic, o.payload FROM deliveries d JOIN outbox o ON o.id = d.outbox_id
+                "SELECT d.*, o.id, o.at, o.topic, o.payload FROM deliveries d JOIN outbox o ON o.id = d.outbox_id
                  JOIN endpoints e ON e.id = d.endpoint_id
                  WHERE d.state = 'waiting' AND d.next_at <= $1 AND NOT e.disabled AND NOT EXISTS
-                     (SELid, tenant, url, topics, secrets, disabled::int::bigint AS disabled, version, created_atT 1 FROM deliveries b WHERE b.state = 'waiting' AND b.endpoint_id = d.endpoint_id AND b.subject = d.subject
+                     (SELECT 1 FROM deliveries b WHERE b.state = 'waiting' AND b.endpoint_id = d.endpoint_id AND b.subject = d.subject
                       AND b.position < d.position)
                  ORDER BY d.next_at, d.position LIMIT $2 FOR UPDATE OF d SKIP LOCKED",
             )
@@ -179,7 +181,7 @@ impl Notices for PgStore {
     ) -> Result<Vec<Delivery>, StoreError> {
         self.read(async || {
             let rows = sqlx::query(
-                "SELid, tenant, url, topics, secrets, disabled::int::bigint AS disabled, version, created_atT d.*, o.id, o.at, o.topic, o.payload FROM deliveries d JOIN outbox o ON o.id = d.outbox_id
+                "SELECT d.*, o.id, o.at, o.topic, o.payload FROM deliveries d JOIN outbox o ON o.id = d.outbox_id
                  WHERE d.endpoint_id = $1 AND d.position > $2 AND d.state = coalesce($3, d.state) ORDER BY d.position LIMIT $4",
             )
             .bind(endpoint.as_str())
@@ -223,7 +225,7 @@ impl Notices for PgStore {
             let mut tx = self.begin().await?;
             let gone = sqlx::query(
                 "DELETE FROM deliveries WHERE state = 'delivered' AND (endpoint_id, outbox_id) IN
-                     (SELid, tenant, url, topics, secrets, disabled::int::bigint AS disabled, version, created_atT endpoint_id, outbox_id FROM deliveries WHERE ended_at < $1 ORDER BY ended_at LIMIT $2)",
+                     (SELECT endpoint_id, outbox_id FROM deliveries WHERE ended_at < $1 ORDER BY ended_at LIMIT $2)",
             )
             .bind(before.0)
             .bind(i64::from(limit))
