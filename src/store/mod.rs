@@ -4,6 +4,7 @@
 pub mod backup;
 pub mod bank;
 pub mod chain;
+pub mod clients;
 mod config;
 #[cfg(test)]
 mod conformance;
@@ -29,6 +30,7 @@ use crate::payment::{Attempt, Dispute, IntentStatus, PaymentRequest, Receipt};
 
 pub use bank::{Bank, BankAnswer};
 pub use chain::AuditChain;
+pub use clients::*;
 pub use config::{StoreConfig, open};
 pub use keyring::{UnlockError, customer_key, customer_key_to_seal, unlock, unlock_in_hand};
 pub use keys::{Brought, KeyUsage, Keys, NewCard, OlderPlace, OlderValue, Resealed, Rewrapped, StoredKey};
@@ -52,6 +54,7 @@ macro_rules! migrations {
             (7, "audit chain", include_str!(concat!("../../../migrations/", $folder, "/0007_audit_chain.sql"))),
             (8, "bank", include_str!(concat!("../../../migrations/", $folder, "/0008_bank.sql"))),
             (9, "tenants", include_str!(concat!("../../../migrations/", $folder, "/0009_tenants.sql"))),
+            (13, "api", include_str!(concat!("../../../migrations/", $folder, "/0013_api.sql"))),
         ])
     };
 }
@@ -346,6 +349,7 @@ pub trait Store:
     + SigningKeys
     + Keys
     + Bank
+    + Clients
     + std::fmt::Debug
 {
     /// Closes every connection, once what they are at is done. Nothing can be asked of it afterwards.

@@ -3,6 +3,7 @@
 pub(super) mod bank;
 pub(super) mod calls;
 pub(super) mod chain;
+pub(super) mod clients;
 pub(super) mod keys;
 pub(super) mod money;
 pub(super) mod people;

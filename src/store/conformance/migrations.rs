@@ -99,6 +99,16 @@ fn filled(n: i64) -> Vec<String> {
             "INSERT INTO bank_events (reference, seq, at, kind, message_id, detail)
              VALUES ('req_1', 0, 1, 'received', 'm1', '{\"kind\":\"received\"}')",
         ),
+        (
+            13,
+            "INSERT INTO api_keys (id, tenant, name, digest, scopes, created_at)
+             VALUES ('key_1', 'default', 'shop', CAST('01234567890123456789012345678901' AS BLOB), 'payees:read', 1)",
+        ),
+        (
+            13,
+            "INSERT INTO api_answers (api_key, key, request, begun_at, leased_to, expires_at, status, body)
+             VALUES ('key_1', 'k', CAST('01234567890123456789012345678901' AS BLOB), 1, 2, 9, 201, CAST('{}' AS BLOB))",
+        ),
     ];
     all.extend(since.into_iter().filter(|(from, _)| n >= *from).map(|(_, sql)| sql.to_owned()));
     all

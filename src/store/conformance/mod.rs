@@ -5,6 +5,7 @@ mod backups;
 mod bank;
 mod calls;
 mod chain;
+mod clients;
 mod migrations;
 mod money;
 mod people;

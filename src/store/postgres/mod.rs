@@ -12,6 +12,7 @@ mod books;
 mod calls;
 mod chain;
 mod challenges;
+mod clients;
 mod columns;
 pub(super) mod connect;
 mod disputes;

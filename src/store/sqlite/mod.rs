@@ -8,6 +8,7 @@ mod books;
 mod calls;
 mod chain;
 mod challenges;
+mod clients;
 mod disputes;
 mod fingerprints;
 mod following;
