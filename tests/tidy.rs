@@ -44,6 +44,8 @@ const ARROWS: &[(&str, &[&str])] = &[
         "call",
         &["dialogue", "decision", "media", "speech", "voiceprint", "vault", "store", "processor", "prompts", "payment", "ops"],
     ),
+    // Models come through a trait that `app` implements; of calls it knows which are up and what happens in them.
+    ("api", &["payment", "store", "vault", "processor", "call"]),
     ("eval", &["speech", "voiceprint", "decision", "media", "models"]),
     // Embeds each room's own section; rooms never see the whole.
     (
@@ -61,6 +63,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "gateway",
             "processor",
             "ops",
+            "api",
         ],
     ),
 ];

@@ -107,7 +107,8 @@ shape! {
 pub(super) fn routes() -> Vec<Route> {
     use Scope::{RequestsRead, RequestsWrite};
     vec![
-        Route::get::<Page<RequestView>>("/requests", "listRequests", RequestsRead, run!(list), "Requests, newest first.").listed(),
+        Route::get::<Page<RequestView>>("/requests", "listRequests", RequestsRead, run!(list), "Requests, newest first.")
+            .listed(),
         Route::post::<NewRequest, RequestView>("/requests", "addRequest", RequestsWrite, run!(add), "Asks a customer for money."),
         Route::get::<RequestView>("/requests/{id}", "getRequest", RequestsRead, run!(one), "One request."),
         Route::post::<Nothing, RequestView>(
@@ -206,11 +207,8 @@ async fn add(ask: &Ask) -> Result<Answer, Problem> {
 
 /// The same address is the same mark however it is spaced and punctuated.
 fn mark(ask: &Ask, address: &str) -> AddressMark {
-    let plain: Vec<String> = address
-        .split(|c: char| !c.is_alphanumeric())
-        .filter(|word| !word.is_empty())
-        .map(str::to_lowercase)
-        .collect();
+    let plain: Vec<String> =
+        address.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty()).map(str::to_lowercase).collect();
     let tenant = ask.caller.tenant.as_str().as_bytes();
     AddressMark::of(&ask.shared.vault.api_digest(ApiPurpose::Address, &[tenant, plain.join(" ").as_bytes()]))
 }

@@ -58,9 +58,17 @@ impl ApiConfig {
     /// What values can't say alone: the key, and what is wrong with it.
     pub fn check(&self) -> Result<(), (&'static str, &'static str)> {
         let rule = |ok: bool, key, what| if ok { Ok(()) } else { Err((key, what)) };
-        rule(self.certificate.is_some() == self.private_key.is_some(), "private_key", "goes with api.certificate: set both or none")?;
+        rule(
+            self.certificate.is_some() == self.private_key.is_some(),
+            "private_key",
+            "goes with api.certificate: set both or none",
+        )?;
         let plain_beyond = self.certificate.is_none() && !self.behind_proxy && self.listen.is_some_and(|a| !a.ip().is_loopback());
-        rule(!plain_beyond, "certificate", "is needed beyond this machine: keys and card numbers go over it; or set api.behind_proxy")?;
+        rule(
+            !plain_beyond,
+            "certificate",
+            "is needed beyond this machine: keys and card numbers go over it; or set api.behind_proxy",
+        )?;
         rule((1..=10_000).contains(&self.max_connections), "max_connections", "must be 1 to 10000")?;
         rule((1_024..=1_048_576).contains(&self.max_body_bytes), "max_body_bytes", "must be 1024 to 1048576")?;
         rule(

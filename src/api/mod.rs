@@ -25,12 +25,12 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use axum::Router;
 use axum::body::Body;
 use axum::extract::RawPathParams;
 use axum::http::{Request, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get};
-use axum::Router;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
@@ -89,7 +89,13 @@ pub struct Live {
 #[async_trait]
 pub trait Enroller: Send + Sync {
     /// From whole WAV files. Gives how many milliseconds of speech there were.
-    async fn enrol(&self, customer: &CustomerId, consent_by: &str, actor: &str, wavs: Vec<Vec<u8>>) -> Result<Enrolled, NotEnrolled>;
+    async fn enrol(
+        &self,
+        customer: &CustomerId,
+        consent_by: &str,
+        actor: &str,
+        wavs: Vec<Vec<u8>>,
+    ) -> Result<Enrolled, NotEnrolled>;
 }
 
 /// What came of an enrolment.
@@ -131,7 +137,12 @@ struct Shared {
 }
 
 /// Serves until `stop`. Gives the address, with its real port.
-pub async fn serve(config: &ApiConfig, listen: SocketAddr, parts: Parts, stop: CancellationToken) -> Result<SocketAddr, ApiError> {
+pub async fn serve(
+    config: &ApiConfig,
+    listen: SocketAddr,
+    parts: Parts,
+    stop: CancellationToken,
+) -> Result<SocketAddr, ApiError> {
     let Parts { store, vault, processor, clock, entropy, live, enroller } = parts;
     let shared = Arc::new(Shared {
         store,

@@ -40,7 +40,8 @@ pub struct Reference(String);
 impl<'de> Deserialize<'de> for Reference {
     fn deserialize<D: serde::Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
         let text = String::deserialize(d)?;
-        let fits = (1..=64).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'));
+        let fits =
+            (1..=64).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'));
         let wrong = "a reference has 1 to 64 letters, digits, `-`, `_` and `.`";
         if fits { Ok(Self(text)) } else { Err(serde::de::Error::custom(wrong)) }
     }
@@ -201,7 +202,8 @@ shape! {
 pub(super) fn routes() -> Vec<Route> {
     use Scope::{PaymentsRead, PaymentsWrite};
     vec![
-        Route::get::<Page<PaymentView>>("/payments", "listPayments", PaymentsRead, run!(list), "Payments, newest first.").listed(),
+        Route::get::<Page<PaymentView>>("/payments", "listPayments", PaymentsRead, run!(list), "Payments, newest first.")
+            .listed(),
         Route::get::<PaymentView>("/payments/{id}", "getPayment", PaymentsRead, run!(one), "One payment, whole."),
         Route::post::<Operate, AttemptView>(
             "/payments/{id}/captures",

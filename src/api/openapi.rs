@@ -106,7 +106,9 @@ fn parameters(path: &str, params: &[route::Param], idempotent: bool) -> Value {
         all.push(json!({ "name": name, "in": "path", "required": true, "schema": schema }));
     }
     for p in params {
-        all.push(json!({ "name": p.name, "in": "query", "required": p.required, "description": p.about, "schema": (p.schema)() }));
+        all.push(
+            json!({ "name": p.name, "in": "query", "required": p.required, "description": p.about, "schema": (p.schema)() }),
+        );
     }
     if idempotent {
         let schema = json!({ "type": "string", "pattern": format!("^[!-~]{{1,{KEY_LIMIT_CHARS}}}$") });

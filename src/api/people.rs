@@ -71,7 +71,8 @@ impl<'de> Deserialize<'de> for Number {
         let text = Zeroizing::new(String::deserialize(d)?);
         let plain = text.bytes().all(|b| b.is_ascii_digit());
         let pan = Pan::parse(&text).ok().filter(|_| plain);
-        pan.map(Self).ok_or_else(|| serde::de::Error::custom("a card number has 13 to 19 digits, the last of them its check digit"))
+        pan.map(Self)
+            .ok_or_else(|| serde::de::Error::custom("a card number has 13 to 19 digits, the last of them its check digit"))
     }
 }
 

@@ -4,7 +4,8 @@
 use serde_json::{Map, Value, json};
 
 use crate::ids::{
-    ApiKeyId, AttemptId, AuditId, CallId, CardId, Category, CustomerId, DisputeId, IntentId, InviteId, PayeeId, ReceiptId, RequestId,
+    ApiKeyId, AttemptId, AuditId, CallId, CardId, Category, CustomerId, DisputeId, IntentId, InviteId, PayeeId, ReceiptId,
+    RequestId,
 };
 
 /// The schemas of all named types, by name.
@@ -77,9 +78,7 @@ macro_rules! ids {
         })+
     };
 }
-ids!(
-    ApiKeyId, AttemptId, AuditId, CallId, CardId, CustomerId, DisputeId, IntentId, InviteId, PayeeId, ReceiptId, RequestId
-);
+ids!(ApiKeyId, AttemptId, AuditId, CallId, CardId, CustomerId, DisputeId, IntentId, InviteId, PayeeId, ReceiptId, RequestId);
 
 impl Shape for Category {
     fn schema(_: &mut Defs) -> Value {

@@ -85,11 +85,23 @@ const TRAIL: &[Param] = &[
 pub(super) fn routes() -> Vec<Route> {
     use Scope::{AuditRead, CallsRead};
     vec![
-        Route::get::<Page<CallView>>("/calls", "listCalls", CallsRead, run!(calls), "Calls of the tenant's customers, newest first.")
-            .listed(),
+        Route::get::<Page<CallView>>(
+            "/calls",
+            "listCalls",
+            CallsRead,
+            run!(calls),
+            "Calls of the tenant's customers, newest first.",
+        )
+        .listed(),
         Route::get::<CallWhole>("/calls/{id}", "getCall", CallsRead, run!(call), "One call with its timeline."),
-        Route::get::<Page<AuditView>>("/audit", "listAudit", AuditRead, run!(audit), "The audit trail of one thing, oldest first.")
-            .with(TRAIL),
+        Route::get::<Page<AuditView>>(
+            "/audit",
+            "listAudit",
+            AuditRead,
+            run!(audit),
+            "The audit trail of one thing, oldest first.",
+        )
+        .with(TRAIL),
         Route::get::<Proof>(
             "/receipts/{reference}/proof",
             "proveReceipt",

@@ -1,6 +1,8 @@
 //! The command line: a file a subcommand, one table of exit codes, one way to print an error.
 
 pub mod answer;
+pub mod api;
+pub mod api_key;
 pub mod audit;
 pub mod bank;
 pub mod books;
@@ -27,6 +29,7 @@ pub mod payments;
 pub mod receipt;
 pub mod request;
 pub mod serve;
+pub mod tenant;
 pub mod trunk;
 pub mod vault;
 
@@ -118,6 +121,12 @@ enum Command {
     Bank(bank::BankArgs),
     /// Which calls there were, and what happened in one.
     Calls(calls::CallsArgs),
+    /// Answer the API without a telephone; print its description.
+    Api(api::ApiArgs),
+    /// Keys of the API.
+    ApiKey(api_key::ApiKeyArgs),
+    /// Tenants: whose customers and payees are nothing to others.
+    Tenant(tenant::TenantArgs),
     /// Fetch and verify the speech models.
     Models(models::ModelsArgs),
     /// Check or print the configuration.
@@ -157,6 +166,9 @@ pub fn main() -> u8 {
         Command::Books(a) => books::run(a, &ctx),
         Command::Bank(a) => bank::run(a, &ctx),
         Command::Calls(a) => calls::run(a, &ctx),
+        Command::Api(a) => api::run(a, &ctx),
+        Command::ApiKey(a) => api_key::run(a, &ctx),
+        Command::Tenant(a) => tenant::run(a, &ctx),
         Command::Models(a) => models::run(a, &ctx),
         Command::Config(a) => config::run(a, &ctx),
         Command::Doctor(a) => doctor::run(a, &ctx),

@@ -166,9 +166,7 @@ fn nobody_is_their_own_guardian_or_one_twice() {
         Guardianship::new(id, ward, guardian, second.cloned(), WardRules::default(), None, Timestamp(0)).map(|g| g.version)
     };
     assert_eq!(new(&house.mother, Some(&house.father)), Ok(0));
-    for (guardian, second) in
-        [(&house.ward, None), (&house.mother, Some(&house.ward)), (&house.mother, Some(&house.mother))]
-    {
+    for (guardian, second) in [(&house.ward, None), (&house.mother, Some(&house.ward)), (&house.mother, Some(&house.mother))] {
         assert_eq!(new(guardian, second), Err(GuardianError::Oneself));
     }
     let add = |who: &CustomerId| Change::AddSecond { guardian: who.clone() };
@@ -186,7 +184,10 @@ fn senseless_rules_are_refused() {
     for rules in [
         WardRules { day_limit: usd(-1), ..WardRules::default() },
         WardRules { tiers: [(Currency::Usd, Bounds { small: 2, normal: 1 })].into(), ..WardRules::default() },
-        WardRules { blocked_categories: (0..=LIST_LIMIT).map(|n| format!("c{n}").parse().unwrap()).collect(), ..WardRules::default() },
+        WardRules {
+            blocked_categories: (0..=LIST_LIMIT).map(|n| format!("c{n}").parse().unwrap()).collect(),
+            ..WardRules::default()
+        },
     ] {
         let error = house.guardianship(false).edit(Timestamp(1), &house.mother, Change::Rules { rules }).unwrap_err();
         assert!(matches!(error, GuardianError::Senseless(_)), "{error}");

@@ -37,11 +37,7 @@ pub(super) fn currencies(
 }
 
 /// Each name once, each rule able to apply, none against another under the very same conditions.
-pub(super) fn rules(
-    places: &Places<'_>,
-    tiers: &BTreeMap<Currency, Bounds>,
-    rules: &[(usize, Rule)],
-) -> Result<(), PolicyFault> {
+pub(super) fn rules(places: &Places<'_>, tiers: &BTreeMap<Currency, Bounds>, rules: &[(usize, Rule)]) -> Result<(), PolicyFault> {
     if let Some((at, _)) = rules.get(RULE_LIMIT) {
         return Err(places.fault(*at, format!("more than {RULE_LIMIT} rules")));
     }
@@ -62,7 +58,9 @@ pub(super) fn rules(
         if let Some(other) = seen.insert(format!("{:?}", rule.when), rule) {
             let what = match other.denies == rule.denies {
                 true => format!("`{}` has the very same `when`: make one rule of both", other.name),
-                false => format!("contradiction: `{}` has the very same `when`, and one denies what the other asks for", other.name),
+                false => {
+                    format!("contradiction: `{}` has the very same `when`, and one denies what the other asks for", other.name)
+                }
             };
             return Err(fault(what));
         }
@@ -106,7 +104,8 @@ pub(super) fn holes(places: &Places<'_>, at: usize, policy: &Policy) -> Result<(
             let terms = policy.terms(&facts);
             if !terms.denied() && terms.conditions.is_empty() && policy.tier(&facts) == Some(Tier::Large) {
                 let way = serde_json::to_value(channel).ok().and_then(|v| v.as_str().map(str::to_owned)).unwrap_or_default();
-                let what = format!("hole: a large payment in {currency} by {way} needs nothing and is not denied; write a rule for it");
+                let what =
+                    format!("hole: a large payment in {currency} by {way} needs nothing and is not denied; write a rule for it");
                 return Err(places.fault(at, what));
             }
         }

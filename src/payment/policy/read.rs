@@ -117,18 +117,17 @@ impl Policy {
     }
 }
 
-fn tiers(
-    places: &Places<'_>,
-    file: BTreeMap<Currency, Spanned<FileBounds>>,
-) -> Result<BTreeMap<Currency, Bounds>, PolicyFault> {
+fn tiers(places: &Places<'_>, file: BTreeMap<Currency, Spanned<FileBounds>>) -> Result<BTreeMap<Currency, Bounds>, PolicyFault> {
     let mut tiers = BTreeMap::new();
     for (currency, bounds) in file {
         let at = bounds.span().start;
         let FileBounds { small, normal } = bounds.into_inner();
-        let bound = |key: &str, text: &str| minor(text, currency).map_err(|e| places.fault(at, format!("tiers.{currency}.{key}: {e}")));
+        let bound =
+            |key: &str, text: &str| minor(text, currency).map_err(|e| places.fault(at, format!("tiers.{currency}.{key}: {e}")));
         let bounds = Bounds { small: bound("small", &small)?, normal: bound("normal", &normal)? };
         if bounds.small >= bounds.normal {
-            let what = format!("tiers.{currency}: `small` ends at {small} and `normal` at {normal}; `normal` must end above `small`");
+            let what =
+                format!("tiers.{currency}: `small` ends at {small} and `normal` at {normal}; `normal` must end above `small`");
             return Err(places.fault(at, what));
         }
         tiers.insert(currency, bounds);
@@ -183,11 +182,7 @@ fn rule(places: &Places<'_>, at: usize, file: FileRule) -> Result<Rule, PolicyFa
     Ok(Rule { name, when, asks, denies })
 }
 
-fn list<T>(
-    fault: &impl Fn(String) -> PolicyFault,
-    key: &str,
-    list: Option<BTreeSet<T>>,
-) -> Result<BTreeSet<T>, PolicyFault> {
+fn list<T>(fault: &impl Fn(String) -> PolicyFault, key: &str, list: Option<BTreeSet<T>>) -> Result<BTreeSet<T>, PolicyFault> {
     match list {
         Some(list) if list.is_empty() => Err(fault(format!("when.{key} is empty: it would never apply"))),
         Some(list) => Ok(list),

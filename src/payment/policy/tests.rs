@@ -202,7 +202,10 @@ fn a_wrong_file_is_refused_whole_with_the_place_and_the_reason() {
         (rule("deny = true\nwhen = { tier = [\"small\"], amount_over = { USD = \"20.00\" } }"), "can never apply"),
         (rule("deny = true\nwhen = { tier = [\"large\"] }"), "contradiction: `large`"),
         (rule("ask = [\"code\"]\nwhen = { tier = [\"large\"] }"), "very same `when`"),
-        (BASE.replace("{ tier = [\"large\"] }", "{ tier = [\"large\"], channel = [\"telephone\"] }"), "hole: a large payment in USD by app"),
+        (
+            BASE.replace("{ tier = [\"large\"] }", "{ tier = [\"large\"], channel = [\"telephone\"] }"),
+            "hole: a large payment in USD by app",
+        ),
         ("version = ".to_owned(), "line 1"),
     ];
     for (text, part) in cases {

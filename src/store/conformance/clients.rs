@@ -165,7 +165,8 @@ async fn pages_hold_what_is_the_tenants_and_nothing_else(desk: Bench) {
         format!("INSERT INTO calls (id, customer_id, trunk, started_at, record) VALUES ('{id}', {customer}, 't', 1, '{{}}')")
     };
     let (ours, theirs) = (format!("'{}'", of_shop[1]), desk.store.page(&bank, Listed::Customers, None, 1).await.unwrap());
-    for (id, customer) in [("call_1", "NULL"), ("call_2", &ours), ("call_3", &format!("'{}'", theirs.ids[0])), ("call_4", &ours)] {
+    for (id, customer) in [("call_1", "NULL"), ("call_2", &ours), ("call_3", &format!("'{}'", theirs.ids[0])), ("call_4", &ours)]
+    {
         desk.sql(&call(id, customer)).await.unwrap();
     }
     let calls = desk.store.page(&shop, Listed::Calls, None, 1).await.unwrap();

@@ -38,9 +38,7 @@ pub(in crate::store) fn page_sql(of: Listed) -> &'static str {
             "SELECT id, CAST(1 AS bigint) AS mine FROM customers
              WHERE tenant = $1 AND id > $2 AND status <> 'deleted' ORDER BY id LIMIT $3"
         }
-        Listed::Payees => {
-            "SELECT id, CAST(1 AS bigint) AS mine FROM payees WHERE tenant = $1 AND id > $2 ORDER BY id LIMIT $3"
-        }
+        Listed::Payees => "SELECT id, CAST(1 AS bigint) AS mine FROM payees WHERE tenant = $1 AND id > $2 ORDER BY id LIMIT $3",
         Listed::Requests => {
             "SELECT id, CAST(1 AS bigint) AS mine FROM requests WHERE tenant = $1 AND id < $2 ORDER BY id DESC LIMIT $3"
         }

@@ -127,7 +127,8 @@ impl Clients for SqliteStore {
 
     async fn sweep_answers(&self, now: Timestamp) -> Result<u64, StoreError> {
         let mut tx = self.write().await?;
-        let gone = sqlx::query("DELETE FROM api_answers WHERE expires_at <= ?").bind(now.0).execute(&mut *tx).await.map_err(fault)?;
+        let gone =
+            sqlx::query("DELETE FROM api_answers WHERE expires_at <= ?").bind(now.0).execute(&mut *tx).await.map_err(fault)?;
         tx.commit().await.map_err(fault)?;
         Ok(gone.rows_affected())
     }
