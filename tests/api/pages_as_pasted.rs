@@ -1,0 +1,1 @@
+//! docs/API.md's pages, run as they are pasted.
