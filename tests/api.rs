@@ -9,6 +9,8 @@ mod pages_as_pasted;
 mod refusing;
 #[path = "api/repeating.rs"]
 mod repeating;
+#[path = "api/speed.rs"]
+mod speed;
 #[path = "api/support.rs"]
 mod support;
 #[path = "api/tls.rs"]

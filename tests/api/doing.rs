@@ -53,7 +53,7 @@ async fn from_a_customer_to_a_refund_and_a_proof() {
         if proof.status == 200 {
             break;
         }
-        proof = proof.refused(409, "conflict");
+        proof.refused(409, "conflict");
         tokio::time::sleep(Duration::from_millis(50)).await;
         proof = shop.get(&format!("/v1/receipts/{receipt}/proof")).await;
     }

@@ -10,7 +10,8 @@ use super::support::Shop;
 /// The one block of this kind.
 fn block(kind: &str) -> String {
     let page = include_str!("../../docs/API.md");
-    let mut all = page.split(&format!("```{kind}\n")).skip(1).map(|rest| rest.split("\n```").next().unwrap().to_owned());
+    let fence = format!("```{kind}\n");
+    let mut all = page.split(&fence).skip(1).map(|rest| rest.split("\n```").next().unwrap().to_owned());
     let block = all.next().unwrap_or_else(|| panic!("docs/API.md has no block of {kind}"));
     assert!(all.next().is_none(), "docs/API.md has two blocks of {kind}");
     block
