@@ -7,9 +7,9 @@ use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::agreement::{Agreements, PolicyFileError, read_policy};
 use crate::bank;
 use crate::call::inference::Inference;
-use crate::call::recording::Recording;
 use crate::call::registry::{LiveCall, Registry};
 use crate::call::timeline::{WATCH_QUEUE_EVENTS, Watched};
 use crate::call::{CallRecord, Desk, Services, run_call};
@@ -23,8 +23,6 @@ use crate::ids::CallId;
 use crate::language::Language;
 use crate::media::leg::Leg;
 use crate::models::{Model, ModelError};
-use crate::ops::config::RecordingMode;
-use crate::ops::recording::Recordings;
 use crate::processor::Processor;
 use crate::processor::sealer::Sealer;
 use crate::prompts::{Bank, PromptError};
@@ -52,7 +50,7 @@ mod switchboard; // people, called for callers
 use acquirer::listen_to_acquirer;
 pub use api::ApiService;
 pub use records::RecordsError;
-use records::{Records, keep_refused};
+use records::{Records, keep_refused, recording};
 
 /// How long a call's record waits for what its line went through, in milliseconds: the media task ends with the call.
 const REPORT_WAIT_MS: u64 = 1_000;
@@ -113,6 +111,9 @@ pub enum StartError {
     /// Records, traces or recordings.
     #[error(transparent)]
     Records(#[from] RecordsError),
+    /// The rules on who has to agree.
+    #[error(transparent)]
+    Rules(#[from] PolicyFileError),
     /// The address for metrics.
     #[error("cannot listen for metrics on {address}: {source}; is `ops.listen` wrong, or taken?")]
     Ops {
@@ -138,6 +139,8 @@ pub struct Office {
     pub vault: Vault,
     /// Charges.
     pub processor: Processor,
+    /// Who else has to agree.
+    pub agreements: Agreements,
     /// Where a bank that announces deductions is heard, if the acquirer is one.
     desk: Option<bank::Desk>,
 }
@@ -159,8 +162,12 @@ impl Office {
                 (gateway::open(&config.gateway, vault.sandbox_journal_key(), Arc::clone(&clock))?, None)
             }
         };
-        let processor = Processor::new(Arc::clone(&store), gateway, vault.clone(), clock, entropy, config.processor.clone());
-        Ok(Self { store, vault, processor, desk })
+        let rules = read_policy(config.agreement.policy.as_deref())?;
+        let (time, chance) = (Arc::clone(&clock), Arc::clone(&entropy));
+        let processor = Processor::new(Arc::clone(&store), gateway, vault.clone(), time, chance, config.processor.clone());
+        let (rows, sends, section) = (Arc::clone(&store), processor.clone(), config.agreement.clone());
+        let agreements = Agreements::new(rows, vault.clone(), sends, clock, entropy, section, rules);
+        Ok(Self { store, vault, processor, agreements, desk })
     }
 }
 
@@ -330,6 +337,8 @@ pub struct App {
     /// Stops the payment worker, and the sealer of the audit trail with it; after the calls are over.
     worker_stop: CancellationToken,
     worker: tokio::task::JoinHandle<()>,
+    /// Looks after approvals.
+    sweeper: tokio::task::JoinHandle<()>,
     /// Takes what the acquirer tells without being asked, if it can.
     news: Option<tokio::task::JoinHandle<()>>,
     calls: tokio::task::JoinHandle<()>,
@@ -364,6 +373,7 @@ impl App {
             let sealer = Sealer::new(store, vault, Arc::clone(&clock), Arc::clone(&entropy), config.audit.clone());
             async move { sealer.beside(processor.run(stop)).await }
         });
+        let sweeper = tokio::spawn(office.agreements.clone().run(worker_stop.clone()));
         let records = broadcast::channel(WATCH_QUEUE_EVENTS).0;
         let calls = tokio::spawn(take_calls(current.clone(), leg_rx, records.clone(), Arc::clone(&book)));
         let refused = tokio::spawn(keep_refused(Arc::clone(&book), listener.refused(), Arc::clone(&clock)));
@@ -393,6 +403,7 @@ impl App {
             cut,
             worker_stop,
             worker,
+            sweeper,
             news,
             calls,
             refused,
@@ -406,6 +417,7 @@ impl App {
         let mut in_force = self.config.lock().unwrap_or_else(PoisonError::into_inner);
         let reloaded = in_force.reloaded(new).map_err(StartError::from).and_then(|(changes, merged)| {
             let before = Arc::clone(&self.services.borrow());
+            let rules = read_policy(merged.agreement.policy.as_deref())?;
             let voices = self.voices.retuned(&merged)?;
             let (clock, entropy) = (Arc::clone(&before.clock), Arc::clone(&before.entropy));
             let fresh = services(&merged, &self.office, &voices, clock, entropy, false);
@@ -421,9 +433,10 @@ impl App {
             };
             telemetry::check_filter(&merged.service.log).map_err(StartError::Log)?;
             self.listener.reconfigure(merged.sip.clone(), merged.media.clone())?;
-            Ok((changes, merged, fresh))
+            Ok((changes, merged, fresh, rules))
         });
-        let (changes, merged, fresh) = reloaded?;
+        let (changes, merged, fresh, rules) = reloaded?;
+        self.office.agreements.set_policy(rules);
         note_config_time(fresh.clock.as_ref());
         metrics().config_reloads.inc(["applied"]);
         metrics().config_restart_keys.set_count([], changes.restart.len());
@@ -507,6 +520,9 @@ impl App {
         if let Err(error) = self.worker.await {
             tracing::error!(%error, "the payment worker did not end well; what is in doubt is swept at the next start");
         }
+        if let Err(error) = self.sweeper.await {
+            tracing::error!(%error, "the sweep of approvals did not end well; what it left is looked after at the next start");
+        }
         if let Some(news) = self.news
             && let Err(error) = news.await
         {
@@ -530,16 +546,6 @@ impl App {
         }
         self.ops_stop.cancel();
     }
-}
-
-fn recording(config: &Config, clock: Arc<dyn Clock>) -> Result<Option<Recording>, StartError> {
-    let section = &config.ops.recording;
-    if section.mode == RecordingMode::Off {
-        return Ok(None);
-    }
-    let directory = |source| RecordsError::Directory { key: "ops.recording.dir", path: section.dir.clone(), source };
-    let recordings = Arc::new(Recordings::start(section, clock).map_err(directory)?);
-    Ok(Some(Recording { recordings, mode: section.mode }))
 }
 
 fn note_config_time(clock: &dyn Clock) {

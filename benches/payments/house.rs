@@ -223,6 +223,7 @@ impl House {
                 occasion: CallId::fresh_at(now, &*self.entropy).into(),
                 capture: Capture::Automatic,
                 evidence: Evidence { policy_version: "bench".into(), voice_llr: Some(7.5), ..Evidence::default() },
+                guards: voicepay::processor::OrderGuards::default(),
             });
         }
         let mut raw = self.raw.lock().await;

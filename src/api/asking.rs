@@ -15,7 +15,6 @@ use super::types::{Amount, AmountAsked, Nothing, When, Word};
 use crate::ids::{CustomerId, IntentId, PayeeId, RequestId};
 use crate::payment::{AddressMark, Delivery, DueDate, PaymentRequest, RequestStatus};
 use crate::store::Listed;
-use crate::vault::ApiPurpose;
 
 impl Shape for DueDate {
     fn schema(_: &mut Defs) -> Value {
@@ -182,7 +181,7 @@ async fn add(ask: &Ask) -> Result<Answer, Problem> {
     let delivery = match (new.goods.unwrap_or(false), new.address) {
         (false, None) => Delivery::None,
         (true, None) => Delivery::Nowhere,
-        (_, Some(Address(address))) => Delivery::To(mark(ask, &address)),
+        (_, Some(Address(address))) => Delivery::To(AddressMark::of(&ask.shared.vault.address_mark(&address))),
     };
     let request = PaymentRequest {
         id: RequestId::fresh_at(ask.now, &ask.entropy),
@@ -203,14 +202,6 @@ async fn add(ask: &Ask) -> Result<Answer, Problem> {
     let audit = ask.audit("request.added", request.id.as_str(), detail);
     ask.shared.store.add_request(&request, &audit).await?;
     created(&view(request, payee.name))
-}
-
-/// The same address is the same mark however it is spaced and punctuated.
-fn mark(ask: &Ask, address: &str) -> AddressMark {
-    let plain: Vec<String> =
-        address.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty()).map(str::to_lowercase).collect();
-    let tenant = ask.caller.tenant.as_str().as_bytes();
-    AddressMark::of(&ask.shared.vault.api_digest(ApiPurpose::Address, &[tenant, plain.join(" ").as_bytes()]))
 }
 
 async fn cancel(ask: &Ask) -> Result<Answer, Problem> {

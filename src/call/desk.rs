@@ -337,6 +337,7 @@ impl Desk {
             occasion: call.clone().into(),
             capture: Capture::Automatic,
             evidence: self.evidence(charge.approval),
+            guards: crate::processor::OrderGuards::default(),
         };
         // An error at the commit may come after it: submitting again finds what was written, and submits only what was not.
         let submitted = match self.processor.submit(order.clone()).await {
@@ -376,6 +377,8 @@ impl Desk {
             calibration: Some(self.policy.calibration.clone()),
             yes_continuity: Some(approval.continuity_cosine),
             policy_version: approval.policy_version,
+            rules: None,
+            mandate: None,
         }
     }
 

@@ -8,7 +8,7 @@ use super::data::{Data, block_on, name, refused, store_error};
 use super::exit::{CliError, CliResult};
 use crate::clock::Entropy;
 use crate::e164::E164;
-use crate::ids::CustomerId;
+use crate::ids::{CustomerId, Tenant};
 use crate::language::Language;
 use crate::store::{CardRecord, Customer, CustomerStatus, StoreError};
 
@@ -38,6 +38,9 @@ enum CustomerCommand {
         /// The language to speak with the customer: en or zh.
         #[arg(long, default_value = "en", value_parser = language)]
         language: Language,
+        /// Whose customer it is.
+        #[arg(long, value_name = "NAME", default_value_t)]
+        tenant: Tenant,
     },
     /// List the customers.
     List,
@@ -58,8 +61,8 @@ pub fn run(args: CustomerArgs, ctx: &Context) -> CliResult {
     block_on(async {
         let data = Data::open(ctx).await?;
         match args.command {
-            CustomerCommand::Add { name, numbers, customer_number, language } => {
-                add(ctx, &data, &name, &numbers, customer_number, language).await
+            CustomerCommand::Add { name, numbers, customer_number, language, tenant } => {
+                add(ctx, &data, &name, &numbers, customer_number, language, tenant).await
             }
             CustomerCommand::List => list(ctx, &data).await,
             CustomerCommand::Show { id } => show(ctx, &data, &parse_id(&id)?).await,
@@ -85,6 +88,7 @@ async fn add(
     numbers: &[String],
     customer_number: Option<String>,
     language: Language,
+    tenant: Tenant,
 ) -> CliResult {
     let country = ctx.config()?.identity.default_country;
     let mut parsed = Vec::new();
@@ -96,7 +100,7 @@ async fn add(
     }
     let drawn = customer_number.is_none();
     let mut customer = Customer {
-        tenant: crate::ids::Tenant::default(),
+        tenant,
         id: CustomerId::fresh(&*data.entropy),
         name: name(given)?,
         customer_number: customer_number.map_or_else(|| Ok(draw(&*data.entropy)), checked)?,

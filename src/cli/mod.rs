@@ -21,14 +21,17 @@ pub mod enrol;
 pub mod eval;
 pub mod exit;
 pub mod gateway;
+pub mod guardian;
 pub mod keys;
 pub mod models;
 mod outbound;
 pub mod payee;
 pub mod payments;
+pub mod policy;
 pub mod receipt;
 pub mod request;
 pub mod serve;
+pub mod supervisor;
 pub mod tenant;
 pub mod trunk;
 pub mod vault;
@@ -101,6 +104,12 @@ enum Command {
     Payee(payee::PayeeArgs),
     /// Ask a customer for money.
     Request(request::RequestArgs),
+    /// Rules on who has to say yes to a payment: check, show, explain.
+    Policy(policy::PolicyArgs),
+    /// Who looks after whose payments.
+    Guardian(guardian::GuardianArgs),
+    /// Who has to agree to whose payments.
+    Supervisor(supervisor::SupervisorArgs),
     /// Enrol a voice: by invitation, or from recordings.
     Enrol(enrol::EnrolArgs),
     /// Versions of the master key: status, rotation, retirement.
@@ -156,6 +165,9 @@ pub fn main() -> u8 {
         Command::Card(a) => card::run(a, &ctx),
         Command::Payee(a) => payee::run(a, &ctx),
         Command::Request(a) => request::run(a, &ctx),
+        Command::Policy(a) => policy::run(a, &ctx),
+        Command::Guardian(a) => guardian::run(a, &ctx),
+        Command::Supervisor(a) => supervisor::run(a, &ctx),
         Command::Enrol(a) => enrol::run(a, &ctx),
         Command::Vault(a) => vault::run(a, &ctx),
         Command::Db(a) => db::run(a, &ctx),

@@ -8,7 +8,7 @@ use serde_json::json;
 use super::Context;
 use super::data::{Data, block_on, name, store_error};
 use super::exit::{CliError, CliResult, Exit};
-use crate::ids::PayeeId;
+use crate::ids::{Category, PayeeId, Tenant};
 use crate::media::wav;
 use crate::store::Payee;
 
@@ -32,6 +32,12 @@ enum PayeeCommand {
         /// The name spoken: a mono 16-bit WAV of 8, 16 or 48 kHz, at most ten seconds.
         #[arg(long, value_name = "FILE")]
         recording: Option<PathBuf>,
+        /// What it sells, for rules: `groceries`, `gambling`.
+        #[arg(long, value_name = "WORD")]
+        category: Option<Category>,
+        /// Whose payee it is.
+        #[arg(long, value_name = "NAME", default_value_t)]
+        tenant: Tenant,
     },
     /// List the payees.
     List,
@@ -42,16 +48,25 @@ pub fn run(args: PayeeArgs, ctx: &Context) -> CliResult {
     block_on(async {
         let data = Data::open(ctx).await?;
         match args.command {
-            PayeeCommand::Add { name, recording } => add(ctx, &data, &name, recording.as_deref()).await,
+            PayeeCommand::Add { name, recording, category, tenant } => {
+                add(ctx, &data, &name, recording.as_deref(), category, tenant).await
+            }
             PayeeCommand::List => list(ctx, &data).await,
         }
     })
 }
 
-async fn add(ctx: &Context, data: &Data, given: &str, recording: Option<&Path>) -> CliResult {
+async fn add(
+    ctx: &Context,
+    data: &Data,
+    given: &str,
+    recording: Option<&Path>,
+    category: Option<Category>,
+    tenant: Tenant,
+) -> CliResult {
     let payee = Payee {
-        tenant: crate::ids::Tenant::default(),
-        category: None,
+        tenant,
+        category,
         id: PayeeId::fresh(&*data.entropy),
         name: name(given)?,
         spoken_name_wav: recording.map(read_recording).transpose()?,

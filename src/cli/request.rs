@@ -11,7 +11,7 @@ use super::data::{Data, block_on, refused, store_error};
 use super::exit::CliResult;
 use crate::ids::{PayeeId, RequestId};
 use crate::money::{Currency, Money};
-use crate::payment::{DueDate, PaymentRequest, RequestStatus};
+use crate::payment::{AddressMark, Delivery, DueDate, PaymentRequest, RequestStatus};
 use crate::store::StoreError;
 
 /// Arguments of `voicepay request`.
@@ -57,6 +57,12 @@ struct AddArgs {
     /// By when the payee would like it; it is read out.
     #[arg(long, value_name = "YYYY-MM-DD")]
     due: Option<String>,
+    /// Where goods for it go; kept as a keyed digest only, so that it is known again.
+    #[arg(long, value_name = "TEXT", conflicts_with = "goods")]
+    address: Option<String>,
+    /// Goods are delivered for it, and nobody knows yet where to.
+    #[arg(long)]
+    goods: bool,
     /// After so many days nobody can pay it any more.
     #[arg(long, value_name = "DAYS", default_value_t = 90, value_parser = clap::value_parser!(u32).range(1..=3650))]
     valid_days: u32,
@@ -78,6 +84,14 @@ async fn add(ctx: &Context, data: &Data, args: &AddArgs) -> CliResult {
     let currency: Currency = args.currency.parse().map_err(|e| refused(format!("--currency: {e}")))?;
     let amount = Money::parse_decimal(&args.amount, currency).map_err(|e| refused(format!("--amount: {e}")))?;
     let due = args.due.as_deref().map(str::parse::<DueDate>).transpose().map_err(|e| refused(format!("--due: {e}")))?;
+    let delivery = match &args.address {
+        Some(address) if address.trim().is_empty() => {
+            return Err(refused("--address: it is empty; goods without an address are `--goods`"));
+        }
+        Some(address) => Delivery::To(AddressMark::of(&data.vault().await?.address_mark(address))),
+        None if args.goods => Delivery::Nowhere,
+        None => Delivery::None,
+    };
     let now = data.now();
     let request = PaymentRequest {
         id: RequestId::fresh_at(now, &*data.entropy),
@@ -85,7 +99,7 @@ async fn add(ctx: &Context, data: &Data, args: &AddArgs) -> CliResult {
         payee: PayeeId::parse(&args.payee).map_err(refused)?,
         amount,
         due,
-        delivery: crate::payment::Delivery::None,
+        delivery,
         expires_at: Some(now.plus(Duration::from_secs(u64::from(args.valid_days) * 24 * 3600))),
         status: RequestStatus::Open,
         held_by: None,

@@ -139,7 +139,7 @@ pub(super) fn start_error(error: StartError) -> CliError {
     match error {
         StartError::Config(e) => CliError::new(Exit::Config, e),
         e @ (StartError::Policy(_) | StartError::Calibration { .. }) => CliError::new(Exit::Config, e),
-        e @ (StartError::Records(_) | StartError::Log(_)) => CliError::new(Exit::Config, e),
+        e @ (StartError::Records(_) | StartError::Log(_) | StartError::Rules(_)) => CliError::new(Exit::Config, e),
         StartError::Api(e) if e.key == "api.listen" => CliError::new(Exit::Port, e),
         StartError::Api(e) => CliError::new(Exit::Config, e),
         e @ StartError::Ops { .. } => CliError::new(Exit::Port, e),

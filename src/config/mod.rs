@@ -52,6 +52,8 @@ pub struct Config {
     pub gateway: crate::gateway::GatewayConfig,
     /// Sending and asking.
     pub processor: crate::processor::ProcessorConfig,
+    /// Who else has to agree.
+    pub agreement: crate::agreement::AgreementConfig,
     /// Sealing the audit trail.
     pub audit: crate::processor::sealer::AuditConfig,
     /// What operators see.
@@ -122,6 +124,9 @@ impl Config {
         }
         let acquirers = self.gateway.iso8583.paths_mut().chain(self.gateway.stripe.paths_mut());
         for path in acquirers.chain(self.gateway.bank_feedback.paths_mut()) {
+            *path = dir.join(&path);
+        }
+        if let Some(path) = &mut self.agreement.policy {
             *path = dir.join(&path);
         }
         let pin_file = &mut self.vault.pkcs11.pin_file;

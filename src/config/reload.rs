@@ -81,6 +81,9 @@ const RULES: &[(&str, Takes)] = &[
     ("vault.*", Takes::Restart),
     ("gateway.*", Takes::Restart),
     ("processor.*", Takes::Restart),
+    ("agreement.policy", Takes::Effect), // read anew at each reload, changed or not
+    ("agreement.approval_valid_s", Takes::Restart),
+    ("agreement.sweep_ms", Takes::Restart),
     ("audit.*", Takes::Restart),
     ("ops.listen", Takes::Restart),
     ("ops.cdr_dir", Takes::Restart),

@@ -50,6 +50,12 @@ pub struct Evidence {
     pub yes_continuity: Option<f32>,
     /// Which version of the policy decided.
     pub policy_version: String,
+    /// Which version of the rules on factors was asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rules: Option<String>,
+    /// Which mandate stood for the card number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mandate: Option<String>,
 }
 
 /// A receipt.

@@ -32,11 +32,11 @@ use crate::gateway::Gateway;
 use crate::ids::{CardId, CustomerId, IntentId, RequestId, WorkerId};
 use crate::money::Money;
 use crate::payment::{
-    Attempt, AttemptState, Capture, DeclineReason, DisputeError, Evidence, IntentStatus, Occasion, Operation, OperationRefusal,
-    Receipt, ReconcilePolicy, TransitionError,
+    Approval, Attempt, AttemptState, Capture, DeclineReason, DisputeError, Evidence, IntentStatus, Occasion, Operation,
+    OperationRefusal, Receipt, ReconcilePolicy, TransitionError,
 };
 use crate::store::signing::Signer;
-use crate::store::{Job, Payment, Store, StoreError, SubmitRefusal};
+use crate::store::{Job, Payment, Spent, SpentSince, Store, StoreError, SubmitRefusal};
 use crate::vault::{SigningPurpose, Vault};
 
 pub use signing::document;
@@ -113,6 +113,17 @@ pub struct ChargeOrder {
     pub capture: Capture,
     /// Why it is allowed.
     pub evidence: Evidence,
+    /// What rules were asked with, where they were.
+    pub guards: OrderGuards,
+}
+
+/// What must still be so when an order is taken.
+#[derive(Clone, Debug, Default)]
+pub struct OrderGuards {
+    /// The sums that rules were asked with.
+    pub spent: Option<(SpentSince, Spent)>,
+    /// What everybody agreed to; used with the charge, in one transaction.
+    pub approval: Option<Approval>,
 }
 
 /// Why an order was not taken. Nothing was written and nothing will be charged.

@@ -7,8 +7,8 @@ use super::records::OURSELVES;
 use super::{ChargeOrder, Processor, SubmitError};
 use crate::ids::{AttemptId, IntentId, TransferId};
 use crate::ledger::{AccountName, Cause, Transfer, TransferKind};
-use crate::payment::{Attempt, AttemptState, Intent, IntentStatus};
-use crate::store::{Job, NewCharge, RequestWithPayee, SubmitRefusal, Submitted};
+use crate::payment::{ApprovalEvent, Attempt, AttemptState, Intent, IntentStatus};
+use crate::store::{Document, Guards, Job, NewCharge, RequestWithPayee, SubmitRefusal, Submitted};
 
 impl Processor {
     /// Takes an order over: after `Ok` it will be charged, or declined, whatever becomes of the call. Submitting the same occasion and request
@@ -63,7 +63,16 @@ impl Processor {
         let audit = inner.audit_row(now, OURSELVES, &format!("{}.submitted", operation.as_str()), intent.id.as_str(), detail);
         let outbox = inner.news(now, "payment.submitted", &intent, intent.amount, json!({}));
         let (place, schedule) = inner.place_at_hand(now);
-        let charge = NewCharge { request, card, intent, attempt, schedule, pending, evidence: order.evidence, audit, outbox };
+        let papers = match order.guards.approval {
+            Some(approval) => {
+                let used = approval.step(now, ApprovalEvent::Used(intent.id.clone()));
+                vec![used.map_err(|_| SubmitRefusal::ApprovalGone)?.paper()?]
+            }
+            None => Vec::new(),
+        };
+        let guards = Guards { spent: order.guards.spent, papers };
+        let charge =
+            NewCharge { request, card, intent, attempt, schedule, pending, evidence: order.evidence, audit, outbox, guards };
         crash::at(operation, Step::BeforeBegin);
         let submitted = inner.store.submit(&charge).await?;
         match submitted {

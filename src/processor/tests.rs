@@ -127,6 +127,7 @@ impl House {
             occasion: CallId::fresh(&*self.entropy).into(),
             capture: Capture::Automatic,
             evidence: Evidence { policy_version: "test-1".into(), ..Evidence::default() },
+            guards: crate::processor::OrderGuards::default(),
         }
     }
 

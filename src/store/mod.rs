@@ -11,6 +11,7 @@ mod conformance;
 pub mod keyring;
 pub mod keys;
 pub mod money;
+pub mod papers;
 pub mod postgres;
 pub mod records;
 mod rows;
@@ -35,6 +36,7 @@ pub use config::{StoreConfig, open};
 pub use keyring::{UnlockError, customer_key, customer_key_to_seal, unlock, unlock_in_hand};
 pub use keys::{Brought, KeyUsage, Keys, NewCard, OlderPlace, OlderValue, Resealed, Rewrapped, StoredKey};
 pub use money::*;
+pub use papers::{Document, Paper, PaperKind, Papers, Spent, SpentSince};
 pub use postgres::PgStore;
 pub use records::*;
 pub use signing::SigningKeys;
@@ -54,6 +56,7 @@ macro_rules! migrations {
             (7, "audit chain", include_str!(concat!("../../../migrations/", $folder, "/0007_audit_chain.sql"))),
             (8, "bank", include_str!(concat!("../../../migrations/", $folder, "/0008_bank.sql"))),
             (9, "tenants", include_str!(concat!("../../../migrations/", $folder, "/0009_tenants.sql"))),
+            (10, "papers", include_str!(concat!("../../../migrations/", $folder, "/0010_papers.sql"))),
             (13, "api", include_str!(concat!("../../../migrations/", $folder, "/0013_api.sql"))),
         ])
     };
@@ -349,6 +352,7 @@ pub trait Store:
     + SigningKeys
     + Keys
     + Bank
+    + Papers
     + Clients
     + std::fmt::Debug
 {

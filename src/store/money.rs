@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::{AuditRecord, CardRecord, OutboxRecord, StoreError};
+use super::{AuditRecord, CardRecord, OutboxRecord, Paper, Spent, SpentSince, StoreError};
 use crate::clock::Timestamp;
 use crate::ids::{AttemptId, IntentId, WorkerId};
 use crate::ledger::{Transfer, TransferKind};
@@ -91,6 +91,29 @@ pub struct NewCharge {
     pub audit: AuditRecord,
     /// For the outside.
     pub outbox: OutboxRecord,
+    /// What else must still be so.
+    pub guards: Guards,
+}
+
+/// What must still be so when a charge is written, and what is written with it. Empty where no rule was asked.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Guards {
+    /// The sums that rules were asked with: who has paid more meanwhile is asked anew.
+    pub spent: Option<(SpentSince, Spent)>,
+    /// An approval, used: over the version that everybody agreed to.
+    pub papers: Vec<Paper>,
+}
+
+impl Guards {
+    /// Whether there are none.
+    pub fn none(&self) -> bool {
+        self.spent.is_none() && self.papers.is_empty()
+    }
+
+    /// Whether the sums that rules were asked with are still so.
+    pub(super) fn outspent(&self, now: &Spent) -> bool {
+        self.spent.as_ref().is_some_and(|(_, seen)| now.in_all > seen.in_all || now.to_payee > seen.to_payee)
+    }
 }
 
 impl NewCharge {
@@ -223,6 +246,12 @@ pub enum SubmitRefusal {
     /// The customer is blocked or deleted.
     #[error("the customer may not pay")]
     NoSuchCustomer,
+    /// The customer paid something else since the rules were asked.
+    #[error("the customer paid something else meanwhile: ask the rules again")]
+    SpentMeanwhile,
+    /// The approval that goes with it was used, or changed.
+    #[error("what everybody agreed to was used or changed meanwhile")]
+    ApprovalGone,
     /// The same call and request came before with another amount or card.
     #[error("this call submitted this request before, with another amount or card")]
     SameKeyOtherContent,

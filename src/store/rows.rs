@@ -6,6 +6,7 @@ pub(super) mod chain;
 pub(super) mod clients;
 pub(super) mod keys;
 pub(super) mod money;
+pub(super) mod papers;
 pub(super) mod people;
 pub(super) mod trail;
 pub(super) mod voices;

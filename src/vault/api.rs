@@ -17,8 +17,6 @@ pub enum ApiPurpose {
     Cursor,
     /// Identifiers of what is made on an idempotency key: the same again when it is asked again.
     Made,
-    /// Where goods go.
-    Address,
 }
 
 impl ApiPurpose {
@@ -28,7 +26,6 @@ impl ApiPurpose {
             Self::Request => b"request",
             Self::Cursor => b"cursor",
             Self::Made => b"made",
-            Self::Address => b"address",
         }
     }
 }

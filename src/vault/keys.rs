@@ -8,7 +8,7 @@ use zeroize::{Zeroize, Zeroizing};
 use super::sealed::{self, Aad, FORMAT_DATA_KEY, FORMAT_SHARED_KEY};
 use super::{Inner, KeyVersion, VaultError};
 use crate::clock::{Entropy, Timestamp};
-use crate::ids::{CardId, CustomerId};
+use crate::ids::{CardId, CodeId, CustomerId};
 
 /// A key of 32 random bytes that seals data. Wiped on drop, never printed.
 pub struct DataKey(Zeroizing<[u8; 32]>);
@@ -136,6 +136,7 @@ impl fmt::Debug for CustomerKey {
 
 const TEMPLATE: &str = "template";
 const FINGERPRINT: &str = "fingerprint";
+const CODE: &str = "one-time code";
 
 impl CustomerKey {
     /// Seals a voice template for its model version.
@@ -158,6 +159,18 @@ impl CustomerKey {
     pub fn unseal_fingerprint(&self, sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, VaultError> {
         let shared = &self.vault.keys.fingerprint_seal;
         self.open(FINGERPRINT, &[self.customer.as_str()], sealed, shared, FINGERPRINT)
+    }
+
+    /// Seals a one-time code for its delivery.
+    pub fn seal_code(&self, code: &CodeId, digits: &[u8]) -> Result<Vec<u8>, VaultError> {
+        self.seal(CODE, &[self.customer.as_str(), code.as_str()], digits, CODE)
+    }
+
+    /// Opens a one-time code; fails unless it was sealed for this customer and delivery.
+    pub fn unseal_code(&self, code: &CodeId, sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, VaultError> {
+        let key = self.key.as_ref().ok_or(VaultError::Shredded(CODE))?;
+        let aad = Aad::new(CODE, &[self.customer.as_str(), code.as_str()], u16::from(FORMAT_DATA_KEY));
+        sealed::open(key.bytes(), aad.bytes(), sealed).ok_or(VaultError::Broken(CODE))
     }
 
     fn seal(&self, purpose: &str, parts: &[&str], plain: &[u8], what: &'static str) -> Result<Vec<u8>, VaultError> {

@@ -161,6 +161,9 @@ struct Keys {
     template_seal: [u8; 32],
     card_digest: [u8; 32],
     invite_digest: [u8; 32],
+    code_digest: [u8; 32],
+    link_mac: [u8; 32],
+    address_mark: [u8; 32],
     challenge_digest: [u8; 32],
     fingerprint_seal: [u8; 32],
     fingerprint_mark: [u8; 32],
@@ -177,6 +180,9 @@ impl Keys {
             template_seal: derive(root, "template seal"),
             card_digest: derive(root, "card digest"),
             invite_digest: derive(root, "invite digest"),
+            code_digest: derive(root, "one-time code digest"),
+            link_mac: derive(root, "link"),
+            address_mark: derive(root, "address mark"),
             challenge_digest: derive(root, "challenge digest"),
             fingerprint_seal: derive(root, "fingerprint seal"),
             fingerprint_mark: derive(root, "fingerprint mark"),
@@ -402,6 +408,22 @@ impl Vault {
     /// An invitation code's keyed digest: eight digits would not survive a plain hash.
     pub fn digest_invite_code(&self, code: &str) -> [u8; 32] {
         hmac(&self.inner.keys.invite_digest, &[code.as_bytes()])
+    }
+
+    /// A one-time code's keyed digest, for one customer and one thing to pay: a million codes would not survive a plain hash.
+    pub fn digest_code(&self, customer: &CustomerId, binding: &str, digits: &[u8]) -> [u8; 32] {
+        hmac(&self.inner.keys.code_digest, &[customer.as_str().as_bytes(), &[0], binding.as_bytes(), &[0], digits])
+    }
+
+    /// Signs what a link says, so that nobody else can make one.
+    pub fn sign_link(&self, says: &[u8]) -> [u8; 32] {
+        hmac(&self.inner.keys.link_mac, &[says])
+    }
+
+    /// What an address is known by: the keyed digest of its letters and digits, whatever their case and what stands between them.
+    pub fn address_mark(&self, address: &str) -> [u8; 32] {
+        let plain: String = address.chars().filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase).collect();
+        hmac(&self.inner.keys.address_mark, &[plain.as_bytes()])
     }
 
     /// The keyed digest of fresh digits (digit values) that a customer is asked to say.

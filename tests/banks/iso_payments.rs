@@ -70,6 +70,7 @@ impl House {
             occasion: CallId::fresh(&*self.entropy).into(),
             capture: Capture::Automatic,
             evidence: Evidence::default(),
+            guards: voicepay::processor::OrderGuards::default(),
         };
         self.processor.submit(order).await.unwrap()
     }

@@ -334,6 +334,7 @@ fn order_in(dir: &Path) -> ChargeOrder {
         occasion: CallId::parse(call).unwrap().into(),
         capture: Capture::Automatic,
         evidence: Evidence::default(),
+        guards: voicepay::processor::OrderGuards::default(),
     }
 }
 

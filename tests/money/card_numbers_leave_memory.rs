@@ -110,6 +110,7 @@ async fn child_that_charges_what_another_stored() {
         occasion: CallId::fresh(&*house.entropy).into(),
         capture: Capture::Automatic,
         evidence: Evidence::default(),
+        guards: voicepay::processor::OrderGuards::default(),
     };
     let (clock, image) = (Arc::new(SystemClock), dir.join("image"));
     let bank = bank(&dir, &house.vault, clock.clone(), 1);

@@ -188,6 +188,7 @@ impl House {
             occasion: CallId::fresh(&*self.entropy).into(),
             capture,
             evidence: Evidence::default(),
+            guards: voicepay::processor::OrderGuards::default(),
         };
         self.processor.submit(order).await.unwrap()
     }

@@ -103,6 +103,7 @@ impl House {
             occasion: CallId::fresh(&*self.entropy).into(),
             capture: Capture::Automatic,
             evidence: Evidence::default(),
+            guards: voicepay::processor::OrderGuards::default(),
         }
     }
 

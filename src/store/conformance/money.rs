@@ -15,8 +15,8 @@ use crate::payment::{
     Attempt, AttemptState, Capture, Evidence, Intent, IntentStatus, Operation, PaymentRequest, Receipt, RequestStatus,
 };
 use crate::store::{
-    Begun, CardRecord, Claim, Command, DUE_AT_ONCE, Lease, NewCharge, NewOperation, OutboxRecord, Payee, Schedule, Settlement,
-    StoreError, SubmitRefusal, Submitted,
+    Begun, CardRecord, Claim, Command, DUE_AT_ONCE, Guards, Lease, NewCharge, NewOperation, OutboxRecord, Payee, Schedule,
+    Settlement, StoreError, SubmitRefusal, Submitted,
 };
 
 on_both!(
@@ -90,6 +90,7 @@ impl Bench {
     fn charge(&self, parties: &Parties, request: &RequestId, call: &CallId) -> NewCharge {
         let (intent, attempt) = (IntentId::fresh(&*self.entropy), AttemptId::fresh(&*self.entropy));
         NewCharge {
+            guards: Guards::default(),
             request: parties.asks(request.clone()),
             card: parties.card.clone(),
             pending: Transfer {

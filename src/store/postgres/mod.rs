@@ -22,6 +22,7 @@ mod following;
 mod group;
 mod intents;
 mod keys;
+mod papers;
 mod payments;
 mod people;
 mod requests;

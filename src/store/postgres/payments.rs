@@ -58,6 +58,9 @@ impl Payments for PgStore {
     }
 
     async fn submit(&self, charge: &NewCharge) -> Result<Submitted, StoreError> {
+        if !charge.guards.none() {
+            return self.write(async || self.submit_guarded(charge).await).await;
+        }
         self.once(async || self.submit_one(charge).await).await
     }
 

@@ -9,11 +9,11 @@ use sqlx::PgConnection;
 use super::columns::{audit, column, outbox, transfers};
 use super::fault::{Fault, duplicate_of};
 use super::group::Answers;
-use super::{PgStore, intents, people};
+use super::{PgStore, commit, intents, papers, people};
 use crate::ids::{AttemptId, IntentId};
 use crate::payment::PaymentRequest;
 use crate::store::rows::{Reader, money, to_json};
-use crate::store::{NewCharge, SubmitRefusal, Submitted};
+use crate::store::{NewCharge, StoreError, SubmitRefusal, Submitted};
 
 /// A submission that no rule refuses, and the request that it was judged by.
 #[derive(Debug)]
@@ -67,6 +67,41 @@ pub(in crate::store) const SUBMIT: &str = "WITH asked AS (
      SELECT id, number FROM prepared";
 
 impl PgStore {
+    /// Where rules were asked: what they were asked with is looked at again. Charges of one customer that were so asked take turns.
+    pub(super) async fn submit_guarded(&self, charge: &NewCharge) -> Result<Submitted, Fault> {
+        let mut tx = self.begin().await?;
+        sqlx::query("SELECT 1 FROM customers WHERE id = $1 FOR NO KEY UPDATE")
+            .bind(charge.intent.customer.as_str())
+            .fetch_optional(&mut *tx)
+            .await?;
+        if let Some(earlier) = intents::of_occasion(&mut tx, &charge.intent).await? {
+            return Ok(charge.repeats(earlier));
+        }
+        let before = match may_submit(&mut tx, charge).await? {
+            Ok(before) => before,
+            Err(refusal) => return Ok(Submitted::Refused(refusal)),
+        };
+        if let Some((of, _)) = &charge.guards.spent
+            && charge.guards.outspent(&papers::spent(&mut tx, of).await?)
+        {
+            return Ok(Submitted::Refused(SubmitRefusal::SpentMeanwhile));
+        }
+        for paper in &charge.guards.papers {
+            match papers::put(&mut tx, paper).await {
+                Err(Fault::Store(StoreError::Conflict(_) | StoreError::Refused(_))) => {
+                    return Ok(Submitted::Refused(SubmitRefusal::ApprovalGone));
+                }
+                other => other?,
+            }
+        }
+        let one = [Judged { charge: charge.clone(), before }];
+        let number = submit_all(&mut tx, &one).await?.pop().transpose()?.flatten();
+        // What was judged is no longer so: judge again.
+        let number = number.ok_or(Fault::Contended)?;
+        commit(tx).await?;
+        Ok(Submitted::Fresh { intent: charge.intent.id.clone(), number })
+    }
+
     pub(super) async fn submit_one(&self, charge: &NewCharge) -> Result<Submitted, Fault> {
         // What the caller has read is good enough to begin with. If it no longer holds, or refuses, the database is asked.
         let number = match charge.judge(charge.request.clone(), Some(&charge.card)) {

@@ -14,6 +14,7 @@ mod fingerprints;
 mod following;
 mod intents;
 mod keys;
+mod papers;
 mod payments;
 mod people;
 mod requests;

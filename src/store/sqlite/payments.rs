@@ -7,7 +7,7 @@ use sqlx::SqliteConnection;
 use super::batch::Batch;
 use super::people::find_card;
 use super::trail::{audit_into, insert_audit, outbox_into};
-use super::{SqliteStore, attempts, books, disputes, fault, intents, requests, writer};
+use super::{SqliteStore, attempts, books, disputes, fault, intents, papers, requests, writer};
 use crate::clock::Timestamp;
 use crate::ids::{AttemptId, CustomerId, IntentId, RequestId};
 use crate::ledger::Transfer;
@@ -242,6 +242,9 @@ impl Payments for SqliteStore {
 }
 
 async fn submit(conn: &mut SqliteConnection, charge: &NewCharge) -> Result<Submitted, StoreError> {
+    if !charge.guards.none() {
+        return submit_guarded(conn, charge).await;
+    }
     // What the caller has read is good enough to begin with. If it no longer holds, or refuses, the database is asked.
     if let Ok(before) = charge.judge(charge.request.clone(), Some(&charge.card)) {
         match insert(conn, charge, &before).await {
@@ -257,6 +260,32 @@ async fn submit(conn: &mut SqliteConnection, charge: &NewCharge) -> Result<Submi
         Ok(before) => insert(conn, charge, &before).await,
         Err(refusal) => Ok(Submitted::Refused(refusal)),
     }
+}
+
+/// The same where rules were asked: what they were asked with is looked at again, under the one lock that there is.
+async fn submit_guarded(conn: &mut SqliteConnection, charge: &NewCharge) -> Result<Submitted, StoreError> {
+    if let Some(earlier) = intents::of_occasion(conn, &charge.intent).await? {
+        return Ok(charge.repeats(earlier));
+    }
+    let before = match may_submit(conn, charge).await? {
+        Ok(before) => before,
+        Err(refusal) => return Ok(Submitted::Refused(refusal)),
+    };
+    if let Some((of, _)) = &charge.guards.spent
+        && charge.guards.outspent(&papers::spent(conn, of).await?)
+    {
+        return Ok(Submitted::Refused(SubmitRefusal::SpentMeanwhile));
+    }
+    for paper in &charge.guards.papers {
+        match papers::put(conn, paper).await {
+            Err(StoreError::Conflict(_) | StoreError::Refused(_)) => {
+                writer::take_back(conn).await?;
+                return Ok(Submitted::Refused(SubmitRefusal::ApprovalGone));
+            }
+            other => other?,
+        }
+    }
+    insert(conn, charge, &before).await
 }
 
 /// Writes a submission whose request was judged as `before`.

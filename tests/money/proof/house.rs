@@ -63,6 +63,7 @@ impl Plan {
             occasion: dice.one_of(&due.calls).unwrap().clone().into(),
             capture: due.capture,
             evidence: Evidence { policy_version: "proof".into(), ..Evidence::default() },
+            guards: voicepay::processor::OrderGuards::default(),
         }
     }
 }

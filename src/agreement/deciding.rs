@@ -1,0 +1,391 @@
+//! From a payer's yes to a charge: rules are asked, others may have to agree, and once everything holds the payment is handed over, once.
+
+use std::collections::BTreeSet;
+
+use serde_json::json;
+
+use super::{Agreements, Asked, Asking};
+use crate::clock::Timestamp;
+use crate::ids::{ApprovalId, CallId, CustomerId, IntentId};
+use crate::payment::policy::{Attested, Channel};
+use crate::payment::{
+    Approval, ApprovalError, ApprovalEvent, ApprovalState, Capture, Condition, How, Occasion, PayersPart, PaymentRequest, Role,
+    Said,
+};
+use crate::processor::{ChargeOrder, OrderGuards, SubmitError};
+use crate::store::{StoreError, SubmitRefusal, papers};
+
+/// How often something is begun anew because somebody else came between.
+const LIMIT_RACES: u32 = 8;
+
+/// What a payer's yes came to.
+#[derive(Debug)]
+pub enum Agreed {
+    /// Handed over.
+    Charged(IntentId),
+    /// Others have to agree, and have not yet.
+    Waiting {
+        /// To what.
+        approval: ApprovalId,
+        /// Who.
+        for_whom: Vec<Role>,
+    },
+    /// A rule refuses it. Nothing will be charged.
+    Refused(Refusal),
+}
+
+/// Why a payment is refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// This rule denies it.
+    Denied(String),
+    /// This has to hold, and did not.
+    NotMet(Condition),
+    /// A role that a rule asks for is nobody's.
+    Nobody(Condition),
+    /// The processor's rules.
+    Submit(SubmitRefusal),
+}
+
+/// What a word of somebody else came to.
+#[derive(Debug)]
+pub struct Decided {
+    /// The approval as it stands now.
+    pub approval: Approval,
+    /// What was charged, if that was the last word.
+    pub charged: Option<Agreed>,
+}
+
+/// Why nothing was decided. Nothing was changed.
+#[derive(Debug, thiserror::Error)]
+pub enum AgreeError {
+    /// There is no such request or approval.
+    #[error("there is no such {0}")]
+    NoSuch(&'static str),
+    /// The approval's own rules.
+    #[error(transparent)]
+    Approval(#[from] ApprovalError),
+    /// The database.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl From<SubmitError> for AgreeError {
+    fn from(error: SubmitError) -> Self {
+        match error {
+            SubmitError::Store(e) => Self::Store(e),
+            // Callers take refusals apart before they come here.
+            SubmitError::Refused(r) => Self::Store(StoreError::Refused(r.to_string())),
+        }
+    }
+}
+
+/// A payer's yes, with all that a charge needs.
+#[derive(Clone, Debug)]
+pub struct Yes {
+    /// What is to be charged, without guards.
+    pub order: ChargeOrder,
+    /// Which conditions of the payer's own were met.
+    pub met: BTreeSet<Condition>,
+    /// By what way.
+    pub asking: Asking,
+}
+
+impl Agreements {
+    /// The payer said yes. The same occasion and request come to the same end however often this is called.
+    pub async fn agree(&self, order: ChargeOrder, met: BTreeSet<Condition>, asking: Asking) -> Result<Agreed, AgreeError> {
+        let yes = Yes { order, met, asking };
+        for _ in 0..LIMIT_RACES {
+            match self.try_agree(&yes).await {
+                Err(AgreeError::Store(StoreError::Conflict(_) | StoreError::Exists(_))) => {}
+                Ok(Agreed::Refused(Refusal::Submit(SubmitRefusal::SpentMeanwhile | SubmitRefusal::ApprovalGone))) => {}
+                done => return done,
+            }
+        }
+        Err(StoreError::Busy.into())
+    }
+
+    async fn try_agree(&self, yes: &Yes) -> Result<Agreed, AgreeError> {
+        let inner = &*self.inner;
+        let found = inner.store.request(&yes.order.request).await?.ok_or(AgreeError::NoSuch("payment request"))?;
+        let request = found.request;
+        let asked = self.ask(&request, yes.asking).await?;
+        if let Some(refusal) = refuses(&asked, &yes.met) {
+            self.tell_refused(&request, &asked, &refusal).await?;
+            return Ok(Agreed::Refused(refusal));
+        }
+        let parties = asked.parties();
+        if !asked.terms.needs_another() {
+            return self.charge(yes.order.clone(), &asked, None).await;
+        }
+        let Occasion::Call(call) = &yes.order.occasion else {
+            // Without a voice nobody waits for somebody else: the condition is not met.
+            return Ok(Agreed::Refused(Refusal::NotMet(Condition::Supervisor)));
+        };
+        let approval = self.with_payer(&request, yes, call, &parties).await?;
+        let roles: Vec<Role> = parties.iter().map(|(role, _)| *role).collect();
+        if approval.state == ApprovalState::Agreed && approval.agreed_by_all(&roles) {
+            return self.charge(yes.order.clone(), &asked, Some(approval)).await;
+        }
+        let for_whom = approval.waits_for().map(|p| p.role).collect();
+        Ok(Agreed::Waiting { approval: approval.id, for_whom })
+    }
+
+    /// Puts the payer's part into the request's approval, opening one where there is none that fits.
+    async fn with_payer(
+        &self,
+        request: &PaymentRequest,
+        yes: &Yes,
+        call: &CallId,
+        parties: &[(Role, CustomerId)],
+    ) -> Result<Approval, AgreeError> {
+        let inner = &*self.inner;
+        let now = inner.clock.now();
+        let part = PayersPart {
+            at: now,
+            card: yes.order.card.clone(),
+            call: call.clone(),
+            evidence: yes.order.evidence.clone(),
+            channel: yes.asking.channel,
+            attestation: yes.asking.attestation,
+            met: yes.met.clone(),
+        };
+        let approval = self.open_approval(request, parties, now).await?;
+        let approval = approval.step(now, ApprovalEvent::Payer(Box::new(part)))?;
+        let (audit, news) = inner.about(now, "agreement", "payer_agreed", &approval);
+        papers::write(&*inner.store, &approval, &audit, &[news]).await?;
+        Ok(approval)
+    }
+
+    /// The open approval of a request, or a new one. One that asks others than rules ask now is taken back first.
+    pub(super) async fn open_approval(
+        &self,
+        request: &PaymentRequest,
+        parties: &[(Role, CustomerId)],
+        now: Timestamp,
+    ) -> Result<Approval, AgreeError> {
+        let inner = &*self.inner;
+        let open: Vec<Approval> = papers::about(&*inner.store, request.id.as_str()).await?;
+        if let Some(earlier) = open.into_iter().next() {
+            let all = parties.iter().all(|(role, who)| earlier.parties.iter().any(|p| p.role == *role && p.who == *who));
+            if all && earlier.fits(request) && now < earlier.expires_at {
+                return Ok(earlier);
+            }
+            let (event, word) = match now < earlier.expires_at {
+                true => (ApprovalEvent::Cancel, "cancelled"),
+                false => (ApprovalEvent::Expire, "expired"),
+            };
+            let over = earlier.step(now, event)?;
+            let (audit, news) = inner.about(now, "agreement", word, &over);
+            papers::write(&*inner.store, &over, &audit, &[news]).await?;
+        }
+        let expires_at = now.plus(std::time::Duration::from_secs(inner.cfg.approval_valid_s.into()));
+        let id = ApprovalId::fresh_at(now, &*inner.entropy);
+        let approval = Approval::open_for(id, request, parties.to_vec(), now, expires_at)?;
+        let (audit, news) = inner.about(now, "agreement", "requested", &approval);
+        papers::write(&*inner.store, &approval, &audit, &[news]).await?;
+        Ok(approval)
+    }
+
+    /// Asks those who have to agree before the payer has said anything; `None`: nobody has to.
+    pub async fn request_approval(&self, request: &PaymentRequest) -> Result<Option<Approval>, AgreeError> {
+        let asked = self.ask(request, Asking::call(Attested::Vouched)).await?;
+        let parties = asked.parties();
+        if parties.is_empty() || asked.terms.denied() {
+            return Ok(None);
+        }
+        Ok(Some(self.open_approval(request, &parties, self.inner.clock.now()).await?))
+    }
+
+    /// Somebody who was asked says yes or no. The last yes charges, if the payer's is there.
+    pub async fn decide(&self, id: &ApprovalId, who: &CustomerId, yes: bool, how: How) -> Result<Decided, AgreeError> {
+        for _ in 0..LIMIT_RACES {
+            match self.try_decide(id, who, yes, how.clone()).await {
+                Err(AgreeError::Store(StoreError::Conflict(_))) => {}
+                done => return done,
+            }
+        }
+        Err(StoreError::Busy.into())
+    }
+
+    async fn try_decide(&self, id: &ApprovalId, who: &CustomerId, yes: bool, how: How) -> Result<Decided, AgreeError> {
+        let inner = &*self.inner;
+        let now = inner.clock.now();
+        let before: Approval = papers::read(&*inner.store, id.as_str()).await?.ok_or(AgreeError::NoSuch("approval"))?;
+        let after = before.clone().step(now, ApprovalEvent::Said { who: who.clone(), said: Said { yes, at: now, how } })?;
+        if after != before {
+            let (audit, news) = inner.about(now, who.as_str(), if yes { "agreed" } else { "denied" }, &after);
+            papers::write(&*inner.store, &after, &audit, &[news]).await?;
+        }
+        let charged = match after.state {
+            ApprovalState::Agreed => Some(self.charge_agreed(&after).await?),
+            ApprovalState::Open
+            | ApprovalState::Used { .. }
+            | ApprovalState::Denied { .. }
+            | ApprovalState::Expired
+            | ApprovalState::Cancelled
+            | ApprovalState::Withdrawn { .. } => None,
+        };
+        Ok(Decided { approval: after, charged })
+    }
+
+    /// Charges what everybody agreed to: rules are asked once more, since time has passed. What they refuse now ends the approval.
+    pub(super) async fn charge_agreed(&self, approval: &Approval) -> Result<Agreed, AgreeError> {
+        let inner = &*self.inner;
+        let part = approval.payer.as_ref().ok_or(ApprovalError::Incomplete)?;
+        let found = inner.store.request(&approval.request).await?.ok_or(AgreeError::NoSuch("payment request"))?;
+        let asking = Asking { channel: part.channel, ..Asking::call(part.attestation) };
+        let asked = self.ask(&found.request, asking).await?;
+        let roles: Vec<Role> = asked.parties().iter().map(|(role, _)| *role).collect();
+        let refusal = match refuses(&asked, &part.met) {
+            None if !approval.fits(&found.request) || !approval.agreed_by_all(&roles) => {
+                Some(Refusal::Submit(SubmitRefusal::ApprovalGone))
+            }
+            refusal => refusal,
+        };
+        let order = ChargeOrder {
+            customer: approval.customer.clone(),
+            request: approval.request.clone(),
+            amount: approval.amount,
+            card: part.card.clone(),
+            occasion: Occasion::Call(part.call.clone()),
+            capture: Capture::Automatic,
+            evidence: part.evidence.clone(),
+            guards: OrderGuards::default(),
+        };
+        let came_to = match refusal {
+            Some(refusal) => Agreed::Refused(refusal),
+            None => self.charge(order, &asked, Some(approval.clone())).await?,
+        };
+        if let Agreed::Refused(refusal) = &came_to {
+            self.end_refused(approval, &found.request, &asked, refusal).await?;
+        }
+        Ok(came_to)
+    }
+
+    /// Nothing will come of it: the approval ends, and everybody is told.
+    async fn end_refused(
+        &self,
+        approval: &Approval,
+        request: &PaymentRequest,
+        asked: &Asked,
+        refusal: &Refusal,
+    ) -> Result<(), AgreeError> {
+        // Sums that grew meanwhile are asked about again by the sweep; an approval that somebody else used is theirs to end.
+        if matches!(refusal, Refusal::Submit(SubmitRefusal::SpentMeanwhile | SubmitRefusal::ApprovalGone))
+            && approval.fits(request)
+        {
+            return Ok(());
+        }
+        let inner = &*self.inner;
+        let now = inner.clock.now();
+        let Ok(over) = approval.clone().step(now, ApprovalEvent::Cancel) else { return Ok(()) };
+        let (audit, news) = inner.about(now, "agreement", "cancelled", &over);
+        papers::write(&*inner.store, &over, &audit, &[news]).await?;
+        self.tell_refused(request, asked, refusal).await
+    }
+
+    async fn charge(&self, order: ChargeOrder, asked: &Asked, approval: Option<Approval>) -> Result<Agreed, AgreeError> {
+        let guards = OrderGuards { spent: Some(asked.spent.clone()), approval };
+        let mut order = ChargeOrder { guards, ..order };
+        order.evidence.rules = Some(asked.terms.policy_version.clone());
+        // An error at the commit may come after it: submitting again finds what was written, and submits only what was not.
+        let submitted = match self.inner.processor.submit(order.clone()).await {
+            Err(SubmitError::Store(_)) => self.inner.processor.submit(order).await,
+            done => done,
+        };
+        match submitted {
+            Ok(intent) => {
+                self.tell_guardians(asked, &intent).await;
+                Ok(Agreed::Charged(intent))
+            }
+            Err(SubmitError::Refused(refusal)) => Ok(Agreed::Refused(Refusal::Submit(refusal))),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Guardians hear of every payment of their ward. The charge stands whether or not this can be written.
+    async fn tell_guardians(&self, asked: &Asked, intent: &IntentId) {
+        let inner = &*self.inner;
+        let now = inner.clock.now();
+        for g in &asked.guardianships {
+            let told = json!({ "guardianship": g.id, "ward": g.ward, "guardian": g.guardian, "second": g.second, "intent": intent,
+                "amount_minor": asked.facts.amount.minor, "currency": asked.facts.amount.currency, "payee": asked.facts.payee });
+            let audit = inner.audit(now, "agreement", "guardian.told", g.id.as_str(), told.clone());
+            if let Err(error) = inner.store.announce(&inner.news(now, "guardian.payment", told), &audit).await {
+                tracing::warn!(guardianship = %g.id, %error, "a guardian could not be told of a payment");
+            }
+        }
+    }
+
+    async fn tell_refused(&self, request: &PaymentRequest, asked: &Asked, refusal: &Refusal) -> Result<(), AgreeError> {
+        let inner = &*self.inner;
+        let now = inner.clock.now();
+        let rule = match refusal {
+            Refusal::Denied(rule) => rule.clone(),
+            Refusal::NotMet(c) | Refusal::Nobody(c) => c.as_str().to_owned(),
+            Refusal::Submit(why) => why.to_string(),
+        };
+        let (audit, news) = inner.refused(now, request, &rule, &asked.terms.policy_version);
+        inner.store.announce(&news, &audit).await?;
+        for g in &asked.guardianships {
+            let told = json!({ "guardianship": g.id, "ward": g.ward, "guardian": g.guardian, "second": g.second, "request": request.id });
+            let audit = inner.audit(now, "agreement", "guardian.told", g.id.as_str(), told.clone());
+            inner.store.announce(&inner.news(now, "guardian.refused", told), &audit).await?;
+        }
+        Ok(())
+    }
+
+    /// Takes an approval back: the payer, the payee's side or an operator.
+    pub async fn cancel(&self, id: &ApprovalId, by: &str) -> Result<Approval, AgreeError> {
+        self.end(id, by, "cancelled", |_| ApprovalEvent::Cancel).await
+    }
+
+    /// Somebody was called; they may be called again from then on.
+    pub async fn called(&self, id: &ApprovalId, who: &CustomerId, next_at: Timestamp) -> Result<Approval, AgreeError> {
+        self.end(id, "agreement", "called", |_| ApprovalEvent::Called { who: who.clone(), next_at }).await
+    }
+
+    /// One event that anybody may cause, and its row.
+    pub(super) async fn end(
+        &self,
+        id: &ApprovalId,
+        by: &str,
+        word: &str,
+        event: impl Fn(&Approval) -> ApprovalEvent,
+    ) -> Result<Approval, AgreeError> {
+        let inner = &*self.inner;
+        for _ in 0..LIMIT_RACES {
+            let now = inner.clock.now();
+            let before: Approval = papers::read(&*inner.store, id.as_str()).await?.ok_or(AgreeError::NoSuch("approval"))?;
+            let event = event(&before);
+            let after = before.step(now, event)?;
+            let (audit, news) = inner.about(now, by, word, &after);
+            match papers::write(&*inner.store, &after, &audit, &[news]).await {
+                Err(StoreError::Conflict(_)) => {}
+                done => return Ok(done.map(|()| after)?),
+            }
+        }
+        Err(StoreError::Busy.into())
+    }
+}
+
+/// Why rules refuse what the payer's own part comes to, if they do.
+fn refuses(asked: &Asked, met: &BTreeSet<Condition>) -> Option<Refusal> {
+    if let Some(rule) = &asked.terms.denied_by {
+        return Some(Refusal::Denied(rule.clone()));
+    }
+    if let Some(missing) = asked.own_conditions().find(|c| !met.contains(c)) {
+        return Some(Refusal::NotMet(missing));
+    }
+    let parties = asked.parties();
+    let nobody = |c: &Condition| Role::of(*c).is_some_and(|role| !parties.iter().any(|(r, _)| *r == role));
+    asked.terms.conditions.iter().copied().find(nobody).map(Refusal::Nobody)
+}
+
+/// Whether a call, an app or neither.
+impl From<Channel> for Asking {
+    fn from(channel: Channel) -> Self {
+        Self { channel, attestation: Attested::NotACall, device_known: None, by_mandate: false }
+    }
+}

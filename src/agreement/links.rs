@@ -1,0 +1,61 @@
+//! Links by which somebody who was asked says yes or no. A link names approval, person and end, and is signed, so that nobody else can make
+//! one; what it may say once, the approval knows.
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use subtle::ConstantTimeEq;
+
+use super::Agreements;
+use crate::clock::Timestamp;
+use crate::ids::{ApprovalId, CustomerId};
+
+/// Bytes of the signature that a link carries.
+const MAC_BYTES: usize = 16;
+/// No link of ours is longer.
+const LIMIT_CHARS: usize = 256;
+
+/// Why a link says nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum LinkError {
+    /// It is not one of ours, or was changed.
+    #[error("this link is not valid")]
+    Forged,
+    /// Its time is over.
+    #[error("this link has expired")]
+    Expired,
+}
+
+impl Agreements {
+    /// The token of a link for somebody who was asked.
+    pub fn link(&self, approval: &ApprovalId, who: &CustomerId, until: Timestamp) -> String {
+        let says = format!("{approval} {who} {}", until.0);
+        let mac = self.inner.vault.sign_link(says.as_bytes());
+        let mut bytes = says.into_bytes();
+        bytes.extend(mac.into_iter().take(MAC_BYTES));
+        URL_SAFE_NO_PAD.encode(bytes)
+    }
+
+    /// What a token says.
+    pub fn open_link(&self, token: &str) -> Result<(ApprovalId, CustomerId), LinkError> {
+        if token.len() > LIMIT_CHARS {
+            return Err(LinkError::Forged);
+        }
+        let bytes = URL_SAFE_NO_PAD.decode(token).map_err(|_| LinkError::Forged)?;
+        let cut = bytes.len().checked_sub(MAC_BYTES).ok_or(LinkError::Forged)?;
+        let (says, given) = bytes.split_at_checked(cut).ok_or(LinkError::Forged)?;
+        let mac = self.inner.vault.sign_link(says);
+        let ours = mac.get(..MAC_BYTES).ok_or(LinkError::Forged)?;
+        if !bool::from(ours.ct_eq(given)) {
+            return Err(LinkError::Forged);
+        }
+        let text = std::str::from_utf8(says).map_err(|_| LinkError::Forged)?;
+        let mut parts = text.split(' ');
+        let (Some(approval), Some(who), Some(until), None) = (parts.next(), parts.next(), parts.next(), parts.next()) else {
+            return Err(LinkError::Forged);
+        };
+        let approval = ApprovalId::parse(approval).map_err(|_| LinkError::Forged)?;
+        let who = CustomerId::parse(who).map_err(|_| LinkError::Forged)?;
+        let until = until.parse().map(Timestamp).map_err(|_| LinkError::Forged)?;
+        if self.inner.clock.now() >= until { Err(LinkError::Expired) } else { Ok((approval, who)) }
+    }
+}
