@@ -377,6 +377,9 @@ async fn set_card(ask: &Ask) -> Result<Answer, Problem> {
         CardChange::Blocked => CardStatus::Blocked,
         CardChange::Revoked => CardStatus::Revoked,
     };
+    if card.status == CardStatus::Revoked && status != CardStatus::Revoked {
+        return Err(Problem::conflict("a revoked card stays revoked"));
+    }
     if card.status != status {
         let audit = ask.audit(&format!("card.{}", status.as_str()), id.as_str(), json!({}));
         ask.shared.store.set_card_status(&id, status, &audit).await?;

@@ -72,7 +72,7 @@ async fn the_api_is_not_much_slower_than_its_database() {
     let path = format!("GET /v1/payments/{payment}");
     let body = json!({ "name": "City Water Works" }).to_string();
     for round in 0..ROUNDS + 50 {
-        let mut note = |all: &mut Vec<Duration>, since: Instant| {
+        let note = |all: &mut Vec<Duration>, since: Instant| {
             if round >= 50 {
                 all.push(since.elapsed());
             }

@@ -195,6 +195,7 @@ impl Shop {
             occasion: CallId::fresh(&SystemEntropy).into(),
             capture: Capture::Automatic,
             evidence: Evidence::default(),
+            guards: voicepay::processor::OrderGuards::default(),
         };
         let processor = &self.service.office().processor;
         let intent: IntentId = processor.submit(order).await.unwrap();
