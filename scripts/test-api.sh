@@ -29,9 +29,9 @@ for _ in $(seq 100); do
     sleep 0.1
 done
 address="$(python3 -c 'import json, sys; print(json.loads(open(sys.argv[1]).readline())["api"])' "$work/out")"
-# The stream of a call never ends by itself. A cursor or identifier that fits its pattern may yet be none of ours.
+# The stream of a call never ends by itself; enrolment is a 503 where no model is loaded. A cursor or identifier that fits its pattern may yet be none of ours.
 "$(dirname "$python")/schemathesis" run "http://$address/v1/openapi.json" \
-    --header "Authorization: Bearer $key" --exclude-operation-id followCall \
+    --header "Authorization: Bearer $key" --exclude-operation-id followCall --exclude-operation-id enrol \
     --exclude-checks positive_data_acceptance --max-examples 40 --seed 1 --no-color "$@"
 kill -0 "$service" || { cat "$work/log"; fail "the API ended while it was asked"; }
 if grep -E '"level":"ERROR"|panicked' "$work/log"; then fail "the API logged errors while it was asked"; fi
