@@ -7,7 +7,7 @@ SHELL := bash
 CARGO := PATH="$$HOME/.cargo/bin:$$PATH" cargo
 VOICEPAY := $(CARGO) run --quiet --locked --
 
-.PHONY: help setup build models test test-peers crash-test simulate bench-calls bench-payments bench-policy demo bench eval train-digits prompts fixtures fuzz lint clean
+.PHONY: help setup build models test test-peers crash-test simulate bench-calls bench-payments bench-policy bench-api test-api demo bench eval train-digits prompts fixtures fuzz lint clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -42,6 +42,12 @@ demo: setup ## four real calls on this machine: enrolment, payment, two refusals
 
 bench: models ## the figures of the README, on this machine
 	@scripts/bench.sh $(ARGS)
+
+test-api: setup ## schemathesis against a served instance of the API (ARGS="--max-examples 200")
+	@scripts/test-api.sh $(ARGS)
+
+bench-api: setup ## the API's p99 beside its database's own in one run; writes benches/API.md
+	@scripts/bench-api.sh $(ARGS)
 
 bench-calls: models ## calls on one core, set-ups a second, memory a call, beside Asterisk 22; writes benches/CALLS.md
 	@scripts/peers/bench.sh $(ARGS)

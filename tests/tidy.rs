@@ -61,6 +61,8 @@ const ARROWS: &[(&str, &[&str])] = &[
             "notify",
         ],
     ),
+    // Models come through a trait that `app` implements; of calls it knows which are up and what happens in them.
+    ("api", &["payment", "store", "vault", "processor", "call"]),
     ("eval", &["speech", "voiceprint", "decision", "media", "models"]),
     // Embeds each room's own section; rooms never see the whole.
     (
@@ -79,6 +81,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "processor",
             "agreement",
             "ops",
+            "api",
         ],
     ),
 ];

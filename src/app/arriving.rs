@@ -27,7 +27,7 @@ pub(super) async fn take_calls(
             leg = legs.recv() => match leg {
                 Some(mut leg) => {
                     let services = Arc::clone(&current.borrow());
-                    let live = LiveCall { since: services.clock.now(), peer: leg.info.peer.clone() };
+                    let live = LiveCall { since: services.clock.now(), peer: leg.info.peer.clone(), customer: None };
                     let id = CallId::fresh_at(live.since, services.entropy.as_ref());
                     let Some(place) = services.registry.enter(id.clone(), live) else {
                         tracing::warn!(peer = %leg.info.peer, "no place for another call");

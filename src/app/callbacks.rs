@@ -164,7 +164,7 @@ impl CallBacks {
     /// Calls, and talks if a person picks up. The place of the call is taken before it rings, as those that come in take theirs.
     async fn call(&self, services: &Arc<Services>, errand: Errand) -> Try {
         let config = &services.callbacks;
-        let live = LiveCall { since: services.clock.now(), peer: config.trunk.clone() };
+        let live = LiveCall { since: services.clock.now(), peer: config.trunk.clone(), customer: None };
         let id = CallId::fresh_at(live.since, services.entropy.as_ref());
         let Some(_place) = services.registry.enter(id.clone(), live) else { return Try::None };
         let wanted = TrunkCall {

@@ -9,16 +9,20 @@ use std::time::Duration;
 use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
 
+use super::StartError;
 use super::outbound::NotAnswered;
 use crate::call::CallRecord;
+use crate::call::recording::Recording;
 use crate::clock::{Clock, Entropy, Timestamp};
+use crate::config::Config;
 use crate::dialogue::CallVerdict;
 use crate::media::leg::{CallerClaim, LegEnd, LegInfo, LegReport};
 use crate::ops::OpsConfig;
 use crate::ops::cause::{Ending, q850_of_status};
 use crate::ops::cdr::{self, CallDetail, CdrWriter, PaymentDetail};
-use crate::ops::config::Numbers;
+use crate::ops::config::{Numbers, RecordingMode};
 use crate::ops::otlp::Exporter;
+use crate::ops::recording::Recordings;
 use crate::ops::trace::Trace;
 use crate::sip::Refused;
 use crate::sip::trunk::outbound::TrunkCall;
@@ -288,6 +292,17 @@ fn ending(report: Option<LegReport>, verdict: CallVerdict) -> Ending {
         (Some(Some(LegEnd::Failed)), _) => Ending::Failed,
         (None, _) => Ending::Service,
     }
+}
+
+/// What keeps recordings of calls, if anything does.
+pub(super) fn recording(config: &Config, clock: Arc<dyn Clock>) -> Result<Option<Recording>, StartError> {
+    let section = &config.ops.recording;
+    if section.mode == RecordingMode::Off {
+        return Ok(None);
+    }
+    let directory = |source| RecordsError::Directory { key: "ops.recording.dir", path: section.dir.clone(), source };
+    let recordings = Arc::new(Recordings::start(section, clock).map_err(directory)?);
+    Ok(Some(Recording { recordings, mode: section.mode }))
 }
 
 #[cfg(test)]

@@ -427,6 +427,7 @@ impl Call {
             if let Input::Identity(IdentityOutcome::Known(known)) = &input {
                 self.timeline.add(Who::Check, format!("the number nominates {}", known.customer));
                 self.customer = Some(known.customer.clone());
+                self.services.registry.nominate(&self.id, &known.customer);
                 self.language = known.language;
             }
             self.note(&input);

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::clock::Timestamp;
-use crate::ids::CallId;
+use crate::ids::{CallId, CustomerId};
 
 /// A live call, as an operator sees it.
 #[derive(Clone, Debug)]
@@ -13,6 +13,8 @@ pub struct LiveCall {
     pub since: Timestamp,
     /// The peer's address.
     pub peer: String,
+    /// Who is nominated, once somebody is.
+    pub customer: Option<CustomerId>,
 }
 
 /// The calls that are up, bounded by `limit`.
@@ -37,6 +39,19 @@ impl Registry {
         }
         calls.insert(id.clone(), call);
         Some(Entry { id, registry: self.clone() })
+    }
+
+    /// It is known whose call it is.
+    pub fn nominate(&self, id: &CallId, customer: &CustomerId) {
+        let mut calls = self.calls.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(call) = calls.get_mut(id) {
+            call.customer = Some(customer.clone());
+        }
+    }
+
+    /// Who is nominated in a call that is up; `None`: nobody yet, or it is not up.
+    pub fn customer_of(&self, id: &CallId) -> Option<CustomerId> {
+        self.calls.lock().unwrap_or_else(PoisonError::into_inner).get(id)?.customer.clone()
     }
 
     /// How many may be up.

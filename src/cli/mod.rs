@@ -2,6 +2,8 @@
 
 pub mod answer;
 pub mod approvals;
+pub mod api;
+pub mod api_key;
 pub mod audit;
 pub mod bank;
 pub mod books;
@@ -33,6 +35,7 @@ pub mod receipt;
 pub mod request;
 pub mod serve;
 pub mod supervisor;
+pub mod tenant;
 pub mod trunk;
 pub mod vault;
 pub mod webhooks;
@@ -139,6 +142,12 @@ enum Command {
     Calls(calls::CallsArgs),
     /// Calls that we owe to those who have to agree to a payment.
     Callbacks(callbacks::CallbacksArgs),
+    /// Answer the API without a telephone; print its description.
+    Api(api::ApiArgs),
+    /// Keys of the API.
+    ApiKey(api_key::ApiKeyArgs),
+    /// Tenants: whose customers and payees are nothing to others.
+    Tenant(tenant::TenantArgs),
     /// Fetch and verify the speech models.
     Models(models::ModelsArgs),
     /// Check or print the configuration.
@@ -185,6 +194,9 @@ pub fn main() -> u8 {
         Command::Webhooks(a) => webhooks::run(a, &ctx),
         Command::Calls(a) => calls::run(a, &ctx),
         Command::Callbacks(a) => callbacks::run(&a, &ctx),
+        Command::Api(a) => api::run(a, &ctx),
+        Command::ApiKey(a) => api_key::run(a, &ctx),
+        Command::Tenant(a) => tenant::run(a, &ctx),
         Command::Models(a) => models::run(a, &ctx),
         Command::Config(a) => config::run(a, &ctx),
         Command::Doctor(a) => doctor::run(a, &ctx),

@@ -39,7 +39,8 @@ pub fn run(_args: ServeArgs, ctx: &Context) -> CliResult {
         let address = app.sip_address();
         let text = format!("Voicepay takes calls at sip:pay@{address} ({}); Ctrl-C stops it.", gateway(&config));
         let metrics = app.ops_address().map(|a| a.to_string());
-        let event = serde_json::json!({ "event": "listening", "sip": address.to_string(), "metrics": metrics });
+        let api = app.api_address().map(|a| a.to_string());
+        let event = serde_json::json!({ "event": "listening", "sip": address.to_string(), "metrics": metrics, "api": api });
         ctx.answer(&event, &text);
         let notify = Notify::from_env();
         notify.ready(&format!("takes calls at {address}"));
@@ -139,6 +140,8 @@ pub(super) fn start_error(error: StartError) -> CliError {
         StartError::Config(e) => CliError::new(Exit::Config, e),
         e @ (StartError::Policy(_) | StartError::Calibration { .. }) => CliError::new(Exit::Config, e),
         e @ (StartError::Records(_) | StartError::Log(_) | StartError::Rules(_)) => CliError::new(Exit::Config, e),
+        StartError::Api(e) if e.key == "api.listen" => CliError::new(Exit::Port, e),
+        StartError::Api(e) => CliError::new(Exit::Config, e),
         e @ StartError::Ops { .. } => CliError::new(Exit::Port, e),
         e @ StartError::NoCalibration(_) => CliError::new(Exit::Unexpected, e),
         StartError::Store(e) | StartError::Unlock(UnlockError::Store(e)) => store_error(e),

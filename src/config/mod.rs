@@ -62,6 +62,8 @@ pub struct Config {
     pub audit: crate::processor::sealer::AuditConfig,
     /// What operators see.
     pub ops: crate::ops::OpsConfig,
+    /// REST for payees' own systems.
+    pub api: crate::api::ApiConfig,
 }
 
 /// The process as a whole.
@@ -137,6 +139,9 @@ impl Config {
         let pin_file = &mut self.vault.pkcs11.pin_file;
         if !pin_file.as_os_str().is_empty() {
             *pin_file = dir.join(&pin_file);
+        }
+        for path in [&mut self.api.certificate, &mut self.api.private_key].into_iter().flatten() {
+            *path = dir.join(&path);
         }
         let records = self.ops.cdr_dir.iter_mut().chain([&mut self.ops.recording.dir]);
         for path in records {

@@ -92,6 +92,7 @@ const RULES: &[(&str, Takes)] = &[
     ("ops.cdr_numbers", Takes::Effect),
     ("ops.otlp_endpoint", Takes::Restart),
     ("ops.recording.*", Takes::Restart),
+    ("api.*", Takes::Restart),
 ];
 
 /// Keys that differ, sorted.

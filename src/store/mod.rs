@@ -5,6 +5,7 @@ pub mod backup;
 pub mod bank;
 pub mod callbacks;
 pub mod chain;
+pub mod clients;
 mod config;
 #[cfg(test)]
 mod conformance;
@@ -33,6 +34,7 @@ use crate::payment::{Attempt, Dispute, IntentStatus, PaymentRequest, Receipt};
 pub use bank::{Bank, BankAnswer};
 pub use callbacks::{Callback, CallbackPurpose, CallbackState, Callbacks, NextTry, Tried};
 pub use chain::AuditChain;
+pub use clients::*;
 pub use config::{StoreConfig, open};
 pub use keyring::{UnlockError, customer_key, customer_key_to_seal, unlock, unlock_in_hand};
 pub use keys::{Brought, KeyUsage, Keys, NewCard, OlderPlace, OlderValue, Resealed, Rewrapped, StoredKey};
@@ -60,6 +62,7 @@ macro_rules! migrations {
             (9, "tenants", include_str!(concat!("../../../migrations/", $folder, "/0009_tenants.sql"))),
             (10, "papers", include_str!(concat!("../../../migrations/", $folder, "/0010_papers.sql"))),
             (12, "notify", include_str!(concat!("../../../migrations/", $folder, "/0012_notify.sql"))),
+            (13, "api", include_str!(concat!("../../../migrations/", $folder, "/0013_api.sql"))),
             (15, "call backs", include_str!(concat!("../../../migrations/", $folder, "/0015_call_backs.sql"))),
             (16, "more time", include_str!(concat!("../../../migrations/", $folder, "/0016_more_time.sql"))),
         ])
@@ -363,6 +366,7 @@ pub trait Store:
     + Callbacks
     + Papers
     + Notices
+    + Clients
     + std::fmt::Debug
 {
     /// Closes every connection, once what they are at is done. Nothing can be asked of it afterwards.

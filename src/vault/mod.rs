@@ -9,6 +9,7 @@
 //! same when the master key changes: `HMAC(root, "voicepay/v1/" ‖ purpose ‖ 0x01)`, the first block of HKDF-Expand with SHA-256 (RFC 5869
 //! §2.3). In a database that is older than envelopes the root secret is the first master key.
 
+mod api;
 mod keys;
 mod local;
 mod locked;
@@ -36,6 +37,7 @@ use locked::Locked;
 use sealed::Aad;
 use service::KeyRing;
 
+pub use api::ApiPurpose;
 pub use keys::{CustomerKey, DataKey, KeySubject, MasterKey, ROOT_SECRET, Sealed, WrappedKey, is_under_data_key};
 pub use local::MASTER_KEY_ENV;
 pub use pkcs11::{PIN_ENV, Pkcs11Config};
@@ -168,6 +170,7 @@ struct Keys {
     fingerprint_mark: [u8; 32],
     sandbox: [u8; 32],
     signing: [u8; 32],
+    api: [u8; 32],
     check: [u8; 32],
 }
 
@@ -187,6 +190,7 @@ impl Keys {
             fingerprint_mark: derive(root, "fingerprint mark"),
             sandbox: derive(root, "sandbox journal"),
             signing: derive(root, "signing seeds"),
+            api: derive(root, "api"),
             check: derive(root, "key check"),
         })
     }

@@ -114,6 +114,16 @@ fn filled(n: i64) -> Vec<String> {
             "INSERT INTO callbacks (id, approval_id, customer_id, purpose, state, tries, due_at, expires_at, created_at)
              VALUES ('cbk_1', 'apr_1', 'cus_1', 'decide', 'waiting', 1, 5, 9, 1)",
         ),
+        (
+            13,
+            "INSERT INTO api_keys (id, tenant, name, digest, scopes, created_at)
+             VALUES ('key_1', 'default', 'shop', CAST('01234567890123456789012345678901' AS BLOB), 'payees:read', 1)",
+        ),
+        (
+            13,
+            "INSERT INTO api_answers (api_key, key, request, begun_at, leased_to, expires_at, status, body)
+             VALUES ('key_1', 'k', CAST('01234567890123456789012345678901' AS BLOB), 1, 2, 9, 201, CAST('{}' AS BLOB))",
+        ),
     ];
     all.extend(since.into_iter().filter(|(from, _)| n >= *from).map(|(_, sql)| sql.to_owned()));
     all

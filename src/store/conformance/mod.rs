@@ -6,6 +6,7 @@ mod bank;
 mod callbacks;
 mod calls;
 mod chain;
+mod clients;
 mod migrations;
 mod money;
 mod papers;

@@ -13,6 +13,7 @@ mod callbacks;
 mod calls;
 mod chain;
 mod challenges;
+mod clients;
 mod columns;
 pub(super) mod connect;
 mod disputes;

@@ -9,6 +9,7 @@ mod callbacks;
 mod calls;
 mod chain;
 mod challenges;
+mod clients;
 mod disputes;
 mod fingerprints;
 mod following;

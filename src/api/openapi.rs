@@ -1,0 +1,142 @@
+//! The description of the API: OpenAPI 3.1, made of the table of routes and of the types themselves.
+
+use std::sync::OnceLock;
+
+use serde_json::{Map, Value, json};
+
+use super::gate::{IDEMPOTENCY_KEY, KEY_LIMIT_CHARS};
+use super::problem::Problem;
+use super::route::{self, Route, Verb};
+use super::scope::Scope;
+use super::shape::{Defs, Shape};
+
+/// The whole description.
+pub fn document() -> Value {
+    static MADE: OnceLock<Value> = OnceLock::new();
+    MADE.get_or_init(|| make(&route::table())).clone()
+}
+
+fn make(table: &[Route]) -> Value {
+    let mut defs = Defs::new();
+    let problem = Problem::schema(&mut defs);
+    let mut paths = Map::new();
+    for route in table {
+        let described = operation(route, &problem, &mut defs);
+        let path = paths.entry(format!("/v1{}", route.path)).or_insert_with(|| json!({}));
+        if let Value::Object(path) = path {
+            path.insert(route.verb.name().to_owned(), described);
+        }
+    }
+    paths.insert("/v1/calls/{id}/events".into(), json!({ "get": events(&problem) }));
+    json!({
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Voicepay",
+            "version": env!("CARGO_PKG_VERSION"),
+            "description": "Payments that customers agree to by voice. Amounts are in minor units, times in RFC 3339, errors in problem+json \
+                            (RFC 9457). What is another tenant's is not there. Every POST wants an Idempotency-Key: the same request with \
+                            the same key is done once and answered the same again.",
+        },
+        "servers": [{ "url": "/" }],
+        "security": [{ "key": [] }],
+        "paths": paths,
+        "components": {
+            "schemas": defs,
+            "securitySchemes": { "key": { "type": "http", "scheme": "bearer", "description": "A key that begins with vpk_." } },
+        },
+    })
+}
+
+fn events(problem: &Value) -> Value {
+    json!({
+        "operationId": "followCall",
+        "summary": "What happens in a call that is up, as server-sent events: `event`, `missed`, `over`.",
+        "description": scope(Scope::CallsRead),
+        "tags": ["calls"],
+        "parameters": parameters("/calls/{id}/events", &[], false),
+        "responses": {
+            "200": { "description": "The stream.", "content": { "text/event-stream": { "schema": { "type": "string" } } } },
+            "default": failure(problem),
+        },
+    })
+}
+
+fn scope(scope: Scope) -> String {
+    format!("Needs the scope `{scope}`.")
+}
+
+fn operation(route: &Route, problem: &Value, defs: &mut Defs) -> Value {
+    let tag = route.path.trim_start_matches('/').split('/').next().unwrap_or("");
+    let answer = (route.output)(defs);
+    let mut described = json!({
+        "operationId": route.name,
+        "summary": route.about,
+        "description": scope(route.scope),
+        "tags": [tag],
+        "parameters": parameters(route.path, route.params, route.verb == Verb::Post),
+        "responses": {
+            route.status.to_string(): { "description": "Done.", "content": { "application/json": { "schema": answer } } },
+            "default": failure(problem),
+        },
+    });
+    if let (Some(input), Value::Object(map)) = (route.input, &mut described) {
+        let body = json!({ "required": true, "content": { "application/json": { "schema": input(defs) } } });
+        map.insert("requestBody".into(), body);
+    }
+    described
+}
+
+fn failure(problem: &Value) -> Value {
+    json!({ "description": "What went wrong.", "content": { "application/problem+json": { "schema": problem } } })
+}
+
+fn parameters(path: &str, params: &[route::Param], idempotent: bool) -> Value {
+    let mut all = Vec::new();
+    for name in path.split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}')) {
+        let schema = match (path.split('/').nth(1), name) {
+            (_, "reference") => json!({ "type": "string", "pattern": "^[A-Za-z0-9._-]{1,64}$" }),
+            (Some("customers"), _) => json!({ "type": "string", "pattern": "^cus_[a-z0-9]{1,40}$" }),
+            (Some("cards"), _) => json!({ "type": "string", "pattern": "^card_[a-z0-9]{1,40}$" }),
+            (Some("payees"), _) => json!({ "type": "string", "pattern": "^pay_[a-z0-9]{1,40}$" }),
+            (Some("requests"), _) => json!({ "type": "string", "pattern": "^req_[a-z0-9]{1,40}$" }),
+            (Some("payments"), _) => json!({ "type": "string", "pattern": "^int_[a-z0-9]{1,40}$" }),
+            (Some("calls"), _) => json!({ "type": "string", "pattern": "^call_[a-z0-9]{1,40}$" }),
+            (Some(_) | None, _) => json!({ "type": "string", "minLength": 1 }),
+        };
+        all.push(json!({ "name": name, "in": "path", "required": true, "schema": schema }));
+    }
+    for p in params {
+        all.push(
+            json!({ "name": p.name, "in": "query", "required": p.required, "description": p.about, "schema": (p.schema)() }),
+        );
+    }
+    if idempotent {
+        let schema = json!({ "type": "string", "pattern": format!("^[!-~]{{1,{KEY_LIMIT_CHARS}}}$") });
+        let about = "Chosen by you, a new one for each thing that is to be done: with the same one it is done once.";
+        all.push(json!({ "name": IDEMPOTENCY_KEY, "in": "header", "required": true, "description": about, "schema": schema }));
+    }
+    all.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn every_reference_leads_somewhere_and_every_operation_has_its_own_name() {
+        let whole = document();
+        let text = whole.to_string();
+        for (at, _) in text.match_indices("#/components/schemas/") {
+            let name: String = text[at + 21..].chars().take_while(|c| c.is_alphanumeric()).collect();
+            assert!(whole["components"]["schemas"].get(&name).is_some(), "{name}");
+        }
+        let table = route::table();
+        let names: BTreeSet<_> = table.iter().map(|r| r.name).collect();
+        let places: BTreeSet<_> = table.iter().map(|r| (r.verb.name(), r.path)).collect();
+        assert_eq!((names.len(), places.len()), (table.len(), table.len()));
+        assert!(table.iter().all(|r| (r.verb == Verb::Post) == r.input.is_some()), "a POST has a body, and nothing else has");
+        assert_eq!(whole["paths"]["/v1/requests"]["post"]["operationId"], "addRequest");
+    }
+}

@@ -1,0 +1,134 @@
+//! `voicepay api-key`: who may call the API, and to do what.
+
+use std::time::Duration;
+
+use clap::{Args, Subcommand};
+use serde_json::{Value, json};
+
+use super::Context;
+use super::data::{Data, block_on, name, refused, store_error};
+use super::exit::CliResult;
+use crate::api::{Key, Scope};
+use crate::clock::Timestamp;
+use crate::ids::{ApiKeyId, Tenant};
+use crate::store::ApiKeyRecord;
+
+/// Arguments of `voicepay api-key`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  voicepay api-key create --name till --scope requests:write --scope requests:read\n  voicepay api-key create --name reports --tenant shop --scope payments:read --valid-days 365\n  voicepay api-key list\n  voicepay api-key revoke key_0123…\n\nA key is shown once. What it may do can't be changed: make another and revoke the first."
+)]
+pub struct ApiKeyArgs {
+    #[command(subcommand)]
+    command: ApiKeyCommand,
+}
+
+#[derive(Debug, Subcommand)]
+enum ApiKeyCommand {
+    /// Make a key. It is shown once.
+    Create {
+        /// For people: who has it.
+        #[arg(long)]
+        name: String,
+        /// Whose data it opens.
+        #[arg(long, default_value = "default")]
+        tenant: String,
+        /// What it may do: customers:read, customers:write, cards:write, payees:read, payees:write, requests:read, requests:write,
+        /// payments:read, payments:write, calls:read, enrolments:write, audit:read; may be given several times.
+        #[arg(long = "scope", value_name = "SCOPE", required_unless_present = "all_scopes")]
+        scopes: Vec<String>,
+        /// It may do everything.
+        #[arg(long, conflicts_with = "scopes")]
+        all_scopes: bool,
+        /// After so many days it is worth nothing (default: it does not end by itself).
+        #[arg(long, value_name = "DAYS", value_parser = clap::value_parser!(u32).range(1..=3650))]
+        valid_days: Option<u32>,
+    },
+    /// List the keys, never what they are.
+    List,
+    /// Take a key back, at once and for good.
+    Revoke {
+        /// Its identifier.
+        id: String,
+    },
+}
+
+/// Runs it.
+pub fn run(args: ApiKeyArgs, ctx: &Context) -> CliResult {
+    block_on(async {
+        let data = Data::open(ctx).await?;
+        match args.command {
+            ApiKeyCommand::Create { name, tenant, scopes, all_scopes, valid_days } => {
+                let scopes = if all_scopes { Ok(Scope::ALL.to_vec()) } else { scopes.iter().map(|s| s.parse()).collect() };
+                let scopes = scopes.map_err(|e: String| refused(format!("--scope: {e}")))?;
+                create(ctx, &data, &name, &tenant, &scopes, valid_days).await
+            }
+            ApiKeyCommand::List => list(ctx, &data).await,
+            ApiKeyCommand::Revoke { id } => revoke(ctx, &data, &ApiKeyId::parse(&id).map_err(refused)?).await,
+        }
+    })
+}
+
+async fn create(ctx: &Context, data: &Data, given: &str, tenant: &str, scopes: &[Scope], valid_days: Option<u32>) -> CliResult {
+    let now = data.now();
+    let mut scopes: Vec<String> = scopes.iter().map(|s| s.as_str().to_owned()).collect();
+    scopes.sort();
+    scopes.dedup();
+    let record = ApiKeyRecord {
+        id: ApiKeyId::fresh(&*data.entropy),
+        tenant: Tenant::parse(tenant).map_err(|e| refused(format!("--tenant: {e}")))?,
+        name: name(given)?,
+        scopes,
+        created_at: now,
+        expires_at: valid_days.map(|d| now.plus(Duration::from_secs(u64::from(d) * 24 * 3_600))),
+        revoked_at: None,
+    };
+    let vault = data.vault().await?;
+    let key = Key::fresh(&*data.entropy);
+    let detail = json!({ "tenant": record.tenant, "scopes": record.scopes });
+    let audit = data.audit("api_key.created", record.id.as_str(), detail);
+    data.store.add_api_key(&record, &key.digest(&vault), &audit).await.map_err(store_error)?;
+    let mut shown = as_json(&record);
+    if let Value::Object(map) = &mut shown {
+        map.insert("key".into(), key.reveal().into());
+    }
+    ctx.answer(&shown, &format!("{}\nthis is {}; the key is not shown again", key.reveal(), record.id));
+    Ok(())
+}
+
+async fn list(ctx: &Context, data: &Data) -> CliResult {
+    let all = data.store.api_keys().await.map_err(store_error)?;
+    let now = data.now();
+    let line = |k: &ApiKeyRecord| format!("{}  {}  {}  {}  {}", k.id, standing(k, now), k.tenant, k.name, k.scopes.join(" "));
+    let lines: Vec<_> = all.iter().map(line).collect();
+    let text = if lines.is_empty() { "no keys yet: `voicepay api-key create`".to_owned() } else { lines.join("\n") };
+    ctx.answer(&json!({ "keys": all.iter().map(as_json).collect::<Vec<_>>() }), &text);
+    Ok(())
+}
+
+fn standing(key: &ApiKeyRecord, now: Timestamp) -> &'static str {
+    match (key.revoked_at.is_some(), key.good(now)) {
+        (true, _) => "revoked",
+        (false, true) => "good",
+        (false, false) => "expired",
+    }
+}
+
+async fn revoke(ctx: &Context, data: &Data, id: &ApiKeyId) -> CliResult {
+    let audit = data.audit("api_key.revoked", id.as_str(), json!({}));
+    data.store.revoke_api_key(id, data.now(), &audit).await.map_err(store_error)?;
+    ctx.answer(&json!({ "revoked": id }), &format!("{id} is worth nothing from now on"));
+    Ok(())
+}
+
+fn as_json(k: &ApiKeyRecord) -> Value {
+    json!({
+        "id": k.id,
+        "tenant": k.tenant,
+        "name": k.name,
+        "scopes": k.scopes,
+        "created_at": k.created_at.to_string(),
+        "expires_at": k.expires_at.map(|t| t.to_string()),
+        "revoked_at": k.revoked_at.map(|t| t.to_string()),
+    })
+}

@@ -1,0 +1,17 @@
+//! The REST API over a real server and a real socket: what it does, and what it refuses.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::disallowed_methods)]
+
+#[path = "api/doing.rs"]
+mod doing;
+#[path = "api/pages_as_pasted.rs"]
+mod pages_as_pasted;
+#[path = "api/refusing.rs"]
+mod refusing;
+#[path = "api/repeating.rs"]
+mod repeating;
+#[path = "api/speed.rs"]
+mod speed;
+#[path = "api/support.rs"]
+mod support;
+#[path = "api/tls.rs"]
+mod tls;
