@@ -399,8 +399,11 @@ impl App {
         let calls = tokio::spawn(take_calls(current.clone(), leg_rx, records.clone(), Arc::clone(&book)));
         let refused = tokio::spawn(keep_refused(Arc::clone(&book), listener.refused(), Arc::clone(&clock)));
         let (draining, ops_stop) = (CancellationToken::new(), CancellationToken::new());
-use crate::gateway::{self, Gateway, GatewayError, GatewayKind};
-use crate::ids::WorkerId;
+        let callbacks = tokio::spawn({
+            let (services, book, records, draining) = (current.clone(), Arc::clone(&book), records.clone(), draining.clone());
+            CallBacks { services, telephone, book, records, draining, owner: WorkerId::fresh(entropy.as_ref()) }.run()
+        });
+        let api_address = api::beside_calls(config, &office, voices, &current.borrow(), &worker_stop).await?;
         let mut ops_address = None;
         if let Some(address) = config.ops.listen {
             let store = Arc::clone(&office.store);

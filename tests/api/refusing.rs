@@ -98,7 +98,7 @@ async fn what_is_another_tenants_is_not_there() {
     }
     let theirs = shop.post_with(&other, &shop.fresh(), "/v1/payees", &json!({ "name": "Theirs" })).await.good(201);
     let mixed = json!({ "customer": customer, "payee": theirs["id"], "amount": full });
-    shop.post(&"/v1/requests".to_owned(), mixed).await.refused(404, "not-found");
+    shop.post("/v1/requests", mixed).await.refused(404, "not-found");
     assert_eq!(shop.get(&format!("/v1/payments/{payment}")).await.good(200)["refunded"], 0);
     shop.service.stop().await;
 }
