@@ -3,6 +3,8 @@
 
 #[path = "api/doing.rs"]
 mod doing;
+#[path = "api/others.rs"]
+mod others;
 #[path = "api/pages_as_pasted.rs"]
 mod pages_as_pasted;
 #[path = "api/refusing.rs"]

@@ -14,7 +14,7 @@ use super::shape::{Defs, Page, Shape, shape};
 use super::types::{Amount, AmountAsked, Nothing, When, Word};
 use crate::ids::{CustomerId, IntentId, PayeeId, RequestId};
 use crate::payment::{AddressMark, Delivery, DueDate, PaymentRequest, RequestStatus};
-use crate::store::Listed;
+use crate::store::{Listed, RequestWithPayee};
 
 impl Shape for DueDate {
     fn schema(_: &mut Defs) -> Value {
@@ -41,7 +41,7 @@ impl Shape for Days {
 }
 
 /// An address that goods go to, of 1 to 500 characters. Kept as a keyed digest alone: known again, never read.
-pub struct Address(String);
+pub struct Address(pub(super) String);
 
 impl<'de> Deserialize<'de> for Address {
     fn deserialize<D: serde::Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
@@ -153,12 +153,22 @@ async fn list(ask: &Ask) -> Result<Answer, Problem> {
     page(data, found.next)
 }
 
-/// The request of the path, if it is the caller's.
-async fn of_path(ask: &Ask) -> Result<RequestView, Problem> {
+/// The request of the path, if it is the caller's, and the payee's name.
+async fn found_of_path(ask: &Ask) -> Result<RequestWithPayee, Problem> {
     let none = || Problem::not_found("payment request");
     let found = ask.shared.store.request(&ask.id::<RequestId>(0, "payment request")?).await?.ok_or_else(none)?;
     let customer = ask.shared.store.customer(&found.request.customer).await?;
     customer.filter(|c| c.tenant == ask.caller.tenant).ok_or_else(none)?;
+    Ok(found)
+}
+
+/// The request of the path, if it is the caller's.
+pub(super) async fn request_of_path(ask: &Ask) -> Result<PaymentRequest, Problem> {
+    Ok(found_of_path(ask).await?.request)
+}
+
+async fn of_path(ask: &Ask) -> Result<RequestView, Problem> {
+    let found = found_of_path(ask).await?;
     Ok(view(found.request, found.payee_name))
 }
 

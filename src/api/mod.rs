@@ -1,12 +1,14 @@
 //! The REST API: everything that a payee's own systems do with us, over HTTPS. One table of routes ([`route::table`]) is both the router and the
 //! description; every request goes through one gate (key, scope, rate, size, idempotency); what it may see is its tenant's and nobody else's.
 
+mod agreeing;
 mod ask;
 mod asking;
 mod config;
 mod cursor;
 mod door;
 mod gate;
+mod guarding;
 mod key;
 mod live;
 mod money;
@@ -34,6 +36,7 @@ use axum::routing::{MethodRouter, get};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
+use crate::agreement::Agreements;
 use crate::call::registry::Registry;
 use crate::call::timeline::Watched;
 use crate::clock::{Clock, Entropy};
@@ -60,6 +63,8 @@ pub struct Parts {
     pub vault: Vault,
     /// Captures, voids, refunds, disputes.
     pub processor: Processor,
+    /// Rules, approvals, codes, mandates, guardians.
+    pub agreements: Agreements,
     /// The wall clock.
     pub clock: Arc<dyn Clock>,
     /// The system's generator.
@@ -126,6 +131,7 @@ struct Shared {
     store: Arc<dyn Store>,
     vault: Vault,
     processor: Processor,
+    agreements: Agreements,
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
     live: Option<Live>,
@@ -143,11 +149,12 @@ pub async fn serve(
     parts: Parts,
     stop: CancellationToken,
 ) -> Result<SocketAddr, ApiError> {
-    let Parts { store, vault, processor, clock, entropy, live, enroller } = parts;
+    let Parts { store, vault, processor, agreements, clock, entropy, live, enroller } = parts;
     let shared = Arc::new(Shared {
         store,
         vault,
         processor,
+        agreements,
         clock,
         entropy,
         live,

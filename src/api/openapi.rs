@@ -100,6 +100,10 @@ fn parameters(path: &str, params: &[route::Param], idempotent: bool) -> Value {
             (Some("payees"), _) => json!({ "type": "string", "pattern": "^pay_[a-z0-9]{1,40}$" }),
             (Some("requests"), _) => json!({ "type": "string", "pattern": "^req_[a-z0-9]{1,40}$" }),
             (Some("payments"), _) => json!({ "type": "string", "pattern": "^int_[a-z0-9]{1,40}$" }),
+            (Some("approvals"), _) => json!({ "type": "string", "pattern": "^apr_[a-z0-9]{1,40}$" }),
+            (Some("mandates"), _) => json!({ "type": "string", "pattern": "^mnd_[a-z0-9]{1,40}$" }),
+            (Some("guardianships"), _) => json!({ "type": "string", "pattern": "^gua_[a-z0-9]{1,40}$" }),
+            (Some("supervisions"), _) => json!({ "type": "string", "pattern": "^sup_[a-z0-9]{1,40}$" }),
             (Some("calls"), _) => json!({ "type": "string", "pattern": "^call_[a-z0-9]{1,40}$" }),
             (Some(_) | None, _) => json!({ "type": "string", "minLength": 1 }),
         };

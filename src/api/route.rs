@@ -175,5 +175,7 @@ pub fn table() -> Vec<Route> {
     all.extend(super::asking::routes());
     all.extend(super::money::routes());
     all.extend(super::trail::routes());
+    all.extend(super::agreeing::routes());
+    all.extend(super::guarding::routes());
     all
 }

@@ -28,13 +28,21 @@ pub enum Scope {
     CallsRead,
     /// Invite a customer to enrol, enrol from recordings, erase a voice.
     EnrolmentsWrite,
+    /// See what the rules ask of a payment, approvals and mandates.
+    ApprovalsRead,
+    /// Have somebody asked, record what they said, send codes, take mandates back.
+    ApprovalsWrite,
+    /// See guardianships, supervisions, and which rules are in force.
+    GuardiansRead,
+    /// Make and change them in a guardian's name.
+    GuardiansWrite,
     /// See the audit trail of one's own things, and proofs.
     AuditRead,
 }
 
 impl Scope {
     /// All of them.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 16] = [
         Self::CustomersRead,
         Self::CustomersWrite,
         Self::CardsWrite,
@@ -46,6 +54,10 @@ impl Scope {
         Self::PaymentsWrite,
         Self::CallsRead,
         Self::EnrolmentsWrite,
+        Self::ApprovalsRead,
+        Self::ApprovalsWrite,
+        Self::GuardiansRead,
+        Self::GuardiansWrite,
         Self::AuditRead,
     ];
 
@@ -63,6 +75,10 @@ impl Scope {
             Self::PaymentsWrite => "payments:write",
             Self::CallsRead => "calls:read",
             Self::EnrolmentsWrite => "enrolments:write",
+            Self::ApprovalsRead => "approvals:read",
+            Self::ApprovalsWrite => "approvals:write",
+            Self::GuardiansRead => "guardians:read",
+            Self::GuardiansWrite => "guardians:write",
             Self::AuditRead => "audit:read",
         }
     }

@@ -4,8 +4,8 @@
 use serde_json::{Map, Value, json};
 
 use crate::ids::{
-    ApiKeyId, AttemptId, AuditId, CallId, CardId, Category, CustomerId, DisputeId, IntentId, InviteId, PayeeId, ReceiptId,
-    RequestId,
+    ApiKeyId, ApprovalId, AttemptId, AuditId, CallId, CardId, Category, CodeId, CustomerId, DisputeId, GuardianshipId, IntentId,
+    InviteId, MandateId, PayeeId, ReceiptId, RequestId, SupervisionId,
 };
 
 /// The schemas of all named types, by name.
@@ -78,7 +78,25 @@ macro_rules! ids {
         })+
     };
 }
-ids!(ApiKeyId, AttemptId, AuditId, CallId, CardId, CustomerId, DisputeId, IntentId, InviteId, PayeeId, ReceiptId, RequestId);
+ids!(
+    ApiKeyId,
+    ApprovalId,
+    AttemptId,
+    AuditId,
+    CallId,
+    CardId,
+    CodeId,
+    CustomerId,
+    DisputeId,
+    GuardianshipId,
+    IntentId,
+    InviteId,
+    MandateId,
+    PayeeId,
+    ReceiptId,
+    RequestId,
+    SupervisionId,
+);
 
 impl Shape for Category {
     fn schema(_: &mut Defs) -> Value {

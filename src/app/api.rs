@@ -19,6 +19,7 @@ fn parts(office: &Office, clock: Arc<dyn Clock>, entropy: Arc<dyn Entropy>) -> P
         store: Arc::clone(&office.store),
         vault: office.vault.clone(),
         processor: office.processor.clone(),
+        agreements: office.agreements.clone(),
         clock,
         entropy,
         live: None,
@@ -57,6 +58,7 @@ pub struct ApiService {
     address: SocketAddr,
     stop: CancellationToken,
     worker: tokio::task::JoinHandle<()>,
+    sweeper: tokio::task::JoinHandle<()>,
 }
 
 impl ApiService {
@@ -72,8 +74,9 @@ impl ApiService {
             let sealer = Sealer::new(store, vault, Arc::clone(&clock), Arc::clone(&entropy), config.audit.clone());
             async move { sealer.beside(processor.run(stop)).await }
         });
+        let sweeper = tokio::spawn(office.agreements.clone().run(stop.clone()));
         let address = api::serve(&config.api, listen, parts(&office, clock, entropy), stop.clone()).await?;
-        Ok(Self { office, address, stop, worker })
+        Ok(Self { office, address, stop, worker, sweeper })
     }
 
     /// Where it is answered.
@@ -91,6 +94,9 @@ impl ApiService {
         self.stop.cancel();
         if let Err(error) = self.worker.await {
             tracing::error!(%error, "the payment worker did not end well; what is in doubt is swept at the next start");
+        }
+        if let Err(error) = self.sweeper.await {
+            tracing::error!(%error, "the sweep of approvals did not end well; what is due is swept at the next start");
         }
     }
 }
