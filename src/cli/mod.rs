@@ -1,9 +1,9 @@
 //! The command line: a file a subcommand, one table of exit codes, one way to print an error.
 
 pub mod answer;
-pub mod approvals;
 pub mod api;
 pub mod api_key;
+pub mod approvals;
 pub mod audit;
 pub mod bank;
 pub mod books;
