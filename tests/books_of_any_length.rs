@@ -69,7 +69,8 @@ async fn copy(raw: &mut SqliteConnection, batch: u32, count: u32) {
            WITH RECURSIVE k(k) AS (SELECT 0 UNION ALL SELECT k + 1 FROM k WHERE k + 1 < {count})
            SELECT printf('%011x%020x', {batch}, k) AS r, printf('%05d%05d', {batch}, k) AS reference FROM k;
          BEGIN;
-         INSERT INTO requests SELECT {request}, customer_id, payee_id, amount_minor, currency, due, expires_at, status, {intent}, created_at
+         INSERT INTO requests (id, customer_id, payee_id, amount_minor, currency, due, expires_at, status, held_by, created_at)
+         SELECT {request}, customer_id, payee_id, amount_minor, currency, due, expires_at, status, {intent}, created_at
          FROM k, (SELECT * FROM requests ORDER BY rowid LIMIT 1);
          INSERT INTO intents (id, customer_id, request_id, payee_id, card_id, last4, call_id, amount_minor, currency, capture, status,
                               evidence, created_at)

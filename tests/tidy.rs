@@ -38,7 +38,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("store", &["payment", "ledger", "voiceprint", "vault"]),
     ("gateway", &["payment"]),
     ("processor", &["payment", "ledger", "store", "gateway", "vault"]),
-    ("agreement", &["payment", "store", "processor", "vault"]),
+    // Its tests pay at the sandbox.
+    ("agreement", &["payment", "store", "processor", "vault", "gateway"]),
     // Public keys are the ledger's.
     ("bank", &["payment", "ledger", "store", "gateway", "vault"]),
     ("notify", &["payment", "store", "gateway", "vault"]),
@@ -80,6 +81,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "gateway",
             "processor",
             "agreement",
+            "notify",
             "ops",
             "api",
         ],
