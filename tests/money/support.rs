@@ -122,7 +122,8 @@ impl House {
 
     /// Looks after whatever is unfinished until nothing is, as the worker does.
     pub async fn finish_everything(&self) {
-        for _ in 0..200 {
+        // Longer than a lease: what a worker had begun is its own till then.
+        for _ in 0..800 {
             self.processor.run_once().await.unwrap();
             if self.store.unfinished(9).await.unwrap().is_empty() {
                 return;
