@@ -7,6 +7,8 @@ pub mod config;
 mod endpoints;
 mod handing;
 mod sending;
+#[cfg(test)]
+mod tests;
 
 pub use config::NotifyConfig;
 pub use endpoints::{EndpointError, NewSecret, check_topics, check_url};

@@ -9,6 +9,7 @@ mod chain;
 mod clients;
 mod migrations;
 mod money;
+mod notices;
 mod papers;
 mod people;
 mod plans;

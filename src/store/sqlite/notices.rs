@@ -17,12 +17,14 @@ impl Notices for SqliteStore {
         let mut tx = self.write().await?;
         let written = if version == 0 {
             sqlx::query(
-                "INSERT INTO endpoints (url, topics, secrets, disabled, version, id, tenant, created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                "INSERT INTO endpoints (url, topics, secrets, disabled, version, id, tenant, created_at)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
             )
         } else {
+            // All numbered: beside `?5` a bare `?` is the sixth to SQLite and the fifth to sqlx.
             sqlx::query(
-                "UPDATE endpoints SET url = ?, topics = ?, secrets = ?, disabled = ?, version = ?5
-                 WHERE id = ? AND tenant = ? AND created_at = ? AND version = ?5 - 1",
+                "UPDATE endpoints SET url = ?1, topics = ?2, secrets = ?3, disabled = ?4, version = ?5
+                 WHERE id = ?6 AND tenant = ?7 AND created_at = ?8 AND version = ?5 - 1",
             )
         };
         let written = written
