@@ -100,6 +100,7 @@ id!(/** A purchase-permission account. */ AccountId, "acc");
 id!(/** Where a tenant is told. */ EndpointId, "whk");
 id!(/** A call that we owe. */ CallbackId, "cbk");
 id!(/** A key of the API. */ ApiKeyId, "key");
+id!(/** That somebody agreed to something. */ ConsentId, "cns");
 
 macro_rules! slug {
     ($(#[$doc:meta])* $name:ident, $what:literal) => {

@@ -35,8 +35,14 @@ impl Agreements {
         Ok((!has).then(|| MandateOffer { first: first.clone(), cap: intent.amount }))
     }
 
-    /// The payer agreed. The same payment leaves one mandate, however often this is called.
-    pub async fn grant_mandate(&self, first: &IntentId, cap: Money, consent: Occasion) -> Result<Option<Mandate>, StoreError> {
+    /// The payer agreed to this wording. The same payment leaves one mandate, however often this is called.
+    pub async fn grant_mandate(
+        &self,
+        first: &IntentId,
+        cap: Money,
+        consent: Occasion,
+        wording: &str,
+    ) -> Result<Option<Mandate>, StoreError> {
         let inner = &*self.inner;
         let Some(offer) = self.mandate_offer(first).await? else { return Ok(None) };
         if cap.currency != offer.cap.currency {
@@ -52,6 +58,7 @@ impl Agreements {
             cap,
             first: first.clone(),
             consent,
+            wording: wording.to_owned(),
             revoked_at: None,
             created_at: now,
             version: 0,

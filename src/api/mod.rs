@@ -16,6 +16,7 @@ mod openapi;
 mod people;
 mod problem;
 mod query;
+mod rights;
 pub mod route;
 mod scope;
 pub mod shape;

@@ -172,6 +172,7 @@ pub(crate) use run;
 pub fn table() -> Vec<Route> {
     let mut all = super::people::routes();
     all.extend(super::voices::routes());
+    all.extend(super::rights::routes());
     all.extend(super::asking::routes());
     all.extend(super::money::routes());
     all.extend(super::trail::routes());

@@ -4,8 +4,8 @@
 use serde_json::{Map, Value, json};
 
 use crate::ids::{
-    ApiKeyId, ApprovalId, AttemptId, AuditId, CallId, CardId, Category, CodeId, CustomerId, DisputeId, GuardianshipId, IntentId,
-    InviteId, MandateId, PayeeId, ReceiptId, RequestId, SupervisionId,
+    ApiKeyId, ApprovalId, AttemptId, AuditId, CallId, CardId, Category, CodeId, ConsentId, CustomerId, DisputeId, GuardianshipId,
+    IntentId, InviteId, MandateId, PayeeId, ReceiptId, RequestId, SupervisionId,
 };
 
 /// The schemas of all named types, by name.
@@ -86,6 +86,7 @@ ids!(
     CallId,
     CardId,
     CodeId,
+    ConsentId,
     CustomerId,
     DisputeId,
     GuardianshipId,

@@ -17,7 +17,8 @@ use super::shape::{Defs, Shape, shape};
 use super::types::{Name, Nothing, When};
 use crate::clock::Entropy;
 use crate::ids::{CustomerId, InviteId};
-use crate::store::{Customer, CustomerStatus, Invite, StoreError};
+use crate::store::consents::WRITTEN_CONSENT;
+use crate::store::{Consenting, Customer, CustomerStatus, Invite, StoreError};
 
 /// For how many hours an invitation is good.
 pub struct Hours(u32);
@@ -210,8 +211,9 @@ async fn withdraw(ask: &Ask) -> Result<Answer, Problem> {
 async fn follow(ask: &Ask) -> Result<Answer, Problem> {
     let consent: Consent = ask.input()?;
     let customer = active(ask).await?.id;
-    let audit = ask.audit("voice.may_follow", customer.as_str(), json!({ "consent_by": consent.consent_by.0 }));
-    ask.shared.store.set_following(&customer, Some(ask.now), &audit).await?;
+    let audit = ask.audit("voice.may_follow", customer.as_str(), json!({ "consent_by": &consent.consent_by.0 }));
+    let given = Consenting { text_version: WRITTEN_CONSENT.into(), by: consent.consent_by.0, at: ask.now, call: None };
+    ask.shared.store.set_following(&customer, Some(&given), &audit).await?;
     ok(&view(ask, customer).await?)
 }
 

@@ -13,13 +13,12 @@ use crate::clock::{Clock, Entropy};
 use crate::ids::{AuditId, CustomerId};
 use crate::media::wav;
 use crate::speech::Utterance;
+use crate::store::consents::WRITTEN_CONSENT;
 use crate::store::{self, AuditRecord, EnrolmentRecord, FingerprintRecord, Store, TemplateRecord};
 use crate::vault::Vault;
 use crate::voiceprint::fingerprint::{FingerprintKey, Fingerprinter, Probe};
 use crate::voiceprint::{Embedder, Enrolment, Take, Template, VoiceConfig};
 
-/// The wording of the consent that somebody vouches for.
-const CONSENT_TEXT_VERSION: &str = "written-1";
 /// Enrolments at a time: each takes a core for seconds, and calls need theirs.
 const AT_ONCE: usize = 1;
 
@@ -81,7 +80,7 @@ impl Enroller for FromRecordings {
                 created_at: now,
             },
             invite: None,
-            consent_text_version: CONSENT_TEXT_VERSION.into(),
+            consent_text_version: WRITTEN_CONSENT.into(),
             consent_by: consent_by.to_owned(),
             consent_at: now,
             call: None,

@@ -138,10 +138,11 @@ impl Call {
     /// Of the payment of this call, which is paid.
     pub(super) fn grant_mandate(&mut self, grant: &MandateGrant) {
         let (services, cap, consent) = (Arc::clone(&self.services), grant.cap, Occasion::Call(self.id.clone()));
+        let wording = grant.consent.policy_version.clone();
         let first = self.payment.as_ref().map(|(intent, _)| intent.clone());
         self.jobs.spawn(async move {
             let Some(first) = first else { return Done::tell(Input::MandateGranted(false)) };
-            match services.off_clock(services.desk.agreements.grant_mandate(&first, cap, consent)).await {
+            match services.off_clock(services.desk.agreements.grant_mandate(&first, cap, consent, &wording)).await {
                 Ok(Some(mandate)) => {
                     Done::tell(Input::MandateGranted(true)).line(format!("a mandate is given: {}", mandate.id), figures([]))
                 }

@@ -73,9 +73,10 @@ impl CallbacksConfig {
         rule((100..=600_000).contains(&self.poll_ms), "poll_ms", "must be 100 to 600000")
     }
 
-    /// How long one try can take at most, whatever happens in it: nobody else may begin before.
+    /// How long one try can take at most, whatever happens in it, with a slow caller's time: nobody else may begin before.
     pub fn lease(&self, pickup_deadline_ms: u32, dialogue: &DialogueConfig) -> Duration {
-        let talk = [dialogue.call_limit_ms, dialogue.score_wait_ms, dialogue.payment_wait_ms, dialogue.closing_limit_ms];
+        let call_limit_ms = dialogue.call_limit_ms.saturating_mul(dialogue.slow_times.max(1));
+        let talk = [call_limit_ms, dialogue.score_wait_ms, dialogue.payment_wait_ms, dialogue.closing_limit_ms];
         let ms = talk.into_iter().chain([pickup_deadline_ms]).fold(LEASE_MARGIN_MS, |sum, ms| sum.saturating_add(ms.into()));
         Duration::from_millis(ms).saturating_add(Duration::from_secs(self.ring_s.into()))
     }
@@ -120,7 +121,8 @@ impl Desk {
         if failures_24h >= limit_failures {
             return Ok(Callable::Later("locked_out"));
         }
-        Ok(Callable::Now(Errand { customer: person.id, number, language: person.language, failures_24h, purpose }))
+        let slow = self.store.wants_more_time(customer).await?;
+        Ok(Callable::Now(Errand { customer: person.id, number, language: person.language, failures_24h, slow, purpose }))
     }
 }
 
@@ -141,7 +143,10 @@ mod tests {
     #[test]
     fn a_lease_outlasts_the_longest_call() {
         let (cfg, dialogue) = (CallbacksConfig::default(), DialogueConfig::default());
-        assert!(cfg.lease(9_000, &dialogue) > Duration::from_secs(30 + 9 + 300 + 20 + 20 + 30));
+        assert!(
+            cfg.lease(9_000, &dialogue) > Duration::from_secs(30 + 9 + 3 * 300 + 20 + 20 + 30),
+            "that of who wants more time"
+        );
     }
 
     #[test]

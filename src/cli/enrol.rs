@@ -16,13 +16,11 @@ use crate::ids::{CustomerId, InviteId};
 use crate::media::wav;
 use crate::models::{Model, ModelError};
 use crate::speech::Utterance;
-use crate::store::{self, CustomerStatus, EnrolmentRecord, FingerprintRecord, Invite, StoreError, TemplateRecord};
+use crate::store::consents::WRITTEN_CONSENT;
+use crate::store::{self, Consenting, CustomerStatus, EnrolmentRecord, FingerprintRecord, Invite, StoreError, TemplateRecord};
 use crate::vault::{CustomerKey, Vault};
 use crate::voiceprint::fingerprint::{FingerprintKey, Fingerprinter, Probe};
 use crate::voiceprint::{Embedder, Enrolment, Take, Template, VoiceConfig};
-
-/// The wording of the consent that an operator vouches for with `--consent-by`.
-const CONSENT_TEXT_VERSION: &str = "written-1";
 
 /// Arguments of `voicepay enrol`.
 #[derive(Debug, Args)]
@@ -139,15 +137,16 @@ async fn withdraw(ctx: &Context, customer: &CustomerId) -> CliResult {
 async fn follow(ctx: &Context, customer: &CustomerId, consent_by: Option<&str>) -> CliResult {
     let data = Data::open(ctx).await?;
     active(&data, customer).await?;
-    let (consent_at, action) = match consent_by {
-        Some(_) => (Some(data.now()), "voice.may_follow"),
-        None => (None, "voice.stays"),
+    let given = match consent_by.map(name).transpose()? {
+        Some(by) => Some(Consenting { text_version: WRITTEN_CONSENT.into(), by, at: data.now(), call: None }),
+        None => None,
     };
-    let audit = data.audit(action, customer.as_str(), json!({ "consent_by": consent_by.map(name).transpose()? }));
-    data.store.set_following(customer, consent_at, &audit).await.map_err(store_error)?;
-    let says = if consent_at.is_some() { "may follow" } else { "no longer follows" };
+    let action = if given.is_some() { "voice.may_follow" } else { "voice.stays" };
+    let audit = data.audit(action, customer.as_str(), json!({ "consent_by": given.as_ref().map(|g| &g.by) }));
+    data.store.set_following(customer, given.as_ref(), &audit).await.map_err(store_error)?;
+    let says = if given.is_some() { "may follow" } else { "no longer follows" };
     ctx.answer(
-        &json!({ "customer": customer, "follows": consent_at.is_some() }),
+        &json!({ "customer": customer, "follows": given.is_some() }),
         &format!("the template of {customer} {says} the voice"),
     );
     Ok(())
@@ -182,7 +181,7 @@ async fn from_wav(ctx: &Context, customer: &CustomerId, consent_by: &str, files:
             created_at: now,
         },
         invite: None,
-        consent_text_version: CONSENT_TEXT_VERSION.into(),
+        consent_text_version: WRITTEN_CONSENT.into(),
         consent_by: consent_by.to_owned(),
         consent_at: now,
         call: None,

@@ -13,6 +13,7 @@ pub mod callbacks;
 pub mod calls;
 pub mod card;
 pub mod config;
+pub mod consents;
 pub mod customer;
 mod data;
 pub mod db;
@@ -118,6 +119,8 @@ enum Command {
     Approvals(approvals::ApprovalsArgs),
     /// Which payees may be paid again without the card number.
     Mandates(mandates::MandatesArgs),
+    /// What customers agreed to, and taking it back.
+    Consents(consents::ConsentsArgs),
     /// Enrol a voice: by invitation, or from recordings.
     Enrol(enrol::EnrolArgs),
     /// Versions of the master key: status, rotation, retirement.
@@ -182,6 +185,7 @@ pub fn main() -> u8 {
         Command::Supervisor(a) => supervisor::run(a, &ctx),
         Command::Approvals(a) => approvals::run(a, &ctx),
         Command::Mandates(a) => mandates::run(a, &ctx),
+        Command::Consents(a) => consents::run(a, &ctx),
         Command::Enrol(a) => enrol::run(a, &ctx),
         Command::Vault(a) => vault::run(a, &ctx),
         Command::Db(a) => db::run(a, &ctx),

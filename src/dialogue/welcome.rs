@@ -11,7 +11,7 @@ use super::prompt::Prompt;
 use super::stage::{Event, Stage, Told};
 
 /// The key for more time, in this call.
-const MORE_TIME: u8 = 8;
+pub(super) const MORE_TIME: u8 = 8;
 /// The key for having one's voice deleted.
 const DELETE_VOICE: u8 = 9;
 

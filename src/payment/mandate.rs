@@ -27,6 +27,9 @@ pub struct Mandate {
     pub first: IntentId,
     /// By what the payer agreed to it.
     pub consent: Occasion,
+    /// Which wording the payer agreed to; empty: made before that was kept.
+    #[serde(default)]
+    pub wording: String,
     /// When it was revoked, if so.
     pub revoked_at: Option<Timestamp>,
     /// When the payer agreed to it.
@@ -82,6 +85,7 @@ mod tests {
             cap: usd(2_000),
             first: IntentId::fresh(&e),
             consent: CallId::fresh(&e).into(),
+            wording: "1".into(),
             revoked_at: None,
             created_at: Timestamp(0),
             version: 0,

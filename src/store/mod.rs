@@ -9,6 +9,7 @@ pub mod clients;
 mod config;
 #[cfg(test)]
 mod conformance;
+pub mod consents;
 pub mod keyring;
 pub mod keys;
 pub mod money;
@@ -36,6 +37,7 @@ pub use callbacks::{Callback, CallbackPurpose, CallbackState, Callbacks, NextTry
 pub use chain::AuditChain;
 pub use clients::*;
 pub use config::{StoreConfig, open};
+pub use consents::{Consent, Consenting, Consents, Purpose};
 pub use keyring::{UnlockError, customer_key, customer_key_to_seal, unlock, unlock_in_hand};
 pub use keys::{Brought, KeyUsage, Keys, NewCard, OlderPlace, OlderValue, Resealed, Rewrapped, StoredKey};
 pub use money::*;
@@ -65,6 +67,7 @@ macro_rules! migrations {
             (13, "api", include_str!(concat!("../../../migrations/", $folder, "/0013_api.sql"))),
             (15, "call backs", include_str!(concat!("../../../migrations/", $folder, "/0015_call_backs.sql"))),
             (16, "more time", include_str!(concat!("../../../migrations/", $folder, "/0016_more_time.sql"))),
+            (17, "rights", include_str!(concat!("../../../migrations/", $folder, "/0017_rights.sql"))),
         ])
     };
 }
@@ -155,8 +158,8 @@ pub trait People: Send + Sync {
     async fn wants_more_time(&self, id: &CustomerId) -> Result<bool, StoreError>;
     /// Notes whether a customer wants more time.
     async fn set_more_time(&self, id: &CustomerId, wanted: bool, audit: &AuditRecord) -> Result<(), StoreError>;
-    /// Erases the sealed card numbers, their digests, the voice template, open invitations, telephone numbers and the name. Money rows and last
-    /// four digits stay. Refused while a payment is under way.
+    /// Erases the sealed card numbers, their digests, the voice template, open invitations, telephone numbers and the name, and ends every
+    /// consent. Money rows and last four digits stay. Refused while a payment is under way. The audit row says how much was erased.
     async fn delete_customer(&self, id: &CustomerId, audit: &AuditRecord) -> Result<(), StoreError>;
     /// Adds a card.
     async fn add_card(&self, card: &CardRecord, audit: &AuditRecord) -> Result<(), StoreError>;
@@ -259,7 +262,7 @@ pub trait Voices: Send + Sync {
     async fn complete_enrolment(&self, enrolment: &EnrolmentRecord, audit: &AuditRecord) -> Result<(), StoreError>;
     /// A customer's template.
     async fn template(&self, customer: &CustomerId) -> Result<Option<TemplateRecord>, StoreError>;
-    /// Withdraws a customer's voice.
+    /// Withdraws a customer's voice: template, steps, fingerprints, their key, and the consents. The audit row says how much was erased.
     async fn delete_template(&self, customer: &CustomerId, audit: &AuditRecord) -> Result<(), StoreError>;
 }
 
@@ -272,7 +275,7 @@ pub trait Following: Send + Sync {
     async fn set_following(
         &self,
         customer: &CustomerId,
-        consent_at: Option<Timestamp>,
+        consent: Option<&Consenting>,
         audit: &AuditRecord,
     ) -> Result<(), StoreError>;
     /// Puts `next` in the place of the template made at `over`, which is kept; of the kept ones the enrolled and the latest stay, `keep` in
@@ -367,6 +370,7 @@ pub trait Store:
     + Papers
     + Notices
     + Clients
+    + Consents
     + std::fmt::Debug
 {
     /// Closes every connection, once what they are at is done. Nothing can be asked of it afterwards.

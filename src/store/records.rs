@@ -360,6 +360,17 @@ pub struct AuditRecord {
 }
 
 impl AuditRecord {
+    /// The same with what was erased, by kind: the proof is in the trail, in numbers and never more.
+    pub(super) fn with_erased(&self, erased: &[(&'static str, u64)]) -> Self {
+        let mut same = self.clone();
+        let counts: serde_json::Map<_, _> = erased.iter().map(|(what, n)| ((*what).to_owned(), (*n).into())).collect();
+        match &mut same.detail {
+            serde_json::Value::Object(detail) => drop(detail.insert("erased".into(), counts.into())),
+            _ => same.detail = serde_json::json!({ "erased": counts }),
+        }
+        same
+    }
+
     /// The outbox row that tells the outside of the same: it has the same random part in its identifier.
     pub(super) fn beside(&self, topic: &str, payload: serde_json::Value) -> Result<OutboxRecord, super::StoreError> {
         let random = self.id.as_str().split_once('_').map_or("", |(_, r)| r);

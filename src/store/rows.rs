@@ -5,6 +5,7 @@ pub(super) mod callbacks;
 pub(super) mod calls;
 pub(super) mod chain;
 pub(super) mod clients;
+pub(super) mod consents;
 pub(super) mod keys;
 pub(super) mod money;
 pub(super) mod notices;

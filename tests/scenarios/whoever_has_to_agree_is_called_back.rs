@@ -67,6 +67,7 @@ impl Case {
             number: E164::normalise(ALICE, "").unwrap(),
             language: Language::English,
             failures_24h: 0,
+            slow: false,
             purpose: Purpose::Decide(self.approval.clone()),
         };
         self.world.called_back(errand, steps).await

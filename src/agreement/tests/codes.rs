@@ -11,7 +11,7 @@ impl House {
     async fn mandate(&self, card: &CardId) -> Mandate {
         let first = self.first_payment(1999, card).await;
         let consent = Occasion::Call(CallId::fresh(&*self.entropy));
-        self.agreements.grant_mandate(&first, usd(5_000), consent).await.unwrap().unwrap()
+        self.agreements.grant_mandate(&first, usd(5_000), consent, "1").await.unwrap().unwrap()
     }
 
     /// Sends a code for a request; gives its digit values.
@@ -211,7 +211,7 @@ async fn only_a_payment_that_was_made_leaves_a_mandate_and_only_one() {
     let request = house.asked_by(&house.water, 1999).await;
     let intent = charged(house.says_yes(&house.order(&request, &card)).await);
     let consent = Occasion::Call(CallId::fresh(&*house.entropy));
-    let grant = async || house.agreements.grant_mandate(&intent, usd(5_000), consent.clone()).await.unwrap();
+    let grant = async || house.agreements.grant_mandate(&intent, usd(5_000), consent.clone(), "1").await.unwrap();
     assert_eq!(house.agreements.mandate_offer(&intent).await.unwrap(), None, "nothing is paid yet");
     assert!(grant().await.is_none());
     house.settle().await;

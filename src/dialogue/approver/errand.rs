@@ -18,6 +18,8 @@ pub struct Errand {
     pub language: Language,
     /// Failed factors of the last 24 h that count against this customer.
     pub failures_24h: u32,
+    /// They want more time: relay services, slow speakers. Waits for them are longer, as in a call of theirs; nothing is judged by it.
+    pub slow: bool,
     /// Why.
     pub purpose: Purpose,
 }

@@ -29,12 +29,13 @@ pub(super) use words::in_a_call_back;
 
 use super::closing;
 use super::effect::{CallVerdict, Effect, Factor, Notice};
-use super::input::{DeadlineKind, VoiceHeard};
+use super::input::{DeadlineKind, Keypress, VoiceHeard};
 use super::judging::{self, Reply};
 use super::line::Desk;
 use super::payer::Tally;
 use super::prompt::{Again, Prompt};
 use super::stage::{Event, Stage};
+use super::welcome::MORE_TIME;
 use crate::clock::Timestamp;
 use crate::decision::Tightening;
 use crate::e164::E164;
@@ -58,7 +59,10 @@ pub(super) struct Introducing {
 /// A person picked up.
 pub(super) fn begin(desk: &mut Desk<'_>, errand: Errand) -> Stage {
     desk.arm(DeadlineKind::CallLimit, desk.cfg.call_limit_ms);
-    let Errand { customer, number, language: _, failures_24h, purpose } = errand;
+    let Errand { customer, number, language: _, failures_24h, slow, purpose } = errand;
+    if slow {
+        desk.slow_down();
+    }
     let approver = Approver { customer, number, purpose, tally: Tally::after(failures_24h) };
     if approver.tally.closes_line(desk.cfg) {
         return closing::close(desk, CallVerdict::LockedOut, Prompt::LockedOut);
@@ -77,6 +81,11 @@ impl Introducing {
                 digits::draw(desk, self.approver, None, Again::First)
             }
             Event::Overdue => closing::service_trouble(desk),
+            // Nobody tells them of it in a call back; who knows it from calls of their own has it here, too.
+            Event::Key(Keypress::Digit(MORE_TIME)) => {
+                desk.slow_down();
+                self.into()
+            }
             Event::Key(_)
             | Event::SpeechStarted
             | Event::Utterance(_)

@@ -23,6 +23,7 @@ fn errand(purpose: Purpose) -> Errand {
         number: E164::normalise("+447700900456", "").unwrap(),
         language: Language::English,
         failures_24h: 0,
+        slow: false,
         purpose,
     }
 }
@@ -249,6 +250,39 @@ fn a_closed_line_is_told_nothing_and_asked_nothing() {
     last.they_say(0.1, 5.0).wait(6_000);
     assert_eq!(last.verdict(), CallVerdict::Refused);
     assert_eq!(last.count(|e| matches!(e, Effect::Notify { notice: Notice::TooManyFailures, .. })), 1);
+}
+
+/// How long somebody whom we called and who says nothing is waited for, and until when the call may last.
+fn waited(edge: &mut Edge) -> (u64, Timestamp) {
+    edge.prompt_done().they_are_asked();
+    let asked = edge.now;
+    while edge.playing.is_none() {
+        edge.wait(500);
+    }
+    let mut limits = edge.log.iter().rev().filter_map(|(_, e)| match e {
+        Effect::SetDeadline { kind: DeadlineKind::CallLimit, at } => Some(*at),
+        _ => None,
+    });
+    let limit = limits.next().unwrap();
+    (u64::try_from(edge.now.since(asked).as_millis()).unwrap(), limit)
+}
+
+#[test]
+fn who_wants_more_time_has_it_when_we_call_too() {
+    let purpose = || Purpose::Decide(approval());
+    let mut usual = Edge::picked_up(errand(purpose()));
+    let began = usual.now;
+    let (silence_ms, limit) = waited(&mut usual);
+    let mut known = Edge::picked_up(Errand { slow: true, ..errand(purpose()) });
+    let mut pressed = Edge::picked_up(errand(purpose()));
+    pressed.give(Input::Key(Keypress::Digit(8)));
+    for edge in [&mut known, &mut pressed] {
+        assert_eq!(edge.count(|e| matches!(e, Effect::SlowDown)), 1);
+        let (slow_ms, slow_limit) = waited(edge);
+        assert_eq!(slow_ms, silence_ms * 3);
+        assert_eq!(slow_limit.since(began), limit.since(began) * 3, "from the call's beginning");
+        assert_eq!(edge.count(|e| matches!(e, Effect::RecordFailure { .. })), 0, "silence is no failure");
+    }
 }
 
 #[test]

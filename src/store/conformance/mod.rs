@@ -7,6 +7,7 @@ mod callbacks;
 mod calls;
 mod chain;
 mod clients;
+mod consents;
 mod migrations;
 mod money;
 mod notices;
@@ -28,8 +29,8 @@ use crate::ids::{AuditId, CardId, CustomerId, InviteId};
 use crate::language::Language;
 use crate::store::postgres::lab::Database;
 use crate::store::{
-    AuditRecord, CardRecord, CardStatus, Customer, CustomerStatus, DatabaseUrl, EnrolmentRecord, Invite, PgStore, SqliteStore,
-    Store, StoreConfig, StoreError, TemplateRecord,
+    AuditRecord, CardRecord, CardStatus, Consenting, Customer, CustomerStatus, DatabaseUrl, EnrolmentRecord, Invite, PgStore,
+    SqliteStore, Store, StoreConfig, StoreError, TemplateRecord,
 };
 use crate::vault::Sealed;
 
@@ -183,6 +184,11 @@ impl Bench {
             call: None,
         }
     }
+}
+
+/// A consent that somebody vouches for.
+pub(super) fn consenting(at: i64) -> Consenting {
+    Consenting { text_version: "written-1".into(), by: "J. Clerk".into(), at: Timestamp(at), call: None }
 }
 
 impl Place {

@@ -1,6 +1,6 @@
 //! Invitations, templates, challenges, fingerprints.
 
-use super::{Bench, on_both};
+use super::{Bench, consenting, on_both};
 use crate::clock::Timestamp;
 use crate::ids::CustomerId;
 use crate::store::{FingerprintRecord, InviteCheck, StoreError, TemplateRecord};
@@ -92,7 +92,7 @@ async fn a_template_follows_by_consent_keeps_the_way_back_and_goes_whole(desk: B
     };
     let step = async |n: i64, over: i64| desk.store.step_template(&next(n), Timestamp(over), 3, &desk.audit()).await;
     assert!(matches!(step(10, 5).await, Err(StoreError::Conflict(_))), "not without consent");
-    desk.store.set_following(&ann, Some(Timestamp(7)), &desk.audit()).await.unwrap();
+    desk.store.set_following(&ann, Some(&consenting(7)), &desk.audit()).await.unwrap();
     for n in [10, 20, 30, 40, 50] {
         let over = state().await.current.created_at;
         assert!(matches!(step(n, 999).await, Err(StoreError::Conflict(_))), "not over another template");
@@ -104,7 +104,7 @@ async fn a_template_follows_by_consent_keeps_the_way_back_and_goes_whole(desk: B
     desk.store.revert_template(&ann, &desk.audit()).await.unwrap();
     assert_eq!((state().await.current, state().await.consent_at), (enrolled.template.clone(), None));
     assert!(matches!(desk.store.revert_template(&ann, &desk.audit()).await, Err(StoreError::NotFound(_))));
-    desk.store.set_following(&ann, Some(Timestamp(8)), &desk.audit()).await.unwrap();
+    desk.store.set_following(&ann, Some(&consenting(8)), &desk.audit()).await.unwrap();
     step(60, 5).await.unwrap();
     desk.store.delete_template(&ann, &desk.audit()).await.unwrap();
     assert_eq!(desk.sql("DELETE FROM earlier_templates").await.unwrap(), 0, "a withdrawn voice leaves none behind");
@@ -157,7 +157,7 @@ async fn a_template_is_stepped_over_by_one_of_many(desk: Bench) {
     let ann = desk.customer("+442079460958", "111111").await;
     let enrolled = desk.enrolment(&desk.invite(&ann, 1).await);
     desk.store.complete_enrolment(&enrolled, &desk.audit()).await.unwrap();
-    desk.store.set_following(&ann, Some(Timestamp(6)), &desk.audit()).await.unwrap();
+    desk.store.set_following(&ann, Some(&consenting(6)), &desk.audit()).await.unwrap();
     let mut tasks = tokio::task::JoinSet::new();
     for i in 0..20_u8 {
         let next = TemplateRecord { sealed: vec![i], created_at: Timestamp(10), ..enrolled.template.clone() };

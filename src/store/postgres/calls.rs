@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use sqlx::PgConnection;
 
 use super::fault::{Fault, exists};
-use super::{PgStore, exactly_one};
+use super::{PgStore, commit, exactly_one};
 use crate::clock::Timestamp;
 use crate::e164::E164;
 use crate::ids::{CallId, CustomerId};
@@ -77,17 +77,21 @@ impl Calls for PgStore {
 
     async fn call_ended(&self, call: &CallRecord) -> Result<(), StoreError> {
         let record = to_json(&call.record)?;
-        self.once(async || {
-            let mut connection = self.connection().await?;
+        self.write(async || {
+            let mut tx = self.begin().await?;
             let done = sqlx::query("UPDATE calls SET customer_id = $1, ended_at = $2, verdict = $3, record = $4 WHERE id = $5")
                 .bind(call.customer.as_ref().map(CustomerId::as_str))
                 .bind(call.ended_at.map(|t| t.0))
                 .bind(&call.verdict)
                 .bind(&record)
                 .bind(call.id.as_str())
-                .execute(&mut *connection)
+                .execute(&mut *tx)
                 .await?;
-            Ok(exactly_one(&done, StoreError::NotFound("call"))?)
+            exactly_one(&done, StoreError::NotFound("call"))?;
+            for sql in calls::AFTER_A_CALL {
+                sqlx::query(sql).bind(call.id.as_str()).execute(&mut *tx).await?;
+            }
+            commit(tx).await
         })
         .await
     }

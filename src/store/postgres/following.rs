@@ -5,12 +5,14 @@ use async_trait::async_trait;
 use super::people::hold_customer;
 use super::trail::insert_audit;
 use super::voices::still_opens;
-use super::{PgStore, commit, exactly_one};
+use super::{PgStore, commit, consents, exactly_one};
 use crate::clock::Timestamp;
 use crate::ids::CustomerId;
+use crate::store::consents::{Purpose, Withdrawn};
 use crate::store::rows::Reader;
+use crate::store::rows::consents::END_FOLLOWING;
 use crate::store::rows::voices::template;
-use crate::store::{AuditRecord, Following, FollowingState, StoreError, TemplateRecord};
+use crate::store::{AuditRecord, Consenting, Following, FollowingState, StoreError, TemplateRecord};
 
 #[async_trait]
 impl Following for PgStore {
@@ -41,17 +43,22 @@ impl Following for PgStore {
     async fn set_following(
         &self,
         customer: &CustomerId,
-        consent_at: Option<Timestamp>,
+        consent: Option<&Consenting>,
         audit: &AuditRecord,
     ) -> Result<(), StoreError> {
         self.write(async || {
             let mut tx = self.begin().await?;
             let set = sqlx::query("UPDATE templates SET follow_consent_at = $1 WHERE customer_id = $2")
-                .bind(consent_at.map(|at| at.0))
+                .bind(consent.map(|c| c.at.0))
                 .bind(customer.as_str())
                 .execute(&mut *tx)
                 .await?;
             exactly_one(&set, StoreError::NotFound("voice template"))?;
+            let ended = if consent.is_some() { Withdrawn::replaced(audit) } else { Withdrawn::of(audit) };
+            consents::end(&mut tx, END_FOLLOWING, customer.as_str(), &ended).await?;
+            if let Some(given) = consent {
+                consents::give(&mut tx, (customer, Purpose::Following, ""), given, None, audit).await?;
+            }
             insert_audit(&mut tx, audit).await?;
             commit(tx).await
         })
@@ -128,6 +135,7 @@ impl Following for PgStore {
             .await?;
             exactly_one(&back, StoreError::NotFound("earlier voice template"))?;
             sqlx::query("DELETE FROM earlier_templates WHERE customer_id = $1").bind(customer.as_str()).execute(&mut *tx).await?;
+            consents::end(&mut tx, END_FOLLOWING, customer.as_str(), &Withdrawn::of(audit)).await?;
             insert_audit(&mut tx, audit).await?;
             commit(tx).await
         })

@@ -16,6 +16,7 @@ mod challenges;
 mod clients;
 mod columns;
 pub(super) mod connect;
+mod consents;
 mod disputes;
 mod fault;
 mod fingerprints;

@@ -5,7 +5,7 @@ use sqlx::PgConnection;
 
 use super::fault::{Fault, exists};
 use super::trail::{insert_audit, insert_outbox};
-use super::{PgStore, callbacks, commit, exactly_one};
+use super::{PgStore, callbacks, commit, consents, exactly_one};
 use crate::clock::Timestamp;
 use crate::ids::{CodeId, CustomerId, RequestId};
 use crate::payment::AddressMark;
@@ -35,6 +35,7 @@ impl Papers for PgStore {
             let mut tx = self.begin().await?;
             for paper in papers {
                 put(&mut tx, paper).await?;
+                consents::with_paper(&mut tx, paper, audit.first()).await?;
             }
             if let Some(d) = delivery {
                 sqlx::query(

@@ -11,10 +11,13 @@ use super::columns::column;
 use super::fault::{Fault, exists};
 use super::group::Answers;
 use super::trail::insert_audit;
-use super::{PgStore, Tx, commit, exactly_one};
+use super::voices::erase;
+use super::{PgStore, Tx, commit, consents, exactly_one};
 use crate::e164::E164;
 use crate::ids::{CardId, Category, CustomerId, PayeeId};
 use crate::payment::Expiry;
+use crate::store::consents::Withdrawn;
+use crate::store::rows::consents::END_ALL;
 use crate::store::rows::keys::number;
 use crate::store::rows::{Reader, people};
 use crate::store::{AuditRecord, CardRecord, CardStatus, Customer, CustomerStatus, LookUp, Payee, People, StoreError};
@@ -159,14 +162,16 @@ impl People for PgStore {
                 return Err(StoreError::Refused(wait.into()).into());
             }
             let done = sqlx::query(
-                "UPDATE customers SET name = '', customer_number = NULL, more_time = false, status = 'deleted' WHERE id = $1 AND status <> 'deleted'",
+                "UPDATE customers SET name = '', customer_number = NULL, more_time = false, status = 'deleted', deleted_at = $2 WHERE id = $1 AND status <> 'deleted'",
             )
             .bind(id.as_str())
+            .bind(audit.at.0)
             .execute(&mut *tx)
             .await?;
             exactly_one(&done, StoreError::NotFound("customer"))?;
-            erase_what_hangs_on(&mut tx, id).await?;
-            insert_audit(&mut tx, audit).await?;
+            let mut erased = erase_what_hangs_on(&mut tx, id).await?;
+            erased.push(("consents_ended", consents::end(&mut tx, END_ALL, id.as_str(), &Withdrawn::of(audit)).await?));
+            insert_audit(&mut tx, &audit.with_erased(&erased)).await?;
             commit(tx).await
         })
         .await
@@ -257,30 +262,37 @@ impl People for PgStore {
     }
 }
 
-/// Everything of a customer that is not money: sealed numbers, voice, telephone numbers. Statements that may touch no row at all.
+/// Everything of a customer that is not money: sealed numbers, voice, telephone numbers. Says how much of each; a statement may touch no row
+/// at all.
 ///
 /// The server keeps what a row was until it is vacuumed, and in its log for longer; no statement can overwrite that. What ends a card there is that
 /// its data key goes.
-async fn erase_what_hangs_on(tx: &mut Tx, id: &CustomerId) -> Result<(), Fault> {
-    const STATEMENTS: [&str; 13] = [
-        "UPDATE cards SET sealed = ''::bytea, digest = NULL, status = 'revoked' WHERE customer_id = $1",
-        "DELETE FROM card_keys WHERE card_id IN (SELECT id FROM cards WHERE customer_id = $1)",
-        "DELETE FROM customer_keys WHERE customer_id = $1",
-        "DELETE FROM card_references WHERE card_id IN (SELECT id FROM cards WHERE customer_id = $1)",
-        "DELETE FROM templates WHERE customer_id = $1",
-        "DELETE FROM challenges WHERE customer_id = $1",
-        "DELETE FROM fingerprints WHERE customer_id = $1",
-        "DELETE FROM earlier_templates WHERE customer_id = $1",
-        "DELETE FROM invites WHERE customer_id = $1",
-        "DELETE FROM customer_numbers WHERE customer_id = $1",
-        "UPDATE requests SET status = 'cancelled' WHERE customer_id = $1 AND status = 'open'",
-        "UPDATE factor_failures SET calling = NULL WHERE customer_id = $1",
-        "UPDATE calls SET calling = NULL, record = '{}' WHERE customer_id = $1",
+async fn erase_what_hangs_on(tx: &mut Tx, id: &CustomerId) -> Result<Vec<(&'static str, u64)>, Fault> {
+    const STATEMENTS: [(&str, &str); 15] = [
+        ("card_numbers", "UPDATE cards SET sealed = ''::bytea, digest = NULL, status = 'revoked' WHERE customer_id = $1"),
+        ("card_keys", "DELETE FROM card_keys WHERE card_id IN (SELECT id FROM cards WHERE customer_id = $1)"),
+        ("keys", "DELETE FROM customer_keys WHERE customer_id = $1"),
+        ("card_references", "DELETE FROM card_references WHERE card_id IN (SELECT id FROM cards WHERE customer_id = $1)"),
+        ("templates", "DELETE FROM templates WHERE customer_id = $1"),
+        ("fresh_digits", "DELETE FROM challenges WHERE customer_id = $1"),
+        ("fingerprints", "DELETE FROM fingerprints WHERE customer_id = $1"),
+        ("earlier_templates", "DELETE FROM earlier_templates WHERE customer_id = $1"),
+        ("invitations", "DELETE FROM invites WHERE customer_id = $1"),
+        ("telephone_numbers", "DELETE FROM customer_numbers WHERE customer_id = $1"),
+        ("requests_cancelled", "UPDATE requests SET status = 'cancelled' WHERE customer_id = $1 AND status = 'open'"),
+        ("failed_factors", "UPDATE factor_failures SET calling = NULL WHERE customer_id = $1"),
+        ("calls", "UPDATE calls SET calling = NULL, record = '{}' WHERE customer_id = $1"),
+        ("codes_on_their_way", "UPDATE code_deliveries SET sealed = ''::bytea, next_try_at = NULL WHERE customer_id = $1"),
+        (
+            "calls_owed",
+            "UPDATE callbacks SET state = 'given_up', due_at = NULL, lease_owner = NULL WHERE customer_id = $1 AND state = 'waiting'",
+        ),
     ];
-    for sql in STATEMENTS {
-        sqlx::query(sql).bind(id.as_str()).execute(&mut **tx).await?;
+    let mut erased = Vec::with_capacity(STATEMENTS.len());
+    for (what, sql) in STATEMENTS {
+        erased.push((what, erase(tx, sql, id).await?));
     }
-    Ok(())
+    Ok(erased)
 }
 
 /// A customer's status, which stays true until the transaction ends: a deletion waits for it. `None`: there is no such customer.

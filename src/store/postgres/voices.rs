@@ -6,9 +6,11 @@ use sqlx::PgConnection;
 use super::fault::{Fault, exists};
 use super::people::hold_customer;
 use super::trail::{insert_audit, insert_outbox};
-use super::{PgStore, commit, exactly_one};
+use super::{PgStore, commit, consents, exactly_one};
 use crate::clock::Timestamp;
-use crate::ids::{CallId, CustomerId, InviteId};
+use crate::ids::CustomerId;
+use crate::store::consents::{Consenting, Purpose, Withdrawn};
+use crate::store::rows::consents::END_VOICE;
 use crate::store::rows::voices::{invite, template};
 use crate::store::{AuditRecord, CustomerStatus, EnrolmentRecord, Invite, InviteCheck, StoreError, TemplateRecord, Voices};
 use crate::vault::is_under_data_key;
@@ -136,9 +138,9 @@ impl Voices for PgStore {
                 exactly_one(&used, StoreError::Refused(late.into()))?;
             }
             let put = sqlx::query(
-                "INSERT INTO templates (customer_id, model, sealed, created_at) VALUES ($1, $2, $3, $4)
+                "INSERT INTO templates (customer_id, model, sealed, created_at, used_at) VALUES ($1, $2, $3, $4, $4)
                  ON CONFLICT (customer_id) DO UPDATE SET model = excluded.model, sealed = excluded.sealed,
-                     created_at = excluded.created_at, follow_consent_at = NULL",
+                     created_at = excluded.created_at, used_at = excluded.used_at, follow_consent_at = NULL",
             )
             .bind(template.customer.as_str())
             .bind(&template.model)
@@ -149,17 +151,14 @@ impl Voices for PgStore {
             exactly_one(&put, StoreError::Conflict("voice template"))?;
             still_opens(&mut tx, &template.customer, &template.sealed).await?;
             forget_earlier(&mut tx, &template.customer).await?;
-            sqlx::query(
-                "INSERT INTO consents (customer_id, text_version, given_by, given_at, call_id, invite_id) VALUES ($1, $2, $3, $4, $5, $6)",
-            )
-            .bind(template.customer.as_str())
-            .bind(consent_text_version)
-            .bind(consent_by)
-            .bind(consent_at.0)
-            .bind(call.as_ref().map(CallId::as_str))
-            .bind(invite.as_ref().map(InviteId::as_str))
-            .execute(&mut *tx)
-            .await?;
+            consents::end(&mut tx, END_VOICE, template.customer.as_str(), &Withdrawn::replaced(audit)).await?;
+            let given = Consenting {
+                text_version: consent_text_version.clone(),
+                by: consent_by.clone(),
+                at: *consent_at,
+                call: call.clone(),
+            };
+            consents::give(&mut tx, (&template.customer, Purpose::Voiceprint, ""), &given, invite.as_ref(), audit).await?;
             insert_audit(&mut tx, audit).await?;
             insert_outbox(&mut tx, &news).await?;
             commit(tx).await
@@ -188,11 +187,19 @@ impl Voices for PgStore {
                 sqlx::query("DELETE FROM templates WHERE customer_id = $1").bind(customer.as_str()).execute(&mut *tx).await?;
             exactly_one(&gone, StoreError::NotFound("voice template"))?;
             // With the consent goes all that came of the voice.
-            sqlx::query("DELETE FROM fingerprints WHERE customer_id = $1").bind(customer.as_str()).execute(&mut *tx).await?;
-            forget_earlier(&mut tx, customer).await?;
+            let fingerprints = erase(&mut tx, "DELETE FROM fingerprints WHERE customer_id = $1", customer).await?;
+            let earlier = erase(&mut tx, "DELETE FROM earlier_templates WHERE customer_id = $1", customer).await?;
             // And the key of it all: what a backup still holds of it opens no more.
-            sqlx::query("DELETE FROM customer_keys WHERE customer_id = $1").bind(customer.as_str()).execute(&mut *tx).await?;
-            insert_audit(&mut tx, audit).await?;
+            let keys = erase(&mut tx, "DELETE FROM customer_keys WHERE customer_id = $1", customer).await?;
+            let ended = consents::end(&mut tx, END_VOICE, customer.as_str(), &Withdrawn::of(audit)).await?;
+            let erased = [
+                ("templates", 1),
+                ("earlier_templates", earlier),
+                ("fingerprints", fingerprints),
+                ("keys", keys),
+                ("consents_ended", ended),
+            ];
+            insert_audit(&mut tx, &audit.with_erased(&erased)).await?;
             insert_outbox(&mut tx, &news).await?;
             commit(tx).await
         })
@@ -210,6 +217,10 @@ pub(super) async fn still_opens(connection: &mut PgConnection, customer: &Custom
 
 /// With a voice goes what it was before.
 async fn forget_earlier(connection: &mut PgConnection, customer: &CustomerId) -> Result<(), Fault> {
-    sqlx::query("DELETE FROM earlier_templates WHERE customer_id = $1").bind(customer.as_str()).execute(connection).await?;
-    Ok(())
+    erase(connection, "DELETE FROM earlier_templates WHERE customer_id = $1", customer).await.map(drop)
+}
+
+/// Runs a statement about one customer that may touch no row at all; says how many it touched.
+pub(super) async fn erase(connection: &mut PgConnection, sql: &'static str, customer: &CustomerId) -> Result<u64, Fault> {
+    Ok(sqlx::query(sql).bind(customer.as_str()).execute(connection).await?.rows_affected())
 }

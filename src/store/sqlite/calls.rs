@@ -75,6 +75,9 @@ impl Calls for SqliteStore {
             .await
             .map_err(fault)?;
         exactly_one(&done, StoreError::NotFound("call"))?;
+        for sql in calls::AFTER_A_CALL {
+            sqlx::query(sql).bind(call.id.as_str()).execute(&mut *tx).await.map_err(fault)?;
+        }
         tx.commit().await.map_err(fault)
     }
 

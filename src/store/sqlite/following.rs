@@ -4,12 +4,14 @@ use async_trait::async_trait;
 
 use super::trail::insert_audit;
 use super::voices::still_opens;
-use super::{SqliteStore, exactly_one, fault};
+use super::{SqliteStore, consents, exactly_one, fault};
 use crate::clock::Timestamp;
 use crate::ids::CustomerId;
+use crate::store::consents::{Purpose, Withdrawn};
 use crate::store::rows::Reader;
+use crate::store::rows::consents::END_FOLLOWING;
 use crate::store::rows::voices::template;
-use crate::store::{AuditRecord, Following, FollowingState, StoreError, TemplateRecord};
+use crate::store::{AuditRecord, Consenting, Following, FollowingState, StoreError, TemplateRecord};
 
 #[async_trait]
 impl Following for SqliteStore {
@@ -36,17 +38,22 @@ impl Following for SqliteStore {
     async fn set_following(
         &self,
         customer: &CustomerId,
-        consent_at: Option<Timestamp>,
+        consent: Option<&Consenting>,
         audit: &AuditRecord,
     ) -> Result<(), StoreError> {
         let mut tx = self.write().await?;
         let set = sqlx::query("UPDATE templates SET follow_consent_at = ? WHERE customer_id = ?")
-            .bind(consent_at.map(|at| at.0))
+            .bind(consent.map(|c| c.at.0))
             .bind(customer.as_str())
             .execute(&mut *tx)
             .await
             .map_err(fault)?;
         exactly_one(&set, StoreError::NotFound("voice template"))?;
+        let ended = if consent.is_some() { Withdrawn::replaced(audit) } else { Withdrawn::of(audit) };
+        consents::end(&mut tx, END_FOLLOWING, customer.as_str(), &ended).await?;
+        if let Some(given) = consent {
+            consents::give(&mut tx, (customer, Purpose::Following, ""), given, None, audit).await?;
+        }
         insert_audit(&mut tx, audit).await?;
         tx.commit().await.map_err(fault)
     }
@@ -113,6 +120,7 @@ impl Following for SqliteStore {
             .execute(&mut *tx)
             .await
             .map_err(fault)?;
+        consents::end(&mut tx, END_FOLLOWING, customer.as_str(), &Withdrawn::of(audit)).await?;
         insert_audit(&mut tx, audit).await?;
         tx.commit().await.map_err(fault)?;
         self.fold_log().await;

@@ -10,6 +10,7 @@ mod calls;
 mod chain;
 mod challenges;
 mod clients;
+mod consents;
 mod disputes;
 mod fingerprints;
 mod following;

@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use sqlx::SqliteConnection;
 
 use super::trail::{insert_audit, insert_outbox};
-use super::{SqliteStore, callbacks, exactly_one, exists, fault};
+use super::{SqliteStore, callbacks, consents, exactly_one, exists, fault};
 use crate::clock::Timestamp;
 use crate::ids::{CodeId, CustomerId, RequestId};
 use crate::payment::AddressMark;
@@ -33,6 +33,7 @@ impl Papers for SqliteStore {
         let mut tx = self.write().await?;
         for paper in papers {
             put(&mut tx, paper).await?;
+            consents::with_paper(&mut tx, paper, audit.first()).await?;
         }
         if let Some(d) = delivery {
             sqlx::query(

@@ -5,10 +5,13 @@ use sqlx::SqliteConnection;
 use sqlx::sqlite::SqliteRow;
 
 use super::trail::insert_audit;
-use super::{SqliteStore, exactly_one, exists, fault};
+use super::voices::erase;
+use super::{SqliteStore, consents, exactly_one, exists, fault};
 use crate::e164::E164;
 use crate::ids::{CardId, Category, CustomerId, PayeeId};
 use crate::payment::Expiry;
+use crate::store::consents::Withdrawn;
+use crate::store::rows::consents::END_ALL;
 use crate::store::rows::keys::number;
 use crate::store::rows::{Reader, people};
 use crate::store::{AuditRecord, CardRecord, CardStatus, Customer, LookUp, Payee, People, StoreError};
@@ -135,15 +138,17 @@ impl People for SqliteStore {
             ));
         }
         let done = sqlx::query(
-            "UPDATE customers SET name = '', customer_number = NULL, more_time = 0, status = 'deleted' WHERE id = ? AND status <> 'deleted'",
+            "UPDATE customers SET name = '', customer_number = NULL, more_time = 0, status = 'deleted', deleted_at = ?2 WHERE id = ?1 AND status <> 'deleted'",
         )
         .bind(id.as_str())
+        .bind(audit.at.0)
         .execute(&mut *tx)
         .await
         .map_err(fault)?;
         exactly_one(&done, StoreError::NotFound("customer"))?;
-        erase_what_hangs_on(&mut tx, id).await?;
-        insert_audit(&mut tx, audit).await?;
+        let mut erased = erase_what_hangs_on(&mut tx, id).await?;
+        erased.push(("consents_ended", consents::end(&mut tx, END_ALL, id.as_str(), &Withdrawn::of(audit)).await?));
+        insert_audit(&mut tx, &audit.with_erased(&erased)).await?;
         tx.commit().await.map_err(fault)?;
         self.fold_log().await;
         Ok(())
@@ -216,27 +221,34 @@ impl People for SqliteStore {
     }
 }
 
-/// Everything of a customer that is not money: sealed numbers, voice, telephone numbers. Statements that may touch no row at all.
-async fn erase_what_hangs_on(tx: &mut SqliteConnection, id: &CustomerId) -> Result<(), StoreError> {
-    const STATEMENTS: [&str; 13] = [
-        "DELETE FROM card_keys WHERE card_id IN (SELECT id FROM cards WHERE customer_id = ?)",
-        "DELETE FROM customer_keys WHERE customer_id = ?",
-        "DELETE FROM card_references WHERE card_id IN (SELECT id FROM cards WHERE customer_id = ?)",
-        "UPDATE cards SET sealed = x'', digest = NULL, status = 'revoked' WHERE customer_id = ?",
-        "DELETE FROM templates WHERE customer_id = ?",
-        "DELETE FROM challenges WHERE customer_id = ?",
-        "DELETE FROM fingerprints WHERE customer_id = ?",
-        "DELETE FROM earlier_templates WHERE customer_id = ?",
-        "DELETE FROM invites WHERE customer_id = ?",
-        "DELETE FROM customer_numbers WHERE customer_id = ?",
-        "UPDATE requests SET status = 'cancelled' WHERE customer_id = ? AND status = 'open'",
-        "UPDATE factor_failures SET calling = NULL WHERE customer_id = ?",
-        "UPDATE calls SET calling = NULL, record = '{}' WHERE customer_id = ?",
+/// Everything of a customer that is not money: sealed numbers, voice, telephone numbers. Says how much of each; a statement may touch no row
+/// at all.
+async fn erase_what_hangs_on(tx: &mut SqliteConnection, id: &CustomerId) -> Result<Vec<(&'static str, u64)>, StoreError> {
+    const STATEMENTS: [(&str, &str); 15] = [
+        ("card_keys", "DELETE FROM card_keys WHERE card_id IN (SELECT id FROM cards WHERE customer_id = ?)"),
+        ("keys", "DELETE FROM customer_keys WHERE customer_id = ?"),
+        ("card_references", "DELETE FROM card_references WHERE card_id IN (SELECT id FROM cards WHERE customer_id = ?)"),
+        ("card_numbers", "UPDATE cards SET sealed = x'', digest = NULL, status = 'revoked' WHERE customer_id = ?"),
+        ("templates", "DELETE FROM templates WHERE customer_id = ?"),
+        ("fresh_digits", "DELETE FROM challenges WHERE customer_id = ?"),
+        ("fingerprints", "DELETE FROM fingerprints WHERE customer_id = ?"),
+        ("earlier_templates", "DELETE FROM earlier_templates WHERE customer_id = ?"),
+        ("invitations", "DELETE FROM invites WHERE customer_id = ?"),
+        ("telephone_numbers", "DELETE FROM customer_numbers WHERE customer_id = ?"),
+        ("requests_cancelled", "UPDATE requests SET status = 'cancelled' WHERE customer_id = ? AND status = 'open'"),
+        ("failed_factors", "UPDATE factor_failures SET calling = NULL WHERE customer_id = ?"),
+        ("calls", "UPDATE calls SET calling = NULL, record = '{}' WHERE customer_id = ?"),
+        ("codes_on_their_way", "UPDATE code_deliveries SET sealed = x'', next_try_at = NULL WHERE customer_id = ?"),
+        (
+            "calls_owed",
+            "UPDATE callbacks SET state = 'given_up', due_at = NULL, lease_owner = NULL WHERE customer_id = ? AND state = 'waiting'",
+        ),
     ];
-    for sql in STATEMENTS {
-        sqlx::query(sql).bind(id.as_str()).execute(&mut *tx).await.map_err(fault)?;
+    let mut erased = Vec::with_capacity(STATEMENTS.len());
+    for (what, sql) in STATEMENTS {
+        erased.push((what, erase(tx, sql, id).await?));
     }
-    Ok(())
+    Ok(erased)
 }
 
 async fn one(conn: &mut SqliteConnection, row: Option<&SqliteRow>) -> Result<Option<Customer>, StoreError> {

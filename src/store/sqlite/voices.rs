@@ -3,9 +3,11 @@
 use async_trait::async_trait;
 
 use super::trail::{insert_audit, insert_outbox};
-use super::{SqliteStore, exactly_one, exists, fault};
+use super::{SqliteStore, consents, exactly_one, exists, fault};
 use crate::clock::Timestamp;
-use crate::ids::{CallId, CustomerId, InviteId};
+use crate::ids::CustomerId;
+use crate::store::consents::{Consenting, Purpose, Withdrawn};
+use crate::store::rows::consents::END_VOICE;
 use crate::store::rows::voices::{invite, template};
 use crate::store::{AuditRecord, EnrolmentRecord, Invite, InviteCheck, StoreError, TemplateRecord, Voices};
 use crate::vault::is_under_data_key;
@@ -116,9 +118,9 @@ impl Voices for SqliteStore {
             exactly_one(&used, StoreError::Refused("the invitation was used or replaced meanwhile; nothing was stored".into()))?;
         }
         let put = sqlx::query(
-            "INSERT INTO templates (customer_id, model, sealed, created_at) VALUES (?, ?, ?, ?)
+            "INSERT INTO templates (customer_id, model, sealed, created_at, used_at) VALUES (?1, ?2, ?3, ?4, ?4)
              ON CONFLICT (customer_id) DO UPDATE SET model = excluded.model, sealed = excluded.sealed, created_at = excluded.created_at,
-                 follow_consent_at = NULL",
+                 used_at = excluded.used_at, follow_consent_at = NULL",
         )
         .bind(template.customer.as_str())
         .bind(&template.model)
@@ -130,18 +132,14 @@ impl Voices for SqliteStore {
         exactly_one(&put, StoreError::Conflict("voice template"))?;
         still_opens(&mut tx, &template.customer, &template.sealed).await?;
         forget_earlier(&mut tx, &template.customer).await?;
-        sqlx::query(
-            "INSERT INTO consents (customer_id, text_version, given_by, given_at, call_id, invite_id) VALUES (?, ?, ?, ?, ?, ?)",
-        )
-        .bind(template.customer.as_str())
-        .bind(consent_text_version)
-        .bind(consent_by)
-        .bind(consent_at.0)
-        .bind(call.as_ref().map(CallId::as_str))
-        .bind(invite.as_ref().map(InviteId::as_str))
-        .execute(&mut *tx)
-        .await
-        .map_err(fault)?;
+        consents::end(&mut tx, END_VOICE, template.customer.as_str(), &Withdrawn::replaced(audit)).await?;
+        let given = Consenting {
+            text_version: consent_text_version.clone(),
+            by: consent_by.clone(),
+            at: *consent_at,
+            call: call.clone(),
+        };
+        consents::give(&mut tx, (&template.customer, Purpose::Voiceprint, ""), &given, invite.as_ref(), audit).await?;
         insert_audit(&mut tx, audit).await?;
         // A customer is told of every enrolment: whoever enrols behind their back is found out.
         let detail = serde_json::json!({ "customer": template.customer, "model": template.model, "call": call });
@@ -168,19 +166,19 @@ impl Voices for SqliteStore {
             .map_err(fault)?;
         exactly_one(&gone, StoreError::NotFound("voice template"))?;
         // With the consent goes all that came of the voice.
-        sqlx::query("DELETE FROM fingerprints WHERE customer_id = ?")
-            .bind(customer.as_str())
-            .execute(&mut *tx)
-            .await
-            .map_err(fault)?;
-        forget_earlier(&mut tx, customer).await?;
+        let fingerprints = erase(&mut tx, "DELETE FROM fingerprints WHERE customer_id = ?", customer).await?;
+        let earlier = erase(&mut tx, "DELETE FROM earlier_templates WHERE customer_id = ?", customer).await?;
         // And the key of it all: what a backup still holds of it opens no more.
-        sqlx::query("DELETE FROM customer_keys WHERE customer_id = ?")
-            .bind(customer.as_str())
-            .execute(&mut *tx)
-            .await
-            .map_err(fault)?;
-        insert_audit(&mut tx, audit).await?;
+        let keys = erase(&mut tx, "DELETE FROM customer_keys WHERE customer_id = ?", customer).await?;
+        let ended = consents::end(&mut tx, END_VOICE, customer.as_str(), &Withdrawn::of(audit)).await?;
+        let erased = [
+            ("templates", 1),
+            ("earlier_templates", earlier),
+            ("fingerprints", fingerprints),
+            ("keys", keys),
+            ("consents_ended", ended),
+        ];
+        insert_audit(&mut tx, &audit.with_erased(&erased)).await?;
         let news = audit.beside("voice.withdrawn", serde_json::json!({ "customer": customer }))?;
         insert_outbox(&mut tx, &news).await?;
         tx.commit().await.map_err(fault)?;
@@ -209,6 +207,11 @@ pub(super) async fn still_opens(tx: &mut sqlx::SqliteConnection, customer: &Cust
 
 /// With a voice goes what it was before.
 async fn forget_earlier(tx: &mut sqlx::SqliteConnection, customer: &CustomerId) -> Result<(), StoreError> {
-    let forgotten = sqlx::query("DELETE FROM earlier_templates WHERE customer_id = ?").bind(customer.as_str());
-    forgotten.execute(&mut *tx).await.map_err(fault).map(drop)
+    erase(tx, "DELETE FROM earlier_templates WHERE customer_id = ?", customer).await.map(drop)
+}
+
+/// Runs a statement about one customer that may touch no row at all; says how many it touched.
+pub(super) async fn erase(tx: &mut sqlx::SqliteConnection, sql: &'static str, customer: &CustomerId) -> Result<u64, StoreError> {
+    let done = sqlx::query(sql).bind(customer.as_str()).execute(&mut *tx).await.map_err(fault)?;
+    Ok(done.rows_affected())
 }

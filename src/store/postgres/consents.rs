@@ -1,0 +1,78 @@
+//! Consents: rows that never change.
+
+use async_trait::async_trait;
+use sqlx::PgConnection;
+
+use super::fault::Fault;
+use super::{PgStore, exactly_one};
+use crate::ids::{CallId, ConsentId, CustomerId, InviteId};
+use crate::store::consents::{CONSENTS_LIMIT, Consent, Consenting, Consents, OfPaper, Purpose, Withdrawn, id_beside, of_paper};
+use crate::store::rows::consents as rows;
+use crate::store::{AuditRecord, Paper, StoreError};
+
+#[async_trait]
+impl Consents for PgStore {
+    async fn consents_of(&self, customer: &CustomerId) -> Result<Vec<Consent>, StoreError> {
+        self.read(async || {
+            let query = sqlx::query(rows::OF).bind(customer.as_str()).bind(CONSENTS_LIMIT);
+            let found = query.fetch_all(&mut *self.connection().await?).await?;
+            Ok(found.iter().map(rows::consent).collect::<Result<_, _>>()?)
+        })
+        .await
+    }
+
+    async fn consent(&self, id: &ConsentId) -> Result<Option<Consent>, StoreError> {
+        self.read(async || {
+            let row = sqlx::query(rows::ONE).bind(id.as_str()).fetch_optional(&mut *self.connection().await?).await?;
+            Ok(row.as_ref().map(rows::consent).transpose()?)
+        })
+        .await
+    }
+}
+
+/// Writes down that a customer agreed.
+pub(super) async fn give(
+    connection: &mut PgConnection,
+    (customer, purpose, about): (&CustomerId, Purpose, &str),
+    given: &Consenting,
+    invite: Option<&InviteId>,
+    audit: &AuditRecord,
+) -> Result<(), Fault> {
+    let done = sqlx::query(rows::GIVE)
+        .bind(id_beside(audit)?.as_str().to_owned())
+        .bind(customer.as_str())
+        .bind(purpose.as_str())
+        .bind(about)
+        .bind(&given.text_version)
+        .bind(&given.by)
+        .bind(given.how(audit).as_str())
+        .bind(given.at.0)
+        .bind(given.call.as_ref().map(CallId::as_str))
+        .bind(invite.map(InviteId::as_str))
+        .execute(connection)
+        .await?;
+    Ok(exactly_one(&done, StoreError::NotFound("customer"))?)
+}
+
+/// Ends the consents that `which` names (a statement of [`rows`]) for `of`; says how many.
+pub(super) async fn end(connection: &mut PgConnection, which: &'static str, of: &str, how: &Withdrawn) -> Result<u64, Fault> {
+    let done = sqlx::query(which)
+        .bind(of)
+        .bind(how.at.0)
+        .bind(&how.by)
+        .bind(how.how.as_str())
+        .bind(how.call.as_ref().map(CallId::as_str))
+        .execute(connection)
+        .await?;
+    Ok(done.rows_affected())
+}
+
+/// What a paper that is written means for consents.
+pub(super) async fn with_paper(connection: &mut PgConnection, paper: &Paper, audit: Option<&AuditRecord>) -> Result<(), Fault> {
+    let Some(audit) = audit else { return Ok(()) };
+    match of_paper(paper)? {
+        OfPaper::Nothing => Ok(()),
+        OfPaper::Given(customer, given) => give(connection, (&customer, Purpose::Mandate, &paper.id), &given, None, audit).await,
+        OfPaper::Ended => end(connection, rows::END_ABOUT, &paper.id, &Withdrawn::of(audit)).await.map(drop),
+    }
+}
