@@ -139,7 +139,7 @@ async fn papers_are_found_by_whose_they_are_what_they_are_about_and_when_they_ar
         all.push(paper);
     }
     desk.write(&desk.paper(PaperKind::Approval, &bob, "req_0")).await.unwrap();
-    desk.write(&desk.paper(PaperKind::Mandate, &ann, "req_0")).await.unwrap();
+    desk.write(&desk.paper(PaperKind::Supervision, &ann, "req_0")).await.unwrap();
     desk.write(&closed(&all[3])).await.unwrap();
     assert_eq!(desk.store.papers_of(PaperKind::Approval, &ann).await.unwrap(), all[..3]);
     let about: Vec<CustomerId> =
