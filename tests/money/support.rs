@@ -130,7 +130,7 @@ impl House {
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
-        panic!("a charge is still unfinished");
+        panic!("still unfinished: {:?}", self.store.unfinished(9).await.unwrap());
     }
 
     /// Sums at the acquirer, posted and pending; fails unless the books balance.

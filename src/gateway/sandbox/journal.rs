@@ -206,16 +206,35 @@ impl Journal {
 
     /// Appends a line; gives up to where the file must be synced before anybody is told.
     pub(super) fn append(&mut self, line: &JournalLine) -> Result<u64, SandboxError> {
-        let io = |source| SandboxError::Io { path: self.path.clone(), source };
+        let path = self.path.clone();
+        let io = |source| SandboxError::Io { path: path.clone(), source };
         let mut text = serde_json::to_string(line).map_err(|e| io(e.into()))?;
         text.push('\n');
-        self.file.write_all(text.as_bytes()).map_err(io)?;
-        let end = self.file.stream_position().map_err(io)?;
+        if let Err(full) = self.file.write_all(text.as_bytes()) {
+            // On a full disk a part may have found room. Left there, it and the next line would make one that nobody can read.
+            self.cut_half_a_line().map_err(&io)?;
+            return Err(io(full));
+        }
+        let end = self.file.stream_position().map_err(&io)?;
         // Unless another process has written in between, this line need not be read again; if it has, both are, and known twice is known once.
         if end.saturating_sub(u64::try_from(text.len()).unwrap_or(0)) == self.known_bytes {
             self.known_bytes = end;
         }
         Ok(end)
+    }
+}
+
+impl Journal {
+    /// Takes away what stands after the last whole line.
+    fn cut_half_a_line(&mut self) -> std::io::Result<()> {
+        let mut text = Vec::new();
+        self.file.seek(SeekFrom::Start(self.known_bytes))?;
+        self.file.read_to_end(&mut text)?;
+        let whole = whole_lines(&text);
+        if whole < text.len() {
+            self.file.set_len(self.known_bytes.saturating_add(u64::try_from(whole).unwrap_or(0)))?;
+        }
+        Ok(())
     }
 }
 
