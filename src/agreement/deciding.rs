@@ -7,13 +7,13 @@ use serde_json::json;
 use super::{Agreements, Asked, Asking};
 use crate::clock::Timestamp;
 use crate::ids::{ApprovalId, CallId, CustomerId, IntentId};
-use crate::payment::policy::{Attested, Channel};
+use crate::payment::policy::Attested;
 use crate::payment::{
     Approval, ApprovalError, ApprovalEvent, ApprovalState, Capture, Condition, How, Occasion, PayersPart, PaymentRequest,
     RequestError, RequestStatus, Role, Said,
 };
 use crate::processor::{ChargeOrder, OrderGuards, SubmitError};
-use crate::store::{StoreError, SubmitRefusal, papers};
+use crate::store::{AsRead, StoreError, SubmitRefusal, papers};
 
 /// How often something is begun anew because somebody else came between.
 const LIMIT_RACES: u32 = 8;
@@ -98,7 +98,7 @@ impl Agreements {
         for _ in 0..LIMIT_RACES {
             match self.try_agree(&yes).await {
                 Err(AgreeError::Store(StoreError::Conflict(_) | StoreError::Exists(_))) => {}
-                Ok(Agreed::Refused(Refusal::Submit(SubmitRefusal::SpentMeanwhile | SubmitRefusal::ApprovalGone))) => {}
+                Ok(Agreed::Refused(Refusal::Submit(SubmitRefusal::ChangedMeanwhile | SubmitRefusal::ApprovalGone))) => {}
                 done => return done,
             }
         }
@@ -114,10 +114,13 @@ impl Agreements {
             return Ok(came_to);
         }
         let asked = self.ask(&request, yes.asking).await?;
-        if let Some(refusal) = refuses(&asked, &yes.met) {
+        let mut order = yes.order.clone();
+        let unnamed = stood_for(&asked, &mut order, yes.asking.by_mandate).err();
+        if let Some(refusal) = unnamed.or_else(|| refuses(&asked, &yes.met)) {
             self.tell_refused(&request, &asked, &refusal).await?;
             return Ok(Agreed::Refused(refusal));
         }
+        let yes = &Yes { order, ..yes.clone() };
         let parties = asked.parties();
         if !asked.terms.needs_another() {
             return self.charge(yes.order.clone(), &asked, None).await;
@@ -292,8 +295,8 @@ impl Agreements {
     pub(super) async fn charge_agreed(&self, approval: &Approval) -> Result<Agreed, AgreeError> {
         for _ in 0..LIMIT_RACES {
             match self.try_charge_agreed(approval).await {
-                // The payer paid something else at the same moment: rules have to be asked with it.
-                Ok(Agreed::Refused(Refusal::Submit(SubmitRefusal::SpentMeanwhile))) => {}
+                // The payer paid something else at the same moment, or something was taken back: rules have to be asked with it.
+                Ok(Agreed::Refused(Refusal::Submit(SubmitRefusal::ChangedMeanwhile))) => {}
                 done => return done,
             }
         }
@@ -305,7 +308,7 @@ impl Agreements {
         let inner = &*self.inner;
         let part = approval.payer.as_ref().ok_or(ApprovalError::Incomplete)?;
         let found = inner.store.request(&approval.request).await?.ok_or(AgreeError::NoSuch("payment request"))?;
-        let order = ChargeOrder {
+        let mut order = ChargeOrder {
             customer: approval.customer.clone(),
             request: approval.request.clone(),
             amount: approval.amount,
@@ -319,9 +322,10 @@ impl Agreements {
         if let Some(done @ Agreed::Charged(_)) = self.came_of(&found.request, &order).await? {
             return Ok(done);
         }
-        let asking = Asking { channel: part.channel, ..Asking::call(part.attestation) };
+        let by_mandate = part.evidence.mandate.is_some();
+        let asking = Asking { channel: part.channel, by_mandate, ..Asking::call(part.attestation) };
         let asked = self.ask(&found.request, asking).await?;
-        let refusal = match refuses(&asked, &part.met) {
+        let refusal = match stood_for(&asked, &mut order, by_mandate).err().or_else(|| refuses(&asked, &part.met)) {
             None if !approval.fits(&found.request) || !approval.agreed_by_each(&asked.parties()) => {
                 Some(Refusal::Submit(SubmitRefusal::ApprovalGone))
             }
@@ -331,7 +335,7 @@ impl Agreements {
             Some(refusal) => Agreed::Refused(refusal),
             None => match self.charge(order, &asked, Some(approval.clone())).await? {
                 // Rules are asked about sums that grew meanwhile; an approval that somebody else used is theirs to end.
-                again @ Agreed::Refused(Refusal::Submit(SubmitRefusal::SpentMeanwhile | SubmitRefusal::ApprovalGone)) => {
+                again @ Agreed::Refused(Refusal::Submit(SubmitRefusal::ChangedMeanwhile | SubmitRefusal::ApprovalGone)) => {
                     return Ok(again);
                 }
                 came_to => came_to,
@@ -361,7 +365,9 @@ impl Agreements {
 
     async fn charge(&self, order: ChargeOrder, asked: &Asked, approval: Option<Approval>) -> Result<Agreed, AgreeError> {
         let guardianships = asked.guardianships.clone();
-        let guards = OrderGuards { spent: Some(asked.spent.clone()), approval, guardianships };
+        let mut stand: Vec<AsRead> = guardianships.iter().map(AsRead::of).collect();
+        stand.extend(order.evidence.mandate.as_ref().and(asked.mandate.as_ref()).map(AsRead::of));
+        let guards = OrderGuards { spent: Some(asked.spent.clone()), stand, approval, guardianships };
         let mut order = ChargeOrder { guards, ..order };
         order.evidence.rules = Some(asked.terms.policy_version.clone());
         // An error at the commit may come after it: submitting again finds what was written, and submits only what was not.
@@ -400,11 +406,6 @@ impl Agreements {
         self.end(id, by, "cancelled", |_| ApprovalEvent::Cancel).await
     }
 
-    /// Somebody was called; they may be called again from then on.
-    pub async fn called(&self, id: &ApprovalId, who: &CustomerId, next_at: Timestamp) -> Result<Approval, AgreeError> {
-        self.end(id, "agreement", "called", |_| ApprovalEvent::Called { who: who.clone(), next_at }).await
-    }
-
     /// One event that anybody may cause, and its row.
     pub(super) async fn end(
         &self,
@@ -427,6 +428,16 @@ impl Agreements {
         }
         Err(StoreError::Busy.into())
     }
+}
+
+/// Names the mandate that stands for the number, where one has to. One that was taken back while the payer spoke stands for nothing.
+fn stood_for(asked: &Asked, order: &mut ChargeOrder, by_mandate: bool) -> Result<(), Refusal> {
+    order.evidence.mandate = match &asked.mandate {
+        Some(mandate) if by_mandate && mandate.card == order.card => Some(mandate.id.to_string()),
+        _ if by_mandate => return Err(Refusal::Submit(SubmitRefusal::NoUsableCard)),
+        _ => None,
+    };
+    Ok(())
 }
 
 /// Why rules refuse what the payer's own part comes to, if they do.
@@ -458,12 +469,5 @@ fn on_record(how: &How, who: &CustomerId) -> serde_json::Value {
         How::Link => json!({ "for": who, "how": "link" }),
         How::Api { key } => json!({ "for": who, "how": "api", "key": key }),
         How::Override { by, with, why } => json!({ "for": who, "how": "override", "by": by, "with": with, "why": why }),
-    }
-}
-
-/// Whether a call, an app or neither.
-impl From<Channel> for Asking {
-    fn from(channel: Channel) -> Self {
-        Self { channel, attestation: Attested::NotACall, device_known: None, by_mandate: false }
     }
 }

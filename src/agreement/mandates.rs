@@ -105,7 +105,7 @@ impl Agreements {
             card: mandate.card.clone(),
             occasion: Occasion::Code(code),
             capture: Capture::Automatic,
-            evidence: Evidence { mandate: Some(mandate.id.to_string()), ..Evidence::default() },
+            evidence: Evidence::default(),
             guards: OrderGuards::default(),
         };
         let met = BTreeSet::from([Condition::Code]);

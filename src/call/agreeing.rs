@@ -245,12 +245,9 @@ impl Desk {
         call: &CallId,
         held: Held,
         attested: Attested,
-        mut order: ChargeOrder,
+        order: ChargeOrder,
     ) -> Result<HandedOver, PaymentOutcome> {
         let asking = Asking { by_mandate: held.mandate, ..Asking::call(attested) };
-        if held.mandate {
-            order.evidence.mandate = Some(self.mandate_for(call, &order, asking).await?);
-        }
         let met: BTreeSet<Condition> = [(held.fresh_digits, Condition::FreshDigits), (held.code, Condition::Code)]
             .into_iter()
             .filter_map(|(h, c)| h.then_some(c))
@@ -274,25 +271,6 @@ impl Desk {
             Err(error @ (AgreeError::NoSuch(_) | AgreeError::Approval(_))) => {
                 tracing::warn!(%call, %error, "a payer's part came to nothing");
                 Err(PaymentOutcome::Refused)
-            }
-        }
-    }
-
-    /// The mandate that stood for the number. One that was taken back while the caller spoke stands for nothing.
-    async fn mandate_for(&self, call: &CallId, order: &ChargeOrder, asking: Asking) -> Result<String, PaymentOutcome> {
-        let found = async {
-            let Some(found) = self.store.request(&order.request).await? else { return Ok(None) };
-            Ok::<_, StoreError>(self.agreements.ask(&found.request, asking).await?.mandate)
-        };
-        match found.await {
-            Ok(Some(mandate)) if mandate.card == order.card => Ok(mandate.id.to_string()),
-            Ok(_) => {
-                tracing::warn!(%call, "the mandate is no longer good");
-                Err(PaymentOutcome::Refused)
-            }
-            Err(error) => {
-                tracing::error!(%call, %error, "a mandate could not be read");
-                Err(PaymentOutcome::NotSubmitted)
             }
         }
     }

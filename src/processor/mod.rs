@@ -36,7 +36,7 @@ use crate::payment::{
     Operation, OperationRefusal, Receipt, ReconcilePolicy, TransitionError,
 };
 use crate::store::signing::Signer;
-use crate::store::{Job, Payment, Spent, SpentSince, Store, StoreError, SubmitRefusal};
+use crate::store::{AsRead, Job, Payment, Spent, SpentSince, Store, StoreError, SubmitRefusal};
 use crate::vault::{SigningPurpose, Vault};
 
 pub use signing::document;
@@ -122,6 +122,8 @@ pub struct ChargeOrder {
 pub struct OrderGuards {
     /// The sums that rules were asked with.
     pub spent: Option<(SpentSince, Spent)>,
+    /// What must stand as it was read.
+    pub stand: Vec<AsRead>,
     /// What everybody agreed to; used with the charge, in one transaction.
     pub approval: Option<Approval>,
     /// Whose guardians hear of it.

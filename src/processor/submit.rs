@@ -72,7 +72,7 @@ impl Processor {
             None => Vec::new(),
         };
         let told = order.guards.guardianships.iter().map(|g| self.told_guardians(now, &intent, g)).collect();
-        let guards = Guards { spent: order.guards.spent, papers, told };
+        let guards = Guards { spent: order.guards.spent, stand: order.guards.stand, papers, told };
         let charge =
             NewCharge { request, card, intent, attempt, schedule, pending, evidence: order.evidence, audit, outbox, guards };
         crash::at(operation, Step::BeforeBegin);

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::{AuditRecord, CardRecord, OutboxRecord, Paper, Spent, SpentSince, StoreError};
+use super::{AuditRecord, CardRecord, Document, OutboxRecord, Paper, PaperKind, Spent, SpentSince, StoreError};
 use crate::clock::Timestamp;
 use crate::ids::{AttemptId, IntentId, WorkerId};
 use crate::ledger::{Transfer, TransferKind};
@@ -95,11 +95,31 @@ pub struct NewCharge {
     pub guards: Guards,
 }
 
+/// A paper as it was read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AsRead {
+    /// Of what kind.
+    pub kind: PaperKind,
+    /// Its identifier.
+    pub id: String,
+    /// Its version.
+    pub version: u64,
+}
+
+impl AsRead {
+    /// This paper, as it is.
+    pub fn of<D: Document>(paper: &D) -> Self {
+        Self { kind: D::KIND, id: paper.id().to_owned(), version: paper.version() }
+    }
+}
+
 /// What must still be so when a charge is written, and what is written with it. Empty where no rule was asked.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Guards {
     /// The sums that rules were asked with: who has paid more meanwhile is asked anew.
     pub spent: Option<(SpentSince, Spent)>,
+    /// What must stand as it was read: the mandate that stood for the number, the guardianships that were asked.
+    pub stand: Vec<AsRead>,
     /// An approval, used: over the version that everybody agreed to.
     pub papers: Vec<Paper>,
     /// What others than the payer hear of the charge: whoever looks after them. Kept with it, so that no crash or outage loses it.
@@ -109,7 +129,7 @@ pub struct Guards {
 impl Guards {
     /// Whether there are none.
     pub fn none(&self) -> bool {
-        self.spent.is_none() && self.papers.is_empty() && self.told.is_empty()
+        self.spent.is_none() && self.stand.is_empty() && self.papers.is_empty() && self.told.is_empty()
     }
 
     /// Whether the sums that rules were asked with are still so.
@@ -248,9 +268,9 @@ pub enum SubmitRefusal {
     /// The customer is blocked or deleted.
     #[error("the customer may not pay")]
     NoSuchCustomer,
-    /// The customer paid something else since the rules were asked.
-    #[error("the customer paid something else meanwhile: ask the rules again")]
-    SpentMeanwhile,
+    /// What the rules were asked with is no longer so: the customer paid something else, a mandate was taken back, a guardian froze payments.
+    #[error("what the rules were asked with has changed meanwhile: ask them again")]
+    ChangedMeanwhile,
     /// The approval that goes with it was used, or changed.
     #[error("what everybody agreed to was used or changed meanwhile")]
     ApprovalGone,

@@ -9,7 +9,7 @@ use crate::ids::{ApprovalId, CallId, CodeId, CustomerId, PayeeId, RequestId};
 use crate::money::Currency;
 use crate::payment::AddressMark;
 use crate::store::papers::CodeDelivery;
-use crate::store::{Guards, Paper, PaperKind, Spent, SpentSince, StoreError, SubmitRefusal, Submitted};
+use crate::store::{AsRead, Guards, Paper, PaperKind, Spent, SpentSince, StoreError, SubmitRefusal, Submitted};
 
 on_both!(
     a_paper_is_written_over_the_version_that_was_read,
@@ -19,6 +19,7 @@ on_both!(
     a_code_is_claimed_once_at_a_time_and_wiped_when_delivered_or_over,
     sums_are_of_one_customer_currency_and_time,
     of_charges_at_once_that_were_asked_with_the_same_sums_one_is_taken,
+    what_was_taken_back_since_the_rules_were_asked_pays_nothing,
     an_approval_is_used_once_and_with_the_charge_or_not_at_all,
     a_guarded_charge_that_comes_again_is_the_same_payment,
     an_address_is_known_once_goods_that_went_there_were_paid_for,
@@ -235,7 +236,7 @@ async fn sums_are_of_one_customer_currency_and_time(desk: Bench) {
 
 async fn of_charges_at_once_that_were_asked_with_the_same_sums_one_is_taken(desk: Bench) {
     let parties = desk.parties("111111").await;
-    let guards = Guards { spent: Some((since(&parties), Spent::default())), papers: Vec::new(), told: Vec::new() };
+    let guards = Guards { spent: Some((since(&parties), Spent::default())), ..Guards::default() };
     let mut tasks = JoinSet::new();
     for _ in 0..AT_ONCE {
         let request = desk.request_of(&parties).await;
@@ -248,7 +249,7 @@ async fn of_charges_at_once_that_were_asked_with_the_same_sums_one_is_taken(desk
     while let Some(done) = tasks.join_next().await {
         match done.unwrap() {
             Submitted::Fresh { .. } => taken += 1,
-            Submitted::Refused(SubmitRefusal::SpentMeanwhile) => asked_again += 1,
+            Submitted::Refused(SubmitRefusal::ChangedMeanwhile) => asked_again += 1,
             other => panic!("{other:?}"),
         }
     }
@@ -258,8 +259,27 @@ async fn of_charges_at_once_that_were_asked_with_the_same_sums_one_is_taken(desk
     // Asked with what was paid meanwhile, another one is taken.
     let seen = desk.store.spent(&since(&parties)).await.unwrap();
     let mut charge = desk.charge(&parties, &desk.request_of(&parties).await, &CallId::fresh(&*desk.entropy));
-    charge.guards = Guards { spent: Some((since(&parties), seen)), papers: Vec::new(), told: Vec::new() };
+    charge.guards = Guards { spent: Some((since(&parties), seen)), ..Guards::default() };
     assert!(matches!(desk.store.submit(&charge).await.unwrap(), Submitted::Fresh { .. }));
+}
+
+async fn what_was_taken_back_since_the_rules_were_asked_pays_nothing(desk: Bench) {
+    let parties = desk.parties("111111").await;
+    let paper = desk.paper(PaperKind::Mandate, &parties.customer, "pay_1");
+    desk.write(&paper).await.unwrap();
+    let asked_with = AsRead { kind: PaperKind::Mandate, id: paper.id.clone(), version: paper.version };
+    let charge = async || {
+        let request = desk.request_of(&parties).await;
+        let mut charge = desk.charge(&parties, &request, &CallId::fresh(&*desk.entropy));
+        charge.guards.stand = vec![asked_with.clone()];
+        (desk.store.submit(&charge).await.unwrap(), request)
+    };
+    assert!(matches!(charge().await.0, Submitted::Fresh { .. }), "it stands");
+    desk.write(&closed(&paper)).await.unwrap();
+    let (refused, request) = charge().await;
+    assert!(matches!(refused, Submitted::Refused(SubmitRefusal::ChangedMeanwhile)), "{refused:?}");
+    assert_eq!(desk.store.request(&request).await.unwrap().unwrap().request.held_by, None);
+    desk.books().await;
 }
 
 async fn an_approval_is_used_once_and_with_the_charge_or_not_at_all(desk: Bench) {
@@ -273,7 +293,7 @@ async fn an_approval_is_used_once_and_with_the_charge_or_not_at_all(desk: Bench)
     for _ in 0..AT_ONCE {
         let request = desk.request_of(&parties).await;
         let mut charge = desk.charge(&parties, &request, &CallId::fresh(&*desk.entropy));
-        charge.guards = Guards { spent: None, papers: vec![used.clone()], told: Vec::new() };
+        charge.guards = Guards { papers: vec![used.clone()], ..Guards::default() };
         requests.push(request);
         let store = desk.store.clone();
         tasks.spawn(async move { store.submit(&charge).await.unwrap() });
@@ -299,7 +319,7 @@ async fn an_approval_is_used_once_and_with_the_charge_or_not_at_all(desk: Bench)
     let request = desk.request_of(&parties).await;
     desk.store.cancel_request(&request, &desk.audit()).await.unwrap();
     let mut charge = desk.charge(&parties, &request, &CallId::fresh(&*desk.entropy));
-    charge.guards = Guards { spent: None, papers: vec![closed(&paper)], told: Vec::new() };
+    charge.guards = Guards { papers: vec![closed(&paper)], ..Guards::default() };
     assert!(matches!(desk.store.submit(&charge).await.unwrap(), Submitted::Refused(SubmitRefusal::Request(_))));
     assert_eq!(desk.store.paper(PaperKind::Approval, &paper.id).await.unwrap(), Some(paper));
 }
@@ -312,7 +332,7 @@ async fn a_guarded_charge_that_comes_again_is_the_same_payment(desk: Bench) {
     let guarded = || {
         let mut charge = desk.charge(&parties, &request, &call);
         charge.guards =
-            Guards { spent: Some((since(&parties), Spent::default())), papers: vec![closed(&paper)], told: Vec::new() };
+            Guards { spent: Some((since(&parties), Spent::default())), papers: vec![closed(&paper)], ..Guards::default() };
         charge
     };
     let (one, two) = (guarded(), guarded());

@@ -12,7 +12,7 @@ use crate::payment::AddressMark;
 use crate::store::papers::{CodeDelivery, OPEN_PAPER, PAGE, PAPER, Papers};
 use crate::store::rows::Reader;
 use crate::store::rows::papers as read;
-use crate::store::{AuditRecord, OutboxRecord, Paper, PaperKind, Spent, SpentSince, StoreError};
+use crate::store::{AsRead, AuditRecord, OutboxRecord, Paper, PaperKind, Spent, SpentSince, StoreError};
 
 const SPENT: &str = "SELECT
     coalesce((SELECT sum(amount_minor) FROM intents WHERE customer_id = $1 AND created_at >= $2 AND currency = $3
@@ -216,6 +216,18 @@ impl Papers for PgStore {
         })
         .await
     }
+}
+
+/// Whether a paper is still as it was read; if so, it stays so until the end of the transaction.
+pub(super) async fn stands(connection: &mut PgConnection, standing: &AsRead) -> Result<bool, Fault> {
+    let version = i64::try_from(standing.version).map_err(|e| StoreError::Failed(e.to_string()))?;
+    let row = sqlx::query("SELECT 1 FROM papers WHERE kind = $1 AND id = $2 AND version = $3 FOR SHARE")
+        .bind(standing.kind.as_str())
+        .bind(&standing.id)
+        .bind(version)
+        .fetch_optional(connection)
+        .await?;
+    Ok(row.is_some())
 }
 
 /// Writes a paper over the version before its own.

@@ -85,7 +85,12 @@ impl PgStore {
         if let Some((of, _)) = &charge.guards.spent
             && charge.guards.outspent(&papers::spent(&mut tx, of).await?)
         {
-            return Ok(Submitted::Refused(SubmitRefusal::SpentMeanwhile));
+            return Ok(Submitted::Refused(SubmitRefusal::ChangedMeanwhile));
+        }
+        for standing in &charge.guards.stand {
+            if !papers::stands(&mut tx, standing).await? {
+                return Ok(Submitted::Refused(SubmitRefusal::ChangedMeanwhile));
+            }
         }
         for paper in &charge.guards.papers {
             match papers::put(&mut tx, paper).await {

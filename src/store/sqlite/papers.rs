@@ -11,7 +11,7 @@ use crate::payment::AddressMark;
 use crate::store::papers::{CodeDelivery, OPEN_PAPER, PAGE, PAPER, Papers};
 use crate::store::rows::Reader;
 use crate::store::rows::papers as read;
-use crate::store::{AuditRecord, OutboxRecord, Paper, PaperKind, Spent, SpentSince, StoreError};
+use crate::store::{AsRead, AuditRecord, OutboxRecord, Paper, PaperKind, Spent, SpentSince, StoreError};
 
 const SPENT: &str = "SELECT
     coalesce((SELECT sum(amount_minor) FROM intents WHERE customer_id = ?1 AND created_at >= ?2 AND currency = ?3
@@ -178,6 +178,19 @@ impl Papers for SqliteStore {
         tx.commit().await.map_err(fault)?;
         Ok(wiped.rows_affected())
     }
+}
+
+/// Whether a paper is still as it was read.
+pub(super) async fn stands(conn: &mut SqliteConnection, standing: &AsRead) -> Result<bool, StoreError> {
+    let version = i64::try_from(standing.version).map_err(|e| StoreError::Failed(e.to_string()))?;
+    let row = sqlx::query("SELECT 1 FROM papers WHERE kind = ? AND id = ? AND version = ?")
+        .bind(standing.kind.as_str())
+        .bind(&standing.id)
+        .bind(version)
+        .fetch_optional(conn)
+        .await
+        .map_err(fault)?;
+    Ok(row.is_some())
 }
 
 /// Writes a paper over the version before its own.

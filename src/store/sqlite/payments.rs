@@ -274,7 +274,12 @@ async fn submit_guarded(conn: &mut SqliteConnection, charge: &NewCharge) -> Resu
     if let Some((of, _)) = &charge.guards.spent
         && charge.guards.outspent(&papers::spent(conn, of).await?)
     {
-        return Ok(Submitted::Refused(SubmitRefusal::SpentMeanwhile));
+        return Ok(Submitted::Refused(SubmitRefusal::ChangedMeanwhile));
+    }
+    for standing in &charge.guards.stand {
+        if !papers::stands(conn, standing).await? {
+            return Ok(Submitted::Refused(SubmitRefusal::ChangedMeanwhile));
+        }
     }
     for paper in &charge.guards.papers {
         match papers::put(conn, paper).await {
