@@ -116,9 +116,14 @@ fn answering(answer: &str) -> [Step; 5] {
     [hear(4_000), say("alice/fresh_1"), hear(4_000), say(answer), hung_up()]
 }
 
+/// Fresh digits, after which there is nothing to be asked.
+fn with_nothing_to_answer() -> [Step; 3] {
+    [hear(4_000), say("alice/fresh_1"), hung_up()]
+}
+
 /// Whether an amount or the payee was said.
 fn spoke_of_money(record: &CallRecord) -> bool {
-    said(record).iter().any(|s| ["dollar", "City Water", "payment", "pay", "charged"].iter().any(|word| s.contains(word)))
+    said(record).iter().any(|s| ["dollar", "City Water", "payment", " pay ", "charged"].iter().any(|word| s.contains(word)))
 }
 
 #[tokio::test]
@@ -174,7 +179,6 @@ async fn a_no_is_noted_and_nothing_is_charged() {
 }
 
 #[tokio::test]
-#[ignore = "the script waits where the service has hung up: not right yet"]
 async fn another_voice_that_says_yes_decides_nothing() {
     let case = Case::new().await;
     case.pat_agrees().await;
@@ -186,7 +190,6 @@ async fn another_voice_that_says_yes_decides_nothing() {
 }
 
 #[tokio::test]
-#[ignore = "the script waits where the service has hung up: not right yet"]
 async fn whoever_else_picks_up_or_says_nothing_hears_nothing_of_money() {
     let case = Case::new().await;
     case.pat_agrees().await;
@@ -204,7 +207,6 @@ async fn whoever_else_picks_up_or_says_nothing_hears_nothing_of_money() {
 }
 
 #[tokio::test]
-#[ignore = "the script waits where the service has hung up: not right yet"]
 async fn what_was_cancelled_withdrawn_or_changed_meanwhile_is_not_asked() {
     for change in ["cancelled", "withdrawn", "request withdrawn"] {
         let case = Case::new().await;
@@ -214,7 +216,7 @@ async fn what_was_cancelled_withdrawn_or_changed_meanwhile_is_not_asked() {
             "withdrawn" => drop(case.world.agreements().withdraw_supervision(&case.supervision, "test").await.unwrap()),
             _ => case.world.withdraw(&case.request).await,
         }
-        let record = case.alice_is_called(answering("alice/yes")).await;
+        let record = case.alice_is_called(with_nothing_to_answer()).await;
         assert_eq!(record.verdict, CallVerdict::Settled, "{change}\n{}", story(&record));
         assert!(!said(&record).iter().any(|s| s.contains("dollar")), "{change}\n{}", story(&record));
         assert_eq!(case.charges(1).await, 0, "{change}");
@@ -222,12 +224,11 @@ async fn what_was_cancelled_withdrawn_or_changed_meanwhile_is_not_asked() {
 }
 
 #[tokio::test]
-#[ignore = "the script waits where the service has hung up: not right yet"]
 async fn an_approval_that_has_run_out_is_not_asked_and_charges_nothing() {
     let case = Case::new().await;
     case.pat_agrees().await;
     case.world.let_a_day_pass().await;
-    let record = case.alice_is_called(answering("alice/yes")).await;
+    let record = case.alice_is_called(with_nothing_to_answer()).await;
     assert_eq!(record.verdict, CallVerdict::Settled, "\n{}", story(&record));
     case.world.agreements().sweep().await.unwrap();
     assert_eq!((case.approval().await.state, case.charges(1).await), (ApprovalState::Expired, 0));
