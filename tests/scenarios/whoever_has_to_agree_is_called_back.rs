@@ -182,7 +182,7 @@ async fn a_no_is_noted_and_nothing_is_charged() {
 async fn another_voice_that_says_yes_decides_nothing() {
     let case = Case::new().await;
     case.pat_agrees().await;
-    let steps = [hear(4_000), say("alice/fresh_1"), hear(4_000), say("mallory/yes"), hear(1_500), Action::HangUp.into()];
+    let steps = [hear(4_000), say("alice/fresh_1"), hear(4_000), say("bob/yes"), hear(1_500), Action::HangUp.into()];
     let record = case.alice_is_called(steps).await;
     assert_eq!((record.verdict, case.world.charges()), (CallVerdict::Abandoned, 0), "\n{}", story(&record));
     assert_eq!(case.approval().await.state, ApprovalState::Open);
