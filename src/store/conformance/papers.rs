@@ -265,9 +265,9 @@ async fn of_charges_at_once_that_were_asked_with_the_same_sums_one_is_taken(desk
 
 async fn what_was_taken_back_since_the_rules_were_asked_pays_nothing(desk: Bench) {
     let parties = desk.parties("111111").await;
-    let paper = desk.paper(PaperKind::Mandate, &parties.customer, "pay_1");
+    let paper = desk.paper(PaperKind::Guardianship, &parties.customer, "pay_1");
     desk.write(&paper).await.unwrap();
-    let asked_with = AsRead { kind: PaperKind::Mandate, id: paper.id.clone(), version: paper.version };
+    let asked_with = AsRead { kind: PaperKind::Guardianship, id: paper.id.clone(), version: paper.version };
     let charge = async || {
         let request = desk.request_of(&parties).await;
         let mut charge = desk.charge(&parties, &request, &CallId::fresh(&*desk.entropy));
