@@ -16,6 +16,7 @@ mod news;
 mod sweeping;
 #[cfg(test)]
 mod tests;
+mod withdrawing;
 
 use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock};

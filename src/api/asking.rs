@@ -11,7 +11,7 @@ use super::problem::Problem;
 use super::route::{Route, run};
 use super::scope::Scope;
 use super::shape::{Defs, Page, Shape, shape};
-use super::types::{Amount, AmountAsked, Nothing, When, Word};
+use super::types::{Amount, AmountAsked, Nothing, When, Word, whole};
 use crate::ids::{CustomerId, IntentId, PayeeId, RequestId};
 use crate::payment::{AddressMark, Delivery, DueDate, PaymentRequest, RequestStatus};
 use crate::store::{Listed, RequestWithPayee};
@@ -29,8 +29,8 @@ const DAYS: std::ops::RangeInclusive<u32> = 1..=3_650;
 
 impl<'de> Deserialize<'de> for Days {
     fn deserialize<D: serde::Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
-        let days = u32::deserialize(d)?;
-        if DAYS.contains(&days) { Ok(Self(days)) } else { Err(serde::de::Error::custom("days are 1 to 3650")) }
+        let days = u32::try_from(whole(d)?).ok().filter(|days| DAYS.contains(days));
+        days.map(Self).ok_or_else(|| serde::de::Error::custom("days are 1 to 3650"))
     }
 }
 
@@ -115,7 +115,7 @@ pub(super) fn routes() -> Vec<Route> {
             "cancelRequest",
             RequestsWrite,
             run!(cancel),
-            "Withdraws a request that nobody has paid or is paying.",
+            "Withdraws a request that nobody has paid or is paying, and the approvals that it waited for.",
         )
         .giving(200),
         Route::get::<Page<RequestView>>(
@@ -182,17 +182,22 @@ async fn payable(ask: &Ask) -> Result<Answer, Problem> {
     page(all.into_iter().map(|r| view(r.request, r.payee_name)).collect(), None)
 }
 
+/// Whether goods are delivered, and where to.
+pub(super) fn delivery(ask: &Ask, goods: Option<bool>, address: Option<Address>) -> Delivery {
+    match (goods.unwrap_or(false), address) {
+        (false, None) => Delivery::None,
+        (true, None) => Delivery::Nowhere,
+        (_, Some(Address(address))) => Delivery::To(AddressMark::of(&ask.shared.vault.address_mark(&address))),
+    }
+}
+
 async fn add(ask: &Ask) -> Result<Answer, Problem> {
     let new: NewRequest = ask.input()?;
     let amount = new.amount.money().map_err(|e| Problem::invalid(e.to_string()))?;
     let customer = of_caller(ask, &new.customer).await?;
     let payee = payee_of_caller(ask, &new.payee).await?;
     let days = new.valid_days.map_or(90, |d| d.0);
-    let delivery = match (new.goods.unwrap_or(false), new.address) {
-        (false, None) => Delivery::None,
-        (true, None) => Delivery::Nowhere,
-        (_, Some(Address(address))) => Delivery::To(AddressMark::of(&ask.shared.vault.address_mark(&address))),
-    };
+    let delivery = delivery(ask, new.goods, new.address);
     let request = PaymentRequest {
         id: RequestId::fresh_at(ask.now, &ask.entropy),
         customer: customer.id,
@@ -217,9 +222,11 @@ async fn add(ask: &Ask) -> Result<Answer, Problem> {
 async fn cancel(ask: &Ask) -> Result<Answer, Problem> {
     let _nothing: Nothing = ask.input()?;
     let found = of_path(ask).await?;
-    if found.status.0 != RequestStatus::Cancelled.as_str() {
-        let audit = ask.audit("request.cancelled", found.id.as_str(), json!({}));
-        ask.shared.store.cancel_request(&found.id, &audit).await?;
+    if found.status.0 == RequestStatus::Cancelled.as_str() {
+        // Cancelled when this was asked before, perhaps by a process that did not live to do the rest.
+        ask.shared.agreements.end_approvals_of(&found.id, &ask.actor()).await?;
+    } else {
+        ask.shared.agreements.cancel_request(&found.id, &ask.actor()).await?;
     }
     ok(&of_path(ask).await?)
 }

@@ -6,13 +6,16 @@ use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
 use super::Context;
+use super::approvals::agree_error;
 use super::customer::parse_id;
 use super::data::{Data, block_on, refused, store_error};
 use super::exit::CliResult;
+use super::guardian::open;
 use crate::ids::{PayeeId, RequestId};
 use crate::money::{Currency, Money};
 use crate::payment::{AddressMark, Delivery, DueDate, PaymentRequest, RequestStatus};
 use crate::store::StoreError;
+use crate::telemetry::{self, LogFormat};
 
 /// Arguments of `voicepay request`.
 #[derive(Debug, Args)]
@@ -33,7 +36,7 @@ enum RequestCommand {
         /// Its identifier.
         id: String,
     },
-    /// Withdraw a request that nobody has paid.
+    /// Withdraw a request that nobody has paid, and the approvals that it waits for.
     Cancel {
         /// Its identifier.
         id: String,
@@ -71,11 +74,10 @@ struct AddArgs {
 /// Runs it.
 pub fn run(args: RequestArgs, ctx: &Context) -> CliResult {
     block_on(async {
-        let data = Data::open(ctx).await?;
         match args.command {
-            RequestCommand::Add(args) => add(ctx, &data, &args).await,
-            RequestCommand::Show { id } => show(ctx, &data, &RequestId::parse(&id).map_err(refused)?).await,
-            RequestCommand::Cancel { id } => cancel(ctx, &data, &RequestId::parse(&id).map_err(refused)?).await,
+            RequestCommand::Add(args) => add(ctx, &Data::open(ctx).await?, &args).await,
+            RequestCommand::Show { id } => show(ctx, &Data::open(ctx).await?, &RequestId::parse(&id).map_err(refused)?).await,
+            RequestCommand::Cancel { id } => cancel(ctx, &RequestId::parse(&id).map_err(refused)?).await,
         }
     })
 }
@@ -124,9 +126,9 @@ async fn show(ctx: &Context, data: &Data, id: &RequestId) -> CliResult {
     Ok(())
 }
 
-async fn cancel(ctx: &Context, data: &Data, id: &RequestId) -> CliResult {
-    let audit = data.audit("request.cancelled", id.as_str(), json!({}));
-    data.store.cancel_request(id, &audit).await.map_err(store_error)?;
+async fn cancel(ctx: &Context, id: &RequestId) -> CliResult {
+    telemetry::init(LogFormat::Text, "voicepay=warn");
+    open(ctx).await?.agreements.cancel_request(id, "cli").await.map_err(agree_error)?;
     ctx.answer(&json!({ "id": id, "status": RequestStatus::Cancelled }), &format!("{id} is cancelled"));
     Ok(())
 }

@@ -186,8 +186,14 @@ pub trait Payments: Send + Sync {
     async fn request(&self, id: &RequestId) -> Result<Option<RequestWithPayee>, StoreError>;
     /// What a customer could pay at `now`, the earliest due first, then the oldest.
     async fn payable_requests(&self, customer: &CustomerId, now: Timestamp) -> Result<Vec<RequestWithPayee>, StoreError>;
-    /// Withdraws a request; refused while it is being paid.
-    async fn cancel_request(&self, id: &RequestId, audit: &AuditRecord) -> Result<(), StoreError>;
+    /// Withdraws a request, with papers that end by it as [`Papers::write_papers`] writes them, in ONE transaction; refused while it is being paid.
+    async fn cancel_request(
+        &self,
+        id: &RequestId,
+        ended: &[Paper],
+        audit: &[AuditRecord],
+        news: &[OutboxRecord],
+    ) -> Result<(), StoreError>;
     /// Marks open, unheld requests whose time ran out; says how many.
     async fn expire_requests(&self, now: Timestamp) -> Result<u64, StoreError>;
 

@@ -78,7 +78,7 @@ async fn a_second_no_is_the_last_word() {
 async fn only_what_was_denied_can_be_appealed_against() {
     let house = House::build().await;
     let (request, id, _) = house.denied().await;
-    house.store.cancel_request(&request.id, &house.audit()).await.unwrap();
+    house.store.cancel_request(&request.id, &[], &[house.audit()], &[]).await.unwrap();
     assert_eq!(because(house.agreements.appeal(&id, "ann", "please").await.unwrap_err()), ApprovalError::OtherThing);
     let other = house.asked_by(&house.power, 500).await;
     let open = house.agreements.request_approval(&other).await.unwrap().unwrap();

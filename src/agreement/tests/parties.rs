@@ -223,10 +223,23 @@ async fn nothing_follows_a_cancellation() {
     house.agreements.cancel(&id, "test").await.unwrap();
     assert_eq!(why(house.bob_says(&id, true).await), ApprovalError::Over("cancelled"));
     assert!(matches!(house.agreements.cancel(&id, "test").await, Err(AgreeError::Approval(ApprovalError::Over(_)))));
-    // The payee takes the request back.
+    // The payee takes the request back: those who were asked are asked no more, and hear of it.
     let request = house.asked_by(&house.water, 1999).await;
     let id = house.waiting(&house.order(&request, &card)).await;
-    house.store.cancel_request(&request.id, &house.audit()).await.unwrap();
+    house.agreements.cancel_request(&request.id, "payee").await.unwrap();
+    assert_eq!(house.state(&id).await, ApprovalState::Cancelled);
+    assert_eq!(why(house.bob_says(&id, true).await), ApprovalError::Over("cancelled"));
+    let trail = house.store.audit_trail(1_000).await.unwrap();
+    let by_payee: Vec<_> = trail.iter().filter(|r| r.actor == "payee").map(|r| (r.action.as_str(), r.subject.as_str())).collect();
+    assert!(
+        by_payee.contains(&("request.cancelled", request.id.as_str())) && by_payee.contains(&("approval.cancelled", id.as_str()))
+    );
+    assert!(house.agreements.cancel_request(&request.id, "payee").await.is_err(), "once");
+    house.agreements.end_approvals_of(&request.id, "payee").await.unwrap();
+    // And in a moment when nobody could be told: what they say then comes to nothing.
+    let request = house.asked_by(&house.water, 1999).await;
+    let id = house.waiting(&house.order(&request, &card)).await;
+    house.store.cancel_request(&request.id, &[], &[house.audit()], &[]).await.unwrap();
     let came_to = house.bob_says(&id, true).await.unwrap().charged.unwrap();
     assert!(matches!(refused(came_to), Refusal::Submit(SubmitRefusal::Request(_))));
     assert_eq!(house.state(&id).await, ApprovalState::Cancelled);

@@ -317,7 +317,7 @@ async fn an_approval_is_used_once_and_with_the_charge_or_not_at_all(desk: Bench)
     let paper = desk.paper(PaperKind::Approval, &parties.customer, "req_2");
     desk.write(&paper).await.unwrap();
     let request = desk.request_of(&parties).await;
-    desk.store.cancel_request(&request, &desk.audit()).await.unwrap();
+    desk.store.cancel_request(&request, &[], &[desk.audit()], &[]).await.unwrap();
     let mut charge = desk.charge(&parties, &request, &CallId::fresh(&*desk.entropy));
     charge.guards = Guards { papers: vec![closed(&paper)], ..Guards::default() };
     assert!(matches!(desk.store.submit(&charge).await.unwrap(), Submitted::Refused(SubmitRefusal::Request(_))));

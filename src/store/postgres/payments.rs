@@ -10,15 +10,15 @@ use sqlx::PgConnection;
 
 use super::fault::Fault;
 use super::trail::{insert_audit, insert_outbox};
-use super::{PgStore, attempts, books, commit, disputes, intents, requests};
+use super::{PgStore, attempts, books, commit, disputes, intents, papers, requests};
 use crate::clock::Timestamp;
 use crate::ids::{AttemptId, CustomerId, IntentId, RequestId};
 use crate::ledger::Transfer;
 use crate::payment::{Attempt, Dispute, IntentStatus, OperationRefusal, PaymentRequest, Receipt};
 use crate::store::rows::{Reader, money};
 use crate::store::{
-    AuditRecord, Begun, Claim, Command, DisputeEntry, EXPIRY_VOID_LIMIT, Job, NewCharge, NewOperation, Payment, Payments,
-    RequestWithPayee, Settlement, StoreError, Submitted,
+    AuditRecord, Begun, Claim, Command, DisputeEntry, EXPIRY_VOID_LIMIT, Job, NewCharge, NewOperation, OutboxRecord, Paper,
+    Payment, Payments, RequestWithPayee, Settlement, StoreError, Submitted,
 };
 
 #[async_trait]
@@ -41,13 +41,27 @@ impl Payments for PgStore {
         self.read(async || requests::payable(&mut *self.connection().await?, customer, now).await).await
     }
 
-    async fn cancel_request(&self, id: &RequestId, audit: &AuditRecord) -> Result<(), StoreError> {
+    async fn cancel_request(
+        &self,
+        id: &RequestId,
+        ended: &[Paper],
+        audit: &[AuditRecord],
+        news: &[OutboxRecord],
+    ) -> Result<(), StoreError> {
         self.write(async || {
             let mut tx = self.begin().await?;
             let before = requests::find(&mut tx, id).await?.ok_or(StoreError::NotFound("payment request"))?.request;
             let after = before.clone().cancel().map_err(|e| StoreError::Refused(e.to_string()))?;
             requests::replace(&mut tx, &before, &after).await?;
-            insert_audit(&mut tx, audit).await?;
+            for paper in ended {
+                papers::put(&mut tx, paper).await?;
+            }
+            for row in audit {
+                insert_audit(&mut tx, row).await?;
+            }
+            for row in news {
+                insert_outbox(&mut tx, row).await?;
+            }
             commit(tx).await
         })
         .await

@@ -6,7 +6,7 @@ use sqlx::SqliteConnection;
 
 use super::batch::Batch;
 use super::people::find_card;
-use super::trail::{audit_into, insert_audit, outbox_into};
+use super::trail::{audit_into, insert_audit, insert_outbox, outbox_into};
 use super::{SqliteStore, attempts, books, disputes, fault, intents, papers, requests, writer};
 use crate::clock::Timestamp;
 use crate::ids::{AttemptId, CustomerId, IntentId, RequestId};
@@ -14,8 +14,8 @@ use crate::ledger::Transfer;
 use crate::payment::{Attempt, Dispute, IntentStatus, OperationRefusal, PaymentRequest, Receipt};
 use crate::store::rows::{Reader, money};
 use crate::store::{
-    AuditRecord, Begun, Claim, Command, DisputeEntry, EXPIRY_VOID_LIMIT, Job, NewCharge, NewOperation, Payment, Payments,
-    RequestWithPayee, Settlement, StoreError, SubmitRefusal, Submitted,
+    AuditRecord, Begun, Claim, Command, DisputeEntry, EXPIRY_VOID_LIMIT, Job, NewCharge, NewOperation, OutboxRecord, Paper,
+    Payment, Payments, RequestWithPayee, Settlement, StoreError, SubmitRefusal, Submitted,
 };
 
 #[async_trait]
@@ -37,12 +37,26 @@ impl Payments for SqliteStore {
         requests::payable(&mut conn, customer, now).await
     }
 
-    async fn cancel_request(&self, id: &RequestId, audit: &AuditRecord) -> Result<(), StoreError> {
+    async fn cancel_request(
+        &self,
+        id: &RequestId,
+        ended: &[Paper],
+        audit: &[AuditRecord],
+        news: &[OutboxRecord],
+    ) -> Result<(), StoreError> {
         let mut tx = self.write().await?;
         let before = requests::find(&mut tx, id).await?.ok_or(StoreError::NotFound("payment request"))?.request;
         let after = before.clone().cancel().map_err(|e| StoreError::Refused(e.to_string()))?;
         requests::replace(&mut tx, &before, &after).await?;
-        insert_audit(&mut tx, audit).await?;
+        for paper in ended {
+            papers::put(&mut tx, paper).await?;
+        }
+        for row in audit {
+            insert_audit(&mut tx, row).await?;
+        }
+        for row in news {
+            insert_outbox(&mut tx, row).await?;
+        }
         tx.commit().await.map_err(fault)
     }
 

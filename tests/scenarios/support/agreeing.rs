@@ -73,7 +73,7 @@ impl World {
 
     /// Whoever asked no longer does.
     pub async fn withdraw(&self, request: &RequestId) {
-        self.office.store.cancel_request(request, &self.audit("request.cancelled")).await.unwrap();
+        self.office.agreements.cancel_request(request, "test").await.unwrap();
     }
 
     pub fn agreements(&self) -> &Agreements {
