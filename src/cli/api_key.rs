@@ -16,7 +16,7 @@ use crate::store::ApiKeyRecord;
 /// Arguments of `voicepay api-key`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  voicepay api-key create --name till --scope requests:write --scope requests:read\n  voicepay api-key create --name reports --tenant shop --scope payments:read --valid-days 365\n  voicepay api-key list\n  voicepay api-key revoke key_0123…\n\nA key is shown once. What it may do can't be changed: make another and revoke the first."
+    after_help = "Examples:\n  voicepay api-key create --name till --scope requests:write --scope requests:read\n  voicepay api-key create --name reports --tenant shop --scope payments:read --valid-days 30\n  voicepay api-key list\n  voicepay api-key revoke key_0123…\n\nA key is shown once. What it may do can't be changed: make another and revoke the first."
 )]
 pub struct ApiKeyArgs {
     #[command(subcommand)]
@@ -41,9 +41,12 @@ enum ApiKeyCommand {
         /// It may do everything.
         #[arg(long, conflicts_with = "scopes")]
         all_scopes: bool,
-        /// After so many days it is worth nothing (default: it does not end by itself).
-        #[arg(long, value_name = "DAYS", value_parser = clap::value_parser!(u32).range(1..=3650))]
-        valid_days: Option<u32>,
+        /// After so many days it is worth nothing.
+        #[arg(long, value_name = "DAYS", default_value_t = 365, value_parser = clap::value_parser!(u32).range(1..=3650))]
+        valid_days: u32,
+        /// It does not end by itself: whoever finds it may use it until somebody revokes it.
+        #[arg(long, conflicts_with = "valid_days")]
+        never_expires: bool,
     },
     /// List the keys, never what they are.
     List,
@@ -59,10 +62,10 @@ pub fn run(args: ApiKeyArgs, ctx: &Context) -> CliResult {
     block_on(async {
         let data = Data::open(ctx).await?;
         match args.command {
-            ApiKeyCommand::Create { name, tenant, scopes, all_scopes, valid_days } => {
+            ApiKeyCommand::Create { name, tenant, scopes, all_scopes, valid_days, never_expires } => {
                 let scopes = if all_scopes { Ok(Scope::ALL.to_vec()) } else { scopes.iter().map(|s| s.parse()).collect() };
                 let scopes = scopes.map_err(|e: String| refused(format!("--scope: {e}")))?;
-                create(ctx, &data, &name, &tenant, &scopes, valid_days).await
+                create(ctx, &data, &name, &tenant, &scopes, (!never_expires).then_some(valid_days)).await
             }
             ApiKeyCommand::List => list(ctx, &data).await,
             ApiKeyCommand::Revoke { id } => revoke(ctx, &data, &ApiKeyId::parse(&id).map_err(refused)?).await,
@@ -93,7 +96,8 @@ async fn create(ctx: &Context, data: &Data, given: &str, tenant: &str, scopes: &
     if let Value::Object(map) = &mut shown {
         map.insert("key".into(), key.reveal().into());
     }
-    ctx.answer(&shown, &format!("{}\nthis is {}; the key is not shown again", key.reveal(), record.id));
+    let until = record.expires_at.map_or_else(|| "does not end by itself".to_owned(), |at| format!("is good until {at}"));
+    ctx.answer(&shown, &format!("{}\nthis is {}, which {until}; the key is not shown again", key.reveal(), record.id));
     Ok(())
 }
 
