@@ -43,6 +43,8 @@ fn as_ms<S: serde::Serializer>(at: &Duration, s: S) -> Result<S::Ok, S::Error> {
 pub struct Watched {
     /// Which call.
     pub call: CallId,
+    /// Counts the call's events, from 1: whoever watches sees by a gap that some were missed.
+    pub number: u64,
     /// What happened.
     pub event: Event,
 }
@@ -59,13 +61,14 @@ pub struct Timeline {
     call: CallId,
     started: tokio::time::Instant,
     events: Vec<Event>,
+    told: u64,
     watchers: tokio::sync::broadcast::Sender<Watched>,
 }
 
 impl Timeline {
     /// Starts now.
     pub fn start(call: CallId, watchers: tokio::sync::broadcast::Sender<Watched>) -> Self {
-        Self { call, started: tokio::time::Instant::now(), events: Vec::new(), watchers }
+        Self { call, started: tokio::time::Instant::now(), events: Vec::new(), told: 0, watchers }
     }
 
     /// Adds a line.
@@ -78,7 +81,8 @@ impl Timeline {
         let event = Event { at: self.started.elapsed(), who, what: what.into(), figures };
         tracing::debug!(call = %self.call, at_ms = u64::try_from(event.at.as_millis()).unwrap_or(u64::MAX), who = ?who, "{}", event.what);
         // Nobody watching is the usual case.
-        let _nobody = self.watchers.send(Watched { call: self.call.clone(), event: event.clone() });
+        self.told = self.told.saturating_add(1);
+        let _nobody = self.watchers.send(Watched { call: self.call.clone(), number: self.told, event: event.clone() });
         if self.events.len() < RECORD_LIMIT_EVENTS {
             self.events.push(event);
         }
