@@ -5,17 +5,17 @@ use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
 use super::ask::{Answer, Ask, accepted, created, ok, page};
-use super::asking::request_of_path;
-use super::people::of_caller;
+use super::asking::{Address, delivery, request_of_path};
+use super::people::{of_caller, payee_of_caller};
 use super::problem::Problem;
 use super::route::{Route, run};
 use super::scope::Scope;
 use super::shape::{Defs, Page, Shape, shape};
-use super::types::{Amount, Nothing, When, Word};
+use super::types::{Amount, AmountAsked, Nothing, When, Word};
 use crate::agreement::{AgreeError, Agreed, Asking, CodeError, CodeOutcome, CodeTold, Refusal};
 use crate::ids::{ApprovalId, CardId, CodeId, CustomerId, IntentId, MandateId, PayeeId, RequestId};
 use crate::payment::policy::Attested;
-use crate::payment::{Approval, ApprovalState, Condition, How, Mandate, PaymentRequest, Terms};
+use crate::payment::{Approval, ApprovalState, Because, Condition, How, Mandate, PaymentRequest, RequestStatus, Terms};
 use crate::store::papers;
 
 /// For how long somebody waits who asked for too many codes, in seconds: as long as they are counted.
@@ -63,6 +63,36 @@ shape! {
         /// What has to hold.
         conditions: Vec<Word>,
         /// Which rule asks for what.
+        because: Vec<Reason>,
+    }
+}
+
+shape! {
+    /// A payment that might be asked for.
+    input Supposed {
+        /// Who would pay.
+        customer: CustomerId,
+        /// Who would get the money.
+        payee: PayeeId,
+        /// How much.
+        amount: AmountAsked,
+        /// Whether goods would be delivered for it: false if absent.
+        goods: Option<bool>,
+        /// Where they would go.
+        address: Option<Address>,
+    }
+}
+
+shape! {
+    /// What the rules in force would ask.
+    output SupposedTerms {
+        /// Which rules.
+        policy: String,
+        /// The rule that would deny it; null: none would.
+        denied_by: Option<String>,
+        /// What would have to hold.
+        conditions: Vec<Word>,
+        /// Which rule would ask for what.
         because: Vec<Reason>,
     }
 }
@@ -181,6 +211,14 @@ pub(super) fn routes() -> Vec<Route> {
             run!(terms),
             "What the rules ask of a payment, and which rule.",
         ),
+        Route::post::<Supposed, SupposedTerms>(
+            "/policy/explain",
+            "explainPolicy",
+            ApprovalsRead,
+            run!(explain),
+            "What the rules would ask of a payment that nobody has asked for. Nothing is changed by it.",
+        )
+        .giving(200),
         Route::post::<Nothing, ApprovalView>(
             "/requests/{id}/approvals",
             "requestApproval",
@@ -263,13 +301,39 @@ fn words<'a>(conditions: impl IntoIterator<Item = &'a Condition>) -> Vec<Word> {
     conditions.into_iter().map(|c| Word(c.as_str())).collect()
 }
 
+fn reasons(because: Vec<Because>) -> Vec<Reason> {
+    because.into_iter().map(|b| Reason { rule: b.rule, asks: words(&b.asks), denies: b.denies }).collect()
+}
+
+async fn explain(ask: &Ask) -> Result<Answer, Problem> {
+    let supposed: Supposed = ask.input()?;
+    let amount = supposed.amount.money().map_err(|e| Problem::invalid(e.to_string()))?;
+    let customer = of_caller(ask, &supposed.customer).await?.id;
+    let payee = payee_of_caller(ask, &supposed.payee).await?.id;
+    let request = PaymentRequest {
+        id: RequestId::fresh_at(ask.now, &ask.entropy),
+        customer,
+        payee,
+        amount,
+        due: None,
+        delivery: delivery(ask, supposed.goods, supposed.address),
+        expires_at: None,
+        status: RequestStatus::Open,
+        held_by: None,
+        created_at: ask.now,
+    };
+    let Terms { policy_version, denied_by, conditions, because } =
+        ask.shared.agreements.ask(&request, Asking::call(Attested::Vouched)).await?.terms;
+    ok(&SupposedTerms { policy: policy_version, denied_by, conditions: words(&conditions), because: reasons(because) })
+}
+
 async fn terms(ask: &Ask) -> Result<Answer, Problem> {
     let found = request_of_path(ask).await?;
     // As for a call whose number is vouched for; one that is not may be asked for more.
     let Terms { policy_version, denied_by, conditions, because } =
         ask.shared.agreements.ask(&found, Asking::call(Attested::Vouched)).await?.terms;
-    let because = because.into_iter().map(|b| Reason { rule: b.rule, asks: words(&b.asks), denies: b.denies }).collect();
-    ok(&TermsView { request: found.id, policy: policy_version, denied_by, conditions: words(&conditions), because })
+    let (conditions, because) = (words(&conditions), reasons(because));
+    ok(&TermsView { request: found.id, policy: policy_version, denied_by, conditions, because })
 }
 
 fn view(a: Approval) -> ApprovalView {

@@ -9,6 +9,7 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
+use super::gate::Left;
 use super::problem::Problem;
 use super::shape::Page;
 use super::{Shared, cursor};
@@ -23,6 +24,8 @@ pub struct Caller {
     pub key: ApiKeyId,
     /// Whose data it opens.
     pub tenant: Tenant,
+    /// How often it may ask just now.
+    pub left: Left,
 }
 
 /// One request.

@@ -41,7 +41,7 @@ pub(super) struct Buckets(Mutex<HashMap<ApiKeyId, (f64, Instant)>>);
 
 impl Buckets {
     /// Takes a token; the error is after how many seconds there is one.
-    fn take(&self, key: &ApiKeyId, per_s: u32, burst: u32, now: Instant) -> Result<(), u64> {
+    fn take(&self, key: &ApiKeyId, per_s: u32, burst: u32, now: Instant) -> Result<Left, u64> {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let (rate, most) = (f64::from(per_s), f64::from(burst));
         let (tokens, at) = all.entry(key.clone()).or_insert((most, now));
@@ -49,9 +49,37 @@ impl Buckets {
         *at = now;
         if *tokens >= 1.0 {
             *tokens -= 1.0;
-            return Ok(());
+            let full_s = whole_seconds((most - *tokens) / rate);
+            return Ok(Left { requests: Duration::from_secs_f64(*tokens).as_secs(), full_s });
         }
-        Err(Duration::from_secs_f64((1.0 - *tokens) / rate).as_secs().saturating_add(1))
+        Err(whole_seconds((1.0 - *tokens) / rate))
+    }
+}
+
+/// So many seconds, and the begun one.
+fn whole_seconds(seconds: f64) -> u64 {
+    Duration::from_secs_f64(seconds.max(0.0)).as_secs().saturating_add(1)
+}
+
+/// What is left of a key's rate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Left {
+    /// Requests at once.
+    requests: u64,
+    /// In so many seconds there are all again.
+    full_s: u64,
+}
+
+impl Left {
+    /// Tells it as draft-ietf-httpapi-ratelimit-headers has it.
+    fn tell(self, headers: &mut HeaderMap, per_s: u32, burst: u32) {
+        let policy = format!("\"key\";q={burst};w={}", burst.div_ceil(per_s.max(1)));
+        let left = format!("\"key\";r={};t={}", self.requests, self.full_s);
+        for (name, value) in [("ratelimit-policy", policy), ("ratelimit", left)] {
+            if let Ok(value) = HeaderValue::from_str(&value) {
+                headers.insert(name, value);
+            }
+        }
     }
 }
 
@@ -64,7 +92,7 @@ pub(super) async fn admit(shared: &Shared, headers: &HeaderMap, scope: Scope) ->
     let digest = Key::parse(shown).ok_or_else(|| unknown(wrong))?.digest(&shared.vault);
     let key = shared.store.api_key(&digest).await?.filter(|k| k.good(shared.clock.now())).ok_or_else(|| unknown(wrong))?;
     let cfg = &shared.config;
-    shared.buckets.take(&key.id, cfg.requests_per_s, cfg.burst, Instant::now()).map_err(|seconds| Problem {
+    let left = shared.buckets.take(&key.id, cfg.requests_per_s, cfg.burst, Instant::now()).map_err(|seconds| Problem {
         retry_after_s: Some(seconds),
         ..Problem::new(StatusCode::TOO_MANY_REQUESTS, "rate-limited", "this key asks too often")
     })?;
@@ -72,7 +100,7 @@ pub(super) async fn admit(shared: &Shared, headers: &HeaderMap, scope: Scope) ->
         let lacks = format!("this key lacks the scope {scope}");
         return Err(Problem::new(StatusCode::FORBIDDEN, "scope", lacks));
     }
-    Ok(Caller { key: key.id, tenant: key.tenant })
+    Ok(Caller { key: key.id, tenant: key.tenant, left })
 }
 
 /// Answers a request of the table.
@@ -82,6 +110,20 @@ pub(super) async fn answer(shared: Arc<Shared>, route: &'static Route, path: Vec
         Ok(caller) => caller,
         Err(problem) => return problem.into_response(),
     };
+    let (left, per_s, burst) = (caller.left, shared.config.requests_per_s, shared.config.burst);
+    let mut response = admitted(shared, route, path, caller, parts, body).await;
+    left.tell(response.headers_mut(), per_s, burst);
+    response
+}
+
+async fn admitted(
+    shared: Arc<Shared>,
+    route: &'static Route,
+    path: Vec<String>,
+    caller: Caller,
+    parts: Parts,
+    body: Body,
+) -> Response {
     let read = read(&shared, route, path, caller, &parts, body).await;
     let ask = match read {
         Ok(ask) => ask,

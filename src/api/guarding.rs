@@ -12,7 +12,7 @@ use super::problem::Problem;
 use super::route::{Route, run};
 use super::scope::Scope;
 use super::shape::{Defs, Page, Shape, shape};
-use super::types::{When, words};
+use super::types::{When, whole, words};
 use crate::agreement::GuardingError;
 use crate::clock::Timestamp;
 use crate::ids::{Category, CustomerId, GuardianshipId, PayeeId, SupervisionId};
@@ -28,7 +28,7 @@ pub struct NotBelowZero(i64);
 
 impl<'de> Deserialize<'de> for NotBelowZero {
     fn deserialize<D: serde::Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
-        let minor = i64::deserialize(d)?;
+        let minor = whole(d)?;
         let fits = (0..=MinorUnits::MAX).contains(&minor);
         if fits {
             Ok(Self(minor))
@@ -243,6 +243,10 @@ shape! {
     output PolicyView {
         /// Their version.
         version: String,
+        /// SHA-256 of their text, in hex.
+        sha256: String,
+        /// How many there are.
+        rules: u64,
     }
 }
 
@@ -375,7 +379,9 @@ fn view(g: Guardianship) -> GuardianshipView {
 }
 
 async fn policy(ask: &Ask) -> Result<Answer, Problem> {
-    ok(&PolicyView { version: ask.shared.agreements.policy().version().to_string() })
+    let policy = ask.shared.agreements.policy();
+    let rules = u64::try_from(policy.rules().len()).unwrap_or(u64::MAX);
+    ok(&PolicyView { version: policy.version().to_owned(), sha256: policy.sha256().to_owned(), rules })
 }
 
 async fn add(ask: &Ask) -> Result<Answer, Problem> {

@@ -50,6 +50,47 @@ async fn a_supervisor_is_asked_and_nobody_else_can_answer() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rules_are_told_and_asked_about_what_might_be_paid_and_nothing_is_changed() {
+    let shop = Shop::open().await;
+    let stranger = shop.key_for("other", &Scope::ALL, None).await;
+    let (request, guardian, theirs) = (shop.request().await, person(&shop, &shop.key).await, person(&shop, &stranger).await);
+    let policy = shop.get("/v1/policy").await.good(200);
+    assert_eq!(policy["sha256"].as_str().unwrap().len(), 64);
+    let suppose = |customer: &Value, minor: i64| json!({ "customer": customer, "payee": request["payee"], "amount": { "minor": minor, "currency": "USD" } });
+    let small = shop.post("/v1/policy/explain", suppose(&request["customer"], 500)).await.good(200);
+    assert_eq!((&small["policy"], &small["denied_by"]), (&policy["version"], &Value::Null), "{small}");
+    let limit = json!({ "payment_limit": [{ "minor": 400, "currency": "USD" }] });
+    let wardship = json!({ "ward": request["customer"], "guardian": guardian["id"], "rules": limit });
+    shop.post("/v1/guardianships", wardship).await.good(201);
+    let denied = shop.post("/v1/policy/explain", suppose(&request["customer"], 500)).await.good(200);
+    assert!(
+        denied["denied_by"].is_string() && denied["because"].as_array().unwrap().iter().any(|b| b["denies"] == true),
+        "{denied}"
+    );
+    shop.post("/v1/policy/explain", suppose(&theirs["id"], 500)).await.refused(404, "not-found");
+    shop.post("/v1/policy/explain", suppose(&request["customer"], 0)).await.refused(400, "invalid");
+    assert_eq!(shop.get("/v1/requests").await.good(200)["data"].as_array().unwrap().len(), 1);
+    shop.service.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nobody_is_asked_about_a_request_that_was_taken_back() {
+    let shop = Shop::open().await;
+    let (request, supervisor) = (shop.request().await, person(&shop, &shop.key).await);
+    let supervision = json!({ "account": request["customer"], "supervisor": supervisor["id"] });
+    shop.post("/v1/supervisions", supervision).await.good(201);
+    let approval = shop.post(&format!("/v1/requests/{}/approvals", id(&request)), json!({})).await.good(201);
+    let cancel = format!("/v1/requests/{}/cancel", id(&request));
+    assert_eq!(shop.post(&cancel, json!({})).await.good(200)["status"], "cancelled");
+    let path = format!("/v1/approvals/{}", id(&approval));
+    assert_eq!(shop.get(&path).await.good(200)["state"], "cancelled");
+    let yes = json!({ "customer": supervisor["id"], "agree": true });
+    shop.post(&format!("{path}/decisions"), yes).await.refused(409, "conflict");
+    assert_eq!(shop.post(&cancel, json!({})).await.good(200)["status"], "cancelled", "the same again does no harm");
+    shop.service.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_ward_changes_nothing_and_a_guardian_does() {
     let shop = Shop::open().await;
     let stranger = shop.key_for("other", &Scope::ALL, None).await;

@@ -137,6 +137,10 @@ async fn bodies_that_cannot_be_and_methods_that_are_not() {
         ("/v1/requests", json!({ "customer": "cus_1", "payee": "pay_1", "amount": { "minor": 1.5, "currency": "USD" } })),
         ("/v1/requests", json!({ "customer": "cus_1", "payee": "pay_1", "amount": { "minor": 1, "currency": "CHF" } })),
         ("/v1/requests", json!({ "customer": "pay_1", "payee": "pay_1", "amount": { "minor": 1, "currency": "USD" } })),
+        ("/v1/customers/cus_1/enrolments", json!({ "consent_by": "A", "recordings": ["UklGR"] })),
+        ("/v1/customers/cus_1/enrolments", json!({ "consent_by": "A", "recordings": ["UklGRh=="] })),
+        ("/v1/customers/cus_1/enrolments", json!({ "consent_by": "A", "recordings": [""] })),
+        ("/v1/customers/cus_1/enrolments", json!({ "consent_by": "A", "recordings": [] })),
     ] {
         shop.post(path, body).await.refused(400, "invalid");
     }
@@ -173,8 +177,14 @@ async fn bodies_that_cannot_be_and_methods_that_are_not() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_asks_too_often_waits_and_others_do_not() {
     let shop = Shop::with("requests_per_s = 1\nburst = 5\n").await;
+    let first = shop.get("/v1/payees").await;
+    assert_eq!(
+        (first.headers["ratelimit-policy"].as_str(), first.headers["ratelimit"].as_str()),
+        ("\"key\";q=5;w=5", "\"key\";r=4;t=2")
+    );
+    first.good(200);
     let mut refused = 0;
-    for _ in 0..9 {
+    for _ in 0..8 {
         let reply = shop.get("/v1/payees").await;
         if reply.status != 200 {
             let seconds: u64 = reply.refused(429, "rate-limited").headers["retry-after"].parse().unwrap();

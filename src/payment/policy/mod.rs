@@ -35,6 +35,7 @@ pub const CURRENCY_RULE: &str = "currency";
 #[derive(Clone, Debug, PartialEq)]
 pub struct Policy {
     version: String,
+    sha256: String,
     tiers: BTreeMap<Currency, Bounds>,
     rules: Vec<Rule>,
     index: Index,
@@ -101,6 +102,11 @@ impl Policy {
     /// What its author calls it; goes on receipts.
     pub fn version(&self) -> &str {
         &self.version
+    }
+
+    /// SHA-256 of the text that was read, in hex: of two files with one version it is known which is in force.
+    pub fn sha256(&self) -> &str {
+        &self.sha256
     }
 
     /// Its rules, in the order of the file.

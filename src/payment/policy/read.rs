@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Deserialize;
+use sha2::{Digest, Sha256};
 use toml::Spanned;
 
 use super::index::Index;
@@ -114,7 +115,8 @@ impl Policy {
         let index = Index::of(rules.iter().map(|(_, rule)| rule));
         check::rules(&places, &tiers, &rules)?;
         overlap::rules(&places, &index, &rules)?;
-        let policy = Self { version, tiers, rules: rules.into_iter().map(|(_, rule)| rule).collect(), index };
+        let sha256 = hex::encode(Sha256::digest(text));
+        let policy = Self { version, sha256, tiers, rules: rules.into_iter().map(|(_, rule)| rule).collect(), index };
         check::holes(&places, tiers_at, &policy)?;
         Ok(policy)
     }
