@@ -43,7 +43,7 @@ demo: setup ## four real calls on this machine: enrolment, payment, two refusals
 bench: models ## the figures of the README, on this machine
 	@scripts/bench.sh $(ARGS)
 
-test-api: setup ## schemathesis against a served instance of the API (ARGS="--max-examples 200")
+test-api: setup ## schemathesis against the API, whole: 100 examples an operation (ARGS=200)
 	@scripts/test-api.sh $(ARGS)
 
 bench-api: setup ## the API's p99 beside its database's own in one run; writes benches/API.md

@@ -1,8 +1,12 @@
 //! The REST API over a real server and a real socket: what it does, and what it refuses.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::disallowed_methods)]
 
+#[path = "api/described.rs"]
+mod described;
 #[path = "api/doing.rs"]
 mod doing;
+#[path = "api/following.rs"]
+mod following;
 #[path = "api/others.rs"]
 mod others;
 #[path = "api/pages_as_pasted.rs"]

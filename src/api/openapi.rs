@@ -5,6 +5,7 @@ use std::sync::OnceLock;
 use serde_json::{Map, Value, json};
 
 use super::gate::{IDEMPOTENCY_KEY, KEY_LIMIT_CHARS};
+use super::live::LAST_EVENT_ID;
 use super::problem::Problem;
 use super::route::{self, Route, Verb};
 use super::scope::Scope;
@@ -21,13 +22,13 @@ fn make(table: &[Route]) -> Value {
     let problem = Problem::schema(&mut defs);
     let mut paths = Map::new();
     for route in table {
-        let described = operation(route, &problem, &mut defs);
+        let described = operation(route, &mut defs);
         let path = paths.entry(format!("/v1{}", route.path)).or_insert_with(|| json!({}));
         if let Value::Object(path) = path {
             path.insert(route.verb.name().to_owned(), described);
         }
     }
-    paths.insert("/v1/calls/{id}/events".into(), json!({ "get": events(&problem) }));
+    paths.insert("/v1/calls/{id}/events".into(), json!({ "get": events() }));
     json!({
         "openapi": "3.1.0",
         "info": {
@@ -42,52 +43,95 @@ fn make(table: &[Route]) -> Value {
         "paths": paths,
         "components": {
             "schemas": defs,
+            "responses": refusals(&problem),
             "securitySchemes": { "key": { "type": "http", "scheme": "bearer", "description": "A key that begins with vpk_." } },
         },
     })
 }
 
-fn events(problem: &Value) -> Value {
+fn events() -> Value {
+    let mut parameters = parameters("/calls/{id}/events", &[], false);
+    if let Value::Array(all) = &mut parameters {
+        let about = "The `id` of the last event that you have, of a stream that you lost: `missed` says how many came since.";
+        let schema = json!({ "type": "string", "pattern": "^[0-9]{1,15}$" });
+        all.push(json!({ "name": LAST_EVENT_ID, "in": "header", "required": false, "description": about, "schema": schema }));
+    }
+    let stream = json!({ "description": "The stream.", "content": { "text/event-stream": { "schema": { "type": "string" } } } });
     json!({
         "operationId": "followCall",
         "summary": "What happens in a call that is up, as server-sent events: `event`, `missed`, `over`.",
         "description": scope(Scope::CallsRead),
         "tags": ["calls"],
-        "parameters": parameters("/calls/{id}/events", &[], false),
-        "responses": {
-            "200": { "description": "The stream.", "content": { "text/event-stream": { "schema": { "type": "string" } } } },
-            "default": failure(problem),
-        },
+        "parameters": parameters,
+        "responses": responses(200, stream, true, false),
     })
+}
+
+/// What can be refused, by status: its name in the description, what it means, and whether it says when to ask again.
+const REFUSALS: [(u16, &str, &str, bool); 12] = [
+    (400, "Invalid", "The request can't be read, or says what can't be.", false),
+    (401, "Unauthorized", "No key, or one that is unknown, expired or revoked.", false),
+    (403, "Scope", "The key lacks the scope.", false),
+    (404, "NotFound", "There is none such, or it is another tenant's.", false),
+    (408, "Timeout", "The body did not come in time.", false),
+    (409, "Conflict", "How things stand does not allow it, or the same is being answered just now.", true),
+    (413, "TooLarge", "The body is too long.", false),
+    (415, "MediaType", "The body is not application/json.", false),
+    (422, "KeyReused", "This Idempotency-Key was used for another request.", false),
+    (429, "RateLimited", "Too often.", true),
+    (500, "Internal", "Something failed on our side.", false),
+    (503, "Unavailable", "The database does not answer, or all places are taken: ask again.", true),
+];
+
+fn refusals(problem: &Value) -> Value {
+    let described = REFUSALS.into_iter().map(|(_, name, about, later)| {
+        let mut refusal = json!({ "description": about, "content": { "application/problem+json": { "schema": problem } } });
+        if let (true, Value::Object(map)) = (later, &mut refusal) {
+            let header =
+                json!({ "Retry-After": { "description": "In so many seconds.", "schema": { "type": "integer", "minimum": 1 } } });
+            map.insert("headers".into(), header);
+        }
+        (name.to_owned(), refusal)
+    });
+    Value::Object(described.collect())
+}
+
+/// What may be answered: that it is done, and what can be refused. `named`: it is asked of something that may not be there; `posted`: it changes
+/// something, once.
+fn responses(status: u16, done: Value, named: bool, posted: bool) -> Value {
+    let may = |status: u16| match status {
+        404 => named || posted,
+        409 => named || posted,
+        415 | 422 => posted,
+        _ => true,
+    };
+    let refused = REFUSALS.into_iter().filter(|(status, ..)| may(*status));
+    let refused =
+        refused.map(|(status, name, ..)| (status.to_string(), json!({ "$ref": format!("#/components/responses/{name}") })));
+    Value::Object(std::iter::once((status.to_string(), done)).chain(refused).collect())
 }
 
 fn scope(scope: Scope) -> String {
     format!("Needs the scope `{scope}`.")
 }
 
-fn operation(route: &Route, problem: &Value, defs: &mut Defs) -> Value {
+fn operation(route: &Route, defs: &mut Defs) -> Value {
     let tag = route.path.trim_start_matches('/').split('/').next().unwrap_or("");
-    let answer = (route.output)(defs);
+    let done = json!({ "description": "Done.", "content": { "application/json": { "schema": (route.output)(defs) } } });
+    let named = route.path.contains('{') || route.params.iter().any(|p| p.required);
     let mut described = json!({
         "operationId": route.name,
         "summary": route.about,
         "description": scope(route.scope),
         "tags": [tag],
         "parameters": parameters(route.path, route.params, route.verb == Verb::Post),
-        "responses": {
-            route.status.to_string(): { "description": "Done.", "content": { "application/json": { "schema": answer } } },
-            "default": failure(problem),
-        },
+        "responses": responses(route.status, done, named, route.verb == Verb::Post),
     });
     if let (Some(input), Value::Object(map)) = (route.input, &mut described) {
         let body = json!({ "required": true, "content": { "application/json": { "schema": input(defs) } } });
         map.insert("requestBody".into(), body);
     }
     described
-}
-
-fn failure(problem: &Value) -> Value {
-    json!({ "description": "What went wrong.", "content": { "application/problem+json": { "schema": problem } } })
 }
 
 fn parameters(path: &str, params: &[route::Param], idempotent: bool) -> Value {
@@ -136,6 +180,10 @@ mod tests {
         for (at, _) in text.match_indices("#/components/schemas/") {
             let name: String = text[at + 21..].chars().take_while(|c| c.is_alphanumeric()).collect();
             assert!(whole["components"]["schemas"].get(&name).is_some(), "{name}");
+        }
+        for (at, _) in text.match_indices("#/components/responses/") {
+            let name: String = text[at + 23..].chars().take_while(|c| c.is_alphanumeric()).collect();
+            assert!(whole["components"]["responses"].get(&name).is_some(), "{name}");
         }
         let table = route::table();
         let names: BTreeSet<_> = table.iter().map(|r| r.name).collect();

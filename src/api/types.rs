@@ -87,6 +87,32 @@ impl Shape for Currency {
     }
 }
 
+/// A whole number. `51.0` and `5.1e1` are the integer 51 (JSON Schema 2020-12 §6.1.1); beyond 2^53 a number with a point may have lost units
+/// on its way to us, and is refused.
+pub(super) fn whole<'de, D: Deserializer<'de>>(d: D) -> Result<i64, D::Error> {
+    struct Whole;
+    impl serde::de::Visitor<'_> for Whole {
+        type Value = i64;
+        fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.write_str("a whole number")
+        }
+        fn visit_i64<E: serde::de::Error>(self, n: i64) -> Result<i64, E> {
+            Ok(n)
+        }
+        fn visit_u64<E: serde::de::Error>(self, n: u64) -> Result<i64, E> {
+            i64::try_from(n).map_err(|_| E::invalid_value(serde::de::Unexpected::Unsigned(n), &self))
+        }
+        fn visit_f64<E: serde::de::Error>(self, n: f64) -> Result<i64, E> {
+            let told = n.fract() == 0.0 && n.abs() <= 9_007_199_254_740_992.0;
+            // Whole and of 16 digits at most, it is written without a point, and the text is read as any other.
+            let text = told.then(|| format!("{n:.0}"));
+            let read = text.and_then(|t| t.parse().ok());
+            read.ok_or_else(|| E::invalid_value(serde::de::Unexpected::Float(n), &self))
+        }
+    }
+    d.deserialize_any(Whole)
+}
+
 /// Minor units of some currency.
 #[derive(Clone, Copy, Debug)]
 pub struct Minor(pub i64);
@@ -99,7 +125,7 @@ impl Serialize for Minor {
 
 impl<'de> Deserialize<'de> for Minor {
     fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
-        let minor = i64::deserialize(d)?;
+        let minor = whole(d)?;
         crate::money::MinorUnits::new(minor).map_err(serde::de::Error::custom)?;
         Ok(Self(minor))
     }
@@ -147,4 +173,38 @@ impl AmountAsked {
 shape! {
     /// Nothing has to be said.
     input Nothing {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_whole_number_may_have_a_point_and_loses_nothing_by_it() {
+        let read = |text: &str| serde_json::from_str::<Minor>(text).map(|m| m.0).ok();
+        for (text, minor) in [("51", 51), ("51.0", 51), ("5.1e1", 51), ("510e-1", 51), ("1e12", 1_000_000_000_000), ("1", 1)] {
+            assert_eq!(read(text), Some(minor), "{text}");
+        }
+        for wrong in [
+            "51.5",
+            "0.0",
+            "-0.0",
+            "-1.0",
+            "1e13",
+            "1e400",
+            "51.0000001",
+            "\"51\"",
+            "true",
+            "null",
+            "[51]",
+            "18446744073709551615",
+        ] {
+            assert_eq!(read(wrong), None, "{wrong}");
+        }
+        let whole = |text: &str| whole(&mut serde_json::Deserializer::from_str(text)).ok();
+        assert_eq!(whole("9007199254740992.0"), Some(9_007_199_254_740_992));
+        assert_eq!(whole("9007199254740994.0"), None, "an odd one would have become even on the way");
+        assert_eq!(whole("9223372036854775807"), Some(i64::MAX));
+        assert_eq!(whole("9223372036854775808"), None);
+    }
 }

@@ -14,7 +14,7 @@ use super::problem::Problem;
 use super::route::{Route, run};
 use super::scope::Scope;
 use super::shape::{Defs, Shape, shape};
-use super::types::{Name, Nothing, When};
+use super::types::{Name, Nothing, When, whole};
 use crate::clock::Entropy;
 use crate::ids::{CustomerId, InviteId};
 use crate::store::consents::WRITTEN_CONSENT;
@@ -27,8 +27,8 @@ const HOURS: std::ops::RangeInclusive<u32> = 1..=720;
 
 impl<'de> Deserialize<'de> for Hours {
     fn deserialize<D: serde::Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
-        let hours = u32::deserialize(d)?;
-        if HOURS.contains(&hours) { Ok(Self(hours)) } else { Err(serde::de::Error::custom("hours are 1 to 720")) }
+        let hours = u32::try_from(whole(d)?).ok().filter(|hours| HOURS.contains(hours));
+        hours.map(Self).ok_or_else(|| serde::de::Error::custom("hours are 1 to 720"))
     }
 }
 
@@ -41,6 +41,9 @@ impl Shape for Hours {
 /// Recordings that one enrolment takes at most.
 const RECORDINGS_LIMIT: usize = 10;
 
+/// RFC 4648 §4, as strictly as it is read: padded, and no bits but zeros in the padding (§3.5).
+const BASE64: &str = "^([A-Za-z0-9+/]{4})*([A-Za-z0-9+/]{4}|[A-Za-z0-9+/]{2}[AEIMQUYcgkosw048]=|[A-Za-z0-9+/][AQgw]==)$";
+
 /// Whole WAV files.
 pub struct Recordings(Vec<Vec<u8>>);
 
@@ -51,8 +54,9 @@ impl<'de> Deserialize<'de> for Recordings {
         if !(1..=RECORDINGS_LIMIT).contains(&texts.len()) {
             return Err(D::Error::custom("there must be 1 to 10 recordings"));
         }
-        let files: Result<_, _> = texts.iter().map(|t| STANDARD.decode(t)).collect();
-        files.map(Self).map_err(|_| D::Error::custom("a recording is a WAV file in base64"))
+        let file = |text: &String| STANDARD.decode(text).ok().filter(|file| !file.is_empty());
+        let files: Option<_> = texts.iter().map(file).collect();
+        files.map(Self).ok_or_else(|| D::Error::custom("a recording is a WAV file in base64"))
     }
 }
 
@@ -60,7 +64,7 @@ impl Shape for Recordings {
     fn schema(_: &mut Defs) -> Value {
         json!({ "type": "array", "minItems": 1, "maxItems": RECORDINGS_LIMIT,
             "items": { "type": "string", "contentEncoding": "base64", "contentMediaType": "audio/wav",
-                "pattern": "^([A-Za-z0-9+/]{4})*([A-Za-z0-9+/]{3}=|[A-Za-z0-9+/]{2}==)?$" } })
+                "pattern": BASE64 } })
     }
 }
 
@@ -145,7 +149,7 @@ pub(super) fn routes() -> Vec<Route> {
             "enrol",
             EnrolmentsWrite,
             run!(enrol),
-            "Enrols a voice from recordings. 503 where the models are not loaded.",
+            "Enrols a voice from recordings. 409 if they make no voice template, or where no model is loaded.",
         )
         .upload(),
         Route::post::<Consent, VoiceView>(
@@ -266,7 +270,7 @@ async fn invite(ask: &Ask) -> Result<Answer, Problem> {
 async fn enrol(ask: &Ask) -> Result<Answer, Problem> {
     let new: NewEnrolment = ask.input()?;
     let customer = active(ask).await?.id;
-    let none = || Problem::unavailable("no voice model is loaded in this process");
+    let none = || Problem::conflict("no voice model is loaded in this process: ask one that takes calls");
     let enroller = ask.shared.enroller.as_ref().ok_or_else(none)?;
     match enroller.enrol(&customer, &new.consent_by.0, &ask.actor(), new.recordings.0).await {
         Ok(_enrolled) => created(&view(ask, customer).await?),

@@ -94,7 +94,7 @@ async fn people_cards_and_voices() {
     let voice = shop.get(&format!("/v1/customers/{customer}/voice")).await.good(200);
     assert_eq!(voice["invited_until"], invite["expires_at"]);
     let enrolment = json!({ "consent_by": "J. Clerk, form 118", "recordings": ["UklGRg=="] });
-    shop.post(&format!("/v1/customers/{customer}/enrolments"), enrolment).await.refused(503, "unavailable");
+    shop.post(&format!("/v1/customers/{customer}/enrolments"), enrolment).await.refused(409, "conflict");
 
     let cancelled = shop.post(&format!("/v1/requests/{}/cancel", request["id"].as_str().unwrap()), json!({})).await.good(200);
     assert_eq!(cancelled["status"], "cancelled");

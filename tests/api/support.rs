@@ -176,7 +176,12 @@ impl Shop {
 
     /// A customer, a payee and a request, made over the API.
     pub async fn request(&self) -> Value {
-        let customer = self.post("/v1/customers", json!({ "name": "Ann Smith", "numbers": ["+442079460958"] })).await.good(201);
+        self.request_of("+442079460958").await
+    }
+
+    /// The same for a customer who calls from that number.
+    pub async fn request_of(&self, number: &str) -> Value {
+        let customer = self.post("/v1/customers", json!({ "name": "Ann Smith", "numbers": [number] })).await.good(201);
         let payee = self.post("/v1/payees", json!({ "name": "Water Works", "category": "utilities" })).await.good(201);
         let amount = json!({ "minor": 1999, "currency": "USD" });
         let body = json!({ "customer": customer["id"], "payee": payee["id"], "amount": amount, "due": "2031-01-31" });
