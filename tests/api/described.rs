@@ -41,7 +41,7 @@ async fn made_by_calls(shop: &Shop) -> Value {
         let call = CallId::fresh(&SystemEntropy);
         let cap = Money::new(5_000, Currency::Usd).unwrap();
         let office = shop.service.office();
-        let mandate = office.agreements.grant_mandate(&intent, cap, call.clone().into()).await.unwrap().unwrap();
+        let mandate = office.agreements.grant_mandate(&intent, cap, call.clone().into(), "1").await.unwrap().unwrap();
         let record = CallRecord {
             id: call.clone(),
             customer: Some(CustomerId::parse(request["customer"].as_str().unwrap()).unwrap()),
