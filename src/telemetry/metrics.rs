@@ -107,6 +107,7 @@ families! {
     recordings: Counter = "voicepay_recordings_total", ["outcome"], "Recordings of calls: kept, cut (limit reached), failed, expired.";
 
     webhooks: Counter = "voicepay_webhooks_total", ["outcome"], "Webhooks tried: delivered, failed, dead.";
+    retention_erased: Counter = "voicepay_retention_erased_total", ["what"], "Rows erased because they were over their time, by kind; of calls' evidence, calls that lost it.";
     config_reloads: Counter = "voicepay_config_reloads_total", ["outcome"], "Configurations read again: applied, refused.";
     config_reloaded_at: Gauge = "voicepay_config_last_reload_success_timestamp_seconds", [], "When the configuration in force was read, in seconds since 1970.";
     config_restart_keys: Gauge = "voicepay_config_restart_keys", [], "Keys that differ from the file last read and take effect only at a restart.";
