@@ -111,8 +111,8 @@ pub(super) fn routes() -> Vec<Route> {
             "exportCustomer",
             CustomersExport,
             run!(export),
-            "Everything that is held about a customer, as one document, or in pages where it is more than `limit` things. Each page is an \
-             audit row.",
+            "Everything that is held about a customer, as one document, or in pages where it is more than `limit` things. It is \
+             noted in the audit trail.",
         )
         .with(LIST),
     ]
@@ -186,10 +186,11 @@ async fn export(ask: &Ask) -> Result<Answer, Problem> {
     let from = after.as_deref().map(Place::from_str).transpose().map_err(wrong)?;
     let limit = if ask.param("limit").is_some() { ask.limit()? } else { DEFAULT };
     let (store, now): (_, Timestamp) = (&*ask.shared.store, ask.shared.clock.now());
-    let detail = json!({ "from": from.as_ref().map(ToString::to_string) });
     let mut made = export::page(store, &ask.shared.retention, &customer, from, limit.into(), now).await?;
-    // Written before anything is handed over.
-    store.audit(&ask.audit("customer.exported", customer.id.as_str(), detail)).await?;
+    // Written before anything is handed over, and once: a row a page would be more for the pages to tell of.
+    if made.person.is_some() {
+        store.audit(&ask.audit("customer.exported", customer.id.as_str(), json!({}))).await?;
+    }
     ok(&ExportView {
         format: FORMAT.into(),
         customer: customer.id,

@@ -143,7 +143,7 @@ async fn an_export_holds_everything_but_secrets_and_is_noted() {
 
     let trail = shop.get(&format!("/v1/audit?subject={customer}&limit=100")).await.good(200);
     let exports = trail["data"].as_array().unwrap().iter().filter(|r| r["action"] == "customer.exported").collect::<Vec<_>>();
-    assert_eq!(exports.len(), 1 + pages);
+    assert_eq!(exports.len(), 2, "one an export, however many its pages");
     assert!(exports[0]["actor"].as_str().unwrap().starts_with("api:key_"));
 
     let reader = shop.key_for("default", &[voicepay::api::Scope::CustomersRead], None).await;

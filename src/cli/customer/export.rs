@@ -22,7 +22,7 @@ pub(super) async fn run(ctx: &Context, data: &Data, id: &CustomerId, out: Option
     let customer = customer.ok_or_else(|| refused(format!("there is no customer {id}: see `voicepay customer list`")))?;
     let cfg = ctx.config()?.retention;
     // Written before anything is handed over.
-    let audit = data.audit("customer.exported", id.as_str(), json!({ "from": null }));
+    let audit = data.audit("customer.exported", id.as_str(), json!({}));
     data.store.audit(&audit).await.map_err(store_error)?;
     let Some(path) = out else {
         return write(data, &cfg, &customer, &mut io::stdout().lock()).await.map(drop);
