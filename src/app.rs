@@ -46,6 +46,7 @@ mod enrol; // from recordings, for the API
 pub mod outbound; // who answered a call that we placed
 mod pulse; // what a scrape asks
 mod records; // what a call leaves for operators
+mod sweeping; // approvals that are due, and what is over its time
 mod switchboard; // people, called for callers
 
 use acquirer::listen_to_acquirer;
@@ -353,7 +354,7 @@ pub struct App {
     /// Stops the payment worker, and the sealer of the audit trail with it; after the calls are over.
     worker_stop: CancellationToken,
     worker: tokio::task::JoinHandle<()>,
-    /// Looks after approvals.
+    /// Looks after approvals, and after what is over its time.
     sweeper: tokio::task::JoinHandle<()>,
     /// Tells tenants and customers.
     teller: tokio::task::JoinHandle<()>,
@@ -393,7 +394,7 @@ impl App {
             let sealer = Sealer::new(store, vault, Arc::clone(&clock), Arc::clone(&entropy), config.audit.clone());
             async move { sealer.beside(processor.run(stop)).await }
         });
-        let sweeper = tokio::spawn(office.agreements.clone().run(worker_stop.clone()));
+        let sweeper = tokio::spawn(office.sweep(config, (&clock, &entropy), worker_stop.clone()));
         let teller = tokio::spawn(office.notifier.clone().run(worker_stop.clone()));
         let records = broadcast::channel(WATCH_QUEUE_EVENTS).0;
         let calls = tokio::spawn(take_calls(current.clone(), leg_rx, records.clone(), Arc::clone(&book)));

@@ -62,6 +62,8 @@ pub mod notify; // tenants and customers are told: webhooks, a command for messa
 pub mod ops; // what operators see: metrics, records, traces, recordings
 #[cfg_attr(not(test), deny(clippy::indexing_slicing, clippy::as_conversions))]
 pub mod processor; // edge of payment and ledger: submit, worker, sweep
+#[cfg_attr(not(test), deny(clippy::indexing_slicing, clippy::as_conversions))]
+pub mod rights; // what people may ask of what is held about them, and how long it is: exports, clocks
 
 pub mod app; // builds and joins everything
 pub mod cli; // a file a subcommand

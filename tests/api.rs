@@ -15,6 +15,8 @@ mod pages_as_pasted;
 mod refusing;
 #[path = "api/repeating.rs"]
 mod repeating;
+#[path = "api/rights.rs"]
+mod rights;
 #[path = "api/speed.rs"]
 mod speed;
 #[path = "api/support.rs"]

@@ -44,6 +44,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("bank", &["payment", "ledger", "store", "gateway", "vault"]),
     ("notify", &["payment", "store", "gateway", "vault"]),
     ("ops", &[]),
+    ("rights", &["payment", "store"]),
     (
         "call",
         &[
@@ -63,7 +64,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         ],
     ),
     // Models come through a trait that `app` implements; of calls it knows which are up and what happens in them.
-    ("api", &["payment", "store", "vault", "processor", "agreement", "notify", "call"]),
+    ("api", &["payment", "store", "vault", "processor", "agreement", "notify", "call", "rights"]),
     ("eval", &["speech", "voiceprint", "decision", "media", "models"]),
     // Embeds each room's own section; rooms never see the whole.
     (
@@ -83,6 +84,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "agreement",
             "notify",
             "ops",
+            "rights",
             "api",
         ],
     ),

@@ -11,7 +11,8 @@ ALTER TABLE consents ADD COLUMN how word NOT NULL DEFAULT 'voucher' CHECK (how I
 INSERT INTO consents (customer_id, purpose, text_version, given_by, given_at)
     SELECT customer_id, 'following', 'written-1', 'not recorded', follow_consent_at FROM templates WHERE follow_consent_at IS NOT NULL;
 INSERT INTO consents (customer_id, purpose, about, text_version, given_by, given_at, call_id)
-    SELECT owner, 'mandate', id, 'not recorded', 'the caller', created_at, body::json ->> 'consent' FROM papers
+    SELECT owner, 'mandate', id, 'not recorded', 'the caller', created_at,
+        CASE WHEN substr((body::json ->> 'consent'), 1, 5) = 'call_' THEN (body::json ->> 'consent') END FROM papers
     WHERE kind = 'mandate' ORDER BY created_at, id;
 UPDATE consents SET
     id = 'cns_' || lpad(seq::text, 12, '0'),

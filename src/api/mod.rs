@@ -45,6 +45,7 @@ use crate::clock::{Clock, Entropy};
 use crate::ids::CustomerId;
 use crate::notify::Notifier;
 use crate::processor::Processor;
+use crate::rights::RetentionConfig;
 use crate::store::Store;
 use crate::vault::Vault;
 
@@ -78,6 +79,8 @@ pub struct Parts {
     pub live: Option<Live>,
     /// Who makes voice templates of recordings; `None`: nobody here.
     pub enroller: Option<Arc<dyn Enroller>>,
+    /// How long things are kept, for exports to tell.
+    pub retention: RetentionConfig,
 }
 
 impl std::fmt::Debug for Parts {
@@ -142,6 +145,7 @@ struct Shared {
     entropy: Arc<dyn Entropy>,
     live: Option<Live>,
     enroller: Option<Arc<dyn Enroller>>,
+    retention: RetentionConfig,
     config: ApiConfig,
     buckets: gate::Buckets,
     streams: Arc<Semaphore>,
@@ -155,7 +159,7 @@ pub async fn serve(
     parts: Parts,
     stop: CancellationToken,
 ) -> Result<SocketAddr, ApiError> {
-    let Parts { store, vault, processor, agreements, notifier, clock, entropy, live, enroller } = parts;
+    let Parts { store, vault, processor, agreements, notifier, clock, entropy, live, enroller, retention } = parts;
     let shared = Arc::new(Shared {
         store,
         vault,
@@ -166,6 +170,7 @@ pub async fn serve(
         entropy,
         live,
         enroller,
+        retention,
         config: config.clone(),
         buckets: gate::Buckets::default(),
         streams: Arc::new(Semaphore::new(config.max_streams)),

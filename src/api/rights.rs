@@ -1,15 +1,19 @@
 //! What a person may ask about themselves: what was agreed to, taking it back, and everything that is held.
 
-use serde_json::json;
+use std::str::FromStr;
+
+use serde_json::{Value, json};
 
 use super::ask::{Answer, Ask, ok, page};
 use super::people::of_caller;
 use super::problem::Problem;
-use super::route::{Route, run};
+use super::route::{LIST, Route, run};
 use super::scope::Scope;
 use super::shape::{Page, shape};
 use super::types::{Nothing, When, Word};
+use crate::clock::Timestamp;
 use crate::ids::{CallId, ConsentId, CustomerId, InviteId, MandateId};
+use crate::rights::export::{self, FORMAT, Part, Place};
 use crate::store::consents::Consent;
 use crate::store::{Purpose, StoreError};
 
@@ -57,8 +61,34 @@ shape! {
     }
 }
 
+shape! {
+    /// What is held about a customer, or the next part of it. Never a card number, never a voice.
+    output ExportView {
+        /// What this is: `voicepay-export/1`.
+        format: String,
+        /// About whom.
+        customer: CustomerId,
+        /// When it was read.
+        made_at: When,
+        /// Identity, cards, voice, consents, and how long things are kept; null on further pages.
+        person: Value,
+        /// Who was asked for what.
+        requests: Vec<Value>,
+        /// What was paid.
+        payments: Vec<Value>,
+        /// Calls with verdicts and scores.
+        calls: Vec<Value>,
+        /// Mandates, approvals, guardianships, supervisions, codes.
+        papers: Vec<Value>,
+        /// Audit rows that concern the customer.
+        audit: Vec<Value>,
+        /// Give it as `after` for the next page; null: this was all. A page may be empty and not the last.
+        next: Option<String>,
+    }
+}
+
 pub(super) fn routes() -> Vec<Route> {
-    use Scope::{CustomersRead, EnrolmentsWrite};
+    use Scope::{CustomersExport, CustomersRead, EnrolmentsWrite};
     vec![
         Route::get::<Page<ConsentView>>(
             "/customers/{id}/consents",
@@ -76,6 +106,15 @@ pub(super) fn routes() -> Vec<Route> {
              revoked. One that ended stays as it is.",
         )
         .giving(200),
+        Route::get::<ExportView>(
+            "/customers/{id}/export",
+            "exportCustomer",
+            CustomersExport,
+            run!(export),
+            "Everything that is held about a customer, as one document, or in pages where it is more than `limit` things. It is \
+             noted in the audit trail.",
+        )
+        .with(LIST),
     ]
 }
 
@@ -136,4 +175,32 @@ async fn withdraw(ask: &Ask) -> Result<Answer, Problem> {
         Err(error) => return Err(error.into()),
     }
     ok(&view(of_path(ask, &customer).await?))
+}
+
+async fn export(ask: &Ask) -> Result<Answer, Problem> {
+    const DEFAULT: u16 = 100;
+    let customer = of_caller(ask, &ask.id(0, "customer")?).await?;
+    let list = format!("export of {}", customer.id);
+    let after = ask.after(&list)?;
+    let wrong = |_| Problem::invalid("`after` is not a cursor of this list");
+    let from = after.as_deref().map(Place::from_str).transpose().map_err(wrong)?;
+    let limit = if ask.param("limit").is_some() { ask.limit()? } else { DEFAULT };
+    let (store, now): (_, Timestamp) = (&*ask.shared.store, ask.shared.clock.now());
+    let mut made = export::page(store, &ask.shared.retention, &customer, from, limit.into(), now).await?;
+    // Written before anything is handed over, and once: a row a page would be more for the pages to tell of.
+    if made.person.is_some() {
+        store.audit(&ask.audit("customer.exported", customer.id.as_str(), json!({}))).await?;
+    }
+    ok(&ExportView {
+        format: FORMAT.into(),
+        customer: customer.id,
+        made_at: now.into(),
+        person: made.person.take().unwrap_or(Value::Null),
+        requests: made.list(Part::Requests),
+        payments: made.list(Part::Payments),
+        calls: made.list(Part::Calls),
+        papers: made.list(Part::Papers),
+        audit: made.list(Part::Audit),
+        next: made.next.map(|place| ask.cursor(&list, &place.to_string())),
+    })
 }

@@ -10,6 +10,8 @@ pub enum Scope {
     CustomersRead,
     /// Add and delete customers, block cards.
     CustomersWrite,
+    /// Get everything that is held about a customer.
+    CustomersExport,
     /// Give a customer a card by its number.
     CardsWrite,
     /// See payees.
@@ -46,9 +48,10 @@ pub enum Scope {
 
 impl Scope {
     /// All of them.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::CustomersRead,
         Self::CustomersWrite,
+        Self::CustomersExport,
         Self::CardsWrite,
         Self::PayeesRead,
         Self::PayeesWrite,
@@ -72,6 +75,7 @@ impl Scope {
         match self {
             Self::CustomersRead => "customers:read",
             Self::CustomersWrite => "customers:write",
+            Self::CustomersExport => "customers:export",
             Self::CardsWrite => "cards:write",
             Self::PayeesRead => "payees:read",
             Self::PayeesWrite => "payees:write",

@@ -14,7 +14,7 @@ use crate::config::Config;
 use crate::processor::sealer::Sealer;
 
 /// What the API works with.
-fn parts(office: &Office, clock: Arc<dyn Clock>, entropy: Arc<dyn Entropy>) -> Parts {
+fn parts(config: &Config, office: &Office, clock: Arc<dyn Clock>, entropy: Arc<dyn Entropy>) -> Parts {
     Parts {
         store: Arc::clone(&office.store),
         vault: office.vault.clone(),
@@ -25,6 +25,7 @@ fn parts(office: &Office, clock: Arc<dyn Clock>, entropy: Arc<dyn Entropy>) -> P
         entropy,
         live: None,
         enroller: None,
+        retention: config.retention.clone(),
     }
 }
 
@@ -47,7 +48,7 @@ pub(super) async fn beside_calls(
     let parts = Parts {
         live: Some(Live { registry: services.registry.clone(), watchers: services.watchers.clone() }),
         enroller: Some(Arc::new(enroller) as Arc<dyn Enroller>),
-        ..parts(office, clock, entropy)
+        ..parts(config, office, clock, entropy)
     };
     Ok(Some(api::serve(&config.api, listen, parts, stop.clone()).await?))
 }
@@ -76,9 +77,9 @@ impl ApiService {
             let sealer = Sealer::new(store, vault, Arc::clone(&clock), Arc::clone(&entropy), config.audit.clone());
             async move { sealer.beside(processor.run(stop)).await }
         });
-        let sweeper = tokio::spawn(office.agreements.clone().run(stop.clone()));
+        let sweeper = tokio::spawn(office.sweep(config, (&clock, &entropy), stop.clone()));
         let teller = tokio::spawn(office.notifier.clone().run(stop.clone()));
-        let address = api::serve(&config.api, listen, parts(&office, clock, entropy), stop.clone()).await?;
+        let address = api::serve(&config.api, listen, parts(config, &office, clock, entropy), stop.clone()).await?;
         Ok(Self { office, address, stop, worker, sweeper, teller })
     }
 

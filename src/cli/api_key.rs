@@ -33,7 +33,7 @@ enum ApiKeyCommand {
         /// Whose data it opens.
         #[arg(long, default_value = "default")]
         tenant: String,
-        /// What it may do: customers:read, customers:write, cards:write, payees:read, payees:write, requests:read, requests:write,
+        /// What it may do: customers:read, customers:write, customers:export, cards:write, payees:read, payees:write, requests:read, requests:write,
         /// payments:read, payments:write, calls:read, enrolments:write, approvals:read, approvals:write, guardians:read,
         /// guardians:write, audit:read; may be given several times.
         #[arg(long = "scope", value_name = "SCOPE", required_unless_present = "all_scopes")]

@@ -1,5 +1,9 @@
 //! `voicepay customer`: who may pay.
 
+mod export;
+
+use std::path::PathBuf;
+
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
@@ -15,7 +19,7 @@ use crate::store::{CardRecord, Customer, CustomerStatus, StoreError};
 /// Arguments of `voicepay customer`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  voicepay customer add --name 'Ann Smith' --number +442079460958\n  voicepay customer list\n  voicepay customer show cus_0123…\n  voicepay customer more-time cus_0123…\n  voicepay customer more-time --off cus_0123…\n  voicepay customer delete cus_0123…"
+    after_help = "Examples:\n  voicepay customer add --name 'Ann Smith' --number +442079460958\n  voicepay customer list\n  voicepay customer show cus_0123…\n  voicepay customer more-time cus_0123…\n  voicepay customer more-time --off cus_0123…\n  voicepay customer export --customer cus_0123… --out ann.json\n  voicepay customer delete cus_0123…"
 )]
 pub struct CustomerArgs {
     #[command(subcommand)]
@@ -57,6 +61,15 @@ enum CustomerCommand {
         #[arg(long)]
         off: bool,
     },
+    /// Everything that is held about a customer, as one JSON document; it is noted in the audit trail. Never a card number, never a voice.
+    Export {
+        /// About whom.
+        #[arg(long, value_name = "ID")]
+        customer: String,
+        /// Into this new file, readable by you only (default: standard output).
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
+    },
     /// Erase a customer's cards, voice, name and numbers. What was paid stays in the books.
     Delete {
         /// Its identifier.
@@ -75,6 +88,7 @@ pub fn run(args: CustomerArgs, ctx: &Context) -> CliResult {
             CustomerCommand::List => list(ctx, &data).await,
             CustomerCommand::Show { id } => show(ctx, &data, &parse_id(&id)?).await,
             CustomerCommand::MoreTime { id, off } => more_time(ctx, &data, &parse_id(&id)?, !off).await,
+            CustomerCommand::Export { customer, out } => export::run(ctx, &data, &parse_id(&customer)?, out.as_deref()).await,
             CustomerCommand::Delete { id } => delete(ctx, &data, &parse_id(&id)?).await,
         }
     })

@@ -137,10 +137,8 @@ async fn withdraw(ctx: &Context, customer: &CustomerId) -> CliResult {
 async fn follow(ctx: &Context, customer: &CustomerId, consent_by: Option<&str>) -> CliResult {
     let data = Data::open(ctx).await?;
     active(&data, customer).await?;
-    let given = match consent_by.map(name).transpose()? {
-        Some(by) => Some(Consenting { text_version: WRITTEN_CONSENT.into(), by, at: data.now(), call: None }),
-        None => None,
-    };
+    let vouched = |by| Consenting { text_version: WRITTEN_CONSENT.into(), by, at: data.now(), call: None };
+    let given = consent_by.map(name).transpose()?.map(vouched);
     let action = if given.is_some() { "voice.may_follow" } else { "voice.stays" };
     let audit = data.audit(action, customer.as_str(), json!({ "consent_by": given.as_ref().map(|g| &g.by) }));
     data.store.set_following(customer, given.as_ref(), &audit).await.map_err(store_error)?;

@@ -34,6 +34,7 @@ pub mod payments;
 pub mod policy;
 pub mod receipt;
 pub mod request;
+pub mod retention;
 pub mod serve;
 pub mod supervisor;
 pub mod tenant;
@@ -101,7 +102,7 @@ enum Command {
     Trunk(trunk::TrunkArgs),
     /// Try the acquirer out.
     Gateway(gateway::GatewayArgs),
-    /// Add, list, show or delete customers.
+    /// Add, list, show, export or delete customers.
     Customer(customer::CustomerArgs),
     /// Give a customer a card.
     Card(card::CardArgs),
@@ -121,6 +122,8 @@ enum Command {
     Mandates(mandates::MandatesArgs),
     /// What customers agreed to, and taking it back.
     Consents(consents::ConsentsArgs),
+    /// How long what is held of people is kept, and erasing what is over its time.
+    Retention(retention::RetentionArgs),
     /// Enrol a voice: by invitation, or from recordings.
     Enrol(enrol::EnrolArgs),
     /// Versions of the master key: status, rotation, retirement.
@@ -186,6 +189,7 @@ pub fn main() -> u8 {
         Command::Approvals(a) => approvals::run(a, &ctx),
         Command::Mandates(a) => mandates::run(a, &ctx),
         Command::Consents(a) => consents::run(a, &ctx),
+        Command::Retention(a) => retention::run(a, &ctx),
         Command::Enrol(a) => enrol::run(a, &ctx),
         Command::Vault(a) => vault::run(a, &ctx),
         Command::Db(a) => db::run(a, &ctx),

@@ -58,6 +58,8 @@ pub struct Config {
     pub agreement: crate::agreement::AgreementConfig,
     /// Who is told what.
     pub notify: crate::notify::NotifyConfig,
+    /// How long what is held of people is kept.
+    pub retention: crate::rights::RetentionConfig,
     /// Sealing the audit trail.
     pub audit: crate::processor::sealer::AuditConfig,
     /// What operators see.

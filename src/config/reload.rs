@@ -86,6 +86,7 @@ const RULES: &[(&str, Takes)] = &[
     ("agreement.approval_valid_s", Takes::Restart),
     ("agreement.sweep_ms", Takes::Restart),
     ("notify.*", Takes::Restart),
+    ("retention.*", Takes::Restart),
     ("audit.*", Takes::Restart),
     ("ops.listen", Takes::Restart),
     ("ops.cdr_dir", Takes::Restart),

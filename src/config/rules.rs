@@ -69,6 +69,7 @@ pub(super) fn check(c: &Config) -> Result<(), ConfigError> {
     )?;
     c.refresh.check().map_err(|(key, what)| ConfigError::RoomRule { section: "refresh", key, what })?;
     c.audit.check().map_err(|(key, what)| ConfigError::RoomRule { section: "audit", key, what })?;
+    c.retention.check().map_err(|(key, what)| ConfigError::RoomRule { section: "retention", key, what })?;
     c.ops.check().map_err(|(key, what)| ConfigError::RoomRule { section: "ops", key, what })?;
     c.api.check().map_err(|(key, what)| ConfigError::RoomRule { section: "api", key, what })?;
     if let Err(why) = crate::telemetry::check_filter(&c.service.log) {

@@ -17,6 +17,7 @@ pub mod notices;
 pub mod papers;
 pub mod postgres;
 pub mod records;
+pub mod retention;
 mod rows;
 pub mod signing;
 pub mod sqlite;
@@ -47,6 +48,7 @@ pub use notices::{
 pub use papers::{Document, Paper, PaperKind, Papers, Spent, SpentSince};
 pub use postgres::PgStore;
 pub use records::*;
+pub use retention::{Held, Overdue, Retention};
 pub use signing::SigningKeys;
 pub use sqlite::SqliteStore;
 pub use url::{DatabaseUrl, NotAnAddress};
@@ -380,6 +382,8 @@ pub trait Store:
     + Notices
     + Clients
     + Consents
+    + Retention
+    + Held
     + std::fmt::Debug
 {
     /// Closes every connection, once what they are at is done. Nothing can be asked of it afterwards.

@@ -11,6 +11,7 @@ pub(super) mod money;
 pub(super) mod notices;
 pub(super) mod papers;
 pub(super) mod people;
+pub(super) mod retention;
 pub(super) mod trail;
 pub(super) mod voices;
 

@@ -7,11 +7,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::json;
-use voicepay::clock::SystemClock;
+use voicepay::clock::{Clock, SystemClock};
 use voicepay::ledger::document::SignedDocument;
 use voicepay::payment::Operation;
 use voicepay::processor::sealer::{AuditConfig, Sealer};
 use voicepay::processor::{OperationOrder, ProcessorConfig, document, log};
+use voicepay::rights::{RetentionConfig, export};
 use voicepay::secret::Pan;
 use voicepay::store::{DatabaseUrl, PgStore, StoreConfig, backup};
 use voicepay::telemetry::metrics::metrics;
@@ -59,6 +60,7 @@ async fn a_charged_card_number_is_in_no_file_log_or_output() {
 async fn everything_that_is_handed_out(house: House, cfg: StoreConfig, dir: &Path) {
     let number: String = canary().iter().map(|d| char::from(b'0' + d)).collect();
     let order = house.furnish(&number).await;
+    let customer = order.customer.clone();
     let intent = house.processor.submit(order).await.unwrap();
     house.finish_everything().await;
     let refund = OperationOrder {
@@ -101,7 +103,13 @@ async fn everything_that_is_handed_out(house: House, cfg: StoreConfig, dir: &Pat
     assert!(proof.is_some(), "the receipt is proven to be in the log");
     let news: Vec<_> = house.store.outbox_waiting(99).await.unwrap().into_iter().map(|n| json!([n.topic, n.payload])).collect();
     assert!(news.len() >= 3, "submitted, paid, refunded: {news:?}");
+    let person = house.store.customer(&customer).await.unwrap().unwrap();
+    let cfg = RetentionConfig::default();
+    let held = export::page(&*house.store, &cfg, &person, None, 1_000, SystemClock.now()).await.unwrap();
+    assert!(held.next.is_none() && held.items.iter().any(|(_, item)| item["id"] == intent.as_str()), "the payment is in it");
+    let items: Vec<_> = held.items.iter().map(|(part, item)| json!([part.as_str(), item])).collect();
     let handed_out = [
+        ("person", json!([held.person, items]).to_string()),
         ("export", export),
         ("receipt", SignedDocument { proof, ..document(&receipt) }.to_text()),
         ("news", json!(news).to_string()),

@@ -4,6 +4,7 @@ use voicepay::clock::{Entropy, SeededEntropy};
 use voicepay::dialogue::CallVerdict;
 use voicepay::phone::{DigitVoice, Step};
 use voicepay::speech::Utterance;
+use voicepay::store::consents::{GivenHow, Purpose};
 use voicepay::voiceprint::fingerprint::{FingerprintKey, Fingerprinter, Probe};
 
 use crate::support::{ALICE, CODE, World, fixtures, hear, hear_out, hung_up, repeat, repeat_while_asked, said, say, story};
@@ -24,6 +25,11 @@ async fn and_pays_with_it_in_the_next_call() {
     world.invite_alice().await;
     let (record, _) = world.call(ALICE, enrolling(CODE, ["alice"; 3])).await;
     assert_eq!(record.verdict, CallVerdict::Enrolled, "\n{}", story(&record));
+    let consents = world.office.store.consents_of(&world.customer).await.unwrap();
+    let [consent] = &consents[..] else { panic!("{consents:?}") };
+    let given = (consent.purpose, consent.how, consent.call.as_ref(), consent.withdrawn.as_ref());
+    assert_eq!(given, (Purpose::Voiceprint, GivenHow::Call, Some(&record.call), None));
+    assert!(consent.invite.is_some() && consent.language == "en" && !consent.text_version.is_empty(), "{consent:?}");
     let (record, _) = world.call(ALICE, [hear(4_000), say("alice/card"), hear(4_000), say("alice/yes"), hung_up()]).await;
     assert_eq!((record.verdict, world.charges()), (CallVerdict::Paid, 1), "\n{}", story(&record));
 }

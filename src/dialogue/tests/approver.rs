@@ -286,6 +286,22 @@ fn who_wants_more_time_has_it_when_we_call_too() {
 }
 
 #[test]
+fn what_is_known_of_who_wants_more_time_is_what_is_known_of_anybody() {
+    let judged = |slow: bool| {
+        let mut edge = Edge::picked_up(Errand { slow, ..errand(Purpose::Decide(approval())) });
+        edge.prompt_done().they_are_asked();
+        edge.they_say(0.9, 5.0);
+        let kept = edge.log.iter().filter_map(|(_, e)| match e {
+            Effect::KeepEvidence(kept) => Some((kept.known, kept.outcome.clone())),
+            _ => None,
+        });
+        kept.collect::<Vec<_>>()
+    };
+    assert_eq!(judged(true), judged(false), "no score, threshold or count knows of it");
+    assert_eq!(judged(true).len(), 1);
+}
+
+#[test]
 fn trouble_on_our_side_says_nothing_of_money_to_whoever_picked_up() {
     for trouble in [ScoreTrouble::Overloaded, ScoreTrouble::TimedOut, ScoreTrouble::Failed] {
         let mut edge = Edge::asked_of_them();

@@ -5,15 +5,18 @@ use std::collections::BTreeMap;
 use sqlx::{AssertSqlSafe, Connection, PgConnection, Row, SqliteConnection};
 
 use super::{Bench, Place, on_both};
-use crate::ids::IntentId;
+use crate::ids::{CustomerId, IntentId};
 use crate::ledger;
 use crate::money::{Currency, Money};
 use crate::payment::{AttemptState, Operation, Standing};
 use crate::store::postgres::lab::Database;
-use crate::store::{Payment, postgres, sqlite};
+use crate::store::{Consent, Payment, Purpose, postgres, sqlite};
 
 /// Rows by table: each a map from column to text.
 type Rows = BTreeMap<String, Vec<BTreeMap<String, Option<String>>>>;
+
+/// The version that made rows of consents.
+const CONSENTS_CAME: i64 = 17;
 
 const SENT: &str = r#""at":1,"key":"k","hash":"h","sends":1,"last_sent":1"#;
 
@@ -110,6 +113,12 @@ fn filled(n: i64) -> Vec<String> {
              VALUES ('otc_1', 'cus_1', CAST('sealed' AS BLOB), 9, 0)",
         ),
         (
+            10,
+            "INSERT INTO papers (kind, id, owner, about, open, version, body, created_at)
+             VALUES ('mandate', 'mnd_1', 'cus_1', 'pay_1 USD', '1', 0, '{\"consent\":\"call_1\"}', 3),
+                    ('mandate', 'mnd_2', 'cus_1', 'pay_2 USD', '0', 1, '{\"consent\":\"otc_1\",\"revoked_at\":8}', 4)",
+        ),
+        (
             15,
             "INSERT INTO callbacks (id, approval_id, customer_id, purpose, state, tries, due_at, expires_at, created_at)
              VALUES ('cbk_1', 'apr_1', 'cus_1', 'decide', 'waiting', 1, 5, 9, 1)",
@@ -176,6 +185,16 @@ async fn judged(bench: Bench, from: i64) {
     assert_eq!(bench.store.audit_trail(99).await.unwrap().last().unwrap().id.as_str(), "aud_0");
     let (unsealed, told) = (bench.store.unsealed().await.unwrap(), bench.store.audit_trail(99).await.unwrap().len());
     assert_eq!(unsealed, u64::try_from(told).unwrap(), "what was written before there was a chain waits for its place in it");
+    if from < CONSENTS_CAME {
+        // What templates and mandates hold is a consent of its own now; one that was taken back ended.
+        let all = bench.store.consents_of(&CustomerId::parse("cus_1").unwrap()).await.unwrap();
+        let told = |c: &Consent| (c.purpose, c.about.clone(), c.given_at.0, c.withdrawn.as_ref().map(|w| w.at.0));
+        let mandates =
+            [(Purpose::Mandate, Some("mnd_1".to_owned()), 3, None), (Purpose::Mandate, Some("mnd_2".to_owned()), 4, Some(8))];
+        let voice = [(Purpose::Voiceprint, None, 1, None)];
+        let expected = voice.into_iter().chain(mandates.into_iter().filter(|_| from >= 10)).collect::<Vec<_>>();
+        assert_eq!(all.iter().map(told).collect::<Vec<_>>(), expected);
+    }
     let card = bench.store.card(&crate::ids::CardId::parse("card_1").unwrap()).await.unwrap().unwrap();
     assert_eq!(card.sealed.body, b"sealed");
     // The newest version's rules are in force over old rows too.

@@ -14,6 +14,7 @@ mod notices;
 mod papers;
 mod people;
 mod plans;
+mod retention;
 mod trail;
 mod voices;
 

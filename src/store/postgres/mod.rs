@@ -29,6 +29,7 @@ mod papers;
 mod payments;
 mod people;
 mod requests;
+mod retention;
 mod signing;
 pub(super) mod submit;
 mod trail;

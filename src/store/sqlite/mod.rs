@@ -21,6 +21,7 @@ mod papers;
 mod payments;
 mod people;
 mod requests;
+mod retention;
 mod signing;
 mod trail;
 mod voices;
