@@ -251,9 +251,12 @@ pub enum SubmitRefusal {
     /// The customer paid something else since the rules were asked.
     #[error("the customer paid something else meanwhile: ask the rules again")]
     SpentMeanwhile,
-    /// The approval that goes with it was used, or changed.
+    /// The approval or purchase that goes with it was used, or changed.
     #[error("what everybody agreed to was used or changed meanwhile")]
     ApprovalGone,
+    /// The bank of the account that pays is none of the configuration.
+    #[error("the account's bank is not known here")]
+    UnknownBank,
     /// The same call and request came before with another amount or card.
     #[error("this call submitted this request before, with another amount or card")]
     SameKeyOtherContent,
