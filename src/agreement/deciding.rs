@@ -114,7 +114,7 @@ impl Agreements {
             return Ok(came_to);
         }
         let asked = self.ask(&request, yes.asking).await?;
-        if let Some(refusal) = refuses(&asked, &yes.met).or_else(|| over_limit(&asked, &yes.order)) {
+        if let Some(refusal) = over_limit(&asked, &yes.order).or_else(|| refuses(&asked, &yes.met)) {
             self.tell_refused(&request, &asked, &refusal).await?;
             return Ok(Agreed::Refused(refusal));
         }

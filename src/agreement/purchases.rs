@@ -38,7 +38,7 @@ pub enum PurchaseFault {
     #[error("the account is at a bank that is not known here: `{0}`")]
     UnknownBank(BankName),
     /// The request can't be paid, or the rules on who has to agree refuse it.
-    #[error("the payment is refused")]
+    #[error("the payment is refused: {}", in_words(.0))]
     Refused(Refusal),
     /// The one-time code that came with the confirmation is not right.
     #[error("the one-time code is not right")]
@@ -212,10 +212,32 @@ impl Agreements {
             match self.try_confirm(id, who, said, &mut met).await {
                 Err(PurchaseFault::Store(StoreError::Conflict(_))) => {}
                 Err(PurchaseFault::Refused(Refusal::Submit(SubmitRefusal::SpentMeanwhile | SubmitRefusal::ApprovalGone))) => {}
+                Err(fault) => {
+                    self.tell_not_confirmed(id, who, &fault).await?;
+                    return Err(fault);
+                }
                 done => return done,
             }
         }
         Err(StoreError::Busy.into())
+    }
+
+    /// Whoever tried, and why it was refused: for the trail. The outside hears only that it was. What rules refuse they tell themselves.
+    async fn tell_not_confirmed(&self, id: &PurchaseId, who: &CustomerId, fault: &PurchaseFault) -> Result<(), StoreError> {
+        let why = match fault {
+            PurchaseFault::Purchase(why) => why.to_string(),
+            PurchaseFault::Code(_) | PurchaseFault::UnknownBank(_) => fault.to_string(),
+            PurchaseFault::NoSuch(_) | PurchaseFault::Refused(_) | PurchaseFault::CodeFailed(_) | PurchaseFault::Store(_) => {
+                return Ok(());
+            }
+        };
+        let inner = &*self.inner;
+        let found: Option<Purchase> = papers::read(&*inner.store, id.as_str()).await?;
+        let Some(purchase) = found else { return Ok(()) };
+        let now = inner.clock.now();
+        let audit = inner.audit(now, who.as_str(), "purchase.not_confirmed", id.as_str(), json!({ "why": why }));
+        let news = inner.news(now, "purchase.not_confirmed", purchase_json(&purchase));
+        inner.store.write_papers(&[], None, &[audit], &[news]).await
     }
 
     async fn try_confirm(
@@ -396,6 +418,15 @@ impl Agreements {
             }
         }
         Err(StoreError::Busy.into())
+    }
+}
+
+fn in_words(why: &Refusal) -> String {
+    match why {
+        Refusal::Denied(rule) => rule.clone(),
+        Refusal::NotMet(condition) => format!("the rules ask for {}", condition.as_str()),
+        Refusal::Nobody(condition) => format!("the rules ask for {}, and there is none", condition.as_str()),
+        Refusal::Submit(why) => why.to_string(),
     }
 }
 

@@ -36,13 +36,17 @@ pub enum Scope {
     GuardiansRead,
     /// Make and change them in a guardian's name.
     GuardiansWrite,
+    /// See main accounts and purchase-permission accounts.
+    AccountsRead,
+    /// Open main accounts, close accounts.
+    AccountsWrite,
     /// See the audit trail of one's own things, and proofs.
     AuditRead,
 }
 
 impl Scope {
     /// All of them.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 18] = [
         Self::CustomersRead,
         Self::CustomersWrite,
         Self::CardsWrite,
@@ -58,6 +62,8 @@ impl Scope {
         Self::ApprovalsWrite,
         Self::GuardiansRead,
         Self::GuardiansWrite,
+        Self::AccountsRead,
+        Self::AccountsWrite,
         Self::AuditRead,
     ];
 
@@ -79,6 +85,8 @@ impl Scope {
             Self::ApprovalsWrite => "approvals:write",
             Self::GuardiansRead => "guardians:read",
             Self::GuardiansWrite => "guardians:write",
+            Self::AccountsRead => "accounts:read",
+            Self::AccountsWrite => "accounts:write",
             Self::AuditRead => "audit:read",
         }
     }

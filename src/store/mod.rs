@@ -68,6 +68,7 @@ macro_rules! migrations {
             (15, "call backs", include_str!(concat!("../../../migrations/", $folder, "/0015_call_backs.sql"))),
             (16, "more time", include_str!(concat!("../../../migrations/", $folder, "/0016_more_time.sql"))),
             (17, "rights", include_str!(concat!("../../../migrations/", $folder, "/0017_rights.sql"))),
+            (19, "accounts", include_str!(concat!("../../../migrations/", $folder, "/0019_accounts.sql"))),
         ])
     };
 }

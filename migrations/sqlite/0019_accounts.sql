@@ -1,7 +1,8 @@
 -- Main accounts and purchases are papers, too. SQLite can't change a CHECK, so the table is built anew; what it holds stays as it is.
 
 CREATE TABLE papers_of_now (
-    kind       TEXT NOT NULL CHECK (kind IN ('guardianship', 'supervision', 'approval', 'code', 'mandate', 'main_account', 'account', 'purchase')),
+    kind       TEXT NOT NULL CHECK (kind IN
+               ('guardianship', 'supervision', 'approval', 'code', 'mandate', 'main_account', 'account', 'purchase')),
     id         TEXT NOT NULL,
     owner      TEXT NOT NULL REFERENCES customers (id), -- whose payments it is about
     about      TEXT NOT NULL, -- what else: the guardian, the supervisor, the request, the payee and currency
@@ -18,6 +19,8 @@ DROP TABLE papers;
 ALTER TABLE papers_of_now RENAME TO papers;
 CREATE INDEX papers_by_owner ON papers (owner, kind) WHERE open = 1;
 CREATE INDEX papers_by_about ON papers (about, kind) WHERE open = 1;
+CREATE INDEX papers_of_anybody ON papers (owner, kind, id);
+CREATE INDEX papers_about_anybody ON papers (about, kind, id);
 CREATE INDEX codes_by_request ON papers (about, created_at) WHERE kind = 'code';
 CREATE INDEX papers_due ON papers (kind, due_at) WHERE due_at IS NOT NULL;
 -- Of two that ask at once one is first: one approval of a request, one mandate for a payee and currency, one live code of a request.
