@@ -4,8 +4,9 @@
 use serde_json::{Map, Value, json};
 
 use crate::ids::{
-    AccountId, ApiKeyId, ApprovalId, AttemptId, AuditId, BankName, CallId, CardId, Category, CodeId, ConsentId, CustomerId, DisputeId,
-    GuardianshipId, IntentId, InviteId, MainAccountId, MandateId, PayeeId, PurchaseId, ReceiptId, RequestId, SupervisionId,
+    AccountId, ApiKeyId, ApprovalId, AttemptId, AuditId, BankName, CallId, CardId, Category, CodeId, ConsentId, CustomerId,
+    DisputeId, GuardianshipId, IntentId, InviteId, MainAccountId, MandateId, PayeeId, PurchaseId, ReceiptId, RequestId,
+    SupervisionId,
 };
 
 /// The schemas of all named types, by name.
