@@ -17,7 +17,7 @@ use crate::config::{Changes, Config, ConfigError};
 use crate::decision::{Calibration, Policy, PolicyError};
 use crate::dialogue::DialogueConfig;
 use crate::gateway::bank_feedback::BankFeedbackGateway;
-use crate::gateway::{self, Gateway, GatewayError, GatewayKind};
+use crate::gateway::{self, Acquirers, Gateway, GatewayError, GatewayKind};
 use crate::ids::WorkerId;
 use crate::language::Language;
 use crate::models::{Model, ModelError};
@@ -169,9 +169,11 @@ impl Office {
                 (gateway::open(&config.gateway, vault.sandbox_journal_key(), Arc::clone(&clock))?, None)
             }
         };
+        let banks = gateway::open_banks(&config.gateway, || vault.sandbox_journal_key(), &clock)?;
+        let acquirers = Acquirers::new(gateway, banks);
         let rules = read_policy(config.agreement.policy.as_deref())?;
         let (time, chance) = (Arc::clone(&clock), Arc::clone(&entropy));
-        let processor = Processor::new(Arc::clone(&store), gateway, vault.clone(), time, chance, config.processor.clone());
+        let processor = Processor::new(Arc::clone(&store), acquirers, vault.clone(), time, chance, config.processor.clone());
         let (rows, sends, section) = (Arc::clone(&store), processor.clone(), config.agreement.clone());
         let (time, chance) = (Arc::clone(&clock), Arc::clone(&entropy));
         let agreements = Agreements::new(rows, vault.clone(), sends, time, chance, section, rules);

@@ -96,7 +96,9 @@ id!(/** A one-time code. */ CodeId, "otc");
 id!(/** A mandate: a payee may be paid again without the card number. */ MandateId, "mnd");
 id!(/** Who looks after whose payments. */ GuardianshipId, "gua");
 id!(/** Who has to agree to whose payments. */ SupervisionId, "sup");
+id!(/** A customer's account at a bank. */ MainAccountId, "mac");
 id!(/** A purchase-permission account. */ AccountId, "acc");
+id!(/** A purchase that its user has to confirm. */ PurchaseId, "pur");
 id!(/** Where a tenant is told. */ EndpointId, "whk");
 id!(/** A call that we owe. */ CallbackId, "cbk");
 id!(/** A key of the API. */ ApiKeyId, "key");
@@ -154,6 +156,7 @@ macro_rules! slug {
 }
 
 slug!(/** Whose data it is: customers and payees of one tenant are nothing to another. */ Tenant, "tenant");
+slug!(/** A bank that accounts are at: a name of the configuration. */ BankName, "bank");
 slug!(/** What a payee sells: `groceries`, `gambling`. */ Category, "category");
 
 impl Default for Tenant {

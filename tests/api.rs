@@ -1,6 +1,8 @@
 //! The REST API over a real server and a real socket: what it does, and what it refuses.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::disallowed_methods)]
 
+#[path = "api/buying.rs"]
+mod buying;
 #[path = "api/described.rs"]
 mod described;
 #[path = "api/doing.rs"]

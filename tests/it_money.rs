@@ -6,6 +6,10 @@
 mod a_bank_that_gives_feedback;
 #[path = "money/a_full_disk_stops_nothing_for_ever.rs"]
 mod a_full_disk_stops_nothing_for_ever;
+#[path = "money/a_purchase_is_confirmed_by_its_user_alone.rs"]
+mod a_purchase_is_confirmed_by_its_user_alone;
+#[path = "money/a_purchase_is_paid_by_its_accounts_bank.rs"]
+mod a_purchase_is_paid_by_its_accounts_bank;
 #[path = "money/bad_input_changes_nothing.rs"]
 mod bad_input_changes_nothing;
 #[path = "money/canary.rs"]
@@ -30,6 +34,8 @@ mod localstripe;
 mod people;
 #[path = "money/proof/mod.rs"]
 mod proof;
+#[path = "money/purchase_house.rs"]
+mod purchase_house;
 #[path = "money/stripe_in_trouble.rs"]
 mod stripe_in_trouble;
 #[path = "money/support.rs"]

@@ -31,6 +31,11 @@ impl Asking {
         Self { channel: Channel::Telephone, attestation, device_known: None, by_mandate: false }
     }
 
+    /// By confirming a purchase, without a voice.
+    pub fn purchase() -> Self {
+        Self { channel: Channel::Api, attestation: Attested::NotACall, device_known: None, by_mandate: false }
+    }
+
     /// By a mandate and a code, without a voice.
     pub fn api() -> Self {
         Self { channel: Channel::Api, attestation: Attested::NotACall, device_known: None, by_mandate: true }

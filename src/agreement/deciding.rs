@@ -16,7 +16,7 @@ use crate::processor::{ChargeOrder, OrderGuards, SubmitError};
 use crate::store::{AsRead, StoreError, SubmitRefusal, papers};
 
 /// How often something is begun anew because somebody else came between.
-const LIMIT_RACES: u32 = 8;
+pub(super) const LIMIT_RACES: u32 = 8;
 
 /// What a payer's yes came to.
 #[derive(Debug)]
@@ -105,7 +105,7 @@ impl Agreements {
         Err(StoreError::Busy.into())
     }
 
-    async fn try_agree(&self, yes: &Yes) -> Result<Agreed, AgreeError> {
+    pub(super) async fn try_agree(&self, yes: &Yes) -> Result<Agreed, AgreeError> {
         let inner = &*self.inner;
         let found = inner.store.request(&yes.order.request).await?.ok_or(AgreeError::NoSuch("payment request"))?;
         let request = found.request;
@@ -116,7 +116,7 @@ impl Agreements {
         let asked = self.ask(&request, yes.asking).await?;
         let mut order = yes.order.clone();
         let unnamed = stood_for(&asked, &mut order, yes.asking.by_mandate).err();
-        if let Some(refusal) = unnamed.or_else(|| refuses(&asked, &yes.met)) {
+        if let Some(refusal) = unnamed.or_else(|| over_limit(&asked, &yes.order)).or_else(|| refuses(&asked, &yes.met)) {
             self.tell_refused(&request, &asked, &refusal).await?;
             return Ok(Agreed::Refused(refusal));
         }
@@ -367,7 +367,8 @@ impl Agreements {
         let guardianships = asked.guardianships.clone();
         let mut stand: Vec<AsRead> = guardianships.iter().map(AsRead::of).collect();
         stand.extend(order.evidence.mandate.as_ref().and(asked.mandate.as_ref()).map(AsRead::of));
-        let guards = OrderGuards { spent: Some(asked.spent.clone()), stand, approval, guardianships };
+        let purchase = order.guards.purchase.clone();
+        let guards = OrderGuards { spent: Some(asked.spent.clone()), stand, approval, guardianships, purchase };
         let mut order = ChargeOrder { guards, ..order };
         order.evidence.rules = Some(asked.terms.policy_version.clone());
         // An error at the commit may come after it: submitting again finds what was written, and submits only what was not.
@@ -451,6 +452,12 @@ fn refuses(asked: &Asked, met: &BTreeSet<Condition>) -> Option<Refusal> {
     let parties = asked.parties();
     let nobody = |c: &Condition| Role::of(*c).is_some_and(|role| !parties.iter().any(|(r, _)| *r == role));
     asked.terms.conditions.iter().copied().find(nobody).map(Refusal::Nobody)
+}
+
+/// What the account of a purchase does not allow, judged by the sums that guard the charge.
+fn over_limit(asked: &Asked, order: &ChargeOrder) -> Option<Refusal> {
+    let limits = order.guards.purchase.as_ref()?.account.limits;
+    limits.allow(order.amount, asked.spent.1.to_payee).err().map(|why| Refusal::Denied(why.to_string()))
 }
 
 /// Who acts: an operator in somebody's place is not them.

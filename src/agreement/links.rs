@@ -1,5 +1,7 @@
-//! Links by which somebody who was asked says yes or no. A link names approval, person and end, and is signed, so that nobody else can make
-//! one; what it may say once, the approval knows.
+//! Links by which somebody who was asked says yes or no. A link names approval or purchase, person and end, and is signed, so that nobody
+//! else can make one; what it may say once, the approval or purchase knows.
+
+use std::str::FromStr;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -7,7 +9,8 @@ use subtle::ConstantTimeEq;
 
 use super::Agreements;
 use crate::clock::Timestamp;
-use crate::ids::{ApprovalId, CustomerId};
+use crate::ids::{ApprovalId, CustomerId, PurchaseId};
+use crate::payment::Purchase;
 
 /// Bytes of the signature that a link carries.
 const MAC_BYTES: usize = 16;
@@ -28,15 +31,34 @@ pub enum LinkError {
 impl Agreements {
     /// The token of a link for somebody who was asked.
     pub fn link(&self, approval: &ApprovalId, who: &CustomerId, until: Timestamp) -> String {
-        let says = format!("{approval} {who} {}", until.0);
+        self.sign(approval.as_str(), who, until)
+    }
+
+    /// What a token says.
+    pub fn open_link(&self, token: &str) -> Result<(ApprovalId, CustomerId), LinkError> {
+        self.read_link(token)
+    }
+
+    /// The token of a purchase's confirmation page: its customer's alone, as long as it may be confirmed.
+    pub fn page_link(&self, purchase: &Purchase) -> String {
+        self.sign(purchase.id.as_str(), &purchase.customer, purchase.expires_at)
+    }
+
+    /// Which purchase a page is for, and who may confirm it there.
+    pub fn open_page_link(&self, token: &str) -> Result<(PurchaseId, CustomerId), LinkError> {
+        self.read_link(token)
+    }
+
+    /// Identifiers of two kinds never look alike, so that no link opens what it was not made for.
+    fn sign(&self, what: &str, who: &CustomerId, until: Timestamp) -> String {
+        let says = format!("{what} {who} {}", until.0);
         let mac = self.inner.vault.sign_link(says.as_bytes());
         let mut bytes = says.into_bytes();
         bytes.extend(mac.into_iter().take(MAC_BYTES));
         URL_SAFE_NO_PAD.encode(bytes)
     }
 
-    /// What a token says.
-    pub fn open_link(&self, token: &str) -> Result<(ApprovalId, CustomerId), LinkError> {
+    fn read_link<T: FromStr>(&self, token: &str) -> Result<(T, CustomerId), LinkError> {
         if token.len() > LIMIT_CHARS {
             return Err(LinkError::Forged);
         }
@@ -50,12 +72,12 @@ impl Agreements {
         }
         let text = std::str::from_utf8(says).map_err(|_| LinkError::Forged)?;
         let mut parts = text.split(' ');
-        let (Some(approval), Some(who), Some(until), None) = (parts.next(), parts.next(), parts.next(), parts.next()) else {
+        let (Some(what), Some(who), Some(until), None) = (parts.next(), parts.next(), parts.next(), parts.next()) else {
             return Err(LinkError::Forged);
         };
-        let approval = ApprovalId::parse(approval).map_err(|_| LinkError::Forged)?;
+        let what = what.parse().map_err(|_| LinkError::Forged)?;
         let who = CustomerId::parse(who).map_err(|_| LinkError::Forged)?;
         let until = until.parse().map(Timestamp).map_err(|_| LinkError::Forged)?;
-        if self.inner.clock.now() >= until { Err(LinkError::Expired) } else { Ok((approval, who)) }
+        if self.inner.clock.now() >= until { Err(LinkError::Expired) } else { Ok((what, who)) }
     }
 }

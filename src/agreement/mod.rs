@@ -1,9 +1,10 @@
-//! Who has to agree to a payment, and how: asks the rules with what the database knows, keeps approvals, one-time codes and mandates, and
-//! hands a payment to the processor once everything holds. The rules themselves, and what may follow what, are `payment`'s.
+//! Who has to agree to a payment, and how: asks the rules with what the database knows, keeps approvals, one-time codes, mandates, accounts
+//! and purchases, and hands a payment to the processor once everything holds. The rules themselves, and what may follow what, are `payment`'s.
 //!
 //! Whoever changes an approval writes over the version that was read; of two that come at once one reads again. An approval to which
 //! everybody agreed is charged by whoever completed it, or, should that process die, by the sweep.
 
+mod accounts;
 mod appeals;
 mod asking;
 mod codes;
@@ -13,6 +14,7 @@ mod guarding;
 mod links;
 mod mandates;
 mod news;
+mod purchases;
 mod sweeping;
 #[cfg(test)]
 mod tests;
@@ -21,13 +23,15 @@ mod withdrawing;
 use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock};
 
+pub use accounts::AccountFault;
 pub use asking::{Asked, Asking};
 pub use codes::{CodeError, CodeOutcome, CodeSent, CodeTold};
-pub use config::AgreementConfig;
+pub use config::{AgreementConfig, PurchaseLimits};
 pub use deciding::{AgreeError, Agreed, Decided, Refusal};
 pub use guarding::GuardingError;
 pub use links::LinkError;
 pub use mandates::MandateOffer;
+pub use purchases::{AskedPurchase, Confirmation, ConfirmationPage, PurchaseFault};
 pub use sweeping::Swept;
 
 use crate::clock::{Clock, Entropy};

@@ -1,12 +1,12 @@
-//! Looks after approvals that nobody looks at: what expired ends, what everybody agreed to and nobody charged is charged, codes that ran out
-//! undelivered are wiped.
+//! Looks after approvals and purchases that nobody looks at: what expired ends, what everybody agreed to and nobody charged is charged, the
+//! bank's answers are written down, codes that ran out undelivered are wiped.
 
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use super::{AgreeError, Agreements};
-use crate::payment::{Approval, ApprovalEvent, ApprovalState};
+use super::{AgreeError, Agreements, PurchaseFault};
+use crate::payment::{Approval, ApprovalEvent, ApprovalState, Purchase, PurchaseState};
 use crate::store::{Document, PaperKind, StoreError};
 
 /// Approvals that one sweep looks at.
@@ -19,6 +19,8 @@ pub struct Swept {
     pub expired: u32,
     /// Approvals that were charged, or refused by rules of now.
     pub charged: u32,
+    /// Purchases that expired, or whose bank was looked to for an answer.
+    pub purchases: u32,
     /// Codes that were wiped.
     pub wiped: u64,
 }
@@ -59,6 +61,22 @@ impl Agreements {
                 // Somebody else was faster.
                 Ok(()) | Err(AgreeError::Approval(_) | AgreeError::NoSuch(_) | AgreeError::Store(StoreError::Conflict(_))) => {}
                 Err(AgreeError::Store(error)) => failed = failed.or(Some(error)),
+            }
+        }
+        for paper in inner.store.papers_due(PaperKind::Purchase, now, BATCH).await? {
+            swept.purchases = swept.purchases.saturating_add(1);
+            let done = match Purchase::of_paper(&paper) {
+                Ok(purchase) if purchase.state == PurchaseState::Awaiting => match self.expire_purchase(&purchase.id).await {
+                    Err(PurchaseFault::Store(error)) => Err(error),
+                    // Somebody confirmed it, or took it back.
+                    _ => Ok(()),
+                },
+                Ok(purchase) => self.look(&purchase, Duration::ZERO, true).await.map(drop),
+                Err(error) => Err(error),
+            };
+            match done {
+                Ok(()) | Err(StoreError::Conflict(_)) => {}
+                Err(error) => failed = failed.or(Some(error)),
             }
         }
         failed.map_or(Ok(swept), Err)

@@ -22,7 +22,7 @@ use crate::store::papers;
 const TOO_MANY_CODES_WAIT_S: u64 = 3_600;
 
 /// A one-time code as the customer reads it. Wiped, never printed.
-pub struct Digits(Zeroizing<Vec<u8>>);
+pub struct Digits(pub(super) Zeroizing<Vec<u8>>);
 
 impl<'de> Deserialize<'de> for Digits {
     fn deserialize<D: serde::Deserializer<'de>>(d: D) -> Result<Self, D::Error> {

@@ -1,6 +1,7 @@
 //! The REST API: everything that a payee's own systems do with us, over HTTPS. One table of routes ([`route::table`]) is both the router and the
 //! description; every request goes through one gate (key, scope, rate, size, idempotency); what it may see is its tenant's and nobody else's.
 
+mod accounts;
 mod agreeing;
 mod ask;
 mod asking;

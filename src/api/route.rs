@@ -179,5 +179,6 @@ pub fn table() -> Vec<Route> {
     all.extend(super::agreeing::routes());
     all.extend(super::guarding::routes());
     all.extend(super::webhooks::routes());
+    all.extend(super::accounts::routes());
     all
 }

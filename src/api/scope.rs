@@ -42,13 +42,17 @@ pub enum Scope {
     WebhooksRead,
     /// Add, change and delete them, give them other secrets, have messages sent again.
     WebhooksWrite,
+    /// See main accounts and purchase-permission accounts.
+    AccountsRead,
+    /// Open main accounts, close accounts.
+    AccountsWrite,
     /// See the audit trail of one's own things, and proofs.
     AuditRead,
 }
 
 impl Scope {
     /// All of them.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 21] = [
         Self::CustomersRead,
         Self::CustomersWrite,
         Self::CustomersExport,
@@ -67,6 +71,8 @@ impl Scope {
         Self::GuardiansWrite,
         Self::WebhooksRead,
         Self::WebhooksWrite,
+        Self::AccountsRead,
+        Self::AccountsWrite,
         Self::AuditRead,
     ];
 
@@ -91,6 +97,8 @@ impl Scope {
             Self::GuardiansWrite => "guardians:write",
             Self::WebhooksRead => "webhooks:read",
             Self::WebhooksWrite => "webhooks:write",
+            Self::AccountsRead => "accounts:read",
+            Self::AccountsWrite => "accounts:write",
             Self::AuditRead => "audit:read",
         }
     }

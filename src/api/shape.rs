@@ -4,8 +4,9 @@
 use serde_json::{Map, Value, json};
 
 use crate::ids::{
-    ApiKeyId, ApprovalId, AttemptId, AuditId, CallId, CardId, Category, CodeId, ConsentId, CustomerId, DisputeId, EndpointId,
-    GuardianshipId, IntentId, InviteId, MandateId, OutboxId, PayeeId, ReceiptId, RequestId, SupervisionId,
+    AccountId, ApiKeyId, ApprovalId, AttemptId, AuditId, BankName, CallId, CardId, Category, CodeId, ConsentId, CustomerId,
+    DisputeId, EndpointId, GuardianshipId, IntentId, InviteId, MainAccountId, MandateId, OutboxId, PayeeId, PurchaseId, ReceiptId,
+    RequestId, SupervisionId,
 };
 
 /// The schemas of all named types, by name.
@@ -79,6 +80,7 @@ macro_rules! ids {
     };
 }
 ids!(
+    AccountId,
     ApiKeyId,
     ApprovalId,
     AttemptId,
@@ -93,15 +95,23 @@ ids!(
     GuardianshipId,
     IntentId,
     InviteId,
+    MainAccountId,
     MandateId,
     OutboxId,
     PayeeId,
+    PurchaseId,
     ReceiptId,
     RequestId,
     SupervisionId,
 );
 
 impl Shape for Category {
+    fn schema(_: &mut Defs) -> Value {
+        json!({ "type": "string", "pattern": "^[a-z][a-z0-9-]{0,31}$" })
+    }
+}
+
+impl Shape for BankName {
     fn schema(_: &mut Defs) -> Value {
         json!({ "type": "string", "pattern": "^[a-z][a-z0-9-]{0,31}$" })
     }

@@ -9,10 +9,10 @@ use super::Context;
 use super::exit::{CliError, CliResult, Exit};
 use super::serve::runtime;
 use crate::clock::SystemClock;
-use crate::gateway::GatewayKind;
 use crate::gateway::iso8583::config::Iso8583Config;
 use crate::gateway::iso8583::{Finding, probe};
 use crate::gateway::stripe::{StripeConfig, StripeGateway};
+use crate::gateway::{GatewayConfig, GatewayKind};
 
 /// Arguments of `voicepay gateway`.
 #[derive(Debug, Args)]
@@ -26,7 +26,7 @@ pub struct GatewayArgs {
 
 #[derive(Debug, Subcommand)]
 enum GatewayCommand {
-    /// Try the configured acquirer: a bank host by connection, sign-on and echo, Stripe by a look at our balance.
+    /// Try the configured acquirers, the main one and [gateway.banks]: a bank host by connection, sign-on and echo, Stripe by a look at our balance.
     Test,
 }
 
@@ -34,18 +34,26 @@ enum GatewayCommand {
 pub fn run(args: GatewayArgs, ctx: &Context) -> CliResult {
     let config = ctx.config()?.gateway;
     match args.command {
-        GatewayCommand::Test => match config.kind {
-            GatewayKind::Sandbox => {
-                said(ctx, true, "the sandbox is in this process and charges nobody; there is nothing to test");
-                Ok(())
-            }
-            GatewayKind::Iso8583 => test_iso8583(ctx, &config.iso8583),
-            GatewayKind::Stripe => test_stripe(ctx, &config.stripe),
-            GatewayKind::BankFeedback => {
-                said(ctx, true, "the bank is only ever told to deduct; there is nothing to ask it that changes nothing");
-                Ok(())
-            }
-        },
+        GatewayCommand::Test => {
+            // Each is tried, whatever becomes of the others.
+            let all = std::iter::once(&config).chain(config.banks.values());
+            all.map(|one| test(ctx, one)).fold(Ok(()), |all, one| all.and(one))
+        }
+    }
+}
+
+fn test(ctx: &Context, config: &GatewayConfig) -> CliResult {
+    match config.kind {
+        GatewayKind::Sandbox => {
+            said(ctx, true, "the sandbox is in this process and charges nobody; there is nothing to test");
+            Ok(())
+        }
+        GatewayKind::Iso8583 => test_iso8583(ctx, &config.iso8583),
+        GatewayKind::Stripe => test_stripe(ctx, &config.stripe),
+        GatewayKind::BankFeedback => {
+            said(ctx, true, "the bank is only ever told to deduct; there is nothing to ask it that changes nothing");
+            Ok(())
+        }
     }
 }
 

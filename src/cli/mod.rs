@@ -1,5 +1,6 @@
 //! The command line: a file a subcommand, one table of exit codes, one way to print an error.
 
+pub mod account;
 pub mod answer;
 pub mod api;
 pub mod api_key;
@@ -124,6 +125,8 @@ enum Command {
     Consents(consents::ConsentsArgs),
     /// How long what is held of people is kept, and erasing what is over its time.
     Retention(retention::RetentionArgs),
+    /// Main accounts, permissions to ask for money from them, and purchases.
+    Account(account::AccountArgs),
     /// Enrol a voice: by invitation, or from recordings.
     Enrol(enrol::EnrolArgs),
     /// Versions of the master key: status, rotation, retirement.
@@ -190,6 +193,7 @@ pub fn main() -> u8 {
         Command::Mandates(a) => mandates::run(a, &ctx),
         Command::Consents(a) => consents::run(a, &ctx),
         Command::Retention(a) => retention::run(a, &ctx),
+        Command::Account(a) => account::run(a, &ctx),
         Command::Enrol(a) => enrol::run(a, &ctx),
         Command::Vault(a) => vault::run(a, &ctx),
         Command::Db(a) => db::run(a, &ctx),

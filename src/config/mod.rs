@@ -128,8 +128,16 @@ impl Config {
         for path in [&mut self.store.path, &mut self.vault.master_key_file, &mut self.gateway.sandbox_journal] {
             *path = dir.join(&path); // joining an absolute path gives that path
         }
-        let acquirers = self.gateway.iso8583.paths_mut().chain(self.gateway.stripe.paths_mut());
-        for path in acquirers.chain(self.gateway.bank_feedback.paths_mut()) {
+        for path in self.gateway.bank_feedback.paths_mut() {
+            *path = dir.join(&path);
+        }
+        for bank in self.gateway.banks.values_mut() {
+            bank.sandbox_journal = dir.join(&bank.sandbox_journal);
+            for path in bank.iso8583.paths_mut().chain(bank.stripe.paths_mut()) {
+                *path = dir.join(&path);
+            }
+        }
+        for path in self.gateway.iso8583.paths_mut().chain(self.gateway.stripe.paths_mut()) {
             *path = dir.join(&path);
         }
         if !self.notify.roots_file.as_os_str().is_empty() {

@@ -85,6 +85,8 @@ const RULES: &[(&str, Takes)] = &[
     ("agreement.policy", Takes::Effect), // read anew at each reload, changed or not
     ("agreement.approval_valid_s", Takes::Restart),
     ("agreement.sweep_ms", Takes::Restart),
+    ("agreement.confirmation_valid_min", Takes::Restart),
+    ("agreement.purchase_limits.*", Takes::Restart),
     ("notify.*", Takes::Restart),
     ("retention.*", Takes::Restart),
     ("audit.*", Takes::Restart),

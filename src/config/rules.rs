@@ -1,7 +1,8 @@
 //! What a type can't say: values that parse but can't work together.
 
 use super::{Config, ConfigError};
-use crate::gateway::GatewayKind;
+use crate::gateway::{GatewayConfig, GatewayKind};
+use crate::processor::ProcessorConfig;
 
 pub(super) fn check(c: &Config) -> Result<(), ConfigError> {
     let rule = |ok: bool, key: &str, what: &str| {
@@ -34,26 +35,9 @@ pub(super) fn check(c: &Config) -> Result<(), ConfigError> {
         "must be 1 to 5000: each utterance is compared with all of them",
     )?;
     c.gateway.check().map_err(|(key, what)| ConfigError::Rule { key, what })?;
-    // Connecting, and then waiting for an answer; whoever waits for less cuts a charge off that might have been answered.
-    let bank = &c.gateway.iso8583;
-    rule(
-        c.gateway.kind != GatewayKind::Iso8583
-            || bank.connect_timeout_ms.saturating_add(bank.response_timeout_ms) <= c.processor.gateway_timeout_ms,
-        "processor.gateway_timeout_ms",
-        "must be at least gateway.iso8583.connect_timeout_ms and response_timeout_ms together",
-    )?;
-    // Stripe keeps idempotency keys for a day from when it first sees them; an hour less is for clocks that differ.
-    const STRIPE_RESEND_LIMIT_MS: u64 = 23 * 3_600_000;
-    rule(
-        c.gateway.kind != GatewayKind::Stripe || c.processor.resend_window_ms <= STRIPE_RESEND_LIMIT_MS,
-        "processor.resend_window_ms",
-        "must be at most 82800000 with Stripe: afterwards it may have forgotten the key, and would charge again",
-    )?;
-    rule(
-        c.gateway.kind != GatewayKind::Stripe || c.gateway.stripe.timeout_ms.saturating_mul(2) <= c.processor.gateway_timeout_ms,
-        "processor.gateway_timeout_ms",
-        "must be at least twice gateway.stripe.timeout_ms: a charge is two requests",
-    )?;
+    for bank in std::iter::once(&c.gateway).chain(c.gateway.banks.values()) {
+        check_times(bank, &c.processor)?;
+    }
     rule(
         (60..=2_592_000).contains(&c.agreement.approval_valid_s),
         "agreement.approval_valid_s",
@@ -61,6 +45,12 @@ pub(super) fn check(c: &Config) -> Result<(), ConfigError> {
     )?;
     rule((100..=600_000).contains(&c.agreement.sweep_ms), "agreement.sweep_ms", "must be 100 to 600000")?;
     c.notify.check().map_err(|(key, what)| ConfigError::RoomRule { section: "notify", key, what })?;
+    rule(
+        (1..=1_440).contains(&c.agreement.confirmation_valid_min),
+        "agreement.confirmation_valid_min",
+        "must be 1 to 1440: who confirms a purchase does so while they remember it",
+    )?;
+    c.agreement.check().map_err(|(key, what)| ConfigError::Rule { key, what })?;
     c.callbacks.check().map_err(|(key, what)| ConfigError::RoomRule { section: "callbacks", key, what })?;
     rule(
         c.callbacks.trunk.is_empty() || c.sip.trunks.iter().any(|t| t.name == c.callbacks.trunk && t.target.is_some()),
@@ -79,4 +69,31 @@ pub(super) fn check(c: &Config) -> Result<(), ConfigError> {
         });
     }
     rule(c.inference.deadline_ms >= 1_000, "inference.deadline_ms", "must be at least 1000: no recognition is quicker under load")
+}
+
+/// What an acquirer's own bounds ask of the processor's.
+fn check_times(gateway: &GatewayConfig, processor: &ProcessorConfig) -> Result<(), ConfigError> {
+    let rule = |ok: bool, key: &str, what: &str| {
+        if ok { Ok(()) } else { Err(ConfigError::Rule { key: key.to_owned(), what: what.to_owned() }) }
+    };
+    // Connecting, and then waiting for an answer; whoever waits for less cuts a charge off that might have been answered.
+    let bank = &gateway.iso8583;
+    rule(
+        gateway.kind != GatewayKind::Iso8583
+            || bank.connect_timeout_ms.saturating_add(bank.response_timeout_ms) <= processor.gateway_timeout_ms,
+        "processor.gateway_timeout_ms",
+        "must be at least gateway.iso8583.connect_timeout_ms and response_timeout_ms together",
+    )?;
+    // Stripe keeps idempotency keys for a day from when it first sees them; an hour less is for clocks that differ.
+    const STRIPE_RESEND_LIMIT_MS: u64 = 23 * 3_600_000;
+    rule(
+        gateway.kind != GatewayKind::Stripe || processor.resend_window_ms <= STRIPE_RESEND_LIMIT_MS,
+        "processor.resend_window_ms",
+        "must be at most 82800000 with Stripe: afterwards it may have forgotten the key, and would charge again",
+    )?;
+    rule(
+        gateway.kind != GatewayKind::Stripe || gateway.stripe.timeout_ms.saturating_mul(2) <= processor.gateway_timeout_ms,
+        "processor.gateway_timeout_ms",
+        "must be at least twice gateway.stripe.timeout_ms: a charge is two requests",
+    )
 }

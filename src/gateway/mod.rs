@@ -1,6 +1,7 @@
 //! Acquirers. A gateway is told to charge and can be asked what became of our reference; it decides nothing about our books.
 
 pub mod absent;
+mod acquirers;
 pub mod bank_feedback;
 pub(crate) mod http;
 pub mod iso8583;
@@ -10,6 +11,7 @@ pub mod stripe;
 pub mod target;
 pub(crate) mod tls;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,10 +20,12 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
 use crate::clock::{Clock, Timestamp};
+use crate::ids::BankName;
 use crate::money::Money;
 use crate::payment::{BankWord, Expiry, GatewayKey, Operation};
 use crate::secret::{Pan, SecretBytes};
 
+pub use acquirers::{Acquirers, absent as absent_acquirers, open_banks};
 pub use news::{Delivery, DisputeNews, DisputeStage, Listening, News};
 
 /// `[gateway]`: which acquirer, where the sandbox keeps its journal, and a section for each wire.
@@ -41,6 +45,8 @@ pub struct GatewayConfig {
     pub stripe: stripe::StripeConfig,
     /// A bank that announces deductions.
     pub bank_feedback: bank_feedback::BankFeedbackConfig,
+    /// Banks that accounts name (system 7), each with a section like this one.
+    pub banks: BTreeMap<BankName, GatewayConfig>,
 }
 
 impl Default for GatewayConfig {
@@ -52,13 +58,39 @@ impl Default for GatewayConfig {
             iso8583: iso8583::config::Iso8583Config::default(),
             stripe: stripe::StripeConfig::default(),
             bank_feedback: bank_feedback::BankFeedbackConfig::default(),
+            banks: BTreeMap::new(),
         }
     }
 }
 
 impl GatewayConfig {
-    /// What a type can't say of the acquirer that is chosen. The error is the key and what is wrong with it.
+    /// What a type can't say of the acquirers that are chosen. The error is the key and what is wrong with it.
     pub fn check(&self) -> Result<(), (String, String)> {
+        self.check_kind()?;
+        let mut journals = vec![&self.sandbox_journal];
+        for (name, bank) in &self.banks {
+            let wrong = |key: &str, what: &str| Err((format!("gateway.banks.{name}{key}"), what.to_owned()));
+            if GatewayKind::ALL.iter().any(|k| k.name() == name.as_str()) {
+                return wrong("", "must have a name that is no kind of acquirer: the main one has its kind's name in the books");
+            }
+            if !bank.banks.is_empty() {
+                return wrong(".banks", "must not be there: a bank has no banks of its own");
+            }
+            if bank.kind == GatewayKind::BankFeedback {
+                return wrong(".kind", "must not be bank_feedback: only the main acquirer may announce deductions");
+            }
+            if bank.kind == GatewayKind::Sandbox {
+                if journals.contains(&&bank.sandbox_journal) {
+                    return wrong(".sandbox_journal", "must be a file of its own: two banks keep no journal together");
+                }
+                journals.push(&bank.sandbox_journal);
+            }
+            bank.check_kind().map_err(|(key, what)| (key.replacen("gateway.", &format!("gateway.banks.{name}."), 1), what))?;
+        }
+        Ok(())
+    }
+
+    fn check_kind(&self) -> Result<(), (String, String)> {
         match self.kind {
             GatewayKind::Sandbox => Ok(()),
             GatewayKind::Iso8583 => self.iso8583.check().map_err(|e| (format!("gateway.iso8583.{}", e.key), e.what)),
@@ -85,6 +117,9 @@ pub enum GatewayKind {
 }
 
 impl GatewayKind {
+    /// Every one.
+    pub const ALL: [Self; 4] = [Self::Sandbox, Self::Iso8583, Self::Stripe, Self::BankFeedback];
+
     /// What [`Gateway::name`] gives: its name in the books.
     pub fn name(self) -> &'static str {
         match self {
@@ -168,8 +203,8 @@ impl fmt::Debug for CardData {
 /// An acquirer.
 #[async_trait]
 pub trait Gateway: Send + Sync + fmt::Debug {
-    /// Its name in the books: `sandbox`.
-    fn name(&self) -> &'static str;
+    /// Its name in the books: `sandbox`, or what the config calls it.
+    fn name(&self) -> &str;
 
     /// Asks for what the request says. Anything but a clear yes or no is [`BankWord::Silence`]; an answer of `NotFound` makes no sense here.
     /// The same idempotency key with the same content never moves money twice.

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Timestamp;
-use crate::ids::{ApprovalId, CallId, CardId, CodeId, CustomerId, IdError, IntentId, PayeeId, RequestId};
+use crate::ids::{ApprovalId, CallId, CardId, CodeId, CustomerId, IdError, IntentId, PayeeId, PurchaseId, RequestId};
 use crate::money::Money;
 
 use super::attempt::{Attempt, AttemptState, Operation};
@@ -47,6 +47,8 @@ pub enum Occasion {
     Approval(ApprovalId),
     /// By a one-time code, without a call.
     Code(CodeId),
+    /// By confirming a purchase, without a call.
+    Purchase(PurchaseId),
 }
 
 impl Occasion {
@@ -56,6 +58,7 @@ impl Occasion {
             Self::Call(id) => id.as_str(),
             Self::Approval(id) => id.as_str(),
             Self::Code(id) => id.as_str(),
+            Self::Purchase(id) => id.as_str(),
         }
     }
 }
@@ -71,7 +74,8 @@ impl TryFrom<String> for Occasion {
     fn try_from(text: String) -> Result<Self, IdError> {
         let approval = ApprovalId::parse(&text).map(Self::Approval);
         let code = || CodeId::parse(&text).map(Self::Code);
-        approval.or_else(|_| code()).or_else(|_| CallId::parse(&text).map(Self::Call))
+        let purchase = || PurchaseId::parse(&text).map(Self::Purchase);
+        approval.or_else(|_| code()).or_else(|_| purchase()).or_else(|_| CallId::parse(&text).map(Self::Call))
     }
 }
 

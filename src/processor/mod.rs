@@ -20,6 +20,7 @@ mod submit;
 mod worker;
 
 use std::collections::HashMap;
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -27,16 +28,16 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::Instant;
 
-use crate::clock::{Clock, Entropy};
-use crate::gateway::Gateway;
-use crate::ids::{CardId, CustomerId, IntentId, RequestId, WorkerId};
+use crate::clock::{Clock, Entropy, Timestamp};
+use crate::gateway::{Acquirers, Gateway};
+use crate::ids::{BankName, CardId, CustomerId, IntentId, RequestId, WorkerId};
 use crate::money::Money;
 use crate::payment::{
     Approval, Attempt, AttemptState, Capture, DeclineReason, DisputeError, Evidence, Guardianship, IntentStatus, Occasion,
-    Operation, OperationRefusal, Receipt, ReconcilePolicy, TransitionError,
+    Operation, OperationRefusal, Purchase, PurchaseAccount, Receipt, ReconcilePolicy, TransitionError,
 };
 use crate::store::signing::Signer;
-use crate::store::{AsRead, Job, Payment, Spent, SpentSince, Store, StoreError, SubmitRefusal};
+use crate::store::{AsRead, AuditRecord, Job, OutboxRecord, Payment, Spent, SpentSince, Store, StoreError, SubmitRefusal};
 use crate::vault::{SigningPurpose, Vault};
 
 pub use signing::document;
@@ -128,6 +129,23 @@ pub struct OrderGuards {
     pub approval: Option<Approval>,
     /// Whose guardians hear of it.
     pub guardianships: Vec<Guardianship>,
+    /// The purchase that it carries out.
+    pub purchase: Option<PurchaseGuard>,
+}
+
+/// A confirmed purchase: used with the charge, and charged at its account's bank.
+#[derive(Clone, Debug)]
+pub struct PurchaseGuard {
+    /// The purchase, awaiting.
+    pub purchase: Purchase,
+    /// The account, as it is once it was used.
+    pub account: PurchaseAccount,
+    /// Which bank.
+    pub bank: BankName,
+    /// When the bank's answer is looked for.
+    pub look_at: Timestamp,
+    /// What the outside and the trail hear of it.
+    pub told: Vec<(OutboxRecord, AuditRecord)>,
 }
 
 /// Why an order was not taken. Nothing was written and nothing will be charged.
@@ -199,17 +217,19 @@ pub struct Processor {
 
 impl std::fmt::Debug for Processor {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Processor").field("gateway", &self.inner.gateway).finish_non_exhaustive()
+        f.debug_struct("Processor").field("acquirers", &self.inner.acquirers).finish_non_exhaustive()
     }
 }
 
 struct Inner {
     store: Arc<dyn Store>,
-    gateway: Arc<dyn Gateway>,
+    acquirers: Acquirers,
     vault: Vault,
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
     cfg: ProcessorConfig,
+    /// At which acquirer a look for work begins: each in its turn, so that a busy one keeps no other waiting.
+    turn: AtomicUsize,
     /// Whose leases are ours.
     worker: WorkerId,
     /// Something was submitted that no place was free for.
@@ -226,7 +246,7 @@ impl Processor {
     /// Joins the parts; starts nothing.
     pub fn new(
         store: Arc<dyn Store>,
-        gateway: Arc<dyn Gateway>,
+        acquirers: impl Into<Acquirers>,
         vault: Vault,
         clock: Arc<dyn Clock>,
         entropy: Arc<dyn Entropy>,
@@ -234,8 +254,14 @@ impl Processor {
     ) -> Self {
         let worker = WorkerId::fresh(&*entropy);
         let (work, at_hand, waiting) = (Notify::new(), Mutex::default(), Mutex::default());
-        let signer = Signer::new(SigningPurpose::Receipts);
-        Self { inner: Arc::new(Inner { store, gateway, vault, clock, entropy, cfg, worker, work, at_hand, waiting, signer }) }
+        let (acquirers, turn, signer) = (acquirers.into(), AtomicUsize::new(0), Signer::new(SigningPurpose::Receipts));
+        let inner = Inner { store, acquirers, vault, clock, entropy, cfg, turn, worker, work, at_hand, waiting, signer };
+        Self { inner: Arc::new(inner) }
+    }
+
+    /// Whether an acquirer of this name is spoken to: the main one, or a bank of the configuration.
+    pub fn knows_bank(&self, name: &BankName) -> bool {
+        self.inner.acquirers.named(name.as_str()).is_some()
     }
 
     /// Waits until the charge has ended, at most `wait`; then [`Outcome::Unknown`], which the acquirer's silence also gives. `NotFound` for
@@ -297,6 +323,12 @@ impl Drop for Waiter {
 }
 
 impl Inner {
+    /// The acquirer of a job. One that is not known here claims nothing; a job of it can only come by a mistake, and must not go elsewhere.
+    fn gateway_of(&self, job: &Job) -> Result<&Arc<dyn Gateway>, StoreError> {
+        let name = &job.attempt.gateway;
+        self.acquirers.named(name).ok_or_else(|| StoreError::Failed(format!("there is no acquirer `{name}` here")))
+    }
+
     /// Tells those in this process who wait for the outcome. After the commit only.
     fn announce(&self, attempt: &Attempt, receipt: Option<Receipt>) {
         let Some(outcome) = outcome_of(attempt, receipt) else { return };

@@ -30,7 +30,9 @@ impl Processor {
         let command = Command { key: order.key, intent: order.intent, operation: order.operation, amount: order.amount };
         // What was just read is judged again inside the transaction; here it only fills the rows. A command that came before must be known
         // again though what it did leaves nothing to judge, so a refusal here is told only if the store does not know the key.
-        let (operation, gateway) = (command.operation, inner.gateway.name());
+        // It goes where the payment went.
+        let went_to = payment.opening().and_then(|a| inner.acquirers.named(&a.gateway));
+        let (operation, gateway) = (command.operation, went_to.unwrap_or(inner.acquirers.main()).name());
         let parts = (&payment.intent, &payment.attempts[..], &payment.disputes[..]);
         let judged = balance::judge(now, parts, operation, command.amount, gateway);
         let (amount, original) = match judged {

@@ -52,7 +52,7 @@ impl Inner {
         let (request, _) = self.request_of(&job).await?;
         crash::point("before_question");
         let asked = self.clock.now();
-        let word = match self.within_timeout(self.gateway.resolve(&request)).await {
+        let word = match self.within_timeout(self.gateway_of(&job)?.resolve(&request)).await {
             // A process that stood still since has heard of a time that is past: what was not there then may be there now.
             BankWord::NotFound if self.clock.now().since(asked) >= self.lease_time() => BankWord::Silence,
             word => word,
@@ -124,7 +124,7 @@ impl Inner {
             tracing::warn!(intent = %job.intent.id, "not sent: too late after it was written down");
             return Ok(());
         }
-        let word = self.within_timeout(self.gateway.send(&request)).await;
+        let word = self.within_timeout(self.gateway_of(&job)?.send(&request)).await;
         drop(request);
         let operation = job.attempt.operation;
         crash::at(operation, Step::AfterAnswer);
@@ -252,7 +252,7 @@ impl Inner {
             statement: job.payee_name.clone(),
         };
         let opens = job.attempt.operation.opens();
-        let always_named = self.gateway.always_names_card();
+        let always_named = self.gateway_of(job)?.always_names_card();
         if !opens && !always_named {
             let hash = hash_of(&request, None, "");
             return Ok((request, Some(hash)));

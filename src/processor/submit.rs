@@ -4,11 +4,11 @@ use serde_json::json;
 
 use super::crash::{self, Step};
 use super::records::OURSELVES;
-use super::{ChargeOrder, Processor, SubmitError};
+use super::{ChargeOrder, Processor, PurchaseGuard, SubmitError};
 use crate::clock::Timestamp;
 use crate::ids::{AttemptId, IntentId, TransferId};
 use crate::ledger::{AccountName, Cause, Transfer, TransferKind};
-use crate::payment::{ApprovalEvent, Attempt, AttemptState, Guardianship, Intent, IntentStatus};
+use crate::payment::{ApprovalEvent, Attempt, AttemptState, Guardianship, Intent, IntentStatus, PurchaseEvent};
 use crate::store::{AuditRecord, Document, Guards, Job, NewCharge, OutboxRecord, RequestWithPayee, SubmitRefusal, Submitted};
 
 impl Processor {
@@ -20,6 +20,10 @@ impl Processor {
         let (found, card) = tokio::try_join!(inner.store.request(&order.request), inner.store.card(&order.card))?;
         let RequestWithPayee { request, payee_name } = found.ok_or(SubmitRefusal::NoSuchRequest)?;
         let card = card.ok_or(SubmitRefusal::NoUsableCard)?;
+        let gateway = match &order.guards.purchase {
+            Some(purchase) => inner.acquirers.named(purchase.bank.as_str()).ok_or(SubmitRefusal::UnknownBank)?,
+            None => inner.acquirers.main(),
+        };
         // What was just read fills the rows; the store judges it, and writes only if it is still so.
         let entropy = &*inner.entropy;
         let intent = Intent {
@@ -42,7 +46,7 @@ impl Processor {
             intent: intent.id.clone(),
             operation: order.capture.opening(),
             of_attempt: None,
-            gateway: inner.gateway.name().to_owned(),
+            gateway: gateway.name().to_owned(),
             amount: intent.amount,
             prepared_at: now,
             state: AttemptState::Prepared,
@@ -52,7 +56,7 @@ impl Processor {
         let pending = Transfer {
             id: TransferId::fresh_at(now, entropy),
             kind: TransferKind::Pending,
-            debit: AccountName::acquirer(inner.gateway.name(), currency),
+            debit: AccountName::acquirer(gateway.name(), currency),
             credit: AccountName::payee(&intent.payee, currency),
             amount: intent.amount,
             intent: intent.id.clone(),
@@ -64,14 +68,21 @@ impl Processor {
         let audit = inner.audit_row(now, OURSELVES, &format!("{}.submitted", operation.as_str()), intent.id.as_str(), detail);
         let outbox = inner.news(now, "payment.submitted", &intent, intent.amount, json!({}));
         let (place, schedule) = inner.place_at_hand(now);
-        let papers = match order.guards.approval {
+        let mut papers = match order.guards.approval {
             Some(approval) => {
                 let used = approval.step(now, ApprovalEvent::Used(intent.id.clone()));
                 vec![used.map_err(|_| SubmitRefusal::ApprovalGone)?.paper()?]
             }
             None => Vec::new(),
         };
-        let told = order.guards.guardianships.iter().map(|g| self.told_guardians(now, &intent, g)).collect();
+        let mut told: Vec<_> = order.guards.guardianships.iter().map(|g| self.told_guardians(now, &intent, g)).collect();
+        if let Some(PurchaseGuard { purchase, account, bank, look_at, told: of_purchase }) = order.guards.purchase {
+            let (who, intent) = (intent.customer.clone(), intent.id.clone());
+            let confirmed = purchase.step(now, PurchaseEvent::Confirmed { who, intent, bank, look_at });
+            papers.push(confirmed.map_err(|_| SubmitRefusal::ApprovalGone)?.paper()?);
+            papers.push(account.paper()?);
+            told.extend(of_purchase);
+        }
         let guards = Guards { spent: order.guards.spent, stand: order.guards.stand, papers, told };
         let charge =
             NewCharge { request, card, intent, attempt, schedule, pending, evidence: order.evidence, audit, outbox, guards };

@@ -374,7 +374,7 @@ async fn two_workers_at_once_charge_once() {
     let house = House::build().await;
     let other = Processor::new(
         house.store.clone(),
-        house.processor.inner.gateway.clone(),
+        house.processor.inner.acquirers.clone(),
         house.vault.clone(),
         house.clock.clone(),
         house.entropy.clone(),

@@ -1,5 +1,6 @@
 //! The worker: carries out what was submitted here, claims what is due, asks about what is in doubt, until it is told to stop.
 
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
@@ -120,15 +121,40 @@ impl Processor {
 
 impl Inner {
     pub(super) async fn claim(&self, limit: u32) -> Result<Vec<Job>, StoreError> {
-        let now = self.clock.now();
-        let gateway = self.gateway.name().to_owned();
-        let claim = Claim { lease: self.lease(now), gateway, now, horizon: self.horizon(now), limit };
-        crash::point("before_claim");
-        let jobs = self.store.claim(&claim).await?;
-        if !jobs.is_empty() {
-            crash::point("after_claim");
+        let names: Vec<&str> = self.acquirers.all().map(|g| g.name()).collect();
+        // A busy acquirer keeps no other waiting: each is asked first in its turn.
+        let first = self.turn.fetch_add(1, Ordering::Relaxed) % names.len().max(1);
+        let mut jobs = Vec::new();
+        for name in names.iter().cycle().skip(first).take(names.len()) {
+            let free = limit.saturating_sub(u32::try_from(jobs.len()).unwrap_or(u32::MAX));
+            if free == 0 {
+                break;
+            }
+            let now = self.clock.now();
+            let gateway = (*name).to_owned();
+            let claim = Claim { lease: self.lease(now), gateway, now, horizon: self.horizon(now), limit: free };
+            crash::point("before_claim");
+            match self.store.claim(&claim).await {
+                Ok(claimed) => {
+                    if !claimed.is_empty() {
+                        crash::point("after_claim");
+                    }
+                    jobs.extend(claimed);
+                }
+                Err(error) if jobs.is_empty() => return Err(error),
+                // What was claimed is carried on; the others come at the next look.
+                Err(error) => {
+                    log(Err(error), "claiming what is due");
+                    break;
+                }
+            }
         }
         Ok(jobs)
+    }
+
+    /// Whether a question about a job changes nothing.
+    fn only_asks(&self, job: &Job) -> bool {
+        self.gateway_of(job).is_ok_and(|gateway| gateway.resolve_only_asks())
     }
 
     /// Carries a job on that was leased at `taken`.
@@ -143,7 +169,7 @@ impl Inner {
             let result = match &job.attempt.state {
                 AttemptState::Prepared => inner.send_first(job).await,
                 // A question that takes back would decide what a person must.
-                AttemptState::Conflicted { .. } if !inner.gateway.resolve_only_asks() => inner.look_later(&job.attempt).await,
+                AttemptState::Conflicted { .. } if !inner.only_asks(&job) => inner.look_later(&job.attempt).await,
                 AttemptState::Dispatched { .. } | AttemptState::NeedsReconciliation { .. } | AttemptState::Conflicted { .. } => {
                     inner.reconcile(job).await
                 }

@@ -198,7 +198,7 @@ pub(super) fn of_paper(paper: &Paper) -> Result<OfPaper, StoreError> {
             let mandate = Mandate::of_paper(paper)?;
             let call = match &mandate.consent {
                 Occasion::Call(call) => Some(call.clone()),
-                Occasion::Approval(_) | Occasion::Code(_) => None,
+                Occasion::Approval(_) | Occasion::Code(_) | Occasion::Purchase(_) => None,
             };
             let given = Consenting { text_version: mandate.wording, by: "the caller".into(), at: mandate.created_at, call };
             Ok(OfPaper::Given(mandate.customer, given))

@@ -73,6 +73,7 @@ macro_rules! migrations {
             (16, "more time", include_str!(concat!("../../../migrations/", $folder, "/0016_more_time.sql"))),
             (17, "rights", include_str!(concat!("../../../migrations/", $folder, "/0017_rights.sql"))),
             (18, "lanes", include_str!(concat!("../../../migrations/", $folder, "/0018_lanes.sql"))),
+            (19, "accounts", include_str!(concat!("../../../migrations/", $folder, "/0019_accounts.sql"))),
         ])
     };
 }

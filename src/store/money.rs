@@ -271,9 +271,12 @@ pub enum SubmitRefusal {
     /// What the rules were asked with is no longer so: the customer paid something else, a mandate was taken back, a guardian froze payments.
     #[error("what the rules were asked with has changed meanwhile: ask them again")]
     ChangedMeanwhile,
-    /// The approval that goes with it was used, or changed.
+    /// The approval or purchase that goes with it was used, or changed.
     #[error("what everybody agreed to was used or changed meanwhile")]
     ApprovalGone,
+    /// The bank of the account that pays is none of the configuration.
+    #[error("the account's bank is not known here")]
+    UnknownBank,
     /// The same call and request came before with another amount or card.
     #[error("this call submitted this request before, with another amount or card")]
     SameKeyOtherContent,

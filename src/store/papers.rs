@@ -1,5 +1,5 @@
-//! What people agreed to about payments, kept whole: guardianships, supervisions, approvals, one-time codes, mandates. The rules are
-//! `payment`'s; here each is a [`Document`] that is read, and written over the version that was read.
+//! What people agreed to about payments, kept whole: guardianships, supervisions, approvals, one-time codes, mandates, accounts and
+//! purchases. The rules are `payment`'s; here each is a [`Document`] that is read, and written over the version that was read.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,9 @@ use super::{AuditRecord, Callback, OutboxRecord, Store, StoreError, callbacks};
 use crate::clock::Timestamp;
 use crate::ids::{CodeId, CustomerId, PayeeId, RequestId};
 use crate::money::Currency;
-use crate::payment::{AddressMark, Approval, Guardianship, Mandate, OneTimeCode, Supervision};
+use crate::payment::{
+    AddressMark, Approval, Guardianship, MainAccount, Mandate, OneTimeCode, Purchase, PurchaseAccount, Supervision,
+};
 
 /// What kind of paper.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -26,9 +28,27 @@ pub enum PaperKind {
     Code,
     /// A payee may be paid again without the card number.
     Mandate,
+    /// A customer's account at a bank.
+    MainAccount,
+    /// A payee's permission to ask for money from one.
+    Account,
+    /// What a payee asks for, and its user confirms.
+    Purchase,
 }
 
 impl PaperKind {
+    /// Every one.
+    pub const ALL: [Self; 8] = [
+        Self::Guardianship,
+        Self::Supervision,
+        Self::Approval,
+        Self::Code,
+        Self::Mandate,
+        Self::MainAccount,
+        Self::Account,
+        Self::Purchase,
+    ];
+
     /// As a row stores it.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -37,6 +57,9 @@ impl PaperKind {
             Self::Approval => "approval",
             Self::Code => "code",
             Self::Mandate => "mandate",
+            Self::MainAccount => "main_account",
+            Self::Account => "account",
+            Self::Purchase => "purchase",
         }
     }
 
@@ -44,15 +67,15 @@ impl PaperKind {
     pub fn in_words(self) -> &'static str {
         match self {
             Self::Code => "one-time code",
-            Self::Guardianship | Self::Supervision | Self::Approval | Self::Mandate => self.as_str(),
+            Self::MainAccount => "main account",
+            Self::Account => "purchase-permission account",
+            Self::Guardianship | Self::Supervision | Self::Approval | Self::Mandate | Self::Purchase => self.as_str(),
         }
     }
 
     /// Back from a row.
     pub fn parse(text: &str) -> Option<Self> {
-        [Self::Guardianship, Self::Supervision, Self::Approval, Self::Code, Self::Mandate]
-            .into_iter()
-            .find(|k| k.as_str() == text)
+        Self::ALL.into_iter().find(|k| k.as_str() == text)
     }
 }
 
@@ -180,6 +203,19 @@ document!(
 );
 document!(OneTimeCode, Code, customer, |c| c.request.as_str().to_owned(), c.live(), c.live().then_some(c.expires_at));
 document!(Mandate, Mandate, customer, |m| format!("{} {}", m.payee, m.cap.currency), m.holds(), None);
+document!(
+    MainAccount,
+    MainAccount,
+    customer,
+    |m| {
+        let _a_customer_has_one = m;
+        "main".to_owned()
+    },
+    m.open(),
+    None
+);
+document!(PurchaseAccount, Account, customer, |a| a.payee.as_str().to_owned(), a.open(), None);
+document!(Purchase, Purchase, customer, |p| p.request.as_str().to_owned(), p.open(), p.due_at());
 
 /// For which payments of a customer sums are asked.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -10,8 +10,7 @@ use crate::cli::Context;
 use crate::cli::data::{Data, refused, store_error};
 use crate::cli::exit::{CliError, CliResult, Exit};
 use crate::clock::{Clock, SystemClock};
-use crate::gateway::absent::AbsentGateway;
-use crate::gateway::{self, Gateway};
+use crate::gateway::{self, Acquirers};
 use crate::ids::IntentId;
 use crate::money::{Currency, Money};
 use crate::payment::{Attempt, AttemptState, Dispute, Operation, Standing};
@@ -207,12 +206,14 @@ async fn processor(ctx: &Context, data: &Data, here: bool) -> Result<Processor, 
     let cfg = ctx.config()?;
     let vault = data.vault().await?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let bank: Arc<dyn Gateway> = if here {
-        gateway::open(&cfg.gateway, vault.sandbox_journal_key(), clock.clone()).map_err(|e| CliError::new(Exit::Gateway, e))?
+    let acquirers = if here {
+        let wrong = |e| CliError::new(Exit::Gateway, e);
+        let main = gateway::open(&cfg.gateway, vault.sandbox_journal_key(), clock.clone()).map_err(wrong)?;
+        Acquirers::new(main, gateway::open_banks(&cfg.gateway, || vault.sandbox_journal_key(), &clock).map_err(wrong)?)
     } else {
-        Arc::new(AbsentGateway(cfg.gateway.kind))
+        gateway::absent_acquirers(&cfg.gateway)
     };
-    Ok(Processor::new(data.store.clone(), bank, vault, clock, data.entropy.clone(), cfg.processor))
+    Ok(Processor::new(data.store.clone(), acquirers, vault, clock, data.entropy.clone(), cfg.processor))
 }
 
 fn operate_error(error: OperateError) -> CliError {

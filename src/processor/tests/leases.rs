@@ -10,7 +10,7 @@ impl House {
     fn another(&self) -> Processor {
         Processor::new(
             self.store.clone(),
-            self.processor.inner.gateway.clone(),
+            self.processor.inner.acquirers.clone(),
             self.vault.clone(),
             self.clock.clone(),
             self.entropy.clone(),

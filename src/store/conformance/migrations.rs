@@ -119,6 +119,11 @@ fn filled(n: i64) -> Vec<String> {
                     ('mandate', 'mnd_2', 'cus_1', 'pay_2 USD', '0', 1, '{\"consent\":\"otc_1\",\"revoked_at\":8}', 4)",
         ),
         (
+            19,
+            "INSERT INTO papers (kind, id, owner, about, open, due_at, version, body, created_at)
+             VALUES ('main_account', 'mac_1', 'cus_1', 'main', '1', NULL, 0, '{}', 1)",
+        ),
+        (
             15,
             "INSERT INTO callbacks (id, approval_id, customer_id, purpose, state, tries, due_at, expires_at, created_at)
              VALUES ('cbk_1', 'apr_1', 'cus_1', 'decide', 'waiting', 1, 5, 9, 1)",

@@ -13,6 +13,8 @@ use crate::store::{AsRead, Guards, Paper, PaperKind, Spent, SpentSince, StoreErr
 
 on_both!(
     a_paper_is_written_over_the_version_that_was_read,
+    every_kind_of_paper_is_kept_apart_from_the_others,
+    accounts_that_are_opened_at_once_with_their_purchases_are_one,
     of_papers_that_are_opened_at_once_one_is_first,
     papers_are_written_together_or_not_at_all,
     papers_are_found_by_whose_they_are_what_they_are_about_and_when_they_are_due,
@@ -79,6 +81,39 @@ async fn a_paper_is_written_over_the_version_that_was_read(desk: Bench) {
     assert!(desk.sql("DELETE FROM papers").await.is_err_and(|e| e.contains("never deleted")));
     let skips = format!("UPDATE papers SET version = version + 2 WHERE id = '{}'", paper.id);
     assert!(desk.sql(&skips).await.is_err_and(|e| e.contains("a version at a time")));
+}
+
+async fn every_kind_of_paper_is_kept_apart_from_the_others(desk: Bench) {
+    let ann = desk.customer("+442079460958", "111111").await;
+    for kind in PaperKind::ALL {
+        assert_eq!(PaperKind::parse(kind.as_str()), Some(kind));
+        let paper = desk.paper(kind, &ann, "main");
+        desk.write(&paper).await.unwrap();
+        assert_eq!(desk.store.papers_of(kind, &ann).await.unwrap(), [paper]);
+    }
+}
+
+/// What a first purchase writes: an account and the purchase, together.
+async fn accounts_that_are_opened_at_once_with_their_purchases_are_one(desk: Bench) {
+    let ann = desk.customer("+442079460958", "111111").await;
+    let mut tasks = JoinSet::new();
+    for n in 0..AT_ONCE {
+        let account = desk.paper(PaperKind::Account, &ann, "pay_1");
+        let purchase = desk.paper(PaperKind::Purchase, &ann, &format!("req_{n}"));
+        let store = desk.store.clone();
+        tasks.spawn(async move { store.write_papers(&[account, purchase], None, &[], &[]).await });
+    }
+    let mut written = 0;
+    while let Some(done) = tasks.join_next().await {
+        match done.unwrap() {
+            Ok(()) => written += 1,
+            Err(StoreError::Exists(_)) => {}
+            Err(other) => panic!("{other}"),
+        }
+    }
+    assert_eq!(written, 1);
+    assert_eq!(desk.store.papers_of(PaperKind::Account, &ann).await.unwrap().len(), 1);
+    assert_eq!(desk.store.papers_of(PaperKind::Purchase, &ann).await.unwrap().len(), 1, "whoever lost wrote nothing at all");
 }
 
 async fn of_papers_that_are_opened_at_once_one_is_first(desk: Bench) {
