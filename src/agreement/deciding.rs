@@ -116,7 +116,8 @@ impl Agreements {
         let asked = self.ask(&request, yes.asking).await?;
         let mut order = yes.order.clone();
         let unnamed = stood_for(&asked, &mut order, yes.asking.by_mandate).err();
-        if let Some(refusal) = unnamed.or_else(|| over_limit(&asked, &yes.order)).or_else(|| refuses(&asked, &yes.met)) {
+        let refusal = over_limit(&asked, &order).or(unnamed).or_else(|| refuses(&asked, &yes.met));
+        if let Some(refusal) = refusal {
             self.tell_refused(&request, &asked, &refusal).await?;
             return Ok(Agreed::Refused(refusal));
         }

@@ -5,8 +5,8 @@ use serde_json::{Map, Value, json};
 
 use crate::ids::{
     AccountId, ApiKeyId, ApprovalId, AttemptId, AuditId, BankName, CallId, CardId, Category, CodeId, ConsentId, CustomerId,
-    DisputeId, EndpointId, GuardianshipId, IntentId, InviteId, MainAccountId, MandateId, OutboxId, PayeeId, PurchaseId, ReceiptId,
-    RequestId, SupervisionId,
+    DisputeId, EndpointId, GuardianshipId, IntentId, InviteId, MainAccountId, MandateId, OutboxId, PayeeId, PurchaseId,
+    ReceiptId, RequestId, SupervisionId,
 };
 
 /// The schemas of all named types, by name.

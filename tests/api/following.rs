@@ -39,6 +39,8 @@ impl Switchboard {
             vault: office.vault.clone(),
             processor: office.processor.clone(),
             agreements: office.agreements.clone(),
+            notifier: office.notifier.clone(),
+            retention: voicepay::rights::RetentionConfig::default(),
             clock: Arc::new(SystemClock),
             entropy: Arc::new(SystemEntropy),
             live: Some(Live { registry: registry.clone(), watchers: watchers.clone() }),

@@ -175,7 +175,7 @@ async fn a_no_is_a_no(house: House) {
 async fn a_request_that_was_withdrawn_or_paid_meanwhile_is_not_charged(house: House) {
     house.main_account(&house.ann, "north", VISA).await;
     let asked = house.asks(&house.ann, 1_999).await;
-    house.store.cancel_request(&asked.purchase.request, &house.audit_row()).await.unwrap();
+    house.store.cancel_request(&asked.purchase.request, &[], &[house.audit_row()], &[]).await.unwrap();
     let before = house.everything().await;
     let refused = house.agreements.confirm(&asked.purchase.id, &house.ann, &yes()).await;
     assert!(matches!(refused, Err(PurchaseFault::Refused(Refusal::Submit(_)))), "{refused:?}");

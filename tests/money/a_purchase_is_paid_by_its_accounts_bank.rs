@@ -315,7 +315,7 @@ async fn what_cannot_be_is_refused_by_name_and_changes_nothing(house: House) {
     assert_eq!(account(ask(ann, &eur.id).await), AccountError::OtherCurrency(Currency::Usd));
     assert_eq!(account(ask(ann, &dear.id).await), AccountError::OverPurchase(usd(20_000)));
     // A request that is no longer open.
-    house.store.cancel_request(&dear.id, &house.audit_row()).await.unwrap();
+    house.store.cancel_request(&dear.id, &[], &[house.audit_row()], &[]).await.unwrap();
     let cancelled = ask(ann, &dear.id).await;
     assert!(matches!(cancelled, Err(PurchaseFault::Refused(Refusal::Submit(SubmitRefusal::Request(_))))), "{cancelled:?}");
     assert_eq!(house.everything().await, before);

@@ -37,7 +37,7 @@ struct Watched {
 
 #[async_trait]
 impl Gateway for Watched {
-    fn name(&self) -> &'static str {
+    fn name(&self) -> &str {
         self.bank.name()
     }
 
