@@ -17,3 +17,5 @@ mod speed;
 mod support;
 #[path = "api/tls.rs"]
 mod tls;
+#[path = "api/webhooks.rs"]
+mod webhooks;

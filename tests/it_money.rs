@@ -40,3 +40,5 @@ mod the_database_goes_away_in_the_middle;
 mod the_database_is_reached_over_tls;
 #[path = "money/the_same_asked_again_is_done_once.rs"]
 mod the_same_asked_again_is_done_once;
+#[path = "money/what_happened_is_told_in_order.rs"]
+mod what_happened_is_told_in_order;

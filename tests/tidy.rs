@@ -63,7 +63,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         ],
     ),
     // Models come through a trait that `app` implements; of calls it knows which are up and what happens in them.
-    ("api", &["payment", "store", "vault", "processor", "agreement", "call"]),
+    ("api", &["payment", "store", "vault", "processor", "agreement", "notify", "call"]),
     ("eval", &["speech", "voiceprint", "decision", "media", "models"]),
     // Embeds each room's own section; rooms never see the whole.
     (

@@ -23,6 +23,7 @@ pub mod shape;
 mod trail;
 mod types;
 mod voices;
+mod webhooks;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -42,6 +43,7 @@ use crate::call::registry::Registry;
 use crate::call::timeline::Watched;
 use crate::clock::{Clock, Entropy};
 use crate::ids::CustomerId;
+use crate::notify::Notifier;
 use crate::processor::Processor;
 use crate::store::Store;
 use crate::vault::Vault;
@@ -66,6 +68,8 @@ pub struct Parts {
     pub processor: Processor,
     /// Rules, approvals, codes, mandates, guardians.
     pub agreements: Agreements,
+    /// Who is told what.
+    pub notifier: Notifier,
     /// The wall clock.
     pub clock: Arc<dyn Clock>,
     /// The system's generator.
@@ -133,6 +137,7 @@ struct Shared {
     vault: Vault,
     processor: Processor,
     agreements: Agreements,
+    notifier: Notifier,
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
     live: Option<Live>,
@@ -150,12 +155,13 @@ pub async fn serve(
     parts: Parts,
     stop: CancellationToken,
 ) -> Result<SocketAddr, ApiError> {
-    let Parts { store, vault, processor, agreements, clock, entropy, live, enroller } = parts;
+    let Parts { store, vault, processor, agreements, notifier, clock, entropy, live, enroller } = parts;
     let shared = Arc::new(Shared {
         store,
         vault,
         processor,
         agreements,
+        notifier,
         clock,
         entropy,
         live,

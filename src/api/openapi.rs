@@ -105,6 +105,7 @@ fn parameters(path: &str, params: &[route::Param], idempotent: bool) -> Value {
             (Some("mandates"), _) => json!({ "type": "string", "pattern": "^mnd_[a-z0-9]{1,40}$" }),
             (Some("guardianships"), _) => json!({ "type": "string", "pattern": "^gua_[a-z0-9]{1,40}$" }),
             (Some("supervisions"), _) => json!({ "type": "string", "pattern": "^sup_[a-z0-9]{1,40}$" }),
+            (Some("webhooks"), _) => json!({ "type": "string", "pattern": "^whk_[a-z0-9]{1,40}$" }),
             (Some("calls"), _) => json!({ "type": "string", "pattern": "^call_[a-z0-9]{1,40}$" }),
             (Some(_) | None, _) => json!({ "type": "string", "minLength": 1 }),
         };

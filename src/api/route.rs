@@ -178,5 +178,6 @@ pub fn table() -> Vec<Route> {
     all.extend(super::trail::routes());
     all.extend(super::agreeing::routes());
     all.extend(super::guarding::routes());
+    all.extend(super::webhooks::routes());
     all
 }

@@ -36,13 +36,17 @@ pub enum Scope {
     GuardiansRead,
     /// Make and change them in a guardian's name.
     GuardiansWrite,
+    /// See endpoints of webhooks and what they were told.
+    WebhooksRead,
+    /// Add, change and delete them, give them other secrets, have messages sent again.
+    WebhooksWrite,
     /// See the audit trail of one's own things, and proofs.
     AuditRead,
 }
 
 impl Scope {
     /// All of them.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 18] = [
         Self::CustomersRead,
         Self::CustomersWrite,
         Self::CardsWrite,
@@ -58,6 +62,8 @@ impl Scope {
         Self::ApprovalsWrite,
         Self::GuardiansRead,
         Self::GuardiansWrite,
+        Self::WebhooksRead,
+        Self::WebhooksWrite,
         Self::AuditRead,
     ];
 
@@ -79,6 +85,8 @@ impl Scope {
             Self::ApprovalsWrite => "approvals:write",
             Self::GuardiansRead => "guardians:read",
             Self::GuardiansWrite => "guardians:write",
+            Self::WebhooksRead => "webhooks:read",
+            Self::WebhooksWrite => "webhooks:write",
             Self::AuditRead => "audit:read",
         }
     }

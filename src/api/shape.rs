@@ -4,8 +4,8 @@
 use serde_json::{Map, Value, json};
 
 use crate::ids::{
-    ApiKeyId, ApprovalId, AttemptId, AuditId, CallId, CardId, Category, CodeId, ConsentId, CustomerId, DisputeId, GuardianshipId,
-    IntentId, InviteId, MandateId, PayeeId, ReceiptId, RequestId, SupervisionId,
+    ApiKeyId, ApprovalId, AttemptId, AuditId, CallId, CardId, Category, CodeId, ConsentId, CustomerId, DisputeId, EndpointId,
+    GuardianshipId, IntentId, InviteId, MandateId, OutboxId, PayeeId, ReceiptId, RequestId, SupervisionId,
 };
 
 /// The schemas of all named types, by name.
@@ -89,10 +89,12 @@ ids!(
     ConsentId,
     CustomerId,
     DisputeId,
+    EndpointId,
     GuardianshipId,
     IntentId,
     InviteId,
     MandateId,
+    OutboxId,
     PayeeId,
     ReceiptId,
     RequestId,

@@ -20,6 +20,7 @@ fn parts(office: &Office, clock: Arc<dyn Clock>, entropy: Arc<dyn Entropy>) -> P
         vault: office.vault.clone(),
         processor: office.processor.clone(),
         agreements: office.agreements.clone(),
+        notifier: office.notifier.clone(),
         clock,
         entropy,
         live: None,
@@ -51,7 +52,7 @@ pub(super) async fn beside_calls(
     Ok(Some(api::serve(&config.api, listen, parts, stop.clone()).await?))
 }
 
-/// The API with the payment worker and the sealer of the audit trail, and no telephone: no models are loaded.
+/// The API with the payment worker, the webhooks and the sealer of the audit trail, and no telephone: no models are loaded.
 #[derive(Debug)]
 pub struct ApiService {
     office: Office,
@@ -59,6 +60,7 @@ pub struct ApiService {
     stop: CancellationToken,
     worker: tokio::task::JoinHandle<()>,
     sweeper: tokio::task::JoinHandle<()>,
+    teller: tokio::task::JoinHandle<()>,
 }
 
 impl ApiService {
@@ -75,8 +77,9 @@ impl ApiService {
             async move { sealer.beside(processor.run(stop)).await }
         });
         let sweeper = tokio::spawn(office.agreements.clone().run(stop.clone()));
+        let teller = tokio::spawn(office.notifier.clone().run(stop.clone()));
         let address = api::serve(&config.api, listen, parts(&office, clock, entropy), stop.clone()).await?;
-        Ok(Self { office, address, stop, worker, sweeper })
+        Ok(Self { office, address, stop, worker, sweeper, teller })
     }
 
     /// Where it is answered.
@@ -97,6 +100,9 @@ impl ApiService {
         }
         if let Err(error) = self.sweeper.await {
             tracing::error!(%error, "the sweep of approvals did not end well; what is due is swept at the next start");
+        }
+        if let Err(error) = self.teller.await {
+            tracing::error!(%error, "who tells tenants did not end well; what was under way is told again");
         }
     }
 }

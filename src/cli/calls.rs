@@ -126,7 +126,7 @@ fn seconds(d: Duration) -> String {
 }
 
 /// An age, or a time.
-fn begun_since(text: &str, now: Timestamp) -> Result<Timestamp, CliError> {
+pub(super) fn begun_since(text: &str, now: Timestamp) -> Result<Timestamp, CliError> {
     let wrong = || {
         let what = format!("--since {text}: give an age such as 30m, 24h or 7d, or a time such as 2026-11-01T00:00:00Z");
         CliError::new(Exit::Refused, what)

@@ -4,18 +4,20 @@ use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
 use super::Context;
+use super::calls::begun_since;
 use super::data::{block_on, refused, store_error, vault_error};
 use super::exit::{CliError, CliResult};
 use super::guardian::open;
+use crate::clock::{Clock, SystemClock};
 use crate::ids::{EndpointId, OutboxId, Tenant};
-use crate::notify::EndpointError;
-use crate::store::{Delivery, DeliveryState, Endpoint, StoreError};
+use crate::notify::{EndpointChange, EndpointError};
+use crate::store::{Delivery, DeliveryState, Endpoint, Replay, StoreError};
 use crate::telemetry::{self, LogFormat};
 
 /// Arguments of `voicepay webhooks`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  voicepay webhooks add --url https://shop.example/hooks --topic 'payment.*'\n  voicepay webhooks test whk_0123…\n  voicepay webhooks dead whk_0123…\n  voicepay webhooks replay whk_0123…                  all that are dead\n  voicepay webhooks replay whk_0123… --message out_4567…\n  voicepay webhooks rotate whk_0123…\n\nMessages are signed as Standard Webhooks says; the secret is shown once."
+    after_help = "Examples:\n  voicepay webhooks add --url https://shop.example/hooks --topic 'payment.*'\n  voicepay webhooks test whk_0123…\n  voicepay webhooks dead whk_0123…\n  voicepay webhooks replay whk_0123…                  all that are dead\n  voicepay webhooks replay whk_0123… --message out_4567…\n  voicepay webhooks replay whk_0123… --since 24h      all that happened since, arrived or dead\n  voicepay webhooks rotate whk_0123…\n\nMessages are signed as Standard Webhooks says; the secret is shown once."
 )]
 pub struct WebhooksArgs {
     #[command(subcommand)]
@@ -74,13 +76,21 @@ enum WebhooksCommand {
         /// Its identifier.
         id: String,
     },
-    /// Send again what is dead, or one message, dead or not.
+    /// Send again what is dead, or one message, or all that happened since some time.
     Replay {
         /// Its identifier.
         id: String,
-        /// This message only.
-        #[arg(long, value_name = "ID")]
+        /// This message only, wherever it stands.
+        #[arg(long, value_name = "ID", conflicts_with = "since")]
         message: Option<String>,
+        /// What happened since then, arrived or dead: an age such as 24h, or a time such as 2026-11-01T00:00:00Z.
+        #[arg(long, value_name = "TIME|DURATION")]
+        since: Option<String>,
+    },
+    /// Erase one, with its secrets and the list of what it was told.
+    Delete {
+        /// Its identifier.
+        id: String,
     },
 }
 
@@ -111,11 +121,11 @@ pub fn run(args: WebhooksArgs, ctx: &Context) -> CliResult {
                 ctx.answer(&json!({ "secret": secret.0 }), &format!("secret {}", secret.0));
             }
             WebhooksCommand::Disable { id } => {
-                notifier.change_endpoint(&parse(&id)?, None, None, Some(true), "cli").await.map_err(endpoint_error)?;
+                notifier.change_endpoint(&parse(&id)?, turned(true), "cli").await.map_err(endpoint_error)?;
                 ctx.answer(&json!({ "id": id, "disabled": true }), &format!("{id} is disabled"));
             }
             WebhooksCommand::Enable { id } => {
-                notifier.change_endpoint(&parse(&id)?, None, None, Some(false), "cli").await.map_err(endpoint_error)?;
+                notifier.change_endpoint(&parse(&id)?, turned(false), "cli").await.map_err(endpoint_error)?;
                 ctx.answer(&json!({ "id": id, "disabled": false }), &format!("{id} is enabled"));
             }
             WebhooksCommand::Test { id } => match notifier.try_endpoint(&parse(&id)?).await.map_err(store_error)? {
@@ -133,14 +143,28 @@ pub fn run(args: WebhooksArgs, ctx: &Context) -> CliResult {
                 let all = store.deliveries(&parse(&id)?, Some(DeliveryState::Dead), 0, 1_000).await.map_err(store_error)?;
                 tell(ctx, &all, "nothing is dead");
             }
-            WebhooksCommand::Replay { id, message } => {
+            WebhooksCommand::Replay { id, message, since } => {
                 let one = message.as_deref().map(OutboxId::parse).transpose().map_err(refused)?;
-                let again = notifier.replay(&parse(&id)?, one.as_ref(), "cli").await.map_err(store_error)?;
+                let since = since.as_deref().map(|text| begun_since(text, SystemClock.now())).transpose()?;
+                let which = match (&one, since) {
+                    (Some(one), _) => Replay::One(one),
+                    (None, Some(at)) => Replay::Since(at),
+                    (None, None) => Replay::Dead,
+                };
+                let again = notifier.replay(&parse(&id)?, which, "cli").await.map_err(store_error)?;
                 ctx.answer(&json!({ "replayed": again }), &format!("{again} will be sent again"));
+            }
+            WebhooksCommand::Delete { id } => {
+                notifier.delete_endpoint(&parse(&id)?, "cli").await.map_err(store_error)?;
+                ctx.answer(&json!({ "deleted": id }), &format!("{id} is deleted"));
             }
         }
         Ok(())
     })
+}
+
+fn turned(off: bool) -> EndpointChange {
+    EndpointChange { disabled: Some(off), ..EndpointChange::default() }
 }
 
 fn parse(id: &str) -> Result<EndpointId, CliError> {
@@ -169,6 +193,6 @@ fn endpoint_error(error: EndpointError) -> CliError {
         EndpointError::Store(e) => store_error(e),
         EndpointError::Vault(e) => vault_error(e),
         EndpointError::NoSuch => store_error(StoreError::NotFound("endpoint")),
-        EndpointError::Url(_) | EndpointError::Topics(_) => refused(error),
+        EndpointError::Url(_) | EndpointError::Topics(_) | EndpointError::TooMany => refused(error),
     }
 }

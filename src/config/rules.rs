@@ -60,6 +60,7 @@ pub(super) fn check(c: &Config) -> Result<(), ConfigError> {
         "must be 60 to 2592000: nobody is asked for ever",
     )?;
     rule((100..=600_000).contains(&c.agreement.sweep_ms), "agreement.sweep_ms", "must be 100 to 600000")?;
+    c.notify.check().map_err(|(key, what)| ConfigError::RoomRule { section: "notify", key, what })?;
     c.callbacks.check().map_err(|(key, what)| ConfigError::RoomRule { section: "callbacks", key, what })?;
     rule(
         c.callbacks.trunk.is_empty() || c.sip.trunks.iter().any(|t| t.name == c.callbacks.trunk && t.target.is_some()),

@@ -5,7 +5,7 @@ use std::fmt;
 use std::io;
 use std::net::IpAddr;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use http_body_util::{BodyExt, Full, Limited};
@@ -20,12 +20,15 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tokio_rustls::TlsConnector;
+use tokio_rustls::rustls::ClientConfig;
 
 use super::target::Target;
 use super::tls;
 
 /// An answer longer than this is none.
 pub(super) const ANSWER_LIMIT_BYTES: usize = 1_048_576;
+/// Of an answer that only its status counts of, so much is read.
+const UNREAD_LIMIT_BYTES: usize = 65_536;
 /// The head of an answer may be this long.
 const ANSWER_HEAD_LIMIT_BYTES: usize = 65_536;
 
@@ -85,12 +88,22 @@ pub(crate) enum NoAnswer {
 impl Client {
     /// Reads the authorities, if it is spoken to over TLS; connects to nobody yet.
     pub(crate) fn open(target: Target, roots_file: &Path, timeout_ms: u64, max_at_once: usize) -> Result<Self, OpenError> {
+        let read = || Ok(Arc::new(tls::believing(roots_file)?.with_no_client_auth()));
+        Self::with(target, read, timeout_ms, max_at_once)
+    }
+
+    /// The same with authorities that many clients share; `roots` gives them, and is asked only if it is spoken to over TLS.
+    pub(crate) fn with(
+        target: Target,
+        roots: impl FnOnce() -> Result<Arc<ClientConfig>, String>,
+        timeout_ms: u64,
+        max_at_once: usize,
+    ) -> Result<Self, OpenError> {
         let wrong = |what: &str| OpenError::Url(format!("`{}` {what}", target.authority));
         let tls = if target.tls {
             let name = ServerName::try_from(target.host.clone());
             let name = name.map_err(|_| wrong("names no host that a certificate can name"))?;
-            let config = tls::believing(roots_file).map_err(OpenError::Roots)?;
-            Some((TlsConnector::from(Arc::new(config.with_no_client_auth())), name))
+            Some((TlsConnector::from(roots().map_err(OpenError::Roots)?), name))
         } else {
             None
         };
@@ -127,6 +140,26 @@ impl Client {
 
     /// One request, whole with method, path and headers but for those that all have, and its answer.
     pub(crate) async fn exchange(&self, request: Builder, body: Bytes) -> Result<Answer, NoAnswer> {
+        self.ask(request, body, ANSWER_LIMIT_BYTES, &OnceLock::new()).await
+    }
+
+    /// The same where the status says all: a body is read so far as it is short and comes in time, and whatever becomes of it, the status stands.
+    pub(crate) async fn status_of(&self, request: Builder, body: Bytes) -> Result<StatusCode, NoAnswer> {
+        let seen = OnceLock::new();
+        let answer = self.ask(request, body, UNREAD_LIMIT_BYTES, &seen).await;
+        match seen.get() {
+            Some(status) => Ok(*status),
+            None => answer.map(|a| a.status),
+        }
+    }
+
+    async fn ask(
+        &self,
+        request: Builder,
+        body: Bytes,
+        limit_bytes: usize,
+        seen: &OnceLock<StatusCode>,
+    ) -> Result<Answer, NoAnswer> {
         let request = request
             .header(HOST, self.authority.clone())
             .header(USER_AGENT, concat!("voicepay/", env!("CARGO_PKG_VERSION")))
@@ -138,10 +171,10 @@ impl Client {
             let stream = self.connect().await.map_err(NoAnswer::Connect)?;
             stream.set_nodelay(true).map_err(NoAnswer::Connect)?;
             match &self.tls {
-                None => speak(stream, request).await,
+                None => speak(stream, request, limit_bytes, seen).await,
                 Some((connector, name)) => {
                     let stream = connector.connect(name.clone(), stream).await.map_err(NoAnswer::Connect)?;
-                    speak(stream, request).await
+                    speak(stream, request, limit_bytes, seen).await
                 }
             }
         };
@@ -149,7 +182,12 @@ impl Client {
     }
 }
 
-async fn speak<S>(stream: S, request: Request<Full<Bytes>>) -> Result<Answer, NoAnswer>
+async fn speak<S>(
+    stream: S,
+    request: Request<Full<Bytes>>,
+    limit_bytes: usize,
+    seen: &OnceLock<StatusCode>,
+) -> Result<Answer, NoAnswer>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -164,7 +202,8 @@ where
     let exchange = async {
         let answer = sender.send_request(request).await.map_err(NoAnswer::Broken)?;
         let (head, body) = answer.into_parts();
-        let body = Limited::new(body, ANSWER_LIMIT_BYTES).collect().await.map_err(|_| NoAnswer::Body)?.to_bytes();
+        let _once = seen.set(head.status);
+        let body = Limited::new(body, limit_bytes).collect().await.map_err(|_| NoAnswer::Body)?.to_bytes();
         Ok(Answer { status: head.status, headers: head.headers, body })
     };
     // Driven here and not by a task of its own: when the caller stops waiting, the connection goes with it.

@@ -8,7 +8,7 @@ mod news;
 pub mod sandbox;
 pub mod stripe;
 pub mod target;
-mod tls;
+pub(crate) mod tls;
 
 use std::fmt;
 use std::sync::Arc;

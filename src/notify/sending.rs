@@ -1,5 +1,5 @@
-//! One delivery: signed with every secret that is good, sent once, and what came of it written down. Only a status of 2xx is an arrival;
-//! redirects are not followed. 410 means that nobody wants to hear any more.
+//! One delivery: signed with every secret that is good, sent once, and what came of it written down. Only a status of 2xx is an arrival, whatever
+//! comes after it; redirects are not followed. 410 means that nobody wants to hear any more.
 
 use std::net::IpAddr;
 use std::sync::{Arc, PoisonError};
@@ -9,18 +9,21 @@ use hyper::body::Bytes;
 use hyper::header::CONTENT_TYPE;
 use hyper::{Method, Request, StatusCode};
 use serde_json::json;
-use tokio::task::JoinSet;
+use tokio::time::Instant;
+use tokio_rustls::rustls::ClientConfig;
 
+use super::lanes::Went;
 use super::{Inner, Notifier, check_url};
 use crate::clock::Timestamp;
 use crate::gateway::http::{Client, OpenError};
+use crate::gateway::tls;
 use crate::ids::EndpointId;
 use crate::signed::{ID_HEADER, SIGNATURE_HEADER, TIMESTAMP_HEADER, sign_shared};
 use crate::store::{Delivery, DeliveryOutcome, Endpoint, StoreError};
 use crate::telemetry::metrics::metrics;
 
-/// How much longer than a send a delivery is one's own, for writing down what came of it.
-const LEASE_MARGIN: Duration = Duration::from_secs(20);
+/// A try that takes more than this part of the time that it may is slow.
+const SLOW_PART: u32 = 4;
 /// Of an endpoint's answer so much is remembered.
 const ANSWER_LIMIT_CHARS: usize = 120;
 /// Clients that are kept; beyond, all are made anew.
@@ -33,31 +36,6 @@ pub(super) struct Sender {
 }
 
 impl Notifier {
-    /// Sends what is due; says how much was tried and how much arrived.
-    pub(super) async fn send_due(&self) -> Result<(usize, usize), StoreError> {
-        let inner = &*self.inner;
-        let now = inner.clock.now();
-        let lease = now.plus(Duration::from_millis(inner.cfg.timeout_ms).saturating_add(LEASE_MARGIN));
-        let due = inner.store.claim_deliveries(now, lease, inner.cfg.at_once.max(1)).await?;
-        let tried = due.len();
-        let mut under_way = JoinSet::new();
-        for delivery in due {
-            let inner = Arc::clone(&self.inner);
-            under_way.spawn(async move { inner.deliver(&delivery).await });
-        }
-        let mut arrived = 0_usize;
-        while let Some(done) = under_way.join_next().await {
-            match done {
-                Ok(Ok(true)) => arrived = arrived.saturating_add(1),
-                Ok(Ok(false)) => {}
-                // It is tried again when its lease has run out: it may arrive twice, under the same identifier.
-                Ok(Err(error)) => tracing::warn!(%error, "what came of a delivery could not be written down"),
-                Err(error) => tracing::error!(%error, "a delivery broke off"),
-            }
-        }
-        Ok((tried, arrived))
-    }
-
     /// Sends a message to an endpoint now, once, whatever it hears of otherwise: to try it out. What it answered, in words.
     pub async fn try_endpoint(&self, id: &EndpointId) -> Result<Result<u16, String>, StoreError> {
         let inner = &*self.inner;
@@ -70,16 +48,31 @@ impl Notifier {
 }
 
 impl Inner {
-    async fn deliver(&self, d: &Delivery) -> Result<bool, StoreError> {
+    /// One try; how it went.
+    pub(super) async fn deliver(&self, d: &Delivery) -> Went {
+        let begun = Instant::now();
+        match self.tried(d).await {
+            Ok(true) if begun.elapsed() < Duration::from_millis(self.cfg.timeout_ms) / SLOW_PART => Went::Well,
+            Ok(true) => Went::Slowly,
+            Ok(false) => Went::Badly,
+            // It is tried again when its lease has run out: it may arrive twice, under the same identifier.
+            Err(error) => {
+                tracing::warn!(%error, "what came of a delivery could not be written down");
+                Went::Badly
+            }
+        }
+    }
+
+    async fn tried(&self, d: &Delivery) -> Result<bool, StoreError> {
+        // Deleted since it was claimed, and the delivery with it.
         let Some(endpoint) = self.store.endpoint(&d.endpoint).await? else { return Ok(false) };
         let now = self.clock.now();
         let body = json!({ "type": d.news.topic, "timestamp": d.news.at.to_string(), "data": d.news.payload }).to_string();
         let answer = self.send(&endpoint, d.news.id.as_str(), body, now).await;
-        let failures = d.tries.saturating_add(1);
         let (outcome, words) = match answer {
             Ok(status) if status.is_success() => (DeliveryOutcome::Delivered, status.as_u16().to_string()),
-            Ok(status) => (self.again(failures, status == StatusCode::GONE), status.as_u16().to_string()),
-            Err(why) => (self.again(failures, false), why),
+            Ok(status) => (self.again(d.tries, status == StatusCode::GONE), status.as_u16().to_string()),
+            Err(why) => (self.again(d.tries, false), why),
         };
         let word = match &outcome {
             DeliveryOutcome::Delivered => "delivered",
@@ -88,7 +81,7 @@ impl Inner {
         };
         metrics().webhooks.inc([word]);
         let words: String = words.chars().take(ANSWER_LIMIT_CHARS).collect();
-        self.store.finish_delivery(&d.endpoint, &d.news.id, &outcome, &words, self.clock.now()).await?;
+        self.store.finish_delivery(d, &outcome, &words, self.clock.now()).await?;
         Ok(outcome == DeliveryOutcome::Delivered)
     }
 
@@ -120,7 +113,7 @@ impl Inner {
             .header(ID_HEADER, id)
             .header(TIMESTAMP_HEADER, seconds)
             .header(SIGNATURE_HEADER, signatures.join(" "));
-        sender.client.exchange(request, Bytes::from(body)).await.map(|a| a.status).map_err(|e| e.to_string())
+        sender.client.status_of(request, Bytes::from(body)).await.map_err(|e| e.to_string())
     }
 
     fn sender(&self, endpoint: &Endpoint) -> Result<Arc<Sender>, String> {
@@ -128,12 +121,15 @@ impl Inner {
         if let Some(sender) = clients.get(&endpoint.url) {
             return Ok(Arc::clone(sender));
         }
-        let target = check_url(&endpoint.url).map_err(|e| e.to_string())?;
+        let target = check_url(&endpoint.url, self.cfg.private_networks).map_err(|e| e.to_string())?;
         let path = target.path.clone();
         let at_once = usize::try_from(self.cfg.at_once.max(1)).unwrap_or(1);
-        let client = Client::open(target, &self.cfg.roots_file, self.cfg.timeout_ms, at_once).map_err(|e| match e {
+        let client = Client::with(target, || self.roots(), self.cfg.timeout_ms, at_once).map_err(|e| match e {
             OpenError::Url(what) => what,
-            OpenError::Roots(what) => format!("notify.roots_file: {what}"),
+            OpenError::Roots(what) => {
+                tracing::warn!(%what, "notify.roots_file can't be used: no endpoint is reached by https");
+                format!("notify.roots_file: {what}")
+            }
         })?;
         let client = if self.cfg.private_networks { client } else { client.screened(is_public) };
         if clients.len() >= CLIENT_LIMIT {
@@ -143,10 +139,21 @@ impl Inner {
         clients.insert(endpoint.url.clone(), Arc::clone(&sender));
         Ok(sender)
     }
+
+    /// The authorities, read once for all endpoints; a file that can't be read is tried again with the next delivery.
+    fn roots(&self) -> Result<Arc<ClientConfig>, String> {
+        let mut read = self.roots.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(roots) = read.as_ref() {
+            return Ok(Arc::clone(roots));
+        }
+        let roots = Arc::new(tls::believing(&self.cfg.roots_file)?.with_no_client_auth());
+        *read = Some(Arc::clone(&roots));
+        Ok(roots)
+    }
 }
 
 /// Whether an address is one of the public internet: a tenant's URL must not reach what stands beside us (RFC 6890).
-fn is_public(ip: IpAddr) -> bool {
+pub(super) fn is_public(ip: IpAddr) -> bool {
     match ip {
         IpAddr::V4(v4) => {
             let [a, b, ..] = v4.octets();

@@ -135,3 +135,71 @@ async fn a_roots_file_that_is_missing_or_empty_is_named_with_its_key() {
         assert_eq!(house.tried(&format!("http://127.0.0.1:{port}/")).await, Ok(204));
     }
 }
+
+#[tokio::test]
+async fn only_the_status_of_an_answer_counts() {
+    let house = House::with(near()).await;
+    let long = [b"HTTP/1.1 200 OK\r\nContent-Length: 3000000\r\n\r\n".as_slice(), &vec![b'x'; 3_000_000]].concat();
+    let endless = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n".to_vec();
+    let cut = b"HTTP/1.1 200 OK\r\nContent-Length: 50\r\n\r\nhello".to_vec();
+    let refused_at_length = [b"HTTP/1.1 500 No\r\nContent-Length: 3000000\r\n\r\n".as_slice(), &vec![b'x'; 3_000_000]].concat();
+    // A redirect is not followed, wherever it leads.
+    let inside = answering("127.0.0.1:0", FINE.to_vec()).await;
+    let redirect = format!("HTTP/1.1 307 Over there\r\nLocation: http://127.0.0.1:{inside}/\r\nContent-Length: 0\r\n\r\n");
+    for (answer, status) in
+        [(FINE.to_vec(), 204), (long, 200), (endless, 200), (cut, 200), (refused_at_length, 500), (redirect.into_bytes(), 307)]
+    {
+        let port = answering("127.0.0.1:0", answer).await;
+        assert_eq!(house.tried(&format!("http://127.0.0.1:{port}/")).await, Ok(status));
+    }
+    // A head without an end is no answer.
+    let head = [b"HTTP/1.1 200 OK\r\nX-Long: ".as_slice(), &vec![b'x'; 200_000]].concat();
+    for nothing in [head, b"SSH-2.0-OpenSSH_9.7\r\n".to_vec(), Vec::new()] {
+        let port = answering("127.0.0.1:0", nothing).await;
+        let why = house.tried(&format!("http://127.0.0.1:{port}/")).await.unwrap_err();
+        assert!(why.contains("the connection broke"), "{why}");
+    }
+}
+
+#[tokio::test]
+async fn addresses_in_brackets_are_reached_and_names_and_passwords_refused() {
+    let house = House::with(near()).await;
+    let port = answering("[::1]:0", FINE.to_vec()).await;
+    assert_eq!(house.tried(&format!("http://[::1]:{port}/hooks?a=b")).await, Ok(204));
+    for (url, word) in [
+        ("https://me:word@shop.example/", "must not hold a name or password"),
+        ("https://me@shop.example/", "must not hold a name or password"),
+        ("http://[2001:db8::1]/", "only go to others over https"),
+        ("http://shop.example/", "only go to others over https"),
+        ("https://[::1", "is no URL"),
+    ] {
+        let why = house.tried(url).await.unwrap_err();
+        assert!(why.contains(word), "{url}: {why}");
+    }
+}
+
+#[tokio::test]
+async fn networks_that_are_not_public_are_refused_by_address_and_by_what_a_name_stands_for() {
+    let house = House::with(NotifyConfig { private_networks: false, ..near() }).await;
+    for url in ["http://127.0.0.1:1/", "http://localhost:1/", "https://[fe80::1]/", "https://10.1.2.3/", "https://a.localhost/"] {
+        let why = house.tried(url).await.unwrap_err();
+        assert!(why.contains("notify.private_networks"), "{url}: {why}");
+    }
+    // An address as nobody writes it, which the resolver takes for this machine.
+    let port = answering("127.0.0.1:0", FINE.to_vec()).await;
+    let why = house.tried(&format!("https://2130706433:{port}/")).await.unwrap_err();
+    assert!(why.contains("not public") || why.contains("no connection") || why.contains("no host"), "{why}");
+    // One that was let in while such were allowed.
+    let before = House::with(near()).await;
+    let (endpoint, _) = before
+        .notifier
+        .add_endpoint(&Tenant::default(), &format!("http://127.0.0.1:{port}/"), vec!["*".into()], "test")
+        .await
+        .unwrap();
+    assert_eq!(before.notifier.try_endpoint(&endpoint.id).await.unwrap(), Ok(204));
+    let inner = &before.notifier.inner;
+    let cfg = NotifyConfig { private_networks: false, ..near() };
+    let after =
+        Notifier::new(Arc::clone(&inner.store), inner.vault.clone(), Arc::clone(&inner.clock), Arc::clone(&inner.entropy), cfg);
+    assert!(after.try_endpoint(&endpoint.id).await.unwrap().unwrap_err().contains("not public"));
+}

@@ -41,7 +41,9 @@ pub use consents::{Consent, Consenting, Consents, Purpose};
 pub use keyring::{UnlockError, customer_key, customer_key_to_seal, unlock, unlock_in_hand};
 pub use keys::{Brought, KeyUsage, Keys, NewCard, OlderPlace, OlderValue, Resealed, Rewrapped, StoredKey};
 pub use money::*;
-pub use notices::{Delivery, DeliveryState, Endpoint, EndpointSecret, Handed, Notices, Outcome as DeliveryOutcome};
+pub use notices::{
+    Backlog, Delivery, DeliveryState, Endpoint, EndpointSecret, Handed, Notices, Outcome as DeliveryOutcome, Replay,
+};
 pub use papers::{Document, Paper, PaperKind, Papers, Spent, SpentSince};
 pub use postgres::PgStore;
 pub use records::*;
@@ -68,6 +70,7 @@ macro_rules! migrations {
             (15, "call backs", include_str!(concat!("../../../migrations/", $folder, "/0015_call_backs.sql"))),
             (16, "more time", include_str!(concat!("../../../migrations/", $folder, "/0016_more_time.sql"))),
             (17, "rights", include_str!(concat!("../../../migrations/", $folder, "/0017_rights.sql"))),
+            (18, "lanes", include_str!(concat!("../../../migrations/", $folder, "/0018_lanes.sql"))),
         ])
     };
 }

@@ -1,5 +1,5 @@
 //! Where tenants are told of what happened, and what they were told: rows of the outbox are handed out to endpoints, and each delivery goes
-//! on until it arrives or is dead. Of what has the same subject none overtakes another.
+//! on until it arrives or is dead. Deliveries of one endpoint and one subject form a lane, in which none overtakes another.
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
@@ -96,9 +96,9 @@ pub struct Delivery {
     pub subject: String,
     /// Where it stands.
     pub state: DeliveryState,
-    /// How often it was tried.
+    /// How often it was tried, the try that is under way among them.
     pub tries: u32,
-    /// When it is tried next.
+    /// When it is tried next, if it is the first of its lane; while a try is under way: until when it is kept from others.
     pub next_at: Timestamp,
     /// What the last try came to.
     pub answer: Option<String>,
@@ -126,28 +126,62 @@ pub enum Outcome {
     Dead,
 }
 
+/// Which deliveries are sent again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Replay<'a> {
+    /// This one, wherever it stands.
+    One(&'a OutboxId),
+    /// All that are dead.
+    Dead,
+    /// All that have an end, arrived or dead, of what happened since then.
+    Since(Timestamp),
+}
+
+/// What has not arrived yet.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Backlog {
+    /// Rows of the outbox that are not handed out.
+    pub outbox: u64,
+    /// Deliveries that wait, those of disabled endpoints among them.
+    pub waiting: u64,
+    /// When the oldest of both happened, but for disabled endpoints.
+    pub oldest_at: Option<Timestamp>,
+    /// Dead letters.
+    pub dead: u64,
+}
+
 /// Endpoints and deliveries.
 #[async_trait]
 pub trait Notices: Send + Sync {
     /// Writes an endpoint over the version before its own (0: a new one). `Conflict` if it was changed meanwhile.
     async fn write_endpoint(&self, endpoint: &Endpoint, audit: &AuditRecord) -> Result<(), StoreError>;
+    /// Erases an endpoint, its secrets and all that is known of what it was told.
+    async fn delete_endpoint(&self, id: &EndpointId, audit: &AuditRecord) -> Result<(), StoreError>;
     /// One endpoint.
     async fn endpoint(&self, id: &EndpointId) -> Result<Option<Endpoint>, StoreError>;
     /// Endpoints, of one tenant or of all, by identifier.
     async fn endpoints(&self, tenant: Option<&Tenant>) -> Result<Vec<Endpoint>, StoreError>;
     /// Hands rows of the outbox out, in ONE transaction. Rows that somebody else handed out are left as they are.
     async fn hand_out(&self, rows: &[Handed], now: Timestamp) -> Result<(), StoreError>;
-    /// Deliveries that are due, each kept from others until `lease_until`: of those of one endpoint and subject only the first that waits.
-    async fn claim_deliveries(&self, now: Timestamp, lease_until: Timestamp, limit: u32) -> Result<Vec<Delivery>, StoreError>;
-    /// What a try came to.
+    /// Endpoints that are not disabled and for which something is due.
+    async fn due_endpoints(&self, now: Timestamp) -> Result<Vec<EndpointId>, StoreError>;
+    /// Deliveries that are due, for each endpoint no more than is said with it, the longest due first; each is kept from others until
+    /// `lease_until`. Of a lane only the first that waits is due.
+    async fn claim_deliveries(
+        &self,
+        now: Timestamp,
+        lease_until: Timestamp,
+        rooms: &[(EndpointId, u32)],
+    ) -> Result<Vec<Delivery>, StoreError>;
+    /// What a try came to; with the delivery's end the next of its lane is due. `false`, and nothing is written, if the lease is not the
+    /// claimer's any more: somebody else tries it, or it was replayed.
     async fn finish_delivery(
         &self,
-        endpoint: &EndpointId,
-        outbox: &OutboxId,
+        claimed: &Delivery,
         outcome: &Outcome,
         answer: &str,
         now: Timestamp,
-    ) -> Result<(), StoreError>;
+    ) -> Result<bool, StoreError>;
     /// Deliveries of an endpoint, in the order of the outbox, those after `after`; of one state or all.
     async fn deliveries(
         &self,
@@ -156,14 +190,16 @@ pub trait Notices: Send + Sync {
         after: i64,
         limit: u32,
     ) -> Result<Vec<Delivery>, StoreError>;
-    /// Has deliveries sent again, tried or not: one, or all that are dead. Says how many.
+    /// Has deliveries sent again; says how many. What waits in the same lanes waits for them, if it is later.
     async fn replay(
         &self,
         endpoint: &EndpointId,
-        one: Option<&OutboxId>,
+        which: Replay<'_>,
         now: Timestamp,
         audit: &AuditRecord,
     ) -> Result<u64, StoreError>;
     /// Forgets deliveries that arrived before then; says how many. The outbox keeps what they said.
     async fn forget_deliveries(&self, before: Timestamp, limit: u32) -> Result<u64, StoreError>;
+    /// How much waits, and for how long.
+    async fn backlog(&self) -> Result<Backlog, StoreError>;
 }

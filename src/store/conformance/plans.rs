@@ -24,6 +24,7 @@ macro_rules! hot {
             "disputes.rs",
             "intents.rs",
             "keys.rs",
+            "notices.rs",
             "papers.rs",
             "payments.rs",
             "people.rs",
@@ -34,7 +35,7 @@ macro_rules! hot {
 }
 
 /// Tables that grow with the payments.
-const GROWING: [&str; 15] = [
+const GROWING: [&str; 16] = [
     "attempts",
     "audit",
     "audit_chain",
@@ -43,6 +44,7 @@ const GROWING: [&str; 15] = [
     "callbacks",
     "code_deliveries",
     "commands",
+    "deliveries",
     "disputes",
     "intents",
     "outbox",
@@ -53,11 +55,14 @@ const GROWING: [&str; 15] = [
 ];
 
 /// Partial indexes that hold only what has no end yet, or waits: reading all of one costs the same whatever has gone before.
-const SMALL: [&str; 7] = [
+const SMALL: [&str; 10] = [
     "attempts_due",
     "attempts_in_conflict",
     "authorisations_by_expiry",
     "callbacks_due",
+    "deliveries_dead",
+    "deliveries_heads",
+    "deliveries_waiting",
     "open_bank_references",
     "outbox_waiting",
     "quarantined_bank_references",
@@ -165,6 +170,11 @@ const YEARS: &str = "SET session_replication_role = replica;
     INSERT INTO audit_chain (position, seq, hash) SELECT seq - 1, seq, sha256(id::text::bytea) FROM audit;
     INSERT INTO outbox (id, at, topic, payload, delivered_at)
         SELECT 'out_' || n, n, 't', '{}', CASE WHEN n % 1000 > 0 THEN n END FROM generate_series(1, 10000) n;
+    INSERT INTO endpoints (id, tenant, url, topics, secrets, version, created_at)
+        SELECT 'whk_' || n, 'default', 'https://shop.example', '[]', '[]', 0, 1 FROM generate_series(1, 20) n;
+    INSERT INTO deliveries (endpoint_id, outbox_id, position, subject, state, next_at, ended_at)
+        SELECT 'whk_' || n % 20, 'out_' || n, n, 'req_' || n, CASE WHEN n % 1000 = 0 THEN 'waiting' WHEN n % 1000 = 1 THEN 'dead'
+               ELSE 'delivered' END, n, CASE WHEN n % 1000 > 0 THEN n END FROM generate_series(1, 10000) n;
     INSERT INTO commands (key, intent_id, operation, attempt_id, created_at)
         SELECT 'k' || n, 'int_' || n, 'capture', 'att_' || n || 'capture', n FROM generate_series(1, 10000) n;
     INSERT INTO disputes (id, intent_id, reference, amount_minor, currency, reason, state, opened_at)

@@ -2,7 +2,7 @@
 
 use super::{Columns, Reader};
 use crate::store::rows::trail;
-use crate::store::{Delivery, DeliveryState, Endpoint, StoreError};
+use crate::store::{Backlog, Delivery, DeliveryState, Endpoint, StoreError};
 
 /// A row of `endpoints`, `disabled` read as a number.
 pub(in crate::store) fn endpoint<R: Columns>(row: &R) -> Result<Endpoint, StoreError> {
@@ -32,5 +32,18 @@ pub(in crate::store) fn delivery<R: Columns>(row: &R) -> Result<Delivery, StoreE
         tries: r.small("tries")?,
         next_at: r.at("next_at")?,
         answer: r.maybe_text("answer")?,
+    })
+}
+
+/// What waits, counted.
+pub(in crate::store) fn backlog<R: Columns>(row: &R) -> Result<Backlog, StoreError> {
+    let r = Reader::new(row, "deliveries");
+    let count = |name| u64::try_from(r.int(name)?).map_err(|e| r.damaged(e));
+    let ages = [r.maybe_at("outbox_at")?, r.maybe_at("waiting_at")?];
+    Ok(Backlog {
+        outbox: count("outbox")?,
+        waiting: count("waiting")?,
+        dead: count("dead")?,
+        oldest_at: ages.into_iter().flatten().min(),
     })
 }

@@ -5,9 +5,9 @@ use async_trait::async_trait;
 use super::trail::insert_audit;
 use super::{SqliteStore, exactly_one, exists, fault};
 use crate::clock::Timestamp;
-use crate::ids::{EndpointId, OutboxId, Tenant};
-use crate::store::notices::{Delivery, DeliveryState, Endpoint, Handed, Notices, Outcome};
-use crate::store::rows::{notices as read, to_json};
+use crate::ids::{EndpointId, Tenant};
+use crate::store::notices::{Backlog, Delivery, DeliveryState, Endpoint, Handed, Notices, Outcome, Replay};
+use crate::store::rows::{Reader, notices as read, to_json};
 use crate::store::{AuditRecord, StoreError};
 
 #[async_trait]
@@ -44,6 +44,15 @@ impl Notices for SqliteStore {
         tx.commit().await.map_err(fault)
     }
 
+    async fn delete_endpoint(&self, id: &EndpointId, audit: &AuditRecord) -> Result<(), StoreError> {
+        let mut tx = self.write().await?;
+        sqlx::query("DELETE FROM deliveries WHERE endpoint_id = ?").bind(id.as_str()).execute(&mut *tx).await.map_err(fault)?;
+        let gone = sqlx::query("DELETE FROM endpoints WHERE id = ?").bind(id.as_str()).execute(&mut *tx).await.map_err(fault)?;
+        exactly_one(&gone, StoreError::NotFound("endpoint"))?;
+        insert_audit(&mut tx, audit).await?;
+        tx.commit().await.map_err(fault)
+    }
+
     async fn endpoint(&self, id: &EndpointId) -> Result<Option<Endpoint>, StoreError> {
         let row = sqlx::query("SELECT * FROM endpoints WHERE id = ?")
             .bind(id.as_str())
@@ -67,13 +76,16 @@ impl Notices for SqliteStore {
         for row in rows {
             for endpoint in &row.to {
                 sqlx::query(
-                    "INSERT INTO deliveries (endpoint_id, outbox_id, position, subject, state, next_at)
-                     SELECT ?, id, seq, ?, 'waiting', 0 FROM outbox WHERE id = ? AND delivered_at IS NULL
+                    "INSERT INTO deliveries (endpoint_id, outbox_id, position, subject, state, next_at, head)
+                     SELECT e.id, o.id, o.seq, ?1, 'waiting', ?2, NOT EXISTS
+                         (SELECT 1 FROM deliveries b WHERE b.endpoint_id = e.id AND b.subject = ?1 AND b.state = 'waiting')
+                     FROM outbox o, endpoints e WHERE o.id = ?3 AND o.delivered_at IS NULL AND e.id = ?4
                      ON CONFLICT (endpoint_id, outbox_id) DO NOTHING",
                 )
-                .bind(endpoint.as_str())
                 .bind(&row.subject)
+                .bind(now.0)
                 .bind(row.outbox.as_str())
+                .bind(endpoint.as_str())
                 .execute(&mut *tx)
                 .await
                 .map_err(fault)?;
@@ -88,25 +100,47 @@ impl Notices for SqliteStore {
         tx.commit().await.map_err(fault)
     }
 
-    async fn claim_deliveries(&self, now: Timestamp, lease_until: Timestamp, limit: u32) -> Result<Vec<Delivery>, StoreError> {
-        let mut tx = self.write().await?;
+    async fn due_endpoints(&self, now: Timestamp) -> Result<Vec<EndpointId>, StoreError> {
         let rows = sqlx::query(
-            "SELECT d.*, o.id, o.at, o.topic, o.payload FROM deliveries d JOIN outbox o ON o.id = d.outbox_id
-             JOIN endpoints e ON e.id = d.endpoint_id
-             WHERE d.state = 'waiting' AND d.next_at <= ? AND e.disabled = 0 AND NOT EXISTS
-                 (SELECT 1 FROM deliveries b WHERE b.state = 'waiting' AND b.endpoint_id = d.endpoint_id AND b.subject = d.subject
-                  AND b.position < d.position)
-             ORDER BY d.next_at, d.position LIMIT ?",
+            "SELECT e.id FROM endpoints e WHERE e.disabled = 0 AND EXISTS
+                 (SELECT 1 FROM deliveries d WHERE d.endpoint_id = e.id AND d.state = 'waiting' AND d.head = 1 AND d.next_at <= ?)",
         )
         .bind(now.0)
-        .bind(limit)
-        .fetch_all(&mut *tx)
+        .fetch_all(&self.pool)
         .await
         .map_err(fault)?;
-        let claimed = rows.iter().map(read::delivery).collect::<Result<Vec<_>, _>>()?;
+        rows.iter().map(|row| Reader::new(row, "endpoints").parsed("id")).collect()
+    }
+
+    async fn claim_deliveries(
+        &self,
+        now: Timestamp,
+        lease_until: Timestamp,
+        rooms: &[(EndpointId, u32)],
+    ) -> Result<Vec<Delivery>, StoreError> {
+        let mut tx = self.write().await?;
+        let mut claimed = Vec::new();
+        for (endpoint, room) in rooms {
+            let rows = sqlx::query(
+                "SELECT d.*, o.id, o.at, o.topic, o.payload FROM deliveries d JOIN outbox o ON o.id = d.outbox_id
+                 WHERE d.endpoint_id = ? AND d.state = 'waiting' AND d.head = 1 AND d.next_at <= ?
+                 ORDER BY d.next_at, d.position LIMIT ?",
+            )
+            .bind(endpoint.as_str())
+            .bind(now.0)
+            .bind(room)
+            .fetch_all(&mut *tx)
+            .await
+            .map_err(fault)?;
+            for row in &rows {
+                let found = read::delivery(row)?;
+                claimed.push(Delivery { tries: found.tries.saturating_add(1), next_at: lease_until, ..found });
+            }
+        }
         for d in &claimed {
-            sqlx::query("UPDATE deliveries SET next_at = ?, tries = tries + 1 WHERE endpoint_id = ? AND outbox_id = ?")
+            sqlx::query("UPDATE deliveries SET next_at = ?, tries = ? WHERE endpoint_id = ? AND outbox_id = ?")
                 .bind(lease_until.0)
+                .bind(d.tries)
                 .bind(d.endpoint.as_str())
                 .bind(d.news.id.as_str())
                 .execute(&mut *tx)
@@ -119,30 +153,46 @@ impl Notices for SqliteStore {
 
     async fn finish_delivery(
         &self,
-        endpoint: &EndpointId,
-        outbox: &OutboxId,
+        claimed: &Delivery,
         outcome: &Outcome,
         answer: &str,
         now: Timestamp,
-    ) -> Result<(), StoreError> {
+    ) -> Result<bool, StoreError> {
         let (state, next, ended) = columns(outcome, now);
-        let (endpoint, outbox, answer) = (endpoint.clone(), outbox.clone(), answer.to_owned());
+        let (d, answer) = (claimed.clone(), answer.to_owned());
         self.queue(move |conn| {
             Box::pin(async move {
-                sqlx::query(
+                let written = sqlx::query(
                     "UPDATE deliveries SET state = ?, next_at = coalesce(?, next_at), ended_at = ?, answer = ?
-                     WHERE endpoint_id = ? AND outbox_id = ? AND state = 'waiting'",
+                     WHERE endpoint_id = ? AND outbox_id = ? AND state = 'waiting' AND tries = ? AND next_at = ?",
                 )
                 .bind(state)
                 .bind(next)
                 .bind(ended)
                 .bind(answer)
-                .bind(endpoint.as_str())
-                .bind(outbox.as_str())
-                .execute(conn)
+                .bind(d.endpoint.as_str())
+                .bind(d.news.id.as_str())
+                .bind(d.tries)
+                .bind(d.next_at.0)
+                .execute(&mut *conn)
                 .await
-                .map_err(fault)
-                .map(drop)
+                .map_err(fault)?;
+                if written.rows_affected() == 0 {
+                    return Ok(false);
+                }
+                if ended.is_some() {
+                    sqlx::query(
+                        "UPDATE deliveries SET head = 1 WHERE endpoint_id = ?1 AND outbox_id =
+                             (SELECT outbox_id FROM deliveries WHERE endpoint_id = ?1 AND subject = ?2 AND state = 'waiting'
+                              ORDER BY position LIMIT 1)",
+                    )
+                    .bind(d.endpoint.as_str())
+                    .bind(d.subject)
+                    .execute(&mut *conn)
+                    .await
+                    .map_err(fault)?;
+                }
+                Ok(true)
             })
         })
         .await
@@ -155,42 +205,70 @@ impl Notices for SqliteStore {
         after: i64,
         limit: u32,
     ) -> Result<Vec<Delivery>, StoreError> {
-        let rows = sqlx::query(
-            "SELECT d.*, o.id, o.at, o.topic, o.payload FROM deliveries d JOIN outbox o ON o.id = d.outbox_id
-             WHERE d.endpoint_id = ? AND d.position > ? AND d.state = coalesce(?, d.state) ORDER BY d.position LIMIT ?",
-        )
-        .bind(endpoint.as_str())
-        .bind(after)
-        .bind(state.map(DeliveryState::as_str))
-        .bind(limit)
-        .fetch_all(&self.pool)
-        .await
-        .map_err(fault)?;
+        // The dead have an index of their own: they are few among many that arrived.
+        let query = if state == Some(DeliveryState::Dead) {
+            sqlx::query(
+                "SELECT d.*, o.id, o.at, o.topic, o.payload FROM deliveries d JOIN outbox o ON o.id = d.outbox_id
+                 WHERE d.endpoint_id = ?1 AND d.position > ?2 AND d.state = 'dead' AND ?3 = 'dead' ORDER BY d.position LIMIT ?4",
+            )
+        } else {
+            sqlx::query(
+                "SELECT d.*, o.id, o.at, o.topic, o.payload FROM deliveries d JOIN outbox o ON o.id = d.outbox_id
+                 WHERE d.endpoint_id = ?1 AND d.position > ?2 AND d.state = coalesce(?3, d.state) ORDER BY d.position LIMIT ?4",
+            )
+        };
+        let rows = query
+            .bind(endpoint.as_str())
+            .bind(after)
+            .bind(state.map(DeliveryState::as_str))
+            .bind(limit)
+            .fetch_all(&self.pool)
+            .await
+            .map_err(fault)?;
         rows.iter().map(read::delivery).collect()
     }
 
     async fn replay(
         &self,
         endpoint: &EndpointId,
-        one: Option<&OutboxId>,
+        which: Replay<'_>,
         now: Timestamp,
         audit: &AuditRecord,
     ) -> Result<u64, StoreError> {
         let mut tx = self.write().await?;
-        let query = match one {
-            Some(outbox) => sqlx::query(
-                "UPDATE deliveries SET state = 'waiting', tries = 0, next_at = ?, ended_at = NULL WHERE endpoint_id = ? AND outbox_id = ?",
-            )
-            .bind(now.0)
-            .bind(endpoint.as_str())
-            .bind(outbox.as_str()),
-            None => sqlx::query(
-                "UPDATE deliveries SET state = 'waiting', tries = 0, next_at = ?, ended_at = NULL WHERE endpoint_id = ? AND state = 'dead'",
-            )
-            .bind(now.0)
-            .bind(endpoint.as_str()),
+        let query = match which {
+            Replay::One(_) => sqlx::query(
+                "UPDATE deliveries SET state = 'waiting', tries = 0, next_at = ?1, ended_at = NULL
+                 WHERE endpoint_id = ?2 AND outbox_id = ?3",
+            ),
+            Replay::Dead => sqlx::query(
+                "UPDATE deliveries SET state = 'waiting', tries = 0, next_at = ?1, ended_at = NULL
+                 WHERE endpoint_id = ?2 AND state = 'dead'",
+            ),
+            Replay::Since(_) => sqlx::query(
+                "UPDATE deliveries SET state = 'waiting', tries = 0, next_at = ?1, ended_at = NULL
+                 WHERE endpoint_id = ?2 AND state <> 'waiting'
+                     AND EXISTS (SELECT 1 FROM outbox o WHERE o.id = outbox_id AND o.at >= ?3)",
+            ),
+        };
+        let query = query.bind(now.0).bind(endpoint.as_str());
+        let query = match which {
+            Replay::One(outbox) => query.bind(outbox.as_str()),
+            Replay::Dead => query,
+            Replay::Since(at) => query.bind(at.0),
         };
         let again = query.execute(&mut *tx).await.map_err(fault)?;
+        // What was sent before may come before what waits: each lane has another head now.
+        sqlx::query(
+            "UPDATE deliveries SET head = NOT EXISTS
+                 (SELECT 1 FROM deliveries b WHERE b.state = 'waiting' AND b.endpoint_id = deliveries.endpoint_id
+                  AND b.subject = deliveries.subject AND b.position < deliveries.position)
+             WHERE endpoint_id = ? AND state = 'waiting'",
+        )
+        .bind(endpoint.as_str())
+        .execute(&mut *tx)
+        .await
+        .map_err(fault)?;
         insert_audit(&mut tx, audit).await?;
         tx.commit().await.map_err(fault)?;
         Ok(again.rows_affected())
@@ -199,8 +277,8 @@ impl Notices for SqliteStore {
     async fn forget_deliveries(&self, before: Timestamp, limit: u32) -> Result<u64, StoreError> {
         let mut tx = self.write().await?;
         let gone = sqlx::query(
-            "DELETE FROM deliveries WHERE state = 'delivered' AND (endpoint_id, outbox_id) IN
-                 (SELECT endpoint_id, outbox_id FROM deliveries WHERE ended_at < ? ORDER BY ended_at LIMIT ?)",
+            "DELETE FROM deliveries WHERE (endpoint_id, outbox_id) IN
+                 (SELECT endpoint_id, outbox_id FROM deliveries WHERE ended_at < ? AND state = 'delivered' ORDER BY ended_at LIMIT ?)",
         )
         .bind(before.0)
         .bind(limit)
@@ -209,6 +287,21 @@ impl Notices for SqliteStore {
         .map_err(fault)?;
         tx.commit().await.map_err(fault)?;
         Ok(gone.rows_affected())
+    }
+
+    async fn backlog(&self) -> Result<Backlog, StoreError> {
+        let row = sqlx::query(
+            "SELECT (SELECT count(*) FROM outbox WHERE delivered_at IS NULL) AS outbox,
+                 (SELECT count(*) FROM deliveries WHERE state = 'waiting') AS waiting,
+                 (SELECT count(*) FROM deliveries WHERE state = 'dead') AS dead,
+                 (SELECT at FROM outbox WHERE delivered_at IS NULL ORDER BY seq LIMIT 1) AS outbox_at,
+                 (SELECT o.at FROM deliveries d JOIN endpoints e ON e.id = d.endpoint_id JOIN outbox o ON o.id = d.outbox_id
+                  WHERE d.state = 'waiting' AND e.disabled = 0 ORDER BY d.position LIMIT 1) AS waiting_at",
+        )
+        .fetch_one(&self.pool)
+        .await
+        .map_err(fault)?;
+        read::backlog(&row)
     }
 }
 
