@@ -7,7 +7,7 @@ SHELL := bash
 CARGO := PATH="$$HOME/.cargo/bin:$$PATH" cargo
 VOICEPAY := $(CARGO) run --quiet --locked --
 
-.PHONY: help setup build models test test-peers crash-test simulate bench-calls bench-payments bench-policy bench-api test-api demo bench eval train-digits prompts fixtures fuzz lint clean
+.PHONY: help setup build models test test-peers crash-test test-webhooks simulate bench-calls bench-payments bench-policy bench-api test-api demo bench eval train-digits prompts fixtures fuzz lint clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -30,6 +30,10 @@ test-peers: models ## calls by Asterisk 16 and 22, baresip, linphonec, SIPp, Kam
 
 crash-test: setup ## 1,100 kills -9 on each database, compared with the bank's books (KILLS=1100, SEED=1)
 	@scripts/crash-test.sh $(or $(KILLS),1100) $(or $(SEED),1)
+
+test-webhooks: setup ## webhooks to a receiver that fails three times in ten, in order and none lost, on each database (EVENTS=10000)
+	@VOICEPAY_TEST_WEBHOOKS=$(or $(EVENTS),10000) VOICEPAY_TEST_POSTGRES_REQUIRED=1 \
+	  $(CARGO) test --locked --test it_money webhooks_arrive -- --nocapture --test-threads 1
 
 simulate: setup ## several nodes, clocks that jump, a bank with faults, by seeds (SEEDS=0..10000)
 	@scripts/simulate.sh $(or $(SEEDS),0..10000)

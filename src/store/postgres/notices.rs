@@ -286,7 +286,7 @@ impl Notices for PgStore {
                 Replay::Since(_) => sqlx::query(
                     "UPDATE deliveries d SET state = 'waiting', tries = 0, next_at = $1, ended_at = NULL
                      WHERE d.endpoint_id = $2 AND d.state <> 'waiting'
-                         AND EXISTS (SELECT 1 FROM outbox o WHERE o.id = d.outbox_id AND o.at >= $3)",
+                         AND (SELECT o.at FROM outbox o WHERE o.id = d.outbox_id) >= $3",
                 ),
             };
             let query = query.bind(now.0).bind(endpoint.as_str());
@@ -317,8 +317,9 @@ impl Notices for PgStore {
         self.write(async || {
             let mut tx = self.begin().await?;
             let gone = sqlx::query(
-                "DELETE FROM deliveries WHERE (endpoint_id, outbox_id) IN
-                     (SELECT endpoint_id, outbox_id FROM deliveries WHERE ended_at < $1 AND state = 'delivered' ORDER BY ended_at LIMIT $2)",
+                // By where the rows lie: the planner, who does not know how few they are, would join the whole table.
+                "DELETE FROM deliveries WHERE state = 'delivered' AND ctid = ANY (ARRAY
+                     (SELECT ctid FROM deliveries WHERE ended_at < $1 AND state = 'delivered' ORDER BY ended_at LIMIT $2))",
             )
             .bind(before.0)
             .bind(i64::from(limit))
