@@ -209,8 +209,8 @@ impl House {
 
     async fn endpoint(&self, address: SocketAddr) -> (EndpointId, SecretBytes) {
         let topics = vec!["payment.*".to_owned()];
-        let added = self.nodes[0].add_endpoint(&Tenant::default(), &format!("http://{address}/hooks"), topics, "test");
-        let (endpoint, shown) = added.await.unwrap();
+        let (tenant, url) = (Tenant::default(), format!("http://{address}/hooks"));
+        let (endpoint, shown) = self.nodes[0].add_endpoint(&tenant, &url, topics, "test").await.unwrap();
         let secret = base64::engine::general_purpose::STANDARD.decode(shown.0.strip_prefix("whsec_").unwrap()).unwrap();
         (endpoint.id, SecretBytes::new(secret))
     }
@@ -325,6 +325,9 @@ async fn webhooks_arrive_whole_and_in_order_on_sqlite() {
 async fn webhooks_arrive_whole_and_in_order_on_postgresql() {
     let Some(database) = lab::Database::fresh().await else { return };
     let url = DatabaseUrl::parse(&database.url).unwrap();
-    let open = async || -> Arc<dyn Store> { Arc::new(PgStore::open(&url, &StoreConfig::default()).await.unwrap()) };
-    told_in_order(vec![open().await, open().await], "PostgreSQL").await;
+    let mut stores: Vec<Arc<dyn Store>> = Vec::new();
+    for _node in 0..2 {
+        stores.push(Arc::new(PgStore::open(&url, &StoreConfig::default()).await.unwrap()));
+    }
+    told_in_order(stores, "PostgreSQL").await;
 }
