@@ -1,7 +1,5 @@
 //! Where a tenant is told of what happens: its endpoints, what they were told, what did not arrive.
 
-use std::fmt;
-
 use serde::{Deserialize, Deserializer};
 use serde_json::{Value, json};
 
@@ -278,7 +276,7 @@ impl From<EndpointError> for Problem {
             EndpointError::NoSuch => Self::not_found("webhook"),
             e @ (EndpointError::Url(_) | EndpointError::Topics(_)) => Self::invalid(e.to_string()),
             e @ EndpointError::TooMany => Self::conflict(e.to_string()),
-            EndpointError::Vault(e) => Self::internal(&e as &dyn fmt::Display),
+            EndpointError::Vault(e) => Self::internal(&e),
             EndpointError::Store(e) => e.into(),
         }
     }

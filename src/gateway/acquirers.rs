@@ -25,7 +25,8 @@ impl Acquirers {
     pub fn new(main: Arc<dyn Gateway>, banks: BTreeMap<BankName, Arc<dyn Gateway>>) -> Self {
         let named = |(name, bank): (BankName, _)| {
             let name = name.to_string();
-            (name.clone(), Arc::new(Named { name, bank }) as Arc<dyn Gateway>)
+            let bank: Arc<dyn Gateway> = Arc::new(Named { name: name.clone(), bank });
+            (name, bank)
         };
         Self { main, banks: Arc::new(banks.into_iter().map(named).collect()) }
     }
@@ -72,7 +73,10 @@ pub fn open_banks(
 
 /// The same names where nobody may be spoken to; see [`AbsentGateway`].
 pub fn absent(cfg: &GatewayConfig) -> Acquirers {
-    let bank = |(name, cfg): (&BankName, &GatewayConfig)| (name.clone(), Arc::new(AbsentGateway(cfg.kind)) as Arc<dyn Gateway>);
+    let bank = |(name, cfg): (&BankName, &GatewayConfig)| {
+        let bank: Arc<dyn Gateway> = Arc::new(AbsentGateway(cfg.kind));
+        (name.clone(), bank)
+    };
     Acquirers::new(Arc::new(AbsentGateway(cfg.kind)), cfg.banks.iter().map(bank).collect())
 }
 

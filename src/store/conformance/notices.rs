@@ -178,7 +178,7 @@ async fn lanes_and_endpoints_do_not_wait_for_each_other(desk: Bench) {
     assert_eq!(ids(&desk.claimed(10, &shop, 2).await), [a.clone(), b.clone()], "no more than there is room for");
     let off = Endpoint { disabled: true, version: 1, ..bank.clone() };
     desk.write_endpoint(&off).await.unwrap();
-    assert_eq!(desk.store.due_endpoints(Timestamp(10)).await.unwrap(), [shop.id.clone()]);
+    assert_eq!(desk.store.due_endpoints(Timestamp(10)).await.unwrap(), std::slice::from_ref(&shop.id));
     desk.write_endpoint(&Endpoint { disabled: false, version: 2, ..off }).await.unwrap();
     let rooms = [(shop.id.clone(), 5), (bank.id.clone(), 1)];
     let both = desk.store.claim_deliveries(Timestamp(10), Timestamp(99), &rooms).await.unwrap();
@@ -238,7 +238,7 @@ async fn what_is_asked_for_again_goes_before_what_waits(desk: Bench) {
     assert_eq!(desk.states(&shop).await, [State::Delivered, State::Waiting, State::Waiting, State::Waiting]);
     for next in &told[1..] {
         let tried = desk.claimed(30, &shop, 9).await;
-        assert_eq!(ids(&tried), [next.clone()]);
+        assert_eq!(ids(&tried), std::slice::from_ref(next));
         assert!(desk.ended(&tried[0], Outcome::Delivered).await);
     }
     assert_eq!(replay(Replay::One(&OutboxId::fresh(&*desk.entropy))).await, 0);
