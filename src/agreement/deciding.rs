@@ -96,7 +96,8 @@ impl Agreements {
     pub async fn agree(&self, order: ChargeOrder, met: BTreeSet<Condition>, asking: Asking) -> Result<Agreed, AgreeError> {
         let yes = Yes { order, met, asking };
         for _ in 0..LIMIT_RACES {
-            match self.try_agree(&yes).await {
+            // Boxed, as below: one future in another would fill a thread's stack.
+            match Box::pin(self.try_agree(&yes)).await {
                 Err(AgreeError::Store(StoreError::Conflict(_) | StoreError::Exists(_))) => {}
                 Ok(Agreed::Refused(Refusal::Submit(SubmitRefusal::ChangedMeanwhile | SubmitRefusal::ApprovalGone))) => {}
                 done => return done,
@@ -251,7 +252,7 @@ impl Agreements {
     /// Somebody who was asked says yes or no. The last yes charges, if the payer's is there.
     pub async fn decide(&self, id: &ApprovalId, who: &CustomerId, yes: bool, how: How) -> Result<Decided, AgreeError> {
         for _ in 0..LIMIT_RACES {
-            match self.try_decide(id, who, yes, how.clone()).await {
+            match Box::pin(self.try_decide(id, who, yes, how.clone())).await {
                 Err(AgreeError::Store(StoreError::Conflict(_))) => {}
                 done => return done,
             }
@@ -295,7 +296,7 @@ impl Agreements {
     /// Charges what everybody agreed to: rules are asked once more, since time has passed. What they refuse now ends the approval.
     pub(super) async fn charge_agreed(&self, approval: &Approval) -> Result<Agreed, AgreeError> {
         for _ in 0..LIMIT_RACES {
-            match self.try_charge_agreed(approval).await {
+            match Box::pin(self.try_charge_agreed(approval)).await {
                 // The payer paid something else at the same moment, or something was taken back: rules have to be asked with it.
                 Ok(Agreed::Refused(Refusal::Submit(SubmitRefusal::ChangedMeanwhile))) => {}
                 done => return done,
