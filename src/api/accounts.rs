@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::agreeing::Digits;
 use super::ask::{Answer, Ask, created, ok};
-use super::people::of_caller;
+use super::people::{of_caller, paper_of_path};
 use super::problem::Problem;
 use super::route::{Route, run};
 use super::scope::Scope;
@@ -14,7 +14,6 @@ use crate::agreement::{AccountFault, CodeError, CodeTold, Confirmation, Purchase
 use crate::ids::{AccountId, BankName, CardId, CustomerId, IntentId, MainAccountId, PayeeId, PurchaseId, ReceiptId, RequestId};
 use crate::payment::{ConfirmedBy, Consent, MainAccount, Purchase, PurchaseAccount, PurchaseState};
 use crate::secret::SecretBytes;
-use crate::store::papers;
 
 /// How long a confirmation waits for the bank's answer, in milliseconds; what takes longer is told by webhook.
 const ANSWER_WAIT_MS: u64 = 3_000;
@@ -352,11 +351,8 @@ async fn open(ask: &Ask) -> Result<Answer, Problem> {
 }
 
 async fn close_main(ask: &Ask) -> Result<Answer, Problem> {
-    let none = || Problem::not_found("main account");
-    let id: MainAccountId = ask.id(0, "main account")?;
-    let found: MainAccount = papers::read(&*ask.shared.store, id.as_str()).await?.ok_or_else(none)?;
-    of_caller(ask, &found.customer).await.map_err(|_| none())?;
-    ok(&main_view(ask.shared.agreements.close_main_account(&id, &ask.actor()).await?))
+    let found = paper_of_path::<MainAccountId, MainAccount>(ask).await?;
+    ok(&main_view(ask.shared.agreements.close_main_account(&found.id, &ask.actor()).await?))
 }
 
 async fn accounts(ask: &Ask) -> Result<Answer, Problem> {
@@ -367,13 +363,8 @@ async fn accounts(ask: &Ask) -> Result<Answer, Problem> {
     ok(&AccountsView { main, purchase })
 }
 
-/// The account of the path, if it is the caller's.
 async fn account_of_path(ask: &Ask) -> Result<PurchaseAccount, Problem> {
-    let none = || Problem::not_found("purchase-permission account");
-    let id: AccountId = ask.id(0, "purchase-permission account")?;
-    let found: PurchaseAccount = papers::read(&*ask.shared.store, id.as_str()).await?.ok_or_else(none)?;
-    of_caller(ask, &found.customer).await.map_err(|_| none())?;
-    Ok(found)
+    paper_of_path::<AccountId, _>(ask).await
 }
 
 async fn account(ask: &Ask) -> Result<Answer, Problem> {
@@ -385,13 +376,9 @@ async fn close(ask: &Ask) -> Result<Answer, Problem> {
     ok(&account_view(ask.shared.agreements.close_account(&found.id, &ask.actor()).await?))
 }
 
-/// The purchase of the path, if it is the caller's, without a look for the bank's answer.
+/// Without a look for the bank's answer.
 async fn purchase_of_path(ask: &Ask) -> Result<Purchase, Problem> {
-    let none = || Problem::not_found("purchase");
-    let id: PurchaseId = ask.id(0, "purchase")?;
-    let found: Purchase = papers::read(&*ask.shared.store, id.as_str()).await?.ok_or_else(none)?;
-    of_caller(ask, &found.customer).await.map_err(|_| none())?;
-    Ok(found)
+    paper_of_path::<PurchaseId, _>(ask).await
 }
 
 async fn ask_purchase(ask: &Ask) -> Result<Answer, Problem> {

@@ -6,7 +6,7 @@ use zeroize::Zeroizing;
 
 use super::ask::{Answer, Ask, accepted, created, ok, page};
 use super::asking::{Address, delivery, request_of_path};
-use super::people::{of_caller, payee_of_caller};
+use super::people::{of_caller, paper_of_path, payee_of_caller};
 use super::problem::Problem;
 use super::route::{Route, run};
 use super::scope::Scope;
@@ -367,11 +367,7 @@ fn view(a: Approval) -> ApprovalView {
 
 /// The approval of the path, if it is the caller's.
 async fn of_path(ask: &Ask) -> Result<Approval, Problem> {
-    let none = || Problem::not_found("approval");
-    let found: Approval =
-        papers::read(&*ask.shared.store, ask.id::<ApprovalId>(0, "approval")?.as_str()).await?.ok_or_else(none)?;
-    of_caller(ask, &found.customer).await.map_err(|_| none())?;
-    Ok(found)
+    paper_of_path::<ApprovalId, _>(ask).await
 }
 
 async fn request(ask: &Ask) -> Result<Answer, Problem> {
@@ -480,9 +476,6 @@ async fn mandates(ask: &Ask) -> Result<Answer, Problem> {
 }
 
 async fn revoke(ask: &Ask) -> Result<Answer, Problem> {
-    let none = || Problem::not_found("mandate");
-    let id: MandateId = ask.id(0, "mandate")?;
-    let found: Mandate = papers::read(&*ask.shared.store, id.as_str()).await?.ok_or_else(none)?;
-    of_caller(ask, &found.customer).await.map_err(|_| none())?;
-    ok(&mandate_view(ask.shared.agreements.revoke_mandate(&id, &ask.actor()).await?))
+    let found = paper_of_path::<MandateId, Mandate>(ask).await?;
+    ok(&mandate_view(ask.shared.agreements.revoke_mandate(&found.id, &ask.actor()).await?))
 }

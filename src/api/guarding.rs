@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::ask::{Answer, Ask, created, ok, page};
 use super::asking::Address;
-use super::people::of_caller;
+use super::people::{of_caller, paper_of_path};
 use super::problem::Problem;
 use super::route::{Route, run};
 use super::scope::Scope;
@@ -394,11 +394,7 @@ async fn add(ask: &Ask) -> Result<Answer, Problem> {
 
 /// The guardianship of the path, if it is the caller's.
 async fn of_path(ask: &Ask) -> Result<Guardianship, Problem> {
-    let none = || Problem::not_found("guardianship");
-    let id: GuardianshipId = ask.id(0, "guardianship")?;
-    let found: Guardianship = papers::read(&*ask.shared.store, id.as_str()).await?.ok_or_else(none)?;
-    of_caller(ask, &found.ward).await.map_err(|_| none())?;
-    Ok(found)
+    paper_of_path::<GuardianshipId, _>(ask).await
 }
 
 async fn one(ask: &Ask) -> Result<Answer, Problem> {
@@ -461,12 +457,9 @@ async fn supervisions(ask: &Ask) -> Result<Answer, Problem> {
 }
 
 async fn withdraw(ask: &Ask) -> Result<Answer, Problem> {
-    let none = || Problem::not_found("supervision");
-    let id: SupervisionId = ask.id(0, "supervision")?;
-    let found: Supervision = papers::read(&*ask.shared.store, id.as_str()).await?.ok_or_else(none)?;
-    of_caller(ask, &found.account).await.map_err(|_| none())?;
+    let found = paper_of_path::<SupervisionId, Supervision>(ask).await?;
     if !found.holds() {
         return ok(&supervision_view(found)); // withdrawn already: the same again does no harm
     }
-    ok(&supervision_view(ask.shared.agreements.withdraw_supervision(&id, &ask.actor()).await?))
+    ok(&supervision_view(ask.shared.agreements.withdraw_supervision(&found.id, &ask.actor()).await?))
 }

@@ -1,5 +1,8 @@
 //! Customers, their cards, payees.
 
+use std::fmt::Display;
+use std::str::FromStr;
+
 use serde::Deserialize;
 use serde_json::{Value, json};
 use zeroize::Zeroizing;
@@ -16,7 +19,7 @@ use crate::ids::{CardId, Category, CustomerId, PayeeId};
 use crate::language::Language;
 use crate::payment::Expiry;
 use crate::secret::Pan;
-use crate::store::{CardRecord, CardStatus, Customer, CustomerStatus, Listed, Payee, StoreError};
+use crate::store::{CardRecord, CardStatus, Customer, CustomerStatus, Document, Listed, Payee, StoreError, papers};
 
 words! {
     /// What the service speaks with a customer.
@@ -390,6 +393,15 @@ async fn set_card(ask: &Ask) -> Result<Answer, Problem> {
 fn payee_view(p: Payee) -> PayeeView {
     let (recorded, created_at) = (p.spoken_name_wav.is_some(), p.created_at.into());
     PayeeView { id: p.id, name: p.name, category: p.category, recorded, created_at }
+}
+
+/// The paper of the path, if whose payments it is about is the caller's customer. `I`: how such a paper is called.
+pub(super) async fn paper_of_path<I: FromStr + Display, D: Document>(ask: &Ask) -> Result<D, Problem> {
+    let none = || Problem::not_found(D::KIND.in_words());
+    let id: I = ask.id(0, D::KIND.in_words())?;
+    let found: D = papers::read(&*ask.shared.store, &id.to_string()).await?.ok_or_else(none)?;
+    of_caller(ask, found.owner()).await.map_err(|_| none())?;
+    Ok(found)
 }
 
 /// The payee, if it is the caller's.
