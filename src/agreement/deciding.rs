@@ -9,8 +9,8 @@ use crate::clock::Timestamp;
 use crate::ids::{ApprovalId, CallId, CustomerId, IntentId};
 use crate::payment::policy::Attested;
 use crate::payment::{
-    Approval, ApprovalError, ApprovalEvent, ApprovalState, Capture, Condition, How, Occasion, PayersPart, PaymentRequest,
-    RequestError, RequestStatus, Role, Said,
+    Approval, ApprovalError, ApprovalEvent, ApprovalState, Capture, Condition, How, Occasion, PayersPart, PaymentRequest, Role,
+    Said,
 };
 use crate::processor::{ChargeOrder, OrderGuards, SubmitError};
 use crate::store::{AsRead, StoreError, SubmitRefusal, papers};
@@ -161,16 +161,10 @@ impl Agreements {
                 Agreed::Refused(Refusal::Submit(SubmitRefusal::SameKeyOtherContent))
             }));
         }
-        let why = match (request.status, &request.held_by) {
-            _ if request.amount != order.amount => SubmitRefusal::OtherAmount,
-            (RequestStatus::Open, Some(_)) => RequestError::Held.into(),
-            (RequestStatus::Open, None) if request.payable(inner.clock.now()) => return Ok(None),
-            (RequestStatus::Open, None) => RequestError::NotOpen(RequestStatus::Expired).into(),
-            (status @ (RequestStatus::Paid | RequestStatus::Cancelled | RequestStatus::Expired), _) => {
-                RequestError::NotOpen(status).into()
-            }
-        };
-        Ok(Some(Agreed::Refused(Refusal::Submit(why))))
+        if request.amount != order.amount {
+            return Ok(Some(Agreed::Refused(Refusal::Submit(SubmitRefusal::OtherAmount))));
+        }
+        Ok(request.unpayable(inner.clock.now()).map(|why| Agreed::Refused(Refusal::Submit(why.into()))))
     }
 
     /// Puts the payer's part into the request's approval, opening one where there is none that fits. One that was denied is given as it is.

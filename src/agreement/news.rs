@@ -4,20 +4,13 @@ use serde_json::{Value, json};
 
 use super::Inner;
 use crate::clock::Timestamp;
-use crate::ids::{AuditId, OutboxId};
+use crate::ids::OutboxId;
 use crate::payment::{Approval, PaymentRequest};
 use crate::store::{AuditRecord, OutboxRecord};
 
 impl Inner {
     pub(super) fn audit(&self, at: Timestamp, actor: &str, action: &str, subject: &str, detail: Value) -> AuditRecord {
-        AuditRecord {
-            id: AuditId::fresh_at(at, &*self.entropy),
-            at,
-            actor: actor.to_owned(),
-            action: action.to_owned(),
-            subject: subject.to_owned(),
-            detail,
-        }
+        AuditRecord::fresh(at, &*self.entropy, actor, action, subject, detail)
     }
 
     pub(super) fn news(&self, at: Timestamp, topic: &str, payload: Value) -> OutboxRecord {

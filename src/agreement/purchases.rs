@@ -16,11 +16,11 @@ use crate::payment::account::{WORDING, Wording};
 use crate::payment::purchase::{Fresh, PurchaseEffect, Wanted, begin};
 use crate::payment::{
     AttemptState, BanksAnswer, Capture, Condition, ConfirmedBy, Consent, Evidence, MainAccount, Occasion, Purchase,
-    PurchaseAccount, PurchaseError, PurchaseEvent, PurchaseState, RequestError, RequestStatus,
+    PurchaseAccount, PurchaseError, PurchaseEvent, PurchaseState,
 };
 use crate::processor::{ChargeOrder, OrderGuards, Outcome, PurchaseGuard};
 use crate::secret::SecretBytes;
-use crate::store::{CustomerStatus, StoreError, SubmitRefusal, papers};
+use crate::store::{CustomerStatus, Document, StoreError, SubmitRefusal, papers};
 
 /// The longest pause between two looks for a bank's answer.
 const LOOK_CAP: Duration = Duration::from_secs(15 * 60);
@@ -119,14 +119,7 @@ impl Agreements {
             let over = earlier.step(now, PurchaseEvent::Expire)?;
             change.add(inner, (now, "agreement", "purchase.expired"), &over, purchase_json(&over))?;
         }
-        if !request.payable(now) {
-            let why = match (request.status, &request.held_by) {
-                (RequestStatus::Open, Some(_)) => RequestError::Held,
-                (RequestStatus::Open, None) => RequestError::NotOpen(RequestStatus::Expired),
-                (status @ (RequestStatus::Paid | RequestStatus::Cancelled | RequestStatus::Expired), _) => {
-                    RequestError::NotOpen(status)
-                }
-            };
+        if let Some(why) = request.unpayable(now) {
             return Err(PurchaseFault::Refused(Refusal::Submit(why.into())));
         }
         let main = self.main_account(user).await?;
@@ -377,12 +370,12 @@ impl Agreements {
         };
         let after = purchase.clone().step(now, event).map_err(|e| StoreError::Failed(e.to_string()))?;
         let mut change = Change::default();
-        let topic = format!("purchase.{}", after.state.name());
-        change.add(inner, (now, "agreement", &topic), &after, purchase_json(&after))?;
         if after.state.name() == purchase.state.name() {
             // Only when to look next has changed: that is nobody's news.
-            change.audit.clear();
-            change.news.clear();
+            change.papers.push(after.paper()?);
+        } else {
+            let topic = format!("purchase.{}", after.state.name());
+            change.add(inner, (now, "agreement", &topic), &after, purchase_json(&after))?;
         }
         change.write(inner).await?;
         Ok(Some(after))

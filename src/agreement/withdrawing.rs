@@ -2,13 +2,11 @@
 
 use serde_json::json;
 
+use super::deciding::LIMIT_RACES;
 use super::{AgreeError, Agreements};
 use crate::ids::RequestId;
 use crate::payment::{Approval, ApprovalEvent};
 use crate::store::{Document, StoreError, papers};
-
-/// How often others may be faster before it is left to another time.
-const LIMIT_RACES: u32 = 8;
 
 impl Agreements {
     /// Takes a request back that nobody has paid or is paying, and ends the approvals that it waited for, in one. An approval that somebody opens

@@ -122,23 +122,32 @@ impl RequestStatus {
 }
 
 impl PaymentRequest {
-    /// Whether somebody could pay it at `now`: open, not expired, not held by an intent.
+    /// Why nobody could pay it at `now`; `None`: it is open, not expired, not held by an intent.
+    pub fn unpayable(&self, now: Timestamp) -> Option<RequestError> {
+        match (self.status, &self.held_by) {
+            (RequestStatus::Open, Some(_)) => Some(RequestError::Held),
+            (RequestStatus::Open, None) if self.expires_at.is_some_and(|at| now >= at) => {
+                Some(RequestError::NotOpen(RequestStatus::Expired))
+            }
+            (RequestStatus::Open, None) => None,
+            (status @ (RequestStatus::Paid | RequestStatus::Cancelled | RequestStatus::Expired), _) => {
+                Some(RequestError::NotOpen(status))
+            }
+        }
+    }
+
+    /// Whether somebody could pay it at `now`.
     pub fn payable(&self, now: Timestamp) -> bool {
-        self.status == RequestStatus::Open && self.held_by.is_none() && self.expires_at.is_none_or(|at| now < at)
+        self.unpayable(now).is_none()
     }
 
     /// An intent takes hold of it. Taking hold twice with the same intent is fine.
     pub fn hold(mut self, now: Timestamp, by: &IntentId) -> Result<Self, RequestError> {
-        match (&self.held_by, self.status) {
-            (Some(holder), RequestStatus::Open) if holder == by => return Ok(self),
-            (Some(_), RequestStatus::Open) => return Err(RequestError::Held),
-            (_, RequestStatus::Open) => {}
-            (_, status @ (RequestStatus::Paid | RequestStatus::Cancelled | RequestStatus::Expired)) => {
-                return Err(RequestError::NotOpen(status));
-            }
+        if self.status == RequestStatus::Open && self.held_by.as_ref() == Some(by) {
+            return Ok(self);
         }
-        if self.expires_at.is_some_and(|at| now >= at) {
-            return Err(RequestError::NotOpen(RequestStatus::Expired));
+        if let Some(why) = self.unpayable(now) {
+            return Err(why);
         }
         self.held_by = Some(by.clone());
         Ok(self)
