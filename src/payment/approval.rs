@@ -256,13 +256,6 @@ pub enum ApprovalEvent {
         /// What.
         said: Said,
     },
-    /// Somebody was called; they may be called again from then on.
-    Called {
-        /// Who.
-        who: CustomerId,
-        /// From when on.
-        next_at: Timestamp,
-    },
     /// It was charged.
     Used(IntentId),
     /// Nobody has to agree any more, as it is taken back.
@@ -410,11 +403,6 @@ impl Approval {
             }
             _ if past => return Err(ApprovalError::Expired),
             ApprovalEvent::Payer(part) => self.payer = Some(*part),
-            ApprovalEvent::Called { who, next_at } => {
-                let party = self.parties.iter_mut().find(|p| p.who == who).ok_or(ApprovalError::NotAsked)?;
-                let tried = party.calls.map_or(0, |c| c.tried).saturating_add(1);
-                party.calls = Some(Calls { tried, next_at });
-            }
             ApprovalEvent::Said { who, said } => {
                 said.how.allowed(said.yes)?;
                 let yes = said.yes;
