@@ -18,7 +18,7 @@ use crate::call::registry::LiveCall;
 use crate::call::{CallRecord, Services};
 use crate::clock::Timestamp;
 use crate::dialogue::{CallVerdict, Errand, Matter, Purpose};
-use crate::ids::{AuditId, CallId, OutboxId, WorkerId};
+use crate::ids::{CallId, OutboxId, WorkerId};
 use crate::media::leg::LegInfo;
 use crate::sip::Unanswered;
 use crate::sip::headers::Headers;
@@ -287,14 +287,8 @@ fn told(services: &Services, callback: &Callback, tried: &Tried, now: Timestamp)
         "outcome": tried.outcome,
         "call": tried.call,
     });
-    let audit = AuditRecord {
-        id: AuditId::fresh_at(now, services.entropy.as_ref()),
-        at: now,
-        actor: "callbacks".to_owned(),
-        action: "callback.tried".to_owned(),
-        subject: callback.id.to_string(),
-        detail: detail.clone(),
-    };
+    let entropy = services.entropy.as_ref();
+    let audit = AuditRecord::fresh(now, entropy, "callbacks", "callback.tried", callback.id.as_str(), detail.clone());
     let news = match tried.next {
         NextTry::GivenUp => Some(OutboxRecord {
             id: OutboxId::fresh_at(now, services.entropy.as_ref()),

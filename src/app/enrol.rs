@@ -10,7 +10,7 @@ use tokio::sync::Semaphore;
 use crate::api::{Enrolled, Enroller, NotEnrolled};
 use crate::call::heard_before::ReuseConfig;
 use crate::clock::{Clock, Entropy};
-use crate::ids::{AuditId, CustomerId};
+use crate::ids::CustomerId;
 use crate::media::wav;
 use crate::speech::Utterance;
 use crate::store::consents::WRITTEN_CONSENT;
@@ -85,14 +85,8 @@ impl Enroller for FromRecordings {
             consent_at: now,
             call: None,
         };
-        let audit = AuditRecord {
-            id: AuditId::fresh_at(now, &*self.entropy),
-            at: now,
-            actor: actor.to_owned(),
-            action: "voice.enrolled".into(),
-            subject: customer.to_string(),
-            detail: json!({ "model": model, "recordings": recordings }),
-        };
+        let detail = json!({ "model": model, "recordings": recordings });
+        let audit = AuditRecord::fresh(now, &*self.entropy, actor, "voice.enrolled", customer.as_str(), detail);
         self.store.complete_enrolment(&record, &audit).await.map_err(failed)?;
         // Whoever plays one of these recordings into a call is known by it.
         let (maker, mark) = (Fingerprinter::new(), FingerprintKey::new(&self.vault.fingerprint_key(customer)));

@@ -15,7 +15,7 @@ use crate::dialogue::{
     PaymentOutcome, SpokenDate, SpokenPayee, Usable, VoiceOnFile,
 };
 use crate::e164::E164;
-use crate::ids::{AuditId, CallId, CardId, CustomerId, IntentId, OutboxId, PayeeId};
+use crate::ids::{CallId, CardId, CustomerId, IntentId, OutboxId, PayeeId};
 use crate::media::leg::Sound;
 use crate::media::wav;
 use crate::payment::policy::Attested;
@@ -413,14 +413,7 @@ impl Desk {
     }
 
     pub(super) fn audit(&self, at: Timestamp, action: &str, subject: &str, call: &CallId) -> AuditRecord {
-        AuditRecord {
-            id: AuditId::fresh_at(at, self.entropy.as_ref()),
-            at,
-            actor: "call".to_owned(),
-            action: action.to_owned(),
-            subject: subject.to_owned(),
-            detail: serde_json::json!({ "call": call }),
-        }
+        AuditRecord::fresh(at, self.entropy.as_ref(), "call", action, subject, serde_json::json!({ "call": call }))
     }
 }
 

@@ -9,7 +9,6 @@ use super::data::{Data, block_on, store_error};
 use super::exit::CliResult;
 use crate::config::Config;
 use crate::rights::retention::{self, ClockOf, Counts};
-use crate::store::Overdue;
 
 /// Arguments of `voicepay retention`.
 #[derive(Debug, Args)]
@@ -74,8 +73,7 @@ fn elsewhere(config: &Config) -> Vec<ClockOf> {
 }
 
 fn show(ctx: &Context, config: &Config, over: &Counts) {
-    let cfg = &config.retention;
-    let ours: Vec<_> = Overdue::ALL.map(|what| cfg.clock_of(what)).into_iter().chain([cfg.voices()]).collect();
+    let ours = config.retention.clocks();
     let elsewhere = elsewhere(config);
     let of = |clock: &ClockOf| over.get(clock.what).copied().unwrap_or_default();
     let mut text: Vec<_> =

@@ -11,7 +11,7 @@ use super::sending::is_public;
 use super::{Inner, Notifier};
 use crate::clock::{Entropy, Timestamp};
 use crate::gateway::target::Target;
-use crate::ids::{AuditId, EndpointId, Tenant};
+use crate::ids::{EndpointId, Tenant};
 use crate::store::{AuditRecord, Endpoint, EndpointSecret, Replay, StoreError};
 use crate::vault::VaultError;
 
@@ -246,13 +246,6 @@ impl Inner {
     }
 
     fn audit(&self, at: Timestamp, actor: &str, action: &str, subject: &str, detail: serde_json::Value) -> AuditRecord {
-        AuditRecord {
-            id: AuditId::fresh_at(at, &*self.entropy),
-            at,
-            actor: actor.to_owned(),
-            action: action.to_owned(),
-            subject: subject.to_owned(),
-            detail,
-        }
+        AuditRecord::fresh(at, &*self.entropy, actor, action, subject, detail)
     }
 }

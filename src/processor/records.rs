@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::Inner;
 use crate::clock::Timestamp;
-use crate::ids::{AuditId, OutboxId, ReceiptId};
+use crate::ids::{OutboxId, ReceiptId};
 use crate::money::Money;
 use crate::payment::{Attempt, AttemptState, Intent, Operation, Receipt};
 use crate::store::{AuditRecord, Job, OutboxRecord};
@@ -14,14 +14,7 @@ pub(super) const OURSELVES: &str = "processor";
 
 impl Inner {
     pub(super) fn audit_row(&self, at: Timestamp, actor: &str, action: &str, subject: &str, detail: Value) -> AuditRecord {
-        AuditRecord {
-            id: AuditId::fresh_at(at, &*self.entropy),
-            at,
-            actor: actor.into(),
-            action: action.into(),
-            subject: subject.into(),
-            detail,
-        }
+        AuditRecord::fresh(at, &*self.entropy, actor, action, subject, detail)
     }
 
     pub(super) fn news(&self, at: Timestamp, topic: &str, intent: &Intent, amount: Money, more: Value) -> OutboxRecord {

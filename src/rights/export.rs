@@ -12,7 +12,6 @@ use super::RetentionConfig;
 use crate::clock::Timestamp;
 use crate::ids::{CallId, IntentId, RequestId};
 use crate::payment::{Attempt, Dispute};
-use crate::store::retention::Overdue;
 use crate::store::{
     AuditFrom, AuditRecord, CallRecord, CardRecord, Customer, Paper, Payment, RequestWithPayee, Store, StoreError,
 };
@@ -220,7 +219,6 @@ async fn person(store: &dyn Store, cfg: &RetentionConfig, c: &Customer, now: Tim
         "fingerprints": store.fingerprint_count(&c.id).await?,
         "invited_until": invited.map(|i| i.expires_at.to_string()),
     });
-    let clocks: Vec<_> = Overdue::ALL.map(|what| cfg.clock_of(what)).into_iter().chain([cfg.voices()]).collect();
     Ok(json!({
         "id": c.id,
         "tenant": c.tenant,
@@ -234,7 +232,7 @@ async fn person(store: &dyn Store, cfg: &RetentionConfig, c: &Customer, now: Tim
         "cards": store.cards_of(&c.id).await?.iter().map(card).collect::<Vec<_>>(),
         "voice": voice,
         "consents": store.consents_of(&c.id).await?,
-        "kept_for": clocks,
+        "kept_for": cfg.clocks(),
     }))
 }
 

@@ -11,7 +11,6 @@ use tokio_util::sync::CancellationToken;
 
 use super::RetentionConfig;
 use crate::clock::{Clock, Entropy, Timestamp};
-use crate::ids::AuditId;
 use crate::store::consents::BY_RETENTION;
 use crate::store::retention::Overdue;
 use crate::store::{AuditRecord, Store, StoreError};
@@ -67,6 +66,11 @@ impl RetentionConfig {
         let days = self.unused_voiceprint_months.saturating_mul(MONTH_DAYS);
         ClockOf { what: UNUSED_VOICEPRINTS, key: "retention.unused_voiceprint_months", days }
     }
+
+    /// All of them.
+    pub fn clocks(&self) -> Vec<ClockOf> {
+        Overdue::ALL.map(|what| self.clock_of(what)).into_iter().chain([self.voices()]).collect()
+    }
 }
 
 /// How much of each kind.
@@ -91,14 +95,7 @@ pub async fn run(
     now: Timestamp,
     stop: &CancellationToken,
 ) -> Result<Counts, StoreError> {
-    let audit = |action: &str, subject: &str, detail| AuditRecord {
-        id: AuditId::fresh_at(now, entropy),
-        at: now,
-        actor: BY_RETENTION.into(),
-        action: action.into(),
-        subject: subject.into(),
-        detail,
-    };
+    let audit = |action: &str, subject: &str, detail| AuditRecord::fresh(now, entropy, BY_RETENTION, action, subject, detail);
     let mut all = Counts::new();
     for what in Overdue::ALL {
         let clock = cfg.clock_of(what);
@@ -208,8 +205,7 @@ mod tests {
     }
 
     fn audit(entropy: &dyn Entropy, at: Timestamp) -> AuditRecord {
-        let (actor, action, subject) = ("test".into(), "did".into(), "it".into());
-        AuditRecord { id: AuditId::fresh(entropy), at, actor, action, subject, detail: json!({}) }
+        AuditRecord::fresh(at, entropy, "test", "did", "it", json!({}))
     }
 
     async fn enrolled(store: &dyn Store, entropy: &dyn Entropy, now: Timestamp) -> CustomerId {

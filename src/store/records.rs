@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::clock::Timestamp;
+use crate::clock::{Entropy, Timestamp};
 use crate::e164::E164;
 use crate::ids::{AuditId, CallId, CardId, Category, CustomerId, InviteId, OutboxId, PayeeId, Tenant};
 use crate::language::Language;
@@ -360,6 +360,19 @@ pub struct AuditRecord {
 }
 
 impl AuditRecord {
+    /// A new one, of what `actor` does at `at` to `subject`.
+    pub fn fresh(
+        at: Timestamp,
+        entropy: &dyn Entropy,
+        actor: &str,
+        action: &str,
+        subject: &str,
+        detail: serde_json::Value,
+    ) -> Self {
+        let id = AuditId::fresh_at(at, entropy);
+        Self { id, at, actor: actor.to_owned(), action: action.to_owned(), subject: subject.to_owned(), detail }
+    }
+
     /// The same with what was erased, by kind: the proof is in the trail, in numbers and never more.
     pub(super) fn with_erased(&self, erased: &[(&'static str, u64)]) -> Self {
         let mut same = self.clone();
