@@ -6,12 +6,13 @@
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use base64::Engine as _;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use voicepay::clock::{Clock, Entropy, SystemClock, SystemEntropy};
 use voicepay::ids::{EndpointId, OutboxId, RequestId, Tenant};
@@ -297,7 +298,7 @@ async fn told_in_order(stores: Vec<Arc<dyn Store>>, database: &str) {
     {
         let heard = heard.lock().unwrap();
         assert_eq!(heard.messages.len(), house.events, "each event is one message");
-        assert_eq!(heard.messages.iter().map(|(_, event)| event).collect::<HashSet<_>>().len(), house.events);
+        assert_eq!(heard.messages.values().collect::<HashSet<_>>().len(), house.events);
         let failed: usize = heard.failed.iter().sum();
         assert!(failed * 10 > heard.requests * 2, "{failed} of {} failed", heard.requests);
         println!(

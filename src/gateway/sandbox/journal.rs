@@ -222,9 +222,7 @@ impl Journal {
         }
         Ok(end)
     }
-}
 
-impl Journal {
     /// Takes away what stands after the last whole line.
     fn cut_half_a_line(&mut self) -> std::io::Result<()> {
         let mut text = Vec::new();
