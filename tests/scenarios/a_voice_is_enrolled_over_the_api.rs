@@ -103,7 +103,6 @@ fn wav(channels: u16, hz: u32, samples: &[i16]) -> Vec<u8> {
 }
 
 #[tokio::test]
-#[ignore = "written and built, never run yet: run it by name first"]
 async fn and_its_owner_pays_by_it() {
     let beside = Beside::calls().await;
     let (status, voice) = beside.enrol(&files(["alice/enrol_1", "alice/enrol_2", "alice/enrol_3"])).await;
@@ -130,7 +129,6 @@ async fn and_its_owner_pays_by_it() {
 }
 
 #[tokio::test]
-#[ignore = "written and built, never run yet: run it by name first"]
 async fn and_what_makes_no_template_is_refused_by_name() {
     let beside = Beside::calls().await;
     let alice = || files(["alice/enrol_1", "alice/enrol_2", "alice/enrol_3"]);
