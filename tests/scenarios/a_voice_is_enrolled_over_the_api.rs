@@ -33,7 +33,7 @@ impl Beside {
         config.sip.listen = "127.0.0.1:0".parse().unwrap();
         config.media = MediaConfig { port_min: 46_000, port_max: 46_999, ..MediaConfig::default() };
         config.api.listen = Some("127.0.0.1:0".parse().unwrap());
-        config.api.max_upload_bytes = 2_000_000;
+        config.api.max_upload_bytes = 4_000_000;
         let app = App::start(&config, &voices(&config), Arc::new(SystemClock), Arc::new(SystemEntropy)).await.unwrap();
         let key = Key::fresh(&SystemEntropy);
         let (now, id) = (SystemClock.now(), ApiKeyId::fresh(&SystemEntropy));
@@ -158,7 +158,7 @@ async fn and_what_makes_no_template_is_refused_by_name() {
         assert!(problem["detail"].as_str().unwrap().contains(named), "{named}: {problem}");
         assert_eq!(beside.voice().await["enrolled"], json!(false), "{named}");
     }
-    let long = vec![vec![0_u8; 1_600_000]];
+    let long = vec![vec![0_u8; 3_200_000]];
     let (status, problem) = beside.enrol(&long).await;
     assert_eq!((status, &problem["type"]), (413, &json!("urn:voicepay:problem:too-large")), "{problem}");
     beside.app.stop().await;
