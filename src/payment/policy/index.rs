@@ -42,13 +42,11 @@ impl Index {
         }
     }
 
-    /// Places of rules that could apply, in the order of the file.
-    pub(super) fn candidates(&self, facts: &Facts, tier: Tier) -> Vec<usize> {
+    /// Places of rules that could apply, of each list in the order of the file.
+    pub(super) fn candidates(&self, facts: &Facts, tier: Tier) -> impl Iterator<Item = usize> {
         let category = facts.category.as_ref().and_then(|c| self.categories.get(c));
         let lists = [self.payees.get(&facts.payee), category, self.tiers.get(&tier)];
-        let mut places: Vec<usize> = lists.into_iter().flatten().flatten().copied().collect();
-        places.sort_unstable();
-        places
+        lists.into_iter().flatten().flatten().copied()
     }
 
     /// Places of rules whose `when` could hold wherever this one holds, itself among them.

@@ -139,9 +139,14 @@ impl Policy {
             terms.because.push(Because { rule: CURRENCY_RULE.to_owned(), asks: BTreeSet::new(), denies: true });
             return terms;
         };
-        let places = self.index.candidates(facts, tier);
-        for rule in places.iter().filter_map(|p| self.rules.get(*p)).filter(|r| r.applies(facts, tier)) {
-            let asks: BTreeSet<Condition> = rule.asks.iter().copied().filter(|c| can_be_met(*c, facts)).collect();
+        let looked_at = self.index.candidates(facts, tier).filter_map(|place| Some((place, self.rules.get(place)?)));
+        let mut apply: Vec<(usize, &Rule)> = looked_at.filter(|(_, rule)| rule.applies(facts, tier)).collect();
+        // Most of what is looked at does not apply: only what does is put into the order of the file.
+        apply.sort_unstable_by_key(|(place, _)| *place);
+        terms.because.reserve_exact(apply.len());
+        for (_, rule) in apply {
+            let mut asks = rule.asks.clone();
+            asks.retain(|condition| can_be_met(*condition, facts));
             if rule.denies && terms.denied_by.is_none() {
                 terms.denied_by = Some(rule.name.clone());
             }

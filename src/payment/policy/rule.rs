@@ -65,23 +65,23 @@ impl When {
             limits.is_empty() || limits.get(&facts.amount.currency).is_some_and(|limit| minor > *limit)
         };
         let below = |limit: Option<u32>, count: u32| limit.is_none_or(|l| count < l);
-        // What costs least and fails most comes first.
-        among(&self.tier, &tier)
-            && among(&self.payee, &facts.payee)
-            && (self.category.is_empty() || facts.category.as_ref().is_some_and(|c| self.category.contains(c)))
-            && among(&self.channel, &facts.channel)
-            && among(&self.address, &facts.address())
-            && among(&self.attestation, &facts.attestation)
+        // What costs least and fails most comes first: numbers, then small sets, then maps, then names, which the index has mostly looked at.
+        below(self.paid_before_below, facts.history.paid_before)
+            && below(self.paid_before_payee_below, facts.history.paid_before_payee)
+            && self.failures_24h_over.is_none_or(|limit| facts.history.failures_24h > limit)
             && self.device_known.is_none_or(|known| facts.device_known == Some(known))
             && self.mandate.is_none_or(|by| facts.by_mandate == by)
             && self.guarded.is_none_or(|by| (facts.guardians > 0) == by)
             && self.supervised.is_none_or(|by| facts.supervised == by)
+            && among(&self.tier, &tier)
+            && among(&self.channel, &facts.channel)
+            && among(&self.address, &facts.address())
+            && among(&self.attestation, &facts.attestation)
             && over(&self.amount_over, facts.amount.minor.get())
             && over(&self.day_over, facts.in_all_24h())
             && over(&self.payee_day_over, facts.to_payee_24h())
-            && below(self.paid_before_below, facts.history.paid_before)
-            && below(self.paid_before_payee_below, facts.history.paid_before_payee)
-            && self.failures_24h_over.is_none_or(|limit| facts.history.failures_24h > limit)
+            && among(&self.payee, &facts.payee)
+            && (self.category.is_empty() || facts.category.as_ref().is_some_and(|c| self.category.contains(c)))
     }
 }
 
