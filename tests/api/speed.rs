@@ -58,6 +58,17 @@ fn quantile(all: &mut [Duration], q: f64) -> f64 {
     all[at].as_secs_f64() * 1e3
 }
 
+/// When, on what machine, and what else it did.
+fn conditions() -> String {
+    let read = |file: &str| std::fs::read_to_string(file).unwrap_or_default();
+    let cpus = read("/proc/cpuinfo");
+    let model = cpus.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or("unknown");
+    let (now, loads) = (SystemClock.now().to_string(), read("/proc/loadavg"));
+    let (day, load) = (now.get(..10).unwrap_or(&now), loads.split(' ').next().unwrap_or(""));
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    format!("{day}, {cores} cores of {}, load average {load} at the end", model.trim_start_matches([' ', '\t', ':']))
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "a measurement: make bench-api"]
 async fn the_api_is_not_much_slower_than_its_database() {
@@ -125,7 +136,7 @@ async fn the_api_is_not_much_slower_than_its_database() {
             over.push(format!("{what}: {ratio:.1}"));
         }
     }
-    writeln!(page, "\n{ROUNDS} of each.").unwrap();
+    writeln!(page, "\n{ROUNDS} of each; {}.", conditions()).unwrap();
     println!("{page}");
     if let Ok(path) = std::env::var("VOICEPAY_BENCH_PAGE") {
         std::fs::write(path, page).unwrap();
