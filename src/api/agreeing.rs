@@ -297,12 +297,12 @@ impl From<CodeError> for Problem {
 }
 
 /// Words for conditions.
-fn words<'a>(conditions: impl IntoIterator<Item = &'a Condition>) -> Vec<Word> {
+fn words(conditions: impl IntoIterator<Item = Condition>) -> Vec<Word> {
     conditions.into_iter().map(|c| Word(c.as_str())).collect()
 }
 
 fn reasons(because: Vec<Because>) -> Vec<Reason> {
-    because.into_iter().map(|b| Reason { rule: b.rule, asks: words(&b.asks), denies: b.denies }).collect()
+    because.into_iter().map(|b| Reason { rule: b.rule.to_string(), asks: words(b.asks.iter()), denies: b.denies }).collect()
 }
 
 async fn explain(ask: &Ask) -> Result<Answer, Problem> {
@@ -324,7 +324,7 @@ async fn explain(ask: &Ask) -> Result<Answer, Problem> {
     };
     let Terms { policy_version, denied_by, conditions, because } =
         ask.shared.agreements.ask(&request, Asking::call(Attested::Vouched)).await?.terms;
-    ok(&SupposedTerms { policy: policy_version, denied_by, conditions: words(&conditions), because: reasons(because) })
+    ok(&SupposedTerms { policy: policy_version, denied_by, conditions: words(conditions), because: reasons(because) })
 }
 
 async fn terms(ask: &Ask) -> Result<Answer, Problem> {
@@ -332,7 +332,7 @@ async fn terms(ask: &Ask) -> Result<Answer, Problem> {
     // As for a call whose number is vouched for; one that is not may be asked for more.
     let Terms { policy_version, denied_by, conditions, because } =
         ask.shared.agreements.ask(&found, Asking::call(Attested::Vouched)).await?.terms;
-    let (conditions, because) = (words(&conditions), reasons(because));
+    let (conditions, because) = (words(conditions), reasons(because));
     ok(&TermsView { request: found.id, policy: policy_version, denied_by, conditions, because })
 }
 

@@ -218,7 +218,7 @@ fn in_words(facts: &Facts, tier: Option<&str>, terms: &Terms) -> String {
     lines.extend(terms.because.iter().map(|b| match b.denies {
         true => format!("  {:<24} denies", b.rule),
         false if b.asks.is_empty() => format!("  {:<24} applies, and asks for nothing that the payer has", b.rule),
-        false => format!("  {:<24} asks for {}", b.rule, list(&mut b.asks.iter().copied())),
+        false => format!("  {:<24} asks for {}", b.rule, list(&mut b.asks.iter())),
     }));
     lines.push(match &terms.denied_by {
         Some(rule) => format!("refused, by {rule}"),

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
+use super::conditions::Conditions;
 use super::policy::{Bounds, Facts};
 use super::request::{AddressMark, Delivery};
 use super::terms::{Because, Condition, Terms};
@@ -327,7 +328,7 @@ impl Guardianship {
         ] {
             if denies {
                 terms.denied_by.get_or_insert_with(|| rule.to_owned());
-                terms.because.push(Because { rule: rule.to_owned(), asks: BTreeSet::new(), denies: true });
+                terms.because.push(Because { rule: rule.into(), asks: Conditions::default(), denies: true });
             }
         }
         // What goes to one payee in a day counts as one payment: splitting does not help.
@@ -337,12 +338,10 @@ impl Guardianship {
             ("guardian: both agree", over(&self.rules.both_agree_over, sum) && self.second.is_some(), Condition::SecondGuardian),
         ];
         for (rule, _, condition) in asks.into_iter().filter(|(_, asked, _)| *asked) {
-            let mut conditions = BTreeSet::from([condition]);
-            if condition == Condition::SecondGuardian {
-                conditions.insert(Condition::Guardian);
-            }
-            terms.conditions.extend(conditions.iter().copied());
-            terms.because.push(Because { rule: rule.to_owned(), asks: conditions, denies: false });
+            // Both means the first one, too.
+            let asks = Conditions::from_iter([Condition::Guardian, condition]);
+            terms.conditions.extend(asks.iter());
+            terms.because.push(Because { rule: rule.into(), asks, denies: false });
         }
         terms
     }

@@ -6,6 +6,7 @@ pub mod approval;
 pub mod attempt;
 pub mod balance;
 pub mod code;
+pub mod conditions;
 pub mod decline;
 pub mod dispute;
 pub mod expiry;

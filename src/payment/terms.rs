@@ -5,6 +5,8 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
+use super::conditions::{Conditions, RuleName};
+
 /// Something that has to hold, beside what a call of the service always asks (voice, number or mandate, yes).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -69,9 +71,9 @@ pub struct Terms {
 #[serde(deny_unknown_fields)]
 pub struct Because {
     /// The rule's name.
-    pub rule: String,
+    pub rule: RuleName,
     /// What it asked for; empty where it denies.
-    pub asks: BTreeSet<Condition>,
+    pub asks: Conditions,
     /// Whether it denies.
     pub denies: bool,
 }

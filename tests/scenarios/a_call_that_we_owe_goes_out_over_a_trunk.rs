@@ -104,7 +104,13 @@ fn lines(dir: &Path) -> Vec<serde_json::Value> {
 /// What was said in the call, for the message of a failed assertion.
 async fn told(world: &World, owed: &Callback) -> String {
     let Some(id) = &owed.last_call else { return "no call was written down".to_owned() };
-    world.office.store.call(id).await.unwrap().map_or_else(|| "that call is not there".to_owned(), |call| format!("{:#}", call.record))
+    world
+        .office
+        .store
+        .call(id)
+        .await
+        .unwrap()
+        .map_or_else(|| "that call is not there".to_owned(), |call| format!("{:#}", call.record))
 }
 
 #[tokio::test]
@@ -124,7 +130,13 @@ async fn a_person_who_picks_up_says_the_digits_and_decides() {
     // "Yes?", the digits that she hears, as often as she is asked (a busy machine may garble them), and her answer to the question after them.
     let steps = vec![say("alice/yes"), hear(4_000), repeat_while_asked("alice"), say("alice/yes"), hung_up()];
     let (world, approval, owed, report, records) = called(steps).await;
-    assert_eq!((owed.state, owed.last_outcome.as_deref()), (CallbackState::Over, Some("agreed")), "{:?}\n{}", report.failure, told(&world, &owed).await);
+    assert_eq!(
+        (owed.state, owed.last_outcome.as_deref()),
+        (CallbackState::Over, Some("agreed")),
+        "{:?}\n{}",
+        report.failure,
+        told(&world, &owed).await
+    );
     let approval: Approval = papers::read(&*world.office.store, approval.as_str()).await.unwrap().unwrap();
     assert_eq!(approval.state, ApprovalState::Open, "Pat has said nothing yet");
     assert!(approval.parties.iter().all(|p| p.said.as_ref().is_some_and(|said| said.yes)));

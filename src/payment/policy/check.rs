@@ -46,7 +46,7 @@ pub(super) fn rules(places: &Places<'_>, tiers: &BTreeMap<Currency, Bounds>, rul
     let mut seen: HashMap<String, &Rule> = HashMap::new();
     for (at, rule) in rules {
         let fault = |what: String| places.fault(*at, format!("rule `{}`: {what}", rule.name));
-        if names.insert(&rule.name, *at).is_some() {
+        if names.insert(rule.name.as_str(), *at).is_some() {
             return Err(fault("another rule has this name".to_owned()));
         }
         if rule.when.always() && rule.denies {

@@ -13,7 +13,7 @@ mod rule;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
@@ -22,6 +22,7 @@ pub use read::PolicyFault;
 pub use rule::Rule;
 
 use self::index::Index;
+use super::conditions::Conditions;
 use super::terms::{Because, Condition, Terms};
 use crate::money::Currency;
 
@@ -136,23 +137,25 @@ impl Policy {
         let mut terms = Terms::free(&self.version);
         let Some(tier) = self.tier(facts) else {
             terms.denied_by = Some(CURRENCY_RULE.to_owned());
-            terms.because.push(Because { rule: CURRENCY_RULE.to_owned(), asks: BTreeSet::new(), denies: true });
+            terms.because.push(Because { rule: CURRENCY_RULE.into(), asks: Conditions::default(), denies: true });
             return terms;
         };
+        let possible: Conditions = Condition::ALL.into_iter().filter(|c| can_be_met(*c, facts)).collect();
         let looked_at = self.index.candidates(facts, tier).filter_map(|place| Some((place, self.rules.get(place)?)));
         let mut apply: Vec<(usize, &Rule)> = looked_at.filter(|(_, rule)| rule.applies(facts, tier)).collect();
         // Most of what is looked at does not apply: only what does is put into the order of the file.
         apply.sort_unstable_by_key(|(place, _)| *place);
         terms.because.reserve_exact(apply.len());
+        let mut asked = Conditions::default();
         for (_, rule) in apply {
-            let mut asks = rule.asks.clone();
-            asks.retain(|condition| can_be_met(*condition, facts));
+            let asks = rule.asks & possible;
             if rule.denies && terms.denied_by.is_none() {
-                terms.denied_by = Some(rule.name.clone());
+                terms.denied_by = Some(rule.name.to_string());
             }
-            terms.conditions.extend(asks.iter().copied());
+            asked = asked | asks;
             terms.because.push(Because { rule: rule.name.clone(), asks, denies: rule.denies });
         }
+        terms.conditions.extend(asked.iter());
         terms
     }
 }

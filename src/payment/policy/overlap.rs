@@ -20,7 +20,7 @@ pub(super) fn rules(places: &Places<'_>, index: &Index, rules: &[(usize, Rule)])
             let what = match (rule.denies, other.denies) {
                 (false, true) => format!("contradiction: `{}` denies whatever it asks something of", other.name),
                 (true, true) => format!("overlap: `{}` denies all that it denies", other.name),
-                (false, false) if rule.asks.is_subset(&other.asks) => {
+                (false, false) if rule.asks.within(other.asks) => {
                     format!("overlap: wherever it applies `{}` asks for the same", other.name)
                 }
                 (false, false) | (true, false) => continue,

@@ -195,7 +195,7 @@ fn rule(places: &Places<'_>, at: usize, file: FileRule) -> Result<Rule, PolicyFa
             return Err(fault(what));
         }
     }
-    Ok(Rule { name, when, asks, denies })
+    Ok(Rule { name: name.as_str().into(), when, asks: asks.into_iter().collect(), denies })
 }
 
 fn list<T>(fault: &impl Fn(String) -> PolicyFault, key: &str, list: Option<BTreeSet<T>>) -> Result<BTreeSet<T>, PolicyFault> {

@@ -5,17 +5,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{Address, Attested, Channel, Facts, Tier};
 use crate::ids::{Category, PayeeId};
 use crate::money::Currency;
-use crate::payment::terms::Condition;
+use crate::payment::conditions::{Conditions, RuleName};
 
 /// A rule that was read and checked.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Rule {
     /// What people call it.
-    pub name: String,
+    pub name: RuleName,
     /// When it applies.
     pub when: When,
     /// What it asks for.
-    pub asks: BTreeSet<Condition>,
+    pub asks: Conditions,
     /// Whether it refuses the payment.
     pub denies: bool,
 }
