@@ -183,10 +183,8 @@ async fn an_invitation_is_used_or_taken_back_never_both(desk: Bench) {
     for round in 0..10 {
         let invite = desk.invite(&ann, round).await;
         let (enrolment, used, taken_back) = (desk.enrolment(&invite), desk.audit(), desk.audit());
-        let (used, ended) = tokio::join!(
-            desk.store.complete_enrolment(&enrolment, &used),
-            desk.store.end_invite(&invite.id, &taken_back)
-        );
+        let (used, ended) =
+            tokio::join!(desk.store.complete_enrolment(&enrolment, &used), desk.store.end_invite(&invite.id, &taken_back));
         assert!(used.is_ok() ^ ended.unwrap(), "{used:?}");
         let found = desk.store.invitation(&invite.id).await.unwrap().unwrap();
         assert_eq!((found.used_at.is_some(), found.ended_at.is_some()), (used.is_ok(), used.is_err()));

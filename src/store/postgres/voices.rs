@@ -192,7 +192,15 @@ impl Voices for PgStore {
                 at: *consent_at,
                 call: call.clone(),
             };
-            consents::give(&mut tx, (&template.customer, Purpose::Voiceprint, ""), &given, invite.as_ref(), audit).await?;
+            consents::give(
+                &mut tx,
+                (&template.customer, Purpose::Voiceprint, ""),
+                &given,
+                given.how(audit),
+                invite.as_ref(),
+                audit,
+            )
+            .await?;
             insert_audit(&mut tx, audit).await?;
             insert_outbox(&mut tx, &news).await?;
             commit(tx).await

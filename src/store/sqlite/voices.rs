@@ -162,7 +162,8 @@ impl Voices for SqliteStore {
             at: *consent_at,
             call: call.clone(),
         };
-        consents::give(&mut tx, (&template.customer, Purpose::Voiceprint, ""), &given, invite.as_ref(), audit).await?;
+        consents::give(&mut tx, (&template.customer, Purpose::Voiceprint, ""), &given, given.how(audit), invite.as_ref(), audit)
+            .await?;
         insert_audit(&mut tx, audit).await?;
         // A customer is told of every enrolment: whoever enrols behind their back is found out.
         let detail = serde_json::json!({ "customer": template.customer, "model": template.model, "call": call });
