@@ -70,7 +70,7 @@ shape! {
         customer: CustomerId,
         /// When it was read.
         made_at: When,
-        /// Identity, cards, voice, consents, and how long things are kept; null on further pages.
+        /// Identity, cards, voice, invitations, consents, and how long things are kept; null on further pages.
         person: Value,
         /// Who was asked for what.
         requests: Vec<Value>,
@@ -78,7 +78,7 @@ shape! {
         payments: Vec<Value>,
         /// Calls with verdicts and scores.
         calls: Vec<Value>,
-        /// Mandates, approvals, guardianships, supervisions, codes.
+        /// Mandates, approvals, guardianships, supervisions, codes, main accounts, purchase-permission accounts, purchases.
         papers: Vec<Value>,
         /// Audit rows that concern the customer.
         audit: Vec<Value>,
