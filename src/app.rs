@@ -44,6 +44,7 @@ mod arriving; // calls that come in
 mod callbacks; // calls that we owe, placed
 mod enrol; // from recordings, for the API
 pub mod outbound; // who answered a call that we placed
+mod owed; // calls that we owe and nobody will place
 mod pulse; // what a scrape asks
 mod records; // what a call leaves for operators
 mod sweeping; // approvals that are due, and what is over its time
@@ -379,6 +380,7 @@ impl App {
         entropy: Arc<dyn Entropy>,
     ) -> Result<Self, StartError> {
         let office = Office::open(config, Arc::clone(&clock), Arc::clone(&entropy)).await?;
+        owed::warn_without_a_trunk(&*office.store, &config.callbacks).await?;
         let book = Arc::new(Records::start(&config.ops, Arc::clone(&entropy))?);
         let recording = recording(config, Arc::clone(&clock))?;
         let first = Services { recording, ..services(config, &office, voices, Arc::clone(&clock), Arc::clone(&entropy), false) };
