@@ -41,6 +41,7 @@ use crate::voiceprint::{EmbedError, Embedder};
 mod acquirer; // what it tells without being asked
 mod api; // the REST API, with calls or alone
 mod arriving; // calls that come in
+mod call_details; // the clock of their files
 mod callbacks; // calls that we owe, placed
 mod enrol; // from recordings, for the API
 pub mod outbound; // who answered a call that we placed
@@ -53,6 +54,7 @@ mod switchboard; // people, called for callers
 use acquirer::listen_to_acquirer;
 pub use api::ApiService;
 use arriving::take_calls;
+pub use call_details::{CallDetailsError, call_details_over, erase_call_details};
 use callbacks::CallBacks;
 pub use records::RecordsError;
 use records::{Records, keep_refused, recording};

@@ -1,6 +1,7 @@
--- What is asked of one person, found without a scan; and the consents of purchase-permission accounts among the others.
+-- What is asked of one person, and what clocks erase, found without a scan; and the consents of purchase-permission accounts among the others.
 
 CREATE INDEX invites_by_customer ON invites (customer_id, expires_at);
+CREATE INDEX code_deliveries_by_expiry ON code_deliveries (expires_at);
 CREATE INDEX audit_by_subject ON audit (subject, seq);
 
 -- A consent may be given by a signed link. SQLite can't change a CHECK, so both tables are built anew; what they hold stays as it is.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
 use super::Office;
+use super::call_details::CallDetailsClock;
 use super::owed::Owed;
 use crate::clock::{Clock, Entropy};
 use crate::config::Config;
@@ -28,8 +29,15 @@ impl Office {
             entropy: Arc::clone(entropy),
             tell_payer: config.callbacks.tell_payer,
         };
+        let files = CallDetailsClock {
+            dir: config.ops.cdr_dir.clone(),
+            cfg: config.retention.clone(),
+            store: Arc::clone(&self.store),
+            clock: Arc::clone(clock),
+            entropy: Arc::clone(entropy),
+        };
         async move {
-            tokio::join!(approvals.run(stop.clone()), owed.run(stop.clone()), clocks.run(stop));
+            tokio::join!(approvals.run(stop.clone()), owed.run(stop.clone()), clocks.run(stop.clone()), files.run(stop));
         }
     }
 }
