@@ -41,9 +41,11 @@ use crate::voiceprint::{EmbedError, Embedder};
 mod acquirer; // what it tells without being asked
 mod api; // the REST API, with calls or alone
 mod arriving; // calls that come in
+mod call_details; // the clock of their files
 mod callbacks; // calls that we owe, placed
 mod enrol; // from recordings, for the API
 pub mod outbound; // who answered a call that we placed
+mod owed; // calls that we owe and nobody will place
 mod pulse; // what a scrape asks
 mod records; // what a call leaves for operators
 mod sweeping; // approvals that are due, and what is over its time
@@ -52,6 +54,7 @@ mod switchboard; // people, called for callers
 use acquirer::listen_to_acquirer;
 pub use api::ApiService;
 use arriving::take_calls;
+pub use call_details::{CallDetailsError, call_details_over, erase_call_details};
 use callbacks::CallBacks;
 pub use records::RecordsError;
 use records::{Records, keep_refused, recording};
@@ -379,6 +382,7 @@ impl App {
         entropy: Arc<dyn Entropy>,
     ) -> Result<Self, StartError> {
         let office = Office::open(config, Arc::clone(&clock), Arc::clone(&entropy)).await?;
+        owed::warn_without_a_trunk(&*office.store, &config.callbacks).await?;
         let book = Arc::new(Records::start(&config.ops, Arc::clone(&entropy))?);
         let recording = recording(config, Arc::clone(&clock))?;
         let first = Services { recording, ..services(config, &office, voices, Arc::clone(&clock), Arc::clone(&entropy), false) };

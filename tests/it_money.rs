@@ -18,6 +18,8 @@ mod canary;
 mod card_numbers_leave_memory;
 #[path = "money/card_numbers_leave_no_trace.rs"]
 mod card_numbers_leave_no_trace;
+#[path = "money/commands_for_rights_accounts_and_webhooks.rs"]
+mod commands_for_rights_accounts_and_webhooks;
 #[path = "money/commands_set_up_a_payment.rs"]
 mod commands_set_up_a_payment;
 #[path = "money/fault_proxy.rs"]

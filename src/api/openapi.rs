@@ -139,6 +139,7 @@ fn parameters(path: &str, params: &[route::Param], idempotent: bool) -> Value {
     for name in path.split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}')) {
         let schema = match (path.split('/').nth(1), name) {
             (_, "reference") => json!({ "type": "string", "pattern": "^[A-Za-z0-9._-]{1,64}$" }),
+            (_, "invite") => json!({ "type": "string", "pattern": "^inv_[a-z0-9]{1,40}$" }),
             (_, "consent") => json!({ "type": "string", "pattern": "^cns_[a-z0-9]{1,40}$" }),
             (Some("customers"), _) => json!({ "type": "string", "pattern": "^cus_[a-z0-9]{1,40}$" }),
             (Some("cards"), _) => json!({ "type": "string", "pattern": "^card_[a-z0-9]{1,40}$" }),

@@ -12,7 +12,7 @@ use super::scope::Scope;
 use super::shape::{Page, shape};
 use super::types::{Nothing, When, Word};
 use crate::clock::Timestamp;
-use crate::ids::{CallId, ConsentId, CustomerId, InviteId, MandateId};
+use crate::ids::{AccountId, CallId, ConsentId, CustomerId, InviteId, MandateId};
 use crate::rights::export::{self, FORMAT, Part, Place};
 use crate::store::consents::Consent;
 use crate::store::{Purpose, StoreError};
@@ -40,7 +40,7 @@ shape! {
         customer: CustomerId,
         /// `voiceprint`, `following` (the template follows the voice), `mandate`, `account` or `recording`.
         purpose: Word,
-        /// Which mandate, for one of a mandate.
+        /// Which mandate or purchase-permission account, for one of those.
         about: Option<String>,
         /// Which wording was agreed to.
         text_version: String,
@@ -48,7 +48,7 @@ shape! {
         language: String,
         /// Who witnessed it.
         given_by: String,
-        /// `call`, `voucher` or `api`.
+        /// `call`, `voucher`, `api`, or `link` (on the page that only the customer was sent).
         how: Word,
         /// When.
         given_at: When,
@@ -70,7 +70,7 @@ shape! {
         customer: CustomerId,
         /// When it was read.
         made_at: When,
-        /// Identity, cards, voice, consents, and how long things are kept; null on further pages.
+        /// Identity, cards, voice, invitations, consents, and how long things are kept; null on further pages.
         person: Value,
         /// Who was asked for what.
         requests: Vec<Value>,
@@ -78,7 +78,7 @@ shape! {
         payments: Vec<Value>,
         /// Calls with verdicts and scores.
         calls: Vec<Value>,
-        /// Mandates, approvals, guardianships, supervisions, codes.
+        /// Mandates, approvals, guardianships, supervisions, codes, main accounts, purchase-permission accounts, purchases.
         papers: Vec<Value>,
         /// Audit rows that concern the customer.
         audit: Vec<Value>,
@@ -103,7 +103,7 @@ pub(super) fn routes() -> Vec<Route> {
             EnrolmentsWrite,
             run!(withdraw),
             "Takes a consent back, and with it what it allowed: the voiceprint is erased, the template follows no longer, the mandate is \
-             revoked. One that ended stays as it is.",
+             revoked, the purchase-permission account is closed. One that ended stays as it is.",
         )
         .giving(200),
         Route::get::<ExportView>(
@@ -165,9 +165,13 @@ async fn withdraw(ask: &Ask) -> Result<Answer, Problem> {
             ask.shared.agreements.revoke_mandate(&id, &ask.actor()).await?;
             Ok(())
         }
-        Purpose::Account | Purpose::Recording => {
-            return Err(Problem::conflict("this consent is taken back where it was given"));
+        Purpose::Account => {
+            let none = || Problem::conflict("the account of this consent is gone");
+            let id = found.about.as_deref().and_then(|id| AccountId::parse(id).ok()).ok_or_else(none)?;
+            ask.shared.agreements.close_account(&id, &ask.actor()).await?;
+            Ok(())
         }
+        Purpose::Recording => return Err(Problem::conflict("this consent is taken back where it was given")),
     };
     match done {
         // Somebody else was faster: what it allowed is gone.

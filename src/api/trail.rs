@@ -9,10 +9,9 @@ use super::route::{AFTER, LIMIT, Param, Route, run};
 use super::scope::Scope;
 use super::shape::{Page, shape};
 use super::types::When;
-use crate::clock::Timestamp;
 use crate::ids::{AuditId, CallId, CardId, CustomerId, IntentId, PayeeId, RequestId};
 use crate::processor::log;
-use crate::store::{AuditFrom, CallRecord, Listed};
+use crate::store::{CallRecord, Listed};
 
 shape! {
     /// A call.
@@ -144,39 +143,34 @@ async fn call(ask: &Ask) -> Result<Answer, Problem> {
     ok(&CallWhole { call: view(&found, customer), record: found.record })
 }
 
-/// When the subject was made, if it is the caller's: what happened to it stands after that in the trail.
-async fn made_at(ask: &Ask, subject: &str) -> Result<Timestamp, Problem> {
+/// Whether the subject is the caller's.
+async fn of_caller(ask: &Ask, subject: &str) -> Result<(), Problem> {
     let store = &ask.shared.store;
     let none = || Problem::not_found("subject");
     if let Ok(id) = IntentId::parse(subject) {
-        return Ok(payment_of_caller(ask, &id, "subject").await?.intent.created_at);
+        return payment_of_caller(ask, &id, "subject").await.map(drop);
     }
     if let Ok(id) = PayeeId::parse(subject) {
         let payee = store.payee(&id).await?.filter(|p| p.tenant == ask.caller.tenant);
-        return payee.map(|p| p.created_at).ok_or_else(none);
+        return payee.map(drop).ok_or_else(none);
     }
-    let (customer, at) = if let Ok(id) = RequestId::parse(subject) {
-        let found = store.request(&id).await?.ok_or_else(none)?.request;
-        (found.customer, Some(found.created_at))
+    let customer = if let Ok(id) = RequestId::parse(subject) {
+        store.request(&id).await?.ok_or_else(none)?.request.customer
     } else if let Ok(id) = CardId::parse(subject) {
-        let found = store.card(&id).await?.ok_or_else(none)?;
-        (found.customer, Some(found.created_at))
+        store.card(&id).await?.ok_or_else(none)?.customer
     } else {
-        (CustomerId::parse(subject).map_err(|_| none())?, None)
+        CustomerId::parse(subject).map_err(|_| none())?
     };
-    let owner = store.customer(&customer).await?.filter(|c| c.tenant == ask.caller.tenant).ok_or_else(none)?;
-    Ok(at.unwrap_or(owner.created_at))
+    store.customer(&customer).await?.filter(|c| c.tenant == ask.caller.tenant).map(drop).ok_or_else(none)
 }
 
 async fn audit(ask: &Ask) -> Result<Answer, Problem> {
     let subject = ask.param("subject").unwrap_or("").to_owned();
     let list = format!("audit of {subject}");
-    let made = made_at(ask, &subject).await?;
-    let from = match ask.after(&list)? {
-        None => AuditFrom::Time(made),
-        Some(place) => AuditFrom::After(place.parse().map_err(|_| Problem::invalid("`after` is not a cursor of this list"))?),
-    };
-    let found = ask.shared.store.audit_of(&subject, from, ask.limit()?).await?;
+    of_caller(ask, &subject).await?;
+    let wrong = |_| Problem::invalid("`after` is not a cursor of this list");
+    let after = ask.after(&list)?.map(|place| place.parse()).transpose().map_err(wrong)?.unwrap_or(0);
+    let found = ask.shared.store.audit_of(&subject, after, ask.limit()?).await?;
     let next = found.next.map(|place| ask.cursor(&list, &place.to_string()));
     let rows = found.rows.into_iter().map(|(place, r)| AuditView {
         place,

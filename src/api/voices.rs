@@ -8,17 +8,17 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::NotEnrolled;
-use super::ask::{Answer, Ask, created, ok};
+use super::ask::{Answer, Ask, created, ok, page};
 use super::people::of_caller;
 use super::problem::Problem;
 use super::route::{Route, run};
 use super::scope::Scope;
-use super::shape::{Defs, Shape, shape};
-use super::types::{Name, Nothing, When, whole};
-use crate::clock::Entropy;
+use super::shape::{Defs, Page, Shape, shape};
+use super::types::{Name, Nothing, When, Word, whole};
+use crate::clock::{Entropy, Timestamp};
 use crate::ids::{CustomerId, InviteId};
 use crate::store::consents::WRITTEN_CONSENT;
-use crate::store::{Consenting, Customer, CustomerStatus, Invite, StoreError};
+use crate::store::{Consenting, Customer, CustomerStatus, Invite, Invited, StoreError};
 
 /// For how many hours an invitation is good.
 pub struct Hours(u32);
@@ -91,6 +91,26 @@ shape! {
 }
 
 shape! {
+    /// An invitation and what became of it; never its code, which was shown once.
+    output InvitationView {
+        /// Which one.
+        id: InviteId,
+        /// For whom.
+        customer: CustomerId,
+        /// `open`, `used` (a voice was enrolled by it), `ended` (taken back, or another took its place) or `expired`.
+        state: Word,
+        /// From then on it is worth nothing.
+        expires_at: When,
+        /// Wrong codes that were keyed while it was open; after three (`dialogue.invite_code_limit_tries`) it is worth nothing.
+        wrong_tries: u32,
+        /// When it was used.
+        used_at: Option<When>,
+        /// When it was taken back or replaced.
+        ended_at: Option<When>,
+    }
+}
+
+shape! {
     /// An enrolment from recordings.
     input NewEnrolment {
         /// Who vouches that the customer agreed, and how; it is kept.
@@ -143,6 +163,20 @@ pub(super) fn routes() -> Vec<Route> {
             EnrolmentsWrite,
             run!(invite),
             "Makes a single-use code with which the customer enrols in a call. It ends an older one.",
+        ),
+        Route::get::<Page<InvitationView>>(
+            "/customers/{id}/invitations",
+            "listInvitations",
+            CustomersRead,
+            run!(invitations),
+            "A customer's invitations, open and past ones as long as they are kept; who runs out last first.",
+        ),
+        Route::delete::<InvitationView>(
+            "/customers/{id}/invitations/{invite}",
+            "endInvitation",
+            EnrolmentsWrite,
+            run!(uninvite),
+            "Takes an invitation back: its code is worth nothing any more. One that is over stays as it is.",
         ),
         Route::post::<NewEnrolment, VoiceView>(
             "/customers/{id}/enrolments",
@@ -253,9 +287,8 @@ async fn invite(ask: &Ask) -> Result<Answer, Problem> {
             code: code.clone(),
             expires_at: invite.expires_at.into(),
         };
-        let open = store.open_invite(&customer, ask.shared.clock.now()).await?;
-        if let Some(there) = open.filter(|there| there.id == invite.id) {
-            return created(&made(there)); // made when this was asked before
+        if let Some(there) = store.invitation(&invite.id).await? {
+            return created(&made(there.invite)); // made when this was asked before, whatever became of it
         }
         let audit = ask.audit("enrolment.invited", invite.id.as_str(), json!({ "customer": customer }));
         match store.add_invite(&invite, &ask.shared.vault.digest_invite_code(&code), &audit).await {
@@ -265,6 +298,37 @@ async fn invite(ask: &Ask) -> Result<Answer, Problem> {
         }
     }
     Err(Problem::unavailable("no free code was found: ask again"))
+}
+
+fn invitation_view(found: Invited, now: Timestamp) -> InvitationView {
+    InvitationView {
+        state: Word(found.state(now)),
+        id: found.invite.id,
+        customer: found.invite.customer,
+        expires_at: found.invite.expires_at.into(),
+        wrong_tries: found.invite.wrong_tries,
+        used_at: found.used_at.map(When),
+        ended_at: found.ended_at.map(When),
+    }
+}
+
+async fn invitations(ask: &Ask) -> Result<Answer, Problem> {
+    let customer = of_caller(ask, &ask.id(0, "customer")?).await?;
+    let (all, now) = (ask.shared.store.invites_of(&customer.id).await?, ask.shared.clock.now());
+    page(all.into_iter().map(|found| invitation_view(found, now)).collect(), None)
+}
+
+async fn uninvite(ask: &Ask) -> Result<Answer, Problem> {
+    let customer = of_caller(ask, &ask.id(0, "customer")?).await?.id;
+    let (store, id) = (&ask.shared.store, ask.id::<InviteId>(1, "invitation")?);
+    let of_path = async || {
+        let found = store.invitation(&id).await?.filter(|found| found.invite.customer == customer);
+        found.ok_or_else(|| Problem::not_found("invitation"))
+    };
+    of_path().await?;
+    // Over already, or somebody was faster: the same again does no harm.
+    store.end_invite(&id, &ask.audit("enrolment.uninvited", id.as_str(), json!({ "customer": customer }))).await?;
+    ok(&invitation_view(of_path().await?, ask.shared.clock.now()))
 }
 
 async fn enrol(ask: &Ask) -> Result<Answer, Problem> {

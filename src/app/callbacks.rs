@@ -16,7 +16,7 @@ use super::switchboard::OwnTelephone;
 use crate::call::callbacks::{Callable, TellPayer};
 use crate::call::registry::LiveCall;
 use crate::call::{CallRecord, Services};
-use crate::clock::Timestamp;
+use crate::clock::{Entropy, Timestamp};
 use crate::dialogue::{CallVerdict, Errand, Matter, Purpose};
 use crate::ids::{CallId, OutboxId, WorkerId};
 use crate::media::leg::LegInfo;
@@ -119,7 +119,7 @@ impl CallBacks {
                 };
                 metrics().callbacks.inc([&outcome]);
                 let tried = Tried { outcome, call, next };
-                let (audit, news) = told(&services, &callback, &tried, now);
+                let (audit, news) = told(services.entropy.as_ref(), &callback, &tried, now);
                 services.desk.store.callback_tried(&callback.id, &self.owner, &tried, &audit, news.as_ref()).await
             }
         };
@@ -278,7 +278,12 @@ fn unanswered(why: &NotAnswered) -> Outcome {
 }
 
 /// The audit row of a try; and where no further one comes and nobody was reached, news of it: they have to be reached by other means.
-fn told(services: &Services, callback: &Callback, tried: &Tried, now: Timestamp) -> (AuditRecord, Option<OutboxRecord>) {
+pub(super) fn told(
+    entropy: &dyn Entropy,
+    callback: &Callback,
+    tried: &Tried,
+    now: Timestamp,
+) -> (AuditRecord, Option<OutboxRecord>) {
     let detail = json!({
         "approval": callback.approval,
         "customer": callback.customer,
@@ -287,11 +292,10 @@ fn told(services: &Services, callback: &Callback, tried: &Tried, now: Timestamp)
         "outcome": tried.outcome,
         "call": tried.call,
     });
-    let entropy = services.entropy.as_ref();
     let audit = AuditRecord::fresh(now, entropy, "callbacks", "callback.tried", callback.id.as_str(), detail.clone());
     let news = match tried.next {
         NextTry::GivenUp => Some(OutboxRecord {
-            id: OutboxId::fresh_at(now, services.entropy.as_ref()),
+            id: OutboxId::fresh_at(now, entropy),
             at: now,
             topic: "callback.given_up".to_owned(),
             payload: detail,

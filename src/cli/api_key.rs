@@ -33,10 +33,8 @@ enum ApiKeyCommand {
         /// Whose data it opens.
         #[arg(long, default_value = "default")]
         tenant: String,
-        /// What it may do: customers:read, customers:write, customers:export, cards:write, payees:read, payees:write, requests:read, requests:write,
-        /// payments:read, payments:write, calls:read, enrolments:write, approvals:read, approvals:write, guardians:read,
-        /// guardians:write, audit:read; may be given several times.
-        #[arg(long = "scope", value_name = "SCOPE", required_unless_present = "all_scopes")]
+        // The scopes that there are: told by themselves, so that none is forgotten.
+        #[arg(long = "scope", value_name = "SCOPE", required_unless_present = "all_scopes", help = scopes_help())]
         scopes: Vec<String>,
         /// It may do everything.
         #[arg(long, conflicts_with = "scopes")]
@@ -55,6 +53,11 @@ enum ApiKeyCommand {
         /// Its identifier.
         id: String,
     },
+}
+
+fn scopes_help() -> String {
+    let all: Vec<_> = Scope::ALL.iter().map(|s| s.as_str()).collect();
+    format!("What it may do; may be given several times: {}", all.join(", "))
 }
 
 /// Runs it.
@@ -136,4 +139,25 @@ fn as_json(k: &ApiKeyRecord) -> Value {
         "expires_at": k.expires_at.map(|t| t.to_string()),
         "revoked_at": k.revoked_at.map(|t| t.to_string()),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_help_names_every_scope_and_each_is_taken() {
+        #[derive(clap::Parser)]
+        struct Alone {
+            #[command(flatten)]
+            args: ApiKeyArgs,
+        }
+        let mut command = <Alone as clap::CommandFactory>::command();
+        let help = command.find_subcommand_mut("create").unwrap().render_long_help().to_string();
+        let words: Vec<&str> = help.split(|c: char| c.is_whitespace() || c == ',').collect();
+        for scope in Scope::ALL {
+            assert!(words.contains(&scope.as_str()), "{scope}: {help}");
+            assert_eq!(scope.as_str().parse(), Ok(scope));
+        }
+    }
 }

@@ -30,7 +30,7 @@ enum ConsentsCommand {
         customer: String,
     },
     /// Take a consent back, and with it what it allowed: the voiceprint is erased, or the template follows no longer. Mandates: `voicepay
-    /// mandates revoke`.
+    /// mandates revoke`; accounts: `voicepay account revoke`.
     Withdraw {
         /// Its identifier.
         id: String,
@@ -95,10 +95,12 @@ async fn withdraw(ctx: &Context, data: &Data, id: &ConsentId) -> CliResult {
             let audit = data.audit("voice.stays", customer.as_str(), detail);
             data.store.set_following(customer, None, &audit).await.map_err(store_error)?;
         }
-        Purpose::Mandate | Purpose::Account | Purpose::Recording => {
-            let about = found.about.unwrap_or_default();
-            return Err(refused(format!("{id} ends with what it allowed: revoke {about}")));
+        Purpose::Mandate | Purpose::Account => {
+            let (what, about) =
+                (if found.purpose == Purpose::Mandate { "mandates" } else { "account" }, found.about.unwrap_or_default());
+            return Err(refused(format!("{id} ends with what it allowed: `voicepay {what} revoke {about}`")));
         }
+        Purpose::Recording => return Err(refused(format!("{id} is taken back where it was given"))),
     }
     let gone = if found.purpose == Purpose::Voiceprint { "the voice is erased" } else { "the template stays as it is" };
     ctx.answer(&json!({ "consent": id, "withdrawn": true }), &format!("{id} is taken back: {gone}"));

@@ -8,7 +8,7 @@ use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
 use super::Context;
-use super::data::{Data, block_on, name, refused, store_error};
+use super::data::{Data, block_on, known_tenant, name, refused, store_error};
 use super::exit::{CliError, CliResult};
 use crate::clock::Entropy;
 use crate::e164::E164;
@@ -113,6 +113,7 @@ async fn add(
     language: Language,
     tenant: Tenant,
 ) -> CliResult {
+    known_tenant(&*data.store, &tenant).await?;
     let country = ctx.config()?.identity.default_country;
     let mut parsed = Vec::new();
     for number in numbers {

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use super::Context;
 use super::exit::{CliError, Exit};
 use crate::clock::{Clock, Entropy, SystemClock, SystemEntropy, Timestamp};
-use crate::ids::AuditId;
+use crate::ids::{AuditId, Tenant};
 use crate::store::{self, AuditRecord, Store, StoreConfig, StoreError, UnlockError};
 use crate::telemetry::{self, LogFormat};
 use crate::vault::{Vault, VaultConfig, VaultError};
@@ -103,6 +103,14 @@ pub(super) fn unlock_error(error: UnlockError) -> CliError {
 /// Refused by a rule: what, and what to do.
 pub(super) fn refused(sentence: impl std::fmt::Display) -> CliError {
     CliError::new(Exit::Refused, sentence)
+}
+
+/// Whether there is such a tenant: what is a misspelt one's nobody would ever see.
+pub(super) async fn known_tenant(store: &dyn Store, tenant: &Tenant) -> Result<(), CliError> {
+    if store.tenants().await.map_err(store_error)?.iter().any(|t| t.name == *tenant) {
+        return Ok(());
+    }
+    Err(refused(format!("there is no tenant {tenant}: see `voicepay tenant list`")))
 }
 
 /// A name for people: not empty, no control characters, not endless.

@@ -4,20 +4,22 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::Context;
 use super::customer::parse_id;
 use super::data::{Data, block_on, name, refused, store_error, unlock_error, vault_error};
 use super::exit::{CliError, CliResult, Exit};
 use crate::call::heard_before::ReuseConfig;
-use crate::clock::Entropy;
+use crate::clock::{Entropy, Timestamp};
 use crate::ids::{CustomerId, InviteId};
 use crate::media::wav;
 use crate::models::{Model, ModelError};
 use crate::speech::Utterance;
 use crate::store::consents::WRITTEN_CONSENT;
-use crate::store::{self, Consenting, CustomerStatus, EnrolmentRecord, FingerprintRecord, Invite, StoreError, TemplateRecord};
+use crate::store::{
+    self, Consenting, CustomerStatus, EnrolmentRecord, FingerprintRecord, Invite, Invited, StoreError, TemplateRecord,
+};
 use crate::vault::{CustomerKey, Vault};
 use crate::voiceprint::fingerprint::{FingerprintKey, Fingerprinter, Probe};
 use crate::voiceprint::{Embedder, Enrolment, Take, Template, VoiceConfig};
@@ -25,7 +27,7 @@ use crate::voiceprint::{Embedder, Enrolment, Take, Template, VoiceConfig};
 /// Arguments of `voicepay enrol`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  voicepay enrol invite --customer cus_0123…\n  voicepay enrol from-wav --customer cus_0123… --consent-by 'J. Clerk, form 118' one.wav two.wav three.wav\n  voicepay enrol withdraw --customer cus_0123…\n  voicepay enrol follow --customer cus_0123… --consent-by 'J. Clerk, form 119'\n  voicepay enrol revert --customer cus_0123…\n\nGive the code to the customer out of band, never in the call that it is for: a calling number proves nothing."
+    after_help = "Examples:\n  voicepay enrol invite --customer cus_0123…\n  voicepay enrol invitations --customer cus_0123…     open and past ones, never a code\n  voicepay enrol uninvite inv_0123…                   its code is worth nothing any more\n  voicepay enrol from-wav --customer cus_0123… --consent-by 'J. Clerk, form 118' one.wav two.wav three.wav\n  voicepay enrol withdraw --customer cus_0123…\n  voicepay enrol follow --customer cus_0123… --consent-by 'J. Clerk, form 119'\n  voicepay enrol revert --customer cus_0123…\n\nGive the code to the customer out of band, never in the call that it is for: a calling number proves nothing."
 )]
 pub struct EnrolArgs {
     #[command(subcommand)]
@@ -42,6 +44,17 @@ enum EnrolCommand {
         /// How long the code is good.
         #[arg(long, value_name = "HOURS", default_value_t = 72, value_parser = clap::value_parser!(u32).range(1..=720))]
         valid_hours: u32,
+    },
+    /// A customer's invitations, open and past ones as long as they are kept (retention.invitations_days). Never a code.
+    Invitations {
+        /// Whose.
+        #[arg(long, value_name = "ID")]
+        customer: String,
+    },
+    /// Take an invitation back: its code is worth nothing any more. One that is over stays as it is.
+    Uninvite {
+        /// Its identifier.
+        id: String,
     },
     /// Erase a customer's voice template; cards and payments stay.
     Withdraw {
@@ -83,6 +96,8 @@ pub fn run(args: EnrolArgs, ctx: &Context) -> CliResult {
     block_on(async {
         match args.command {
             EnrolCommand::Invite { customer, valid_hours } => invite(ctx, &parse_id(&customer)?, valid_hours).await,
+            EnrolCommand::Invitations { customer } => invitations(ctx, &parse_id(&customer)?).await,
+            EnrolCommand::Uninvite { id } => uninvite(ctx, &InviteId::parse(&id).map_err(refused)?).await,
             EnrolCommand::Withdraw { customer } => withdraw(ctx, &parse_id(&customer)?).await,
             EnrolCommand::Follow { customer, consent_by } => follow(ctx, &parse_id(&customer)?, consent_by.as_deref()).await,
             EnrolCommand::Revert { customer } => revert(ctx, &parse_id(&customer)?).await,
@@ -124,6 +139,49 @@ async fn invite(ctx: &Context, customer: &CustomerId, valid_hours: u32) -> CliRe
         }
     }
     Err(CliError::new(Exit::Unexpected, "no free invitation code was found; try again"))
+}
+
+fn invited_json(found: &Invited, now: Timestamp) -> Value {
+    json!({ "invite": found.invite.id, "customer": found.invite.customer, "state": found.state(now),
+        "expires_at": found.invite.expires_at.to_string(), "wrong_tries": found.invite.wrong_tries,
+        "used_at": found.used_at.map(|at| at.to_string()), "ended_at": found.ended_at.map(|at| at.to_string()) })
+}
+
+fn invited_line(found: &Invited, now: Timestamp) -> String {
+    let end = match (found.used_at, found.ended_at) {
+        (Some(at), _) => format!("used {at}"),
+        (None, Some(at)) => format!("ended {at}"),
+        (None, None) => format!("{} {}", if found.open(now) { "open until" } else { "expired" }, found.invite.expires_at),
+    };
+    let wrong = found.invite.wrong_tries;
+    let wrong = if wrong == 0 { String::new() } else { format!("  wrong tries: {wrong}") };
+    format!("{}  {end}{wrong}", found.invite.id)
+}
+
+async fn invitations(ctx: &Context, customer: &CustomerId) -> CliResult {
+    let data = Data::open(ctx).await?;
+    if data.store.customer(customer).await.map_err(store_error)?.is_none() {
+        return Err(refused(format!("there is no customer {customer}: see `voicepay customer list`")));
+    }
+    let (all, now) = (data.store.invites_of(customer).await.map_err(store_error)?, data.now());
+    let text = all.iter().map(|found| invited_line(found, now)).collect::<Vec<_>>().join("\n");
+    let text = if text.is_empty() { "no invitations: `voicepay enrol invite`".to_owned() } else { text };
+    ctx.answer(&json!({ "invitations": all.iter().map(|found| invited_json(found, now)).collect::<Vec<_>>() }), &text);
+    Ok(())
+}
+
+async fn uninvite(ctx: &Context, id: &InviteId) -> CliResult {
+    let data = Data::open(ctx).await?;
+    let find = async || {
+        let found = data.store.invitation(id).await.map_err(store_error)?;
+        found.ok_or_else(|| refused(format!("there is no invitation {id}: see `voicepay enrol invitations`")))
+    };
+    let customer = find().await?.invite.customer;
+    let audit = data.audit("enrolment.uninvited", id.as_str(), json!({ "customer": customer }));
+    data.store.end_invite(id, &audit).await.map_err(store_error)?;
+    let (found, now) = (find().await?, data.now());
+    ctx.answer(&invited_json(&found, now), &invited_line(&found, now));
+    Ok(())
 }
 
 async fn withdraw(ctx: &Context, customer: &CustomerId) -> CliResult {

@@ -6,7 +6,7 @@ use clap::{Args, Subcommand};
 use serde_json::json;
 
 use super::Context;
-use super::data::{Data, block_on, name, store_error};
+use super::data::{Data, block_on, known_tenant, name, store_error};
 use super::exit::{CliError, CliResult, Exit};
 use crate::ids::{Category, PayeeId, Tenant};
 use crate::media::wav;
@@ -64,6 +64,7 @@ async fn add(
     category: Option<Category>,
     tenant: Tenant,
 ) -> CliResult {
+    known_tenant(&*data.store, &tenant).await?;
     let payee = Payee {
         tenant,
         category,

@@ -6,7 +6,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::Context;
 use super::data::{Data, block_on, store_error};
-use super::exit::CliResult;
+use super::exit::{CliError, CliResult, Exit};
+use crate::app::{CallDetailsError, call_details_over, erase_call_details};
 use crate::config::Config;
 use crate::rights::retention::{self, ClockOf, Counts};
 
@@ -38,22 +39,40 @@ pub fn run(args: RetentionArgs, ctx: &Context) -> CliResult {
         let (data, config) = (Data::open(ctx).await?, ctx.config()?);
         let cfg = &config.retention;
         match args.command {
-            RetentionCommand::Show => {
-                let over = retention::overdue(&*data.store, cfg, data.now()).await.map_err(store_error)?;
-                show(ctx, &config, &over);
-            }
+            RetentionCommand::Show => show(ctx, &config, &overdue(&data, &config).await?),
             RetentionCommand::Run { dry_run: true } => {
-                let over = retention::overdue(&*data.store, cfg, data.now()).await.map_err(store_error)?;
+                let over = overdue(&data, &config).await?;
                 ctx.answer(&json!({ "dry_run": true, "would_erase": over }), &lines(&over, "would be erased"));
             }
             RetentionCommand::Run { dry_run: false } => {
                 let (stop, now) = (CancellationToken::new(), data.now());
-                let erased = retention::run(&*data.store, cfg, &*data.entropy, now, &stop).await.map_err(store_error)?;
+                let mut erased = retention::run(&*data.store, cfg, &*data.entropy, now, &stop).await.map_err(store_error)?;
+                if let Some(dir) = &config.ops.cdr_dir {
+                    let files = erase_call_details(dir, cfg, (&*data.store, &*data.entropy), now).await.map_err(files_error)?;
+                    erased.insert(cfg.call_details().what, files);
+                }
                 ctx.answer(&json!({ "erased": erased }), &lines(&erased, "erased"));
             }
         }
         Ok(())
     })
+}
+
+/// What a run would erase now, in the database and on this machine.
+async fn overdue(data: &Data, config: &Config) -> Result<Counts, CliError> {
+    let (cfg, now) = (&config.retention, data.now());
+    let mut over = retention::overdue(&*data.store, cfg, now).await.map_err(store_error)?;
+    if let Some(dir) = &config.ops.cdr_dir {
+        over.insert(cfg.call_details().what, call_details_over(dir, cfg, now).await.map_err(files_error)?);
+    }
+    Ok(over)
+}
+
+fn files_error(error: CallDetailsError) -> CliError {
+    match error {
+        CallDetailsError::Store(e) => store_error(e),
+        CallDetailsError::Directory { .. } => CliError::new(Exit::Refused, error),
+    }
 }
 
 fn lines(counts: &Counts, what: &str) -> String {

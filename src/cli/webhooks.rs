@@ -5,13 +5,13 @@ use serde_json::{Value, json};
 
 use super::Context;
 use super::calls::begun_since;
-use super::data::{block_on, refused, store_error, vault_error};
+use super::data::{block_on, known_tenant, refused, store_error, vault_error};
 use super::exit::{CliError, CliResult};
 use super::guardian::open;
 use crate::clock::{Clock, SystemClock};
 use crate::ids::{EndpointId, OutboxId, Tenant};
 use crate::notify::{EndpointChange, EndpointError};
-use crate::store::{Delivery, DeliveryState, Endpoint, Replay, StoreError};
+use crate::store::{Delivery, DeliveryState, Endpoint, Replay, Store, StoreError};
 use crate::telemetry::{self, LogFormat};
 
 /// Arguments of `voicepay webhooks`.
@@ -102,6 +102,7 @@ pub fn run(args: WebhooksArgs, ctx: &Context) -> CliResult {
         let (notifier, store) = (&office.notifier, &*office.store);
         match args.command {
             WebhooksCommand::Add { url, topics, tenant } => {
+                known_tenant(store, &tenant).await?;
                 let (endpoint, secret) = notifier.add_endpoint(&tenant, &url, topics, "cli").await.map_err(endpoint_error)?;
                 let text = format!("{}\nsecret {}", endpoint.id, secret.0);
                 ctx.answer(&json!({ "id": endpoint.id, "secret": secret.0 }), &text);
@@ -136,11 +137,14 @@ pub fn run(args: WebhooksArgs, ctx: &Context) -> CliResult {
                 Err(why) => return Err(refused(format!("it gave no answer: {why}"))),
             },
             WebhooksCommand::Deliveries { id, after, limit } => {
-                let all = store.deliveries(&parse(&id)?, None, after, limit).await.map_err(store_error)?;
+                let all = store.deliveries(&known(store, &id).await?, None, after, limit).await.map_err(store_error)?;
                 tell(ctx, &all, "nothing was to be told yet");
             }
             WebhooksCommand::Dead { id } => {
-                let all = store.deliveries(&parse(&id)?, Some(DeliveryState::Dead), 0, 1_000).await.map_err(store_error)?;
+                let all = store
+                    .deliveries(&known(store, &id).await?, Some(DeliveryState::Dead), 0, 1_000)
+                    .await
+                    .map_err(store_error)?;
                 tell(ctx, &all, "nothing is dead");
             }
             WebhooksCommand::Replay { id, message, since } => {
@@ -151,7 +155,7 @@ pub fn run(args: WebhooksArgs, ctx: &Context) -> CliResult {
                     (None, Some(at)) => Replay::Since(at),
                     (None, None) => Replay::Dead,
                 };
-                let again = notifier.replay(&parse(&id)?, which, "cli").await.map_err(store_error)?;
+                let again = notifier.replay(&known(store, &id).await?, which, "cli").await.map_err(store_error)?;
                 ctx.answer(&json!({ "replayed": again }), &format!("{again} will be sent again"));
             }
             WebhooksCommand::Delete { id } => {
@@ -169,6 +173,13 @@ fn turned(off: bool) -> EndpointChange {
 
 fn parse(id: &str) -> Result<EndpointId, CliError> {
     EndpointId::parse(id).map_err(refused)
+}
+
+/// One that is there: of another it would be said that all of nothing was done.
+async fn known(store: &dyn Store, id: &str) -> Result<EndpointId, CliError> {
+    let id = parse(id)?;
+    let found = store.endpoint(&id).await.map_err(store_error)?;
+    found.map(|_| id).ok_or_else(|| store_error(StoreError::NotFound("endpoint")))
 }
 
 fn as_json(e: &Endpoint) -> Value {

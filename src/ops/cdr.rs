@@ -89,6 +89,46 @@ pub struct PaymentDetail {
     pub outcome: &'static str,
 }
 
+/// The files whose whole day lies before then, the oldest first. What is not named as a day's file is none of ours; a directory that is not there has
+/// none.
+pub fn day_files_before(dir: &Path, before: Timestamp) -> io::Result<Vec<PathBuf>> {
+    let entries = match fs::read_dir(dir) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        other => other?,
+    };
+    let mut over = Vec::new();
+    for entry in entries {
+        let entry = entry?;
+        let ended = entry.file_name().to_str().and_then(end_of_day);
+        if ended.is_some_and(|at| at <= before) && entry.file_type()?.is_file() {
+            over.push(entry.path());
+        }
+    }
+    over.sort_unstable();
+    Ok(over)
+}
+
+/// When the day ends that a file is named after.
+fn end_of_day(name: &str) -> Option<Timestamp> {
+    let day = name.strip_prefix("cdr-")?.strip_suffix(".jsonl")?;
+    Timestamp::parse(&format!("{day}T00:00:00Z")).map(|at| at.plus(Duration::from_secs(86_400)))
+}
+
+/// Deletes files; says how many. One that can't be deleted is told of, and is there the next time; one that is gone was another's to count.
+pub fn delete(files: &[PathBuf]) -> u64 {
+    let mut deleted = 0;
+    for path in files {
+        match fs::remove_file(path) {
+            Ok(()) => deleted += 1,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => {
+                tracing::error!(path = %path.display(), %error, "call detail records that are over their time can't be deleted")
+            }
+        }
+    }
+    deleted
+}
+
 /// The way to the writer; dropping it writes what waits and ends the thread.
 #[derive(Debug)]
 pub struct CdrWriter {
@@ -264,6 +304,31 @@ mod tests {
         drop(writer);
         let names: Vec<_> = lines(&first).iter().map(|l| l["call"].clone()).collect();
         assert_eq!(names, ["one", "three"]);
+    }
+
+    #[test]
+    fn files_of_days_that_are_wholly_past_are_found_and_deleted_and_no_others() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = dir.path().join("cdr");
+        let noon = Timestamp::parse("2026-11-10T12:00:00Z").unwrap();
+        assert_eq!(day_files_before(&at, noon).unwrap(), Vec::<PathBuf>::new(), "no directory, no files");
+        fs::create_dir(&at).unwrap();
+        let ours = ["cdr-2026-11-08.jsonl", "cdr-2026-11-09.jsonl", "cdr-2026-11-10.jsonl", "cdr-2027-01-01.jsonl"];
+        let others =
+            ["cdr-2026-11-01.jsonl.gz", "cdr-2026-13-01.jsonl", "cdr-old.jsonl", "notes-2026-11-01.jsonl", "cdr-2026-11-1.jsonl"];
+        for name in ours.iter().chain(&others) {
+            fs::write(at.join(name), "{}\n").unwrap();
+        }
+        fs::create_dir(at.join("cdr-2026-11-02.jsonl")).unwrap();
+        let midnight = Timestamp::parse("2026-11-10T00:00:00Z").unwrap();
+        let just_before = midnight.minus(Duration::from_millis(1));
+        assert_eq!(day_files_before(&at, just_before).unwrap(), [at.join(ours[0])], "the 9th lasts until midnight");
+        let over = day_files_before(&at, noon).unwrap();
+        assert_eq!(over, [at.join(ours[0]), at.join(ours[1])]);
+        fs::remove_file(&over[0]).unwrap();
+        assert_eq!(delete(&over), 1, "what another deleted is not counted");
+        assert_eq!(delete(&[at.join("cdr-2026-11-02.jsonl")]), 0, "what can't be deleted stays");
+        assert_eq!(fs::read_dir(&at).unwrap().count(), ours.len() - 2 + others.len() + 1);
     }
 
     #[test]

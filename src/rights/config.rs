@@ -19,6 +19,10 @@ pub struct RetentionConfig {
     pub failed_factors_days: u32,
     /// Invitations to enrol for so many days after their end.
     pub invitations_days: u32,
+    /// That a one-time code was on its way to somebody, for so many days after its end; the code itself is wiped when it is delivered or runs out.
+    pub code_deliveries_days: u32,
+    /// Files of call detail records (`ops.cdr_dir`) for so many days after the day in their name.
+    pub call_details_days: u32,
     /// A voiceprint that held in no call for so many months (of 30 days) is deleted.
     pub unused_voiceprint_months: u32,
     /// The consents of a deleted customer, for so many days after the deletion: until nobody can ask any more whether they were given.
@@ -34,6 +38,8 @@ impl Default for RetentionConfig {
             call_records_days: 400,
             failed_factors_days: 90,
             invitations_days: 90,
+            code_deliveries_days: 30,
+            call_details_days: 400,
             unused_voiceprint_months: 36,
             closed_customers_days: 1_095,
         }
@@ -60,6 +66,8 @@ impl RetentionConfig {
             "must be 2 to 3650: failures count for a day",
         )?;
         rule(days.contains(&self.invitations_days), "invitations_days", "must be 1 to 3650")?;
+        rule(days.contains(&self.code_deliveries_days), "code_deliveries_days", "must be 1 to 3650")?;
+        rule(days.contains(&self.call_details_days), "call_details_days", "must be 1 to 3650: nothing is kept for ever")?;
         rule((1..=120).contains(&self.unused_voiceprint_months), "unused_voiceprint_months", "must be 1 to 120")?;
         rule((1..=7_300).contains(&self.closed_customers_days), "closed_customers_days", "must be 1 to 7300")
     }
@@ -84,6 +92,8 @@ mod tests {
         assert_eq!(wrong(|c| c.call_records_days = 3_651), "call_records_days");
         assert_eq!(wrong(|c| c.failed_factors_days = 1), "failed_factors_days");
         assert_eq!(wrong(|c| c.invitations_days = 0), "invitations_days");
+        assert_eq!(wrong(|c| c.code_deliveries_days = 0), "code_deliveries_days");
+        assert_eq!(wrong(|c| c.call_details_days = 3_651), "call_details_days");
         assert_eq!(wrong(|c| c.unused_voiceprint_months = 121), "unused_voiceprint_months");
         assert_eq!(wrong(|c| c.closed_customers_days = 0), "closed_customers_days");
     }

@@ -10,10 +10,11 @@ use serde_json::{Value, json};
 
 use super::RetentionConfig;
 use crate::clock::Timestamp;
-use crate::ids::{CallId, IntentId, RequestId};
-use crate::payment::{Attempt, Dispute};
+use crate::ids::{CallId, IntentId, PayeeId, RequestId};
+use crate::payment::{AccountState, Attempt, Dispute, MainAccount, Purchase, PurchaseAccount, PurchaseState};
 use crate::store::{
-    AuditFrom, AuditRecord, CallRecord, CardRecord, Customer, Paper, Payment, RequestWithPayee, Store, StoreError,
+    AuditFrom, AuditRecord, CallRecord, CardRecord, Customer, Document, Invited, Paper, PaperKind, Payment, RequestWithPayee,
+    Store, StoreError,
 };
 
 /// What an export says that it is.
@@ -28,7 +29,7 @@ pub enum Part {
     Payments,
     /// Calls with verdicts and scores.
     Calls,
-    /// Mandates, approvals, guardianships, supervisions, codes.
+    /// Mandates, approvals, guardianships, supervisions, codes, main accounts, purchase-permission accounts, purchases.
     Papers,
     /// Audit rows.
     Audit,
@@ -173,7 +174,9 @@ async fn read(
         }
         Part::Papers => {
             let papers = store.papers_with(&customer.id, after.split_once('/').unwrap_or(("", "")), room).await?;
-            found.extend(papers.iter().map(|p| paper(p, customer)));
+            for each in &papers {
+                found.push(paper(store, each, customer).await?);
+            }
             papers.last().filter(|_| full(papers.len())).map(|p| format!("{}/{}", p.kind.as_str(), p.id))
         }
         Part::Audit => return audit(store, customer, after, room).await,
@@ -210,6 +213,7 @@ async fn audit(
 async fn person(store: &dyn Store, cfg: &RetentionConfig, c: &Customer, now: Timestamp) -> Result<Value, StoreError> {
     let following = store.following(&c.id).await?;
     let invited = store.open_invite(&c.id, now).await?;
+    let invitations = store.invites_of(&c.id).await?;
     let voice = json!({
         "held": following.is_some(),
         "model": following.as_ref().map(|f| &f.current.model),
@@ -231,9 +235,16 @@ async fn person(store: &dyn Store, cfg: &RetentionConfig, c: &Customer, now: Tim
         "created_at": c.created_at.to_string(),
         "cards": store.cards_of(&c.id).await?.iter().map(card).collect::<Vec<_>>(),
         "voice": voice,
+        "invitations": invitations.iter().map(|i| invitation(i, now)).collect::<Vec<_>>(),
         "consents": store.consents_of(&c.id).await?,
         "kept_for": cfg.clocks(),
     }))
+}
+
+/// An invitation to enrol: never its code, of which a keyed digest is held.
+fn invitation(i: &Invited, now: Timestamp) -> Value {
+    json!({ "id": i.invite.id, "state": i.state(now), "expires_at": i.invite.expires_at.to_string(),
+        "used_at": i.used_at.map(|at| at.to_string()), "ended_at": i.ended_at.map(|at| at.to_string()) })
 }
 
 /// A card as it may be shown: never its number.
@@ -250,7 +261,7 @@ fn request(r: &RequestWithPayee) -> Value {
 fn payment(p: &Payment) -> Value {
     let i = &p.intent;
     let attempt = |a: &Attempt| {
-        json!({ "id": a.id, "operation": a.operation.as_str(), "amount": a.amount, "state": a.state.name(),
+        json!({ "id": a.id, "operation": a.operation.as_str(), "at": a.gateway, "amount": a.amount, "state": a.state.name(),
             "prepared_at": a.prepared_at.to_string() })
     };
     let dispute =
@@ -270,12 +281,61 @@ fn call(c: &CallRecord) -> Value {
         "ended_at": c.ended_at.map(|at| at.to_string()), "verdict": c.verdict, "record": c.record })
 }
 
-fn paper(p: &Paper, customer: &Customer) -> Value {
-    // As it is kept; what others' papers say of this person is told, and whose they are.
+async fn paper(store: &dyn Store, p: &Paper, customer: &Customer) -> Result<Value, StoreError> {
+    // What others' papers say of this person is told, and whose they are.
     let role = if p.owner == customer.id { "theirs" } else { "about them" };
-    let mut body: Value = serde_json::from_str(&p.body).unwrap_or(Value::Null);
-    strip(&mut body);
-    json!({ "kind": p.kind.as_str(), "id": p.id, "whose": role, "holds": p.open, "created_at": p.created_at.to_string(), "body": body })
+    let body = match p.kind {
+        PaperKind::MainAccount => MainAccount::of_paper(p).ok().map(|m| main_account(&m)),
+        PaperKind::Account => match PurchaseAccount::of_paper(p) {
+            Ok(a) => Some(account(&a, payee_name(store, &a.payee).await?)),
+            Err(_) => None,
+        },
+        PaperKind::Purchase => match Purchase::of_paper(p) {
+            Ok(bought) => Some(purchase(&bought, payee_name(store, &bought.payee).await?)),
+            Err(_) => None,
+        },
+        PaperKind::Guardianship | PaperKind::Supervision | PaperKind::Approval | PaperKind::Code | PaperKind::Mandate => None,
+    };
+    // All others, and what can't be read as what it should be, as it is kept.
+    let body = body.unwrap_or_else(|| {
+        let mut body: Value = serde_json::from_str(&p.body).unwrap_or(Value::Null);
+        strip(&mut body);
+        body
+    });
+    Ok(json!({ "kind": p.kind.as_str(), "what": p.kind.in_words(), "id": p.id, "whose": role, "holds": p.open,
+        "created_at": p.created_at.to_string(), "body": body }))
+}
+
+async fn payee_name(store: &dyn Store, payee: &PayeeId) -> Result<Option<String>, StoreError> {
+    Ok(store.payee(payee).await?.map(|p| p.name))
+}
+
+fn main_account(m: &MainAccount) -> Value {
+    json!({ "bank": m.bank, "card": m.card, "closed_at": m.closed_at.map(|at| at.to_string()) })
+}
+
+fn account(a: &PurchaseAccount, payee_name: Option<String>) -> Value {
+    let (consent, closed_at) = match &a.state {
+        AccountState::PendingConsent => (None, None),
+        AccountState::Active { consent } => (Some(consent), None),
+        AccountState::Closed { at, consent } => (consent.as_ref(), Some(*at)),
+    };
+    // The digest is of the wording, which is the same for everybody.
+    let consent = consent
+        .map(|c| json!({ "wording": c.wording, "wording_sha256": c.digest, "by": c.by, "how": c.how, "at": c.at.to_string() }));
+    json!({ "main_account": a.main, "payee": a.payee, "payee_name": payee_name, "purchase_limit": a.limits.purchase(),
+        "day_limit": a.limits.day(), "state": a.state.name(), "consent": consent, "used": a.used,
+        "closed_at": closed_at.map(|at| at.to_string()) })
+}
+
+fn purchase(p: &Purchase, payee_name: Option<String>) -> Value {
+    // Which bank it went to in the end stands with its payment.
+    let bank = if let PurchaseState::Charging { bank, .. } = &p.state { Some(bank) } else { None };
+    let receipt = if let PurchaseState::Paid { receipt, .. } = &p.state { Some(receipt) } else { None };
+    let declined = if let PurchaseState::Declined { reason, .. } = &p.state { Some(reason.text()) } else { None };
+    json!({ "request": p.request, "account": p.account, "payee": p.payee, "payee_name": payee_name, "amount": p.amount,
+        "state": p.state.name(), "payment": p.state.intent(), "bank": bank, "receipt": receipt, "declined": declined,
+        "expires_at": p.expires_at.to_string() })
 }
 
 /// Digests are secrets of ours; what spoke for somebody else's voice is theirs.

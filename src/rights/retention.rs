@@ -29,6 +29,8 @@ const MONTH_DAYS: u32 = 30;
 const VOICES_LIMIT: u32 = 100_000;
 /// The word for voiceprints that nobody used.
 const UNUSED_VOICEPRINTS: &str = "unused_voiceprints";
+/// The word for files of call detail records.
+const CALL_DETAILS: &str = "call_detail_files";
 
 /// One clock: what, how long, and by which key of the configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -56,6 +58,7 @@ impl RetentionConfig {
             Overdue::CallRecords | Overdue::CallsOwed => ("retention.call_records_days", self.call_records_days),
             Overdue::FailedFactors => ("retention.failed_factors_days", self.failed_factors_days),
             Overdue::Invitations => ("retention.invitations_days", self.invitations_days),
+            Overdue::CodeDeliveries => ("retention.code_deliveries_days", self.code_deliveries_days),
             Overdue::ClosedCustomers => ("retention.closed_customers_days", self.closed_customers_days),
         };
         ClockOf { what: what.as_str(), key, days }
@@ -67,9 +70,14 @@ impl RetentionConfig {
         ClockOf { what: UNUSED_VOICEPRINTS, key: "retention.unused_voiceprint_months", days }
     }
 
+    /// That of call detail records. They are files, so that each machine erases its own.
+    pub fn call_details(&self) -> ClockOf {
+        ClockOf { what: CALL_DETAILS, key: "retention.call_details_days", days: self.call_details_days }
+    }
+
     /// All of them.
     pub fn clocks(&self) -> Vec<ClockOf> {
-        Overdue::ALL.map(|what| self.clock_of(what)).into_iter().chain([self.voices()]).collect()
+        Overdue::ALL.map(|what| self.clock_of(what)).into_iter().chain([self.voices(), self.call_details()]).collect()
     }
 }
 
@@ -132,6 +140,22 @@ pub async fn run(
     }
     store.audit(&audit("retention.run", "retention", json!({ "erased": all }))).await?;
     Ok(all)
+}
+
+/// Writes down that so many files of a clock were erased on this machine, and counts them.
+pub async fn erased_files(
+    store: &dyn Store,
+    entropy: &dyn Entropy,
+    clock: ClockOf,
+    now: Timestamp,
+    files: u64,
+) -> Result<(), StoreError> {
+    metrics().retention_erased.add([clock.what], files);
+    if files == 0 {
+        return Ok(());
+    }
+    let detail = json!({ "before": clock.before(now).to_string(), "key": clock.key, "erased": { clock.what: files } });
+    store.audit(&AuditRecord::fresh(now, entropy, BY_RETENTION, "retention.erased", clock.what, detail)).await
 }
 
 fn count(all: &mut Counts, what: &'static str, erased: u64) {

@@ -152,6 +152,18 @@ pub trait Callbacks: Send + Sync {
     ) -> Result<(), StoreError>;
     /// Gives a lease back that came to no try: it is due again at `due_at` and does not count. `Conflict` as above.
     async fn put_back_callback(&self, id: &CallbackId, owner: &WorkerId, due_at: Timestamp) -> Result<(), StoreError>;
+    /// Those that wait though there is nothing to wait for at `now`, the longest due first: their time ran out, or the approval that somebody was
+    /// to decide is closed. None of them is anybody's.
+    async fn callbacks_over(&self, now: Timestamp, limit: u32) -> Result<Vec<Callback>, StoreError>;
+    /// Ends one of those. `false`, and nothing is written: somebody took it meanwhile.
+    async fn end_callback(
+        &self,
+        id: &CallbackId,
+        now: Timestamp,
+        ended: &Tried,
+        audit: &AuditRecord,
+        news: Option<&OutboxRecord>,
+    ) -> Result<bool, StoreError>;
 }
 
 /// For how long a payer is called about what became of a payment.

@@ -162,6 +162,6 @@ pub trait Clients: Send + Sync {
 
     /// A page of what is the tenant's, of at most `limit`, after `after`.
     async fn page(&self, tenant: &Tenant, of: Listed, after: Option<&str>, limit: u16) -> Result<IdPage, StoreError>;
-    /// A page of the audit rows of one subject.
-    async fn audit_of(&self, subject: &str, from: AuditFrom, limit: u16) -> Result<AuditPage, StoreError>;
+    /// A page of the audit rows of one subject, those after this place; found by their index, however long the trail is.
+    async fn audit_of(&self, subject: &str, after: u64, limit: u16) -> Result<AuditPage, StoreError>;
 }

@@ -8,7 +8,7 @@ use super::papers::{Document, Paper, PaperKind};
 use super::{AuditRecord, StoreError};
 use crate::clock::Timestamp;
 use crate::ids::{CallId, ConsentId, CustomerId, InviteId};
-use crate::payment::{Mandate, Occasion};
+use crate::payment::{ConfirmedBy, Mandate, Occasion, PurchaseAccount};
 
 macro_rules! word {
     ($(#[doc = $doc:literal])+ $name:ident { $($(#[doc = $about:literal])+ $word:ident = $text:literal),+ $(,)? }) => {
@@ -55,6 +55,8 @@ word! {
         Voucher = "voucher",
         /// Over the API, by somebody who vouches for it.
         Api = "api",
+        /// By the signed link that only the customer was sent.
+        Link = "link",
     }
 }
 
@@ -107,13 +109,13 @@ pub struct Consent {
     pub customer: CustomerId,
     /// To what.
     pub purpose: Purpose,
-    /// To which, of several: the mandate's identifier.
+    /// To which, of several: the identifier of the mandate or of the purchase-permission account.
     pub about: Option<String>,
     /// Which wording.
     pub text_version: String,
     /// In which language it was spoken or written.
     pub language: String,
-    /// Who witnessed it.
+    /// Who witnessed it: `the caller` in a call, `the customer` by the link, else whoever vouches for it.
     pub given_by: String,
     /// How.
     pub how: GivenHow,
@@ -186,12 +188,24 @@ pub(super) enum OfPaper {
     /// Nothing.
     Nothing,
     /// One is given.
-    Given(CustomerId, Consenting),
+    Given(Box<ByPaper>),
     /// The one about it ended.
     Ended,
 }
 
-/// Mandates stand and fall with a consent.
+/// A consent that is given with a paper.
+pub(super) struct ByPaper {
+    /// Whose.
+    pub customer: CustomerId,
+    /// To what.
+    pub purpose: Purpose,
+    /// By whom and when.
+    pub given: Consenting,
+    /// How, where the paper says so itself; else as whoever writes the audit row does it.
+    pub how: Option<GivenHow>,
+}
+
+/// Mandates and purchase-permission accounts stand and fall with a consent.
 pub(super) fn of_paper(paper: &Paper) -> Result<OfPaper, StoreError> {
     match (paper.kind, paper.version, paper.open) {
         (PaperKind::Mandate, 0, true) => {
@@ -201,11 +215,36 @@ pub(super) fn of_paper(paper: &Paper) -> Result<OfPaper, StoreError> {
                 Occasion::Approval(_) | Occasion::Code(_) | Occasion::Purchase(_) => None,
             };
             let given = Consenting { text_version: mandate.wording, by: "the caller".into(), at: mandate.created_at, call };
-            Ok(OfPaper::Given(mandate.customer, given))
+            let (customer, purpose) = (mandate.customer, Purpose::Mandate);
+            Ok(OfPaper::Given(Box::new(ByPaper { customer, purpose, given, how: None })))
         }
-        (PaperKind::Mandate, _, false) => Ok(OfPaper::Ended),
+        // Linked without a consent; it comes with the first purchase.
+        (PaperKind::Account, 1.., true) => Ok(with_first_use(PurchaseAccount::of_paper(paper)?)),
+        (PaperKind::Mandate | PaperKind::Account, _, false) => Ok(OfPaper::Ended),
         _ => Ok(OfPaper::Nothing),
     }
+}
+
+fn with_first_use(account: PurchaseAccount) -> OfPaper {
+    let Some(consent) = account.consent().filter(|_| account.used == 1) else { return OfPaper::Nothing };
+    let (by, how) = match &consent.how {
+        ConfirmedBy::Link => ("the customer".to_owned(), GivenHow::Link),
+        ConfirmedBy::Api { key } => (format!("api:{key}"), GivenHow::Api),
+    };
+    let given = Consenting { text_version: consent.wording.clone(), by, at: consent.at, call: None };
+    OfPaper::Given(Box::new(ByPaper { customer: account.customer, purpose: Purpose::Account, given, how: Some(how) }))
+}
+
+/// Of the audit rows that are written together the one that tells of this paper; where none does, the first.
+pub(super) fn beside_paper<'a>(paper: &Paper, rows: impl Iterator<Item = &'a AuditRecord>) -> Option<&'a AuditRecord> {
+    let mut first = None;
+    for row in rows {
+        if row.subject == paper.id {
+            return Some(row);
+        }
+        first = first.or(Some(row));
+    }
+    first
 }
 
 /// Consents that one question gives.

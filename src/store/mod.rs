@@ -29,7 +29,7 @@ use sqlx::migrate::{Migration, MigrationType, Migrator};
 
 use crate::clock::Timestamp;
 use crate::e164::E164;
-use crate::ids::{AttemptId, CallId, CardId, CustomerId, IntentId, OutboxId, PayeeId, RequestId};
+use crate::ids::{AttemptId, CallId, CardId, CustomerId, IntentId, InviteId, OutboxId, PayeeId, RequestId};
 use crate::ledger::Transfer;
 use crate::payment::{Attempt, Dispute, IntentStatus, PaymentRequest, Receipt};
 
@@ -74,6 +74,7 @@ macro_rules! migrations {
             (17, "rights", include_str!(concat!("../../../migrations/", $folder, "/0017_rights.sql"))),
             (18, "lanes", include_str!(concat!("../../../migrations/", $folder, "/0018_lanes.sql"))),
             (19, "accounts", include_str!(concat!("../../../migrations/", $folder, "/0019_accounts.sql"))),
+            (20, "people", include_str!(concat!("../../../migrations/", $folder, "/0020_people.sql"))),
         ])
     };
 }
@@ -254,6 +255,9 @@ pub trait Payments: Send + Sync {
     async fn transfers(&self) -> Result<Vec<Transfer>, StoreError>;
 }
 
+/// Invitations that one question gives.
+pub const INVITES_LIMIT: i64 = 1_000;
+
 /// Voices: invitations, templates, consent.
 #[async_trait]
 pub trait Voices: Send + Sync {
@@ -270,6 +274,12 @@ pub trait Voices: Send + Sync {
     ) -> Result<InviteCheck, StoreError>;
     /// The customer's invitation that is unused and unexpired at `now`, if there is one.
     async fn open_invite(&self, customer: &CustomerId, now: Timestamp) -> Result<Option<Invite>, StoreError>;
+    /// A customer's invitations, past ones too, who runs out last first; [`INVITES_LIMIT`] at most.
+    async fn invites_of(&self, customer: &CustomerId) -> Result<Vec<Invited>, StoreError>;
+    /// One invitation, whatever became of it.
+    async fn invitation(&self, id: &InviteId) -> Result<Option<Invited>, StoreError>;
+    /// Ends an invitation that is open when the audit row is made. `false`: it is not, and nothing was written.
+    async fn end_invite(&self, id: &InviteId, audit: &AuditRecord) -> Result<bool, StoreError>;
     /// Stores template and consent and uses the invitation up, all or nothing.
     async fn complete_enrolment(&self, enrolment: &EnrolmentRecord, audit: &AuditRecord) -> Result<(), StoreError>;
     /// A customer's template.

@@ -169,6 +169,34 @@ pub struct Invite {
     pub wrong_tries: u32,
 }
 
+/// An invitation as its row is, whatever became of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Invited {
+    /// The invitation.
+    pub invite: Invite,
+    /// When a voice was enrolled by it.
+    pub used_at: Option<Timestamp>,
+    /// When it was taken back, or another took its place.
+    pub ended_at: Option<Timestamp>,
+}
+
+impl Invited {
+    /// Whether its code may still be keyed at `now`. How many wrong ones a call allows is the call's to say.
+    pub fn open(&self, now: Timestamp) -> bool {
+        self.used_at.is_none() && self.ended_at.is_none() && now < self.invite.expires_at
+    }
+
+    /// In a word: `used`, `ended`, `expired` or `open`.
+    pub fn state(&self, now: Timestamp) -> &'static str {
+        match (self.used_at, self.ended_at) {
+            (Some(_), _) => "used",
+            (None, Some(_)) => "ended",
+            (None, None) if self.open(now) => "open",
+            (None, None) => "expired",
+        }
+    }
+}
+
 /// What a keyed invitation code is worth.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum InviteCheck {

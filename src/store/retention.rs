@@ -19,14 +19,23 @@ pub enum Overdue {
     FailedFactors,
     /// Invitations to enrol that are long past.
     Invitations,
+    /// What is left of one-time codes that were on their way to somebody: to whom, when, after how many tries.
+    CodeDeliveries,
     /// The consents of customers who were deleted.
     ClosedCustomers,
 }
 
 impl Overdue {
     /// All of them.
-    pub const ALL: [Self; 6] =
-        [Self::CallEvidence, Self::CallRecords, Self::CallsOwed, Self::FailedFactors, Self::Invitations, Self::ClosedCustomers];
+    pub const ALL: [Self; 7] = [
+        Self::CallEvidence,
+        Self::CallRecords,
+        Self::CallsOwed,
+        Self::FailedFactors,
+        Self::Invitations,
+        Self::CodeDeliveries,
+        Self::ClosedCustomers,
+    ];
 
     /// The word for it.
     pub fn as_str(self) -> &'static str {
@@ -36,6 +45,7 @@ impl Overdue {
             Self::CallsOwed => "calls_owed",
             Self::FailedFactors => "failed_factors",
             Self::Invitations => "invitations",
+            Self::CodeDeliveries => "code_deliveries",
             Self::ClosedCustomers => "closed_customers",
         }
     }

@@ -111,7 +111,7 @@ families! {
     webhooks_waiting: Gauge = "voicepay_webhooks_waiting", [], "Webhooks that have neither arrived nor been given up, those of disabled endpoints among them.";
     webhooks_oldest: Gauge = "voicepay_webhooks_oldest_waiting_seconds", [], "How long ago the oldest event happened that waits to be handed out or to arrive, in seconds; 0 if none waits. Disabled endpoints do not count.";
     webhooks_dead: Gauge = "voicepay_webhooks_dead", [], "Dead letters: webhooks that were given up and not asked for again.";
-    retention_erased: Counter = "voicepay_retention_erased_total", ["what"], "Rows erased because they were over their time, by kind; of calls' evidence, calls that lost it.";
+    retention_erased: Counter = "voicepay_retention_erased_total", ["what"], "Rows, and files of call detail records, erased because they were over their time, by kind; of calls' evidence, calls that lost it.";
     config_reloads: Counter = "voicepay_config_reloads_total", ["outcome"], "Configurations read again: applied, refused.";
     config_reloaded_at: Gauge = "voicepay_config_last_reload_success_timestamp_seconds", [], "When the configuration in force was read, in seconds since 1970.";
     config_restart_keys: Gauge = "voicepay_config_restart_keys", [], "Keys that differ from the file last read and take effect only at a restart.";

@@ -59,7 +59,16 @@ async fn a_purchase_goes_from_the_first_request_to_the_banks_answer() {
     let journal = std::fs::read_to_string(shop.dir.path().join("north.jsonl")).unwrap();
     assert_eq!(journal.lines().filter(|l| l.contains("charged")).count(), 1, "{journal}");
     // Taken back: nothing is paid from it any more.
+    let consents = format!("/v1/customers/{}/consents", request["customer"].as_str().unwrap());
+    let given = shop.get(&consents).await.good(200)["data"][0].clone();
+    assert_eq!((&given["purpose"], &given["about"], &given["how"]), (&json!("account"), &account["id"], &json!("link")));
+    assert_eq!((&given["given_by"], &given["text_version"]), (&json!("the customer"), &json!(WORDING)));
+    assert_eq!((&given["given_at"], &given["withdrawn"]), (&account["consent"]["at"], &json!(null)));
     let account = format!("/v1/accounts/{}", id(account));
+    let withdraw = format!("{consents}/{}/withdraw", id(&given));
+    let ended = shop.post(&withdraw, json!({})).await.good(200);
+    assert_eq!(ended["withdrawn"]["how"], "api", "{ended}");
+    assert_eq!(shop.post(&withdraw, json!({})).await.good(200), ended, "again changes nothing");
     assert_eq!(shop.delete(&account).await.good(200)["state"], "closed");
     assert_eq!(shop.get(&account).await.good(200)["state"], "closed");
     let main = format!("/v1/main-accounts/{}", id(&main));

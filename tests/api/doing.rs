@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use serde_json::json;
+use serde_json::{Value, json};
+use voicepay::api::Scope;
 
 use super::support::{CARD, Shop};
 
@@ -93,6 +94,7 @@ async fn people_cards_and_voices() {
     assert!(!shop.all_files().windows(8).any(|w| w == code.as_bytes()), "a code lies in a file");
     let voice = shop.get(&format!("/v1/customers/{customer}/voice")).await.good(200);
     assert_eq!(voice["invited_until"], invite["expires_at"]);
+    invitations_are_listed_and_taken_back(&shop, customer, &invite).await;
     let enrolment = json!({ "consent_by": "J. Clerk, form 118", "recordings": ["UklGRg=="] });
     shop.post(&format!("/v1/customers/{customer}/enrolments"), enrolment).await.refused(409, "conflict");
 
@@ -101,6 +103,50 @@ async fn people_cards_and_voices() {
     shop.delete(&format!("/v1/customers/{customer}")).await.good(200);
     shop.get(&format!("/v1/customers/{customer}")).await.refused(404, "not-found");
     shop.service.stop().await;
+}
+
+/// `first` is open and the customer's only one.
+async fn invitations_are_listed_and_taken_back(shop: &Shop, customer: &str, first: &Value) {
+    let list = format!("/v1/customers/{customer}/invitations");
+    let listed = shop.get(&list).await.good(200);
+    assert_eq!((listed["data"].as_array().unwrap().len(), &listed["next"]), (1, &Value::Null));
+    let shown = &listed["data"][0];
+    assert_eq!((&shown["id"], &shown["state"], &shown["wrong_tries"]), (&first["id"], &json!("open"), &json!(0)));
+    assert_eq!((&shown["expires_at"], shown.get("code")), (&first["expires_at"], None), "a code is shown once");
+    let second = shop.post(&list, json!({ "valid_hours": 2 })).await.good(201);
+    let states = async || {
+        let listed = shop.get(&list).await.good(200);
+        assert!(!listed.to_string().contains(second["code"].as_str().unwrap()));
+        listed["data"].as_array().unwrap().iter().map(|i| i["state"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(states().await, ["open", "ended"], "the second took the first one's place");
+
+    let path = format!("{list}/{}", second["id"].as_str().unwrap());
+    let other = shop.post("/v1/customers", json!({ "name": "Bob Jones" })).await.good(201);
+    let foreign = format!("/v1/customers/{}/invitations/{}", other["id"].as_str().unwrap(), second["id"].as_str().unwrap());
+    shop.delete(&foreign).await.refused(404, "not-found");
+    shop.delete(&format!("{list}/inv_0")).await.refused(404, "not-found");
+    shop.delete(&format!("{list}/cus_0")).await.refused(404, "not-found");
+    let stranger = shop.key_for("elsewhere", &Scope::ALL, None).await;
+    let bearer = |key: &str| format!("Bearer {key}");
+    shop.send("DELETE", &path, &[("Authorization", &bearer(&stranger))], "").await.refused(404, "not-found");
+    shop.get_with(&stranger, &list).await.refused(404, "not-found");
+    let reader = shop.key_for("default", &[Scope::CustomersRead], None).await;
+    shop.send("DELETE", &path, &[("Authorization", &bearer(&reader))], "").await.refused(403, "scope");
+    shop.get_with(&reader, &list).await.good(200);
+    assert_eq!(states().await, ["open", "ended"], "nothing of that changed anything");
+
+    let ended = shop.delete(&path).await.good(200);
+    assert_eq!((&ended["state"], &ended["used_at"]), (&json!("ended"), &Value::Null));
+    assert!(ended["ended_at"].is_string(), "{ended}");
+    assert_eq!(shop.delete(&path).await.good(200), ended, "the same again does no harm");
+    assert_eq!(states().await, ["ended", "ended"]);
+    let voice = shop.get(&format!("/v1/customers/{customer}/voice")).await.good(200);
+    assert_eq!(voice["invited_until"], Value::Null);
+    let rows = shop.service.office().store.audit_trail(1_000).await.unwrap();
+    let told = rows.iter().filter(|r| r.action == "enrolment.uninvited").collect::<Vec<_>>();
+    let [row] = &told[..] else { panic!("{told:?}") };
+    assert_eq!((row.subject.as_str(), &row.detail["customer"]), (second["id"].as_str().unwrap(), &json!(customer)));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -3,8 +3,10 @@
 
 use std::time::Duration;
 
+use serde_json::{Value, json};
 use tokio::task::JoinSet;
-use voicepay::agreement::{AccountFault, PurchaseFault, Refusal};
+use voicepay::agreement::{AccountFault, Confirmation, PurchaseFault, Refusal};
+use voicepay::clock::Clock;
 use voicepay::ids::{BankName, CardId, CustomerId, PayeeId, RequestId};
 use voicepay::money::{Currency, Money};
 use voicepay::payment::account::WORDING;
@@ -13,9 +15,11 @@ use voicepay::payment::{
     AccountError, AccountState, ConfirmedBy, DeclineReason, Operation, PurchaseError, PurchaseState, RequestStatus,
 };
 use voicepay::processor::OperationOrder;
+use voicepay::rights::RetentionConfig;
+use voicepay::rights::export::{self, Part};
 use voicepay::store::SubmitRefusal;
 
-use super::purchase_house::{House, MASTERCARD, VISA, on_both, usd, yes};
+use super::purchase_house::{House, MASTERCARD, START, VISA, on_both, usd, yes};
 
 on_both!(
     without_a_main_account_nothing_is_asked_for,
@@ -32,6 +36,7 @@ on_both!(
     a_closed_account_pays_nothing_and_a_new_one_asks_for_consent_again,
     what_cannot_be_is_refused_by_name_and_changes_nothing,
     purchases_confirmed_at_once_stay_within_the_days_limit,
+    an_export_holds_accounts_consents_purchases_and_banks_of_nobody_else,
 );
 
 const AT_ONCE: usize = 12;
@@ -351,4 +356,51 @@ async fn purchases_confirmed_at_once_stay_within_the_days_limit(house: House) {
     house.open_shop(&other).await;
     let request = house.request(&house.ann, &other, usd(20_000)).await;
     house.agreements.ask_purchase(&house.ann, &request.id).await.unwrap(); // another payee has limits of its own
+}
+
+async fn an_export_holds_accounts_consents_purchases_and_banks_of_nobody_else(house: House) {
+    let main = house.main_account(&house.ann, "north", VISA).await;
+    let paid = house.buys(&house.ann, 1_999).await;
+    let account = house.accounts(&house.ann).await.pop().unwrap();
+    house.agreements.close_account(&account.id, "test").await.unwrap();
+    house.later(Duration::from_secs(1));
+    let refused = house.asks(&house.ann, 500).await;
+    house.agreements.confirm(&refused.purchase.id, &house.ann, &Confirmation { yes: false, ..yes() }).await.unwrap();
+    let page = refused.page.unwrap();
+    // Somebody else at the same shop.
+    let others = house.main_account(&house.bob, "south", MASTERCARD).await;
+    let bought = house.buys(&house.bob, 777).await;
+
+    let ann = house.store.customer(&house.ann).await.unwrap().unwrap();
+    let mut made = export::page(&*house.store, &RetentionConfig::default(), &ann, None, 1_000, house.clock.now()).await.unwrap();
+    let person = made.person.take().unwrap();
+    let papers = made.list(Part::Papers);
+    let of = |kind: &str| papers.iter().filter(|p| p["kind"] == kind).collect::<Vec<_>>();
+    let [theirs] = of("main_account")[..] else { panic!("{papers:?}") };
+    assert_eq!((&theirs["what"], &theirs["id"], &theirs["holds"]), (&json!("main account"), &json!(main.id), &json!(true)));
+    assert_eq!((&theirs["body"]["bank"], &theirs["body"]["card"]), (&json!("north"), &json!(main.card)));
+    let [closed, linked] = of("account")[..] else { panic!("{papers:?}") };
+    assert_eq!((&closed["what"], &closed["holds"]), (&json!("purchase-permission account"), &json!(false)));
+    let body = &closed["body"];
+    assert_eq!((&body["payee_name"], &body["state"], &body["used"]), (&json!("Shop"), &json!("closed"), &json!(1)));
+    assert_eq!(body["purchase_limit"], json!(account.limits.purchase()));
+    assert_eq!(body["day_limit"], json!(account.limits.day()));
+    assert_eq!((&body["consent"]["wording"], &body["consent"]["how"]["how"]), (&json!(WORDING.version), &json!("link")));
+    assert_eq!((&body["consent"]["wording_sha256"], &body["closed_at"]), (&json!(WORDING.digest()), &json!(START.to_string())));
+    assert_eq!((&linked["body"]["state"], &linked["body"]["consent"]), (&json!("pending_consent"), &Value::Null));
+    let [first, second] = of("purchase")[..] else { panic!("{papers:?}") };
+    let PurchaseState::Paid { intent, receipt } = &paid.state else { panic!("{paid:?}") };
+    assert_eq!((&first["body"]["state"], &first["body"]["amount"]), (&json!("paid"), &json!(usd(1_999))));
+    assert_eq!((&first["body"]["payment"], &first["body"]["receipt"]), (&json!(intent), &json!(receipt)));
+    assert_eq!((&second["body"]["state"], &second["body"]["payee_name"]), (&json!("refused"), &json!("Shop")));
+    assert_eq!(made.list(Part::Payments)[0]["attempts"][0]["at"], "north", "which bank was asked");
+    let [given] = &person["consents"].as_array().unwrap()[..] else { panic!("{person}") };
+    assert_eq!((&given["purpose"], &given["about"], &given["how"]), (&json!("account"), &json!(account.id), &json!("link")));
+    assert_eq!(given["withdrawn"]["how"], "operator");
+
+    let whole = format!("{person}{papers:?}{:?}", made.items);
+    let his = [house.bob.to_string(), others.id.to_string(), others.card.to_string(), bought.id.to_string(), "south".to_owned()];
+    for not_hers in his.iter().map(String::as_str).chain([page.as_str(), VISA, MASTERCARD]) {
+        assert!(!whole.contains(not_hers), "{not_hers}");
+    }
 }

@@ -21,15 +21,19 @@ pub(super) async fn run(ctx: &Context, data: &Data, id: &CustomerId, out: Option
     let customer = data.store.customer(id).await.map_err(store_error)?;
     let customer = customer.ok_or_else(|| refused(format!("there is no customer {id}: see `voicepay customer list`")))?;
     let cfg = ctx.config()?.retention;
-    // Written before anything is handed over.
-    let audit = data.audit("customer.exported", id.as_str(), json!({}));
-    data.store.audit(&audit).await.map_err(store_error)?;
+    // Written before anything is handed over, and not where nothing will be.
+    let note = async || {
+        let audit = data.audit("customer.exported", id.as_str(), json!({}));
+        data.store.audit(&audit).await.map_err(store_error)
+    };
     let Some(path) = out else {
+        note().await?;
         return write(data, &cfg, &customer, &mut io::stdout().lock()).await.map(drop);
     };
     // Its owner's eyes only, and never over what is there.
     let named = |e: io::Error| CliError::new(Exit::Refused, format!("{}: {e}", path.display()));
     let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(named)?;
+    note().await?;
     let mut file = io::BufWriter::new(file);
     let items = write(data, &cfg, &customer, &mut file).await?;
     file.flush().map_err(named)?;

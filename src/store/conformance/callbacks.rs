@@ -12,6 +12,7 @@ on_both!(
     a_call_is_placed_by_one_node_and_comes_back_when_that_dies,
     what_became_of_a_try_is_written_by_whoever_has_the_lease,
     of_many_nodes_that_claim_at_once_none_gets_anothers,
+    what_waits_for_nothing_is_ended_once_and_only_while_nobody_is_at_it,
 );
 
 fn owed(desk: &Bench, customer: &CustomerId, approval: &ApprovalId, due_at: i64) -> Callback {
@@ -125,4 +126,54 @@ async fn of_many_nodes_that_claim_at_once_none_gets_anothers(desk: Bench) {
     claimed.sort();
     claimed.dedup();
     assert_eq!((all, claimed.len()), (20, 20));
+}
+
+async fn what_waits_for_nothing_is_ended_once_and_only_while_nobody_is_at_it(desk: Bench) {
+    let ann = desk.customer("+442079460958", "111111").await;
+    let approval = ApprovalId::fresh(&*desk.entropy);
+    let paper = format!(
+        "INSERT INTO papers (kind, id, owner, about, open, version, body, created_at)
+         VALUES ('approval', '{approval}', '{ann}', 'req_1', '1', 0, '{{}}', 1)"
+    );
+    desk.sql(&paper).await.unwrap();
+    let open = owed(&desk, &ann, &approval, 10);
+    // Of one that nobody wrote down, there is nothing to decide; its payer may be told all the same.
+    let gone = ApprovalId::fresh(&*desk.entropy);
+    let (decide, tell) = (owed(&desk, &ann, &gone, 20), owed(&desk, &ann, &gone, 30));
+    let tell = Callback { purpose: CallbackPurpose::Tell, ..tell };
+    for each in [&open, &decide, &tell] {
+        assert!(desk.store.add_callback(each, &desk.audit()).await.unwrap());
+    }
+    let over = async |now: i64| {
+        let all = desk.store.callbacks_over(Timestamp(now), 9).await.unwrap();
+        all.into_iter().map(|c| c.id).collect::<Vec<_>>()
+    };
+    assert_eq!(over(19).await, [], "it is not due");
+    assert_eq!(over(50).await, [decide.id.clone()]);
+    desk.sql("UPDATE papers SET open = '0', version = 1").await.unwrap();
+    assert_eq!(over(50).await, [open.id.clone(), decide.id.clone()], "the longest due first");
+    assert_eq!(over(100_000).await.len(), 3, "over is over, for whatever purpose");
+
+    let end = async |id: &CallbackId, now: i64, next| {
+        let ended = Tried { outcome: "settled".into(), call: None, next };
+        let news = OutboxRecord { id: OutboxId::fresh(&*desk.entropy), at: Timestamp(2), topic: "t".into(), payload: "x".into() };
+        desk.store.end_callback(id, Timestamp(now), &ended, &desk.audit(), Some(&news)).await.unwrap()
+    };
+    let one = WorkerId::fresh(&*desk.entropy);
+    assert_eq!(desk.store.claim_callbacks(&one, Timestamp(10), Timestamp(1_000), 1).await.unwrap()[0].id, open.id);
+    let rows = (desk.store.audit_trail(99).await.unwrap().len(), desk.store.outbox_waiting(99).await.unwrap().len());
+    assert_eq!(over(50).await, [decide.id.clone()], "somebody is at the other");
+    assert!(!end(&open.id, 50, NextTry::Over).await);
+    assert!(!end(&CallbackId::fresh(&*desk.entropy), 50, NextTry::Over).await);
+    let now = (desk.store.audit_trail(99).await.unwrap().len(), desk.store.outbox_waiting(99).await.unwrap().len());
+    assert_eq!(now, rows, "nothing was written");
+    assert!(end(&decide.id, 50, NextTry::Over).await && !end(&decide.id, 50, NextTry::Over).await);
+    assert!(end(&open.id, 1_000, NextTry::GivenUp).await, "whoever was at it died of it");
+    let now = (desk.store.audit_trail(99).await.unwrap().len(), desk.store.outbox_waiting(99).await.unwrap().len());
+    assert_eq!(now, (rows.0 + 2, rows.1 + 2));
+    let all = desk.store.callbacks(9).await.unwrap();
+    let state = |id: &CallbackId| all.iter().find(|c| c.id == *id).map(|c| (c.state, c.last_outcome.clone()));
+    assert_eq!(state(&decide.id), Some((CallbackState::Over, Some("settled".to_owned()))));
+    assert_eq!(state(&open.id).unwrap().0, CallbackState::GivenUp);
+    assert_eq!(state(&tell.id), Some((CallbackState::Waiting, None)));
 }

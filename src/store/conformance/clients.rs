@@ -6,7 +6,7 @@ use crate::e164::E164;
 use crate::ids::{ApiKeyId, CustomerId, PayeeId, Tenant};
 use crate::language::Language;
 use crate::store::{
-    ApiKeyRecord, Asked, AuditFrom, AuditRecord, Customer, CustomerStatus, Earlier, Listed, Payee, StoreError, TenantRecord,
+    ApiKeyRecord, Asked, AuditRecord, Customer, CustomerStatus, Earlier, Listed, Payee, StoreError, TenantRecord,
 };
 
 on_both!(
@@ -14,7 +14,7 @@ on_both!(
     an_idempotency_key_is_answered_once_and_the_same_again,
     of_many_that_ask_at_once_one_gets_the_key,
     pages_hold_what_is_the_tenants_and_nothing_else,
-    the_trail_of_one_subject_is_found_from_its_time_on,
+    the_trail_of_one_subject_is_read_page_by_page,
 );
 
 async fn tenant(desk: &Bench, name: &str) -> Tenant {
@@ -178,22 +178,22 @@ async fn pages_hold_what_is_the_tenants_and_nothing_else(desk: Bench) {
     }
 }
 
-async fn the_trail_of_one_subject_is_found_from_its_time_on(desk: Bench) {
-    let nothing = desk.store.audit_of("it", AuditFrom::Time(Timestamp(5)), 10).await.unwrap();
+async fn the_trail_of_one_subject_is_read_page_by_page(desk: Bench) {
+    let nothing = desk.store.audit_of("it", 0, 10).await.unwrap();
     assert!(nothing.rows.is_empty() && nothing.next.is_none());
-    const HOUR_MS: i64 = 3_600_000;
     for n in 0..40 {
         let subject = if n % 10 == 7 { "ours" } else { "theirs" };
-        let row = AuditRecord { at: Timestamp(n * HOUR_MS), subject: subject.into(), ..desk.audit() };
+        let row = AuditRecord { at: Timestamp(n), subject: subject.into(), ..desk.audit() };
         desk.store.audit(&row).await.unwrap();
     }
-    let found = desk.store.audit_of("ours", AuditFrom::Time(Timestamp(17 * HOUR_MS)), 2).await.unwrap();
-    assert_eq!(found.rows.iter().map(|(_, r)| r.at.0 / HOUR_MS).collect::<Vec<_>>(), [17, 27]);
-    let rest = desk.store.audit_of("ours", AuditFrom::After(found.next.unwrap()), 2).await.unwrap();
-    assert_eq!(rest.rows.iter().map(|(_, r)| r.at.0 / HOUR_MS).collect::<Vec<_>>(), [37]);
-    assert_eq!(rest.next, None);
-    let all = desk.store.audit_of("ours", AuditFrom::Time(Timestamp(0)), 10).await.unwrap();
-    assert_eq!(all.rows.len(), 4);
-    let past = desk.store.audit_of("ours", AuditFrom::Time(Timestamp(99 * HOUR_MS)), 10).await.unwrap();
-    assert!(past.rows.is_empty());
+    let page = async |after: u64, limit: u16| {
+        let found = desk.store.audit_of("ours", after, limit).await.unwrap();
+        assert!(found.rows.iter().all(|(_, r)| r.subject == "ours"));
+        (found.rows.iter().map(|(_, r)| r.at.0).collect::<Vec<_>>(), found.next)
+    };
+    let (times, next) = page(0, 3).await;
+    assert_eq!(times, [7, 17, 27]);
+    assert_eq!(page(next.unwrap(), 3).await, (vec![37], None));
+    assert_eq!(page(0, 4).await, (vec![7, 17, 27, 37], None), "a full page is the last where nothing follows");
+    assert_eq!(page(u64::try_from(i64::MAX).unwrap(), 4).await, (Vec::new(), None));
 }

@@ -4,16 +4,19 @@ use serde_json::json;
 
 use super::{Bench, consenting, on_both};
 use crate::clock::Timestamp;
-use crate::ids::{CallId, CardId, ConsentId, CustomerId, IntentId, MandateId, PayeeId};
+use crate::ids::{AccountId, CallId, CardId, ConsentId, CustomerId, IntentId, MainAccountId, MandateId, PayeeId};
 use crate::money::{Currency, Money};
-use crate::payment::{Mandate, Occasion};
+use crate::payment::account::WORDING;
+use crate::payment::{AccountState, ConfirmedBy, Consent as AccountConsent, Limits, Mandate, Occasion, PurchaseAccount};
 use crate::store::consents::{Consent, GivenHow, Purpose, WithdrawnHow};
-use crate::store::{AuditRecord, FingerprintRecord, papers};
+use crate::store::{AuditRecord, Document, FingerprintRecord, Paper, SubmitRefusal, Submitted, papers};
 
 on_both!(
     a_voice_s_consent_is_given_with_it_replaced_with_it_and_ends_with_it,
     that_a_template_follows_is_a_consent_of_its_own,
     a_mandate_stands_and_falls_with_its_consent,
+    an_account_s_consent_comes_with_its_first_purchase_and_ends_with_it,
+    a_charge_that_is_refused_gives_no_consent,
     a_deleted_customer_s_consents_end_and_what_was_erased_is_in_the_audit,
     no_statement_changes_a_consent,
 );
@@ -109,6 +112,108 @@ async fn a_mandate_stands_and_falls_with_its_consent(desk: Bench) {
     assert_eq!((given.text_version.as_str(), given.call.as_ref(), given.how), ("w-3", Some(&call), GivenHow::Call));
     papers::write(&*desk.store, &mandate.revoke(Timestamp(9)), &desk.audit(), &[]).await.unwrap();
     assert_eq!(desk.consents(&ann).await[0].withdrawn.as_ref().map(|w| w.how), Some(WithdrawnHow::Operator));
+}
+
+async fn an_account_s_consent_comes_with_its_first_purchase_and_ends_with_it(desk: Bench) {
+    let parties = desk.parties("111111").await;
+    let ann = &parties.customer;
+    let limit = Money::new(5_000, Currency::Usd).unwrap();
+    let linked = |payee: &PayeeId| PurchaseAccount {
+        id: AccountId::fresh(&*desk.entropy),
+        customer: ann.clone(),
+        main: MainAccountId::fresh(&*desk.entropy),
+        payee: payee.clone(),
+        limits: Limits::new(limit, limit).unwrap(),
+        state: AccountState::PendingConsent,
+        used: 0,
+        created_at: Timestamp(3),
+        version: 0,
+    };
+    let agreed = |how: ConfirmedBy| AccountConsent {
+        wording: WORDING.version.into(),
+        digest: WORDING.digest(),
+        by: ann.clone(),
+        how,
+        at: Timestamp(4),
+    };
+    let about = |account: &PurchaseAccount, action: &str| AuditRecord {
+        action: action.into(),
+        subject: account.id.to_string(),
+        ..desk.audit()
+    };
+    let charged = async |account: &PurchaseAccount, rows: Vec<AuditRecord>| {
+        let request = desk.request_of(&parties).await;
+        let mut charge = desk.charge(&parties, &request, &CallId::fresh(&*desk.entropy));
+        charge.guards.papers = vec![account.paper().unwrap()];
+        charge.guards.told = rows.into_iter().map(|row| (desk.news(), row)).collect();
+        let done = desk.store.submit(&charge).await.unwrap();
+        assert!(matches!(done, Submitted::Fresh { .. }), "{done:?}");
+    };
+
+    let first = linked(&parties.payee);
+    papers::write(&*desk.store, &first, &about(&first, "account.linked"), &[]).await.unwrap();
+    assert_eq!(desk.consents(ann).await, [], "linked, and not agreed to yet");
+    let used = first.use_for(limit, 0, Some(agreed(ConfirmedBy::Link))).unwrap();
+    let consented = about(&used, "account.consented");
+    charged(&used, vec![desk.audit(), consented.clone()]).await;
+    let [given] = &desk.consents(ann).await[..] else { panic!() };
+    assert_eq!((given.purpose, given.about.as_deref()), (Purpose::Account, Some(used.id.as_str())));
+    assert_eq!((given.text_version.as_str(), given.given_at, given.how), (WORDING.version, Timestamp(4), GivenHow::Link));
+    assert_eq!((given.given_by.as_str(), given.call.as_ref(), given.withdrawn.as_ref()), ("the customer", None, None));
+    let random = |id: &str| id.split_once('_').unwrap().1.to_owned();
+    assert_eq!(random(given.id.as_str()), random(consented.id.as_str()), "found by its own audit row, not by one beside it");
+
+    let again = used.use_for(limit, 0, None).unwrap();
+    charged(&again, vec![desk.audit()]).await;
+    assert_eq!(desk.consents(ann).await.len(), 1, "a further purchase is no further consent");
+    let closing = AuditRecord { actor: "api:key_1".into(), ..about(&again, "account.closed") };
+    papers::write(&*desk.store, &again.close(Timestamp(9)), &closing, &[]).await.unwrap();
+    let ended = desk.consents(ann).await.remove(0).withdrawn.unwrap();
+    assert_eq!((ended.how, ended.by.as_str(), ended.at), (WithdrawnHow::Api, "api:key_1", closing.at));
+
+    let second = linked(&PayeeId::fresh(&*desk.entropy));
+    papers::write(&*desk.store, &second, &about(&second, "account.linked"), &[]).await.unwrap();
+    let vouched = second.use_for(limit, 0, Some(agreed(ConfirmedBy::Api { key: "key_7".into() }))).unwrap();
+    charged(&vouched, vec![about(&vouched, "account.consented")]).await;
+    let given = desk.consents(ann).await.remove(1);
+    assert_eq!((given.how, given.given_by.as_str(), given.withdrawn.as_ref()), (GivenHow::Api, "api:key_7", None));
+    let third = linked(&PayeeId::fresh(&*desk.entropy));
+    papers::write(&*desk.store, &third, &about(&third, "account.linked"), &[]).await.unwrap();
+    papers::write(&*desk.store, &third.close(Timestamp(9)), &desk.audit(), &[]).await.unwrap();
+    assert_eq!(desk.consents(ann).await.len(), 2, "closed without one");
+}
+
+async fn a_charge_that_is_refused_gives_no_consent(desk: Bench) {
+    let parties = desk.parties("111111").await;
+    let limit = Money::new(5_000, Currency::Usd).unwrap();
+    let account = PurchaseAccount {
+        id: AccountId::fresh(&*desk.entropy),
+        customer: parties.customer.clone(),
+        main: MainAccountId::fresh(&*desk.entropy),
+        payee: parties.payee.clone(),
+        limits: Limits::new(limit, limit).unwrap(),
+        state: AccountState::PendingConsent,
+        used: 0,
+        created_at: Timestamp(3),
+        version: 0,
+    };
+    papers::write(&*desk.store, &account, &desk.audit(), &[]).await.unwrap();
+    let consent = AccountConsent {
+        wording: WORDING.version.into(),
+        digest: WORDING.digest(),
+        by: parties.customer.clone(),
+        how: ConfirmedBy::Link,
+        at: Timestamp(4),
+    };
+    let used = account.use_for(limit, 0, Some(consent)).unwrap().paper().unwrap();
+    let request = desk.request_of(&parties).await;
+    let mut charge = desk.charge(&parties, &request, &CallId::fresh(&*desk.entropy));
+    // Of two papers the second is no longer as it was read.
+    charge.guards.papers = vec![used.clone(), Paper { version: 9, ..used }];
+    charge.guards.told = vec![(desk.news(), desk.audit())];
+    let done = desk.store.submit(&charge).await.unwrap();
+    assert_eq!(done, Submitted::Refused(SubmitRefusal::ApprovalGone));
+    assert_eq!(desk.consents(&parties.customer).await, []);
 }
 
 async fn a_deleted_customer_s_consents_end_and_what_was_erased_is_in_the_audit(desk: Bench) {

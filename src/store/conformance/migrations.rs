@@ -5,18 +5,21 @@ use std::collections::BTreeMap;
 use sqlx::{AssertSqlSafe, Connection, PgConnection, Row, SqliteConnection};
 
 use super::{Bench, Place, on_both};
-use crate::ids::{CustomerId, IntentId};
+use crate::ids::{ConsentId, CustomerId, IntentId};
 use crate::ledger;
 use crate::money::{Currency, Money};
-use crate::payment::{AttemptState, Operation, Standing};
+use crate::payment::{AccountState, AttemptState, Operation, Standing};
+use crate::store::consents::{GivenHow, WithdrawnHow};
 use crate::store::postgres::lab::Database;
-use crate::store::{Consent, Payment, Purpose, postgres, sqlite};
+use crate::store::{Consent, PaperKind, Payment, Purpose, postgres, sqlite};
 
 /// Rows by table: each a map from column to text.
 type Rows = BTreeMap<String, Vec<BTreeMap<String, Option<String>>>>;
 
 /// The version that made rows of consents.
 const CONSENTS_CAME: i64 = 17;
+/// The last version in which accounts had theirs to themselves.
+const ACCOUNTS_CAME: i64 = 19;
 
 const SENT: &str = r#""at":1,"key":"k","hash":"h","sends":1,"last_sent":1"#;
 
@@ -124,6 +127,21 @@ fn filled(n: i64) -> Vec<String> {
              VALUES ('main_account', 'mac_1', 'cus_1', 'main', '1', NULL, 0, '{}', 1)",
         ),
         (
+            19,
+            r#"INSERT INTO papers (kind, id, owner, about, open, version, body, created_at) VALUES
+               ('account', 'acc_1', 'cus_1', 'pay_1', '1', 1, '{"state":{"state":"active","consent":
+                   {"wording":"w-1","digest":"d","by":"cus_1","how":{"how":"link"},"at":6}}}', 5),
+               ('account', 'acc_2', 'cus_1', 'pay_2', '0', 2, '{"state":{"state":"closed","at":8,"consent":
+                   {"wording":"w-1","digest":"d","by":"cus_1","how":{"how":"api","key":"key_1"},"at":7}}}', 5),
+               ('account', 'acc_3', 'cus_1', 'pay_3', '1', 0, '{"state":{"state":"pending_consent"}}', 5),
+               ('account', 'acc_4', 'cus_1', 'pay_4', '0', 1, '{"state":{"state":"closed","at":9,"consent":null}}', 5)"#,
+        ),
+        (
+            19,
+            "INSERT INTO audit (id, at, actor, action, subject, detail) VALUES
+             ('aud_91', 6, 'cus_1', 'account.consented', 'acc_1', '{}'), ('aud_92', 8, 'api:key_1', 'account.closed', 'acc_2', '{}')",
+        ),
+        (
             15,
             "INSERT INTO callbacks (id, approval_id, customer_id, purpose, state, tries, due_at, expires_at, created_at)
              VALUES ('cbk_1', 'apr_1', 'cus_1', 'decide', 'waiting', 1, 5, 9, 1)",
@@ -199,6 +217,29 @@ async fn judged(bench: Bench, from: i64) {
         let voice = [(Purpose::Voiceprint, None, 1, None)];
         let expected = voice.into_iter().chain(mandates.into_iter().filter(|_| from >= 10)).collect::<Vec<_>>();
         assert_eq!(all.iter().map(told).collect::<Vec<_>>(), expected);
+    }
+    if from == ACCOUNTS_CAME {
+        // What accounts hold, too, each with the audit row that told of it, where one did.
+        let consent = async |id: &str| bench.store.consent(&ConsentId::parse(id).unwrap()).await.unwrap();
+        let (held, ended) = (consent("cns_91").await.unwrap(), consent("cns_2").await.unwrap());
+        let said =
+            |c: &Consent| (c.purpose, c.about.clone().unwrap(), c.text_version.clone(), c.given_at.0, c.how, c.given_by.clone());
+        let first = (Purpose::Account, "acc_1".to_owned(), "w-1".to_owned(), 6, GivenHow::Link, "the customer".to_owned());
+        let second = (Purpose::Account, "acc_2".to_owned(), "w-1".to_owned(), 7, GivenHow::Api, "api:key_1".to_owned());
+        assert_eq!((said(&held), said(&ended)), (first, second));
+        let end = ended.withdrawn.unwrap();
+        assert_eq!((held.withdrawn, end.at.0, end.by.as_str(), end.how), (None, 8, "api:key_1", WithdrawnHow::Api));
+        assert_eq!((consent("cns_3").await, consent("cns_4").await), (None, None), "nobody agreed to those");
+        for id in ["acc_1", "acc_2", "acc_3", "acc_4"] {
+            // What was read is what the program writes.
+            let paper = bench.store.paper(PaperKind::Account, id).await.unwrap().unwrap();
+            let body: serde_json::Value = serde_json::from_str(&paper.body).unwrap();
+            let state: AccountState = serde_json::from_value(body["state"].clone()).unwrap();
+            assert_eq!(matches!(state, AccountState::Closed { .. }), !paper.open);
+        }
+    }
+    if from >= CONSENTS_CAME {
+        assert!(bench.sql("UPDATE consents SET given_at = 0").await.is_err_and(|e| e.contains("append-only")));
     }
     let card = bench.store.card(&crate::ids::CardId::parse("card_1").unwrap()).await.unwrap().unwrap();
     assert_eq!(card.sealed.body, b"sealed");

@@ -7,6 +7,7 @@ use sqlx::{AssertSqlSafe, Connection, PgConnection, Row, SqliteConnection};
 use super::{Bench, Place};
 use crate::store::postgres::advance::ADVANCE;
 use crate::store::postgres::submit::SUBMIT;
+use crate::store::rows::clients::AUDIT_OF;
 
 /// The files whose statements run while a payment is made, carried on or asked about.
 macro_rules! sources {
@@ -136,6 +137,9 @@ async fn on_sqlite_nothing_that_grows_with_the_payments_is_scanned() {
         }
     }
     found.judged();
+    let plan = sqlx::query(AssertSqlSafe(format!("EXPLAIN QUERY PLAN {AUDIT_OF}"))).fetch_all(&mut connection).await.unwrap();
+    let steps: Vec<String> = plan.iter().map(|row| row.get::<String, _>("detail")).collect();
+    assert!(matches!(&steps[..], [one] if one.contains("SEARCH") && one.contains("audit_by_subject")), "{steps:?}");
 }
 
 /// Whether a step of SQLite's goes through a growing table from end to end. (`SCAN attempts`, or `SCAN a` under an alias: our aliases are the
@@ -217,6 +221,8 @@ async fn on_postgresql_nothing_that_grows_with_the_payments_is_scanned() {
         found.add(file, sql, searches, scanned);
     }
     found.judged();
+    let plan = explained(&mut connection, AUDIT_OF).await.unwrap().to_string();
+    assert!(plan.contains("\"Index Name\":\"audit_by_subject\"") && !plan.contains("Sort"), "{plan}");
     // It would be seen.
     sqlx::raw_sql("DROP INDEX attempts_by_intent").execute(&mut connection).await.unwrap();
     let plan = explained(&mut connection, "SELECT * FROM attempts WHERE intent_id = $1").await.unwrap();

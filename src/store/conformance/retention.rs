@@ -15,6 +15,7 @@ on_both!(
     consents_outlive_a_customer_by_their_time,
     what_is_held_is_read_page_by_page,
     a_call_that_ends_after_its_customer_was_deleted_leaves_nothing,
+    what_is_left_of_codes_goes_after_their_end,
 );
 
 impl Bench {
@@ -163,4 +164,25 @@ async fn a_call_that_ends_after_its_customer_was_deleted_leaves_nothing(desk: Be
     desk.store.delete_customer(&ann, &desk.audit()).await.unwrap();
     let call = desk.call_at(Some(&ann), 10, "Abandoned").await;
     assert_eq!(desk.store.call(&call).await.unwrap().unwrap().record, json!({}));
+}
+
+async fn what_is_left_of_codes_goes_after_their_end(desk: Bench) {
+    let ann = desk.customer("+442079460958", "111111").await;
+    for at in [10, 20, 30] {
+        // The one in the middle was delivered.
+        let (sealed, next) = if at == 20 { ("", "NULL") } else { ("sealed", "0") };
+        let sql = format!(
+            "INSERT INTO code_deliveries (code_id, customer_id, sealed, expires_at, next_try_at)
+             VALUES ('otc_{at}', '{ann}', CAST('{sealed}' AS BLOB), {at}, {next})"
+        );
+        desk.sql(&if desk.on_postgres() { sql.replace("BLOB", "bytea") } else { sql }).await.unwrap();
+    }
+    let over = async |before| desk.store.overdue(Overdue::CodeDeliveries, Timestamp(before)).await.unwrap();
+    assert_eq!((over(10).await, over(11).await, over(21).await), (0, 1, 2));
+    assert_eq!((desk.erase(Overdue::CodeDeliveries, 21, 1).await, desk.erase(Overdue::CodeDeliveries, 21, 9).await), (1, 1));
+    let told = desk.store.audit_trail(1).await.unwrap();
+    assert_eq!(told[0].detail["erased"]["code_deliveries"], json!(1));
+    assert_eq!(over(99).await, 1, "whose time is not over stays");
+    let claimed = desk.store.claim_code_deliveries(Timestamp(25), Timestamp(26), 9).await.unwrap();
+    assert_eq!(claimed.len(), 1, "and is delivered still");
 }

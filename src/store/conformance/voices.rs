@@ -2,13 +2,15 @@
 
 use super::{Bench, consenting, on_both};
 use crate::clock::Timestamp;
-use crate::ids::CustomerId;
-use crate::store::{FingerprintRecord, InviteCheck, StoreError, TemplateRecord};
+use crate::ids::{CustomerId, InviteId};
+use crate::store::{AuditRecord, FingerprintRecord, Invite, InviteCheck, StoreError, TemplateRecord};
 
 on_both!(
     an_invitation_works_once_for_its_customer_only_and_dies_of_wrong_tries,
     an_invitation_is_used_by_one_of_many,
     of_many_invitations_at_once_one_stays_open,
+    an_invitation_is_taken_back_while_it_is_open_and_only_then,
+    an_invitation_is_used_or_taken_back_never_both,
     fresh_digits_are_asked_for_once_a_customer_and_go_with_the_customer,
     a_fingerprint_is_compared_with_those_before_it_and_only_the_newest_stay,
     of_many_calls_that_play_the_same_audio_one_alone_sees_nothing_before_it,
@@ -137,6 +139,56 @@ async fn of_many_invitations_at_once_one_stays_open(desk: Bench) {
     let open = "SELECT id FROM invites WHERE used_at IS NULL AND ended_at IS NULL";
     assert_eq!(desk.sql(&format!("DELETE FROM invites WHERE id NOT IN ({open})")).await.unwrap(), 19);
     assert!(desk.store.open_invite(&ann, Timestamp(1)).await.unwrap().is_some());
+}
+
+async fn an_invitation_is_taken_back_while_it_is_open_and_only_then(desk: Bench) {
+    let (ann, bob) = (desk.customer("+442079460958", "111111").await, desk.customer("+442079460959", "222222").await);
+    let replaced = desk.invite(&ann, 1).await;
+    let used = desk.invite(&ann, 2).await;
+    desk.store.complete_enrolment(&desk.enrolment(&used), &desk.audit()).await.unwrap();
+    let later = Invite { expires_at: Timestamp(5_000), ..desk.fresh_invite(&ann) };
+    desk.store.add_invite(&later, &[3; 32], &desk.audit()).await.unwrap();
+    desk.invite(&bob, 4).await;
+    let listed = async |now| {
+        let all = desk.store.invites_of(&ann).await.unwrap();
+        all.into_iter().map(|i| (i.state(Timestamp(now)), i.invite.id)).collect::<Vec<_>>()
+    };
+    let mut expected = vec![("ended", replaced.id.clone()), ("used", used.id.clone())];
+    expected.sort_by(|a, b| a.1.as_str().cmp(b.1.as_str()));
+    expected.insert(0, ("open", later.id.clone()));
+    assert_eq!(listed(2).await, expected, "who runs out last first, nobody else's among them");
+
+    let end = async |id: &InviteId, at: i64| {
+        let audit = AuditRecord { at: Timestamp(at), ..desk.audit() };
+        desk.store.end_invite(id, &audit).await.unwrap()
+    };
+    let rows = desk.store.audit_trail(99).await.unwrap().len();
+    assert!(!end(&later.id, 5_000).await, "it ran out");
+    assert!(!end(&used.id, 3).await && !end(&replaced.id, 3).await && !end(&InviteId::fresh(&*desk.entropy), 3).await);
+    assert_eq!(desk.store.audit_trail(99).await.unwrap().len(), rows, "what changes nothing is not written down");
+    assert!(end(&later.id, 4).await && !end(&later.id, 5).await, "once");
+    assert_eq!(desk.store.audit_trail(99).await.unwrap().len(), rows + 1);
+    let found = desk.store.invitation(&later.id).await.unwrap().unwrap();
+    assert_eq!((found.invite, found.ended_at, found.used_at), (later, Some(Timestamp(4)), None));
+    assert!(desk.store.open_invite(&ann, Timestamp(5)).await.unwrap().is_none());
+    assert_eq!(desk.store.check_invite(&[3; 32], Some(&ann), Timestamp(5), 3).await.unwrap(), InviteCheck::Refused);
+    assert!(desk.store.open_invite(&bob, Timestamp(5)).await.unwrap().is_some());
+    assert!(desk.store.invitation(&InviteId::fresh(&*desk.entropy)).await.unwrap().is_none());
+    desk.invite(&ann, 5).await;
+    assert_eq!(listed(5).await.iter().filter(|(state, _)| *state == "open").count(), 1, "another may be made");
+}
+
+async fn an_invitation_is_used_or_taken_back_never_both(desk: Bench) {
+    let ann = desk.customer("+442079460958", "111111").await;
+    for round in 0..10 {
+        let invite = desk.invite(&ann, round).await;
+        let (enrolment, used, taken_back) = (desk.enrolment(&invite), desk.audit(), desk.audit());
+        let (used, ended) =
+            tokio::join!(desk.store.complete_enrolment(&enrolment, &used), desk.store.end_invite(&invite.id, &taken_back));
+        assert!(used.is_ok() ^ ended.unwrap(), "{used:?}");
+        let found = desk.store.invitation(&invite.id).await.unwrap().unwrap();
+        assert_eq!((found.used_at.is_some(), found.ended_at.is_some()), (used.is_ok(), used.is_err()));
+    }
 }
 
 async fn of_many_calls_that_play_the_same_audio_one_alone_sees_nothing_before_it(desk: Bench) {

@@ -130,6 +130,55 @@ impl Callbacks for PgStore {
         })
         .await
     }
+
+    async fn callbacks_over(&self, now: Timestamp, limit: u32) -> Result<Vec<Callback>, StoreError> {
+        self.read(async || {
+            let rows = sqlx::query(
+                "SELECT c.* FROM callbacks c WHERE c.state = 'waiting' AND c.due_at <= $1 AND (c.expires_at <= $1 OR (c.purpose = 'decide'
+                 AND NOT EXISTS (SELECT 1 FROM papers p WHERE p.kind = 'approval' AND p.id = c.approval_id AND p.open)))
+             ORDER BY c.due_at LIMIT $2",
+            )
+            .bind(now.0)
+            .bind(i64::from(limit))
+            .fetch_all(&mut *self.connection().await?)
+            .await?;
+            Ok(rows.iter().map(callback).collect::<Result<_, _>>()?)
+        })
+        .await
+    }
+
+    async fn end_callback(
+        &self,
+        id: &CallbackId,
+        now: Timestamp,
+        ended: &Tried,
+        audit: &AuditRecord,
+        news: Option<&OutboxRecord>,
+    ) -> Result<bool, StoreError> {
+        self.write(async || {
+            let mut tx = self.begin().await?;
+            let done = sqlx::query(
+                "UPDATE callbacks SET state = $1, due_at = NULL, lease_owner = NULL, last_outcome = $2
+             WHERE id = $3 AND state = 'waiting' AND due_at <= $4",
+            )
+            .bind(ended.next.row().0.as_str())
+            .bind(&ended.outcome)
+            .bind(id.as_str())
+            .bind(now.0)
+            .execute(&mut *tx)
+            .await?;
+            let ours = done.rows_affected() == 1;
+            if ours {
+                insert_audit(&mut tx, audit).await?;
+                if let Some(news) = news {
+                    insert_outbox(&mut tx, news).await?;
+                }
+            }
+            commit(tx).await?;
+            Ok(ours)
+        })
+        .await
+    }
 }
 
 /// `false`: there is one, or was.

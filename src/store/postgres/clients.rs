@@ -7,11 +7,8 @@ use super::trail::insert_audit;
 use super::{PgStore, commit, exactly_one};
 use crate::clock::Timestamp;
 use crate::ids::{ApiKeyId, Tenant};
-use crate::store::clients::AUDIT_SCAN_LIMIT_ROWS;
-use crate::store::rows::{Reader, as_int, clients as rows, trail};
-use crate::store::{
-    ApiKeyRecord, Asked, AuditFrom, AuditPage, AuditRecord, Clients, Earlier, IdPage, Listed, StoreError, TenantRecord,
-};
+use crate::store::rows::{as_int, clients as rows, trail};
+use crate::store::{ApiKeyRecord, Asked, AuditPage, AuditRecord, Clients, Earlier, IdPage, Listed, StoreError, TenantRecord};
 
 #[async_trait]
 impl Clients for PgStore {
@@ -170,24 +167,11 @@ impl Clients for PgStore {
         .await
     }
 
-    async fn audit_of(&self, subject: &str, from: AuditFrom, limit: u16) -> Result<AuditPage, StoreError> {
+    async fn audit_of(&self, subject: &str, after: u64, limit: u16) -> Result<AuditPage, StoreError> {
         self.read(async || {
-            let mut tx = self.snapshot().await?;
-            let after = match from {
-                AuditFrom::After(seq) => as_int(seq)?,
-                AuditFrom::Time(at) => {
-                    let ends = sqlx::query(rows::AUDIT_ENDS).fetch_one(&mut *tx).await?;
-                    let Some(mut span) = rows::AuditSpan::of(&ends)? else { return Ok(AuditPage::default()) };
-                    while let Some(middle) = span.middle() {
-                        let row = sqlx::query(rows::AUDIT_AT).bind(middle).fetch_one(&mut *tx).await?;
-                        span.halve(middle, Reader::new(&row, "audit").at("at")?, at);
-                    }
-                    span.after()
-                }
-            };
-            let read = i64::from(AUDIT_SCAN_LIMIT_ROWS);
-            let found = sqlx::query(rows::AUDIT_FROM).bind(after).bind(read).fetch_all(&mut *tx).await?;
-            Ok(rows::audit_page(&found, subject, limit, trail::audit)?)
+            let query = sqlx::query(rows::AUDIT_OF).bind(subject).bind(as_int(after)?).bind(i64::from(limit) + 1);
+            let found = query.fetch_all(&mut *self.connection().await?).await?;
+            Ok(rows::audit_page(&found, limit, trail::audit)?)
         })
         .await
     }

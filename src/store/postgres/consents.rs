@@ -6,7 +6,9 @@ use sqlx::PgConnection;
 use super::fault::Fault;
 use super::{PgStore, exactly_one};
 use crate::ids::{CallId, ConsentId, CustomerId, InviteId};
-use crate::store::consents::{CONSENTS_LIMIT, Consent, Consenting, Consents, OfPaper, Purpose, Withdrawn, id_beside, of_paper};
+use crate::store::consents::{
+    CONSENTS_LIMIT, Consent, Consenting, Consents, GivenHow, OfPaper, Purpose, Withdrawn, id_beside, of_paper,
+};
 use crate::store::rows::consents as rows;
 use crate::store::{AuditRecord, Paper, StoreError};
 
@@ -35,6 +37,7 @@ pub(super) async fn give(
     connection: &mut PgConnection,
     (customer, purpose, about): (&CustomerId, Purpose, &str),
     given: &Consenting,
+    how: GivenHow,
     invite: Option<&InviteId>,
     audit: &AuditRecord,
 ) -> Result<(), Fault> {
@@ -45,7 +48,7 @@ pub(super) async fn give(
         .bind(about)
         .bind(&given.text_version)
         .bind(&given.by)
-        .bind(given.how(audit).as_str())
+        .bind(how.as_str())
         .bind(given.at.0)
         .bind(given.call.as_ref().map(CallId::as_str))
         .bind(invite.map(InviteId::as_str))
@@ -67,12 +70,15 @@ pub(super) async fn end(connection: &mut PgConnection, which: &'static str, of: 
     Ok(done.rows_affected())
 }
 
-/// What a paper that is written means for consents.
+/// What a paper that is written means for consents; `audit`: what is written about it.
 pub(super) async fn with_paper(connection: &mut PgConnection, paper: &Paper, audit: Option<&AuditRecord>) -> Result<(), Fault> {
     let Some(audit) = audit else { return Ok(()) };
     match of_paper(paper)? {
         OfPaper::Nothing => Ok(()),
-        OfPaper::Given(customer, given) => give(connection, (&customer, Purpose::Mandate, &paper.id), &given, None, audit).await,
+        OfPaper::Given(by) => {
+            let how = by.how.unwrap_or_else(|| by.given.how(audit));
+            give(connection, (&by.customer, by.purpose, &paper.id), &by.given, how, None, audit).await
+        }
         OfPaper::Ended => end(connection, rows::END_ABOUT, &paper.id, &Withdrawn::of(audit)).await.map(drop),
     }
 }

@@ -57,7 +57,7 @@ impl Following for PgStore {
             let ended = if consent.is_some() { Withdrawn::replaced(audit) } else { Withdrawn::of(audit) };
             consents::end(&mut tx, END_FOLLOWING, customer.as_str(), &ended).await?;
             if let Some(given) = consent {
-                consents::give(&mut tx, (customer, Purpose::Following, ""), given, None, audit).await?;
+                consents::give(&mut tx, (customer, Purpose::Following, ""), given, given.how(audit), None, audit).await?;
             }
             insert_audit(&mut tx, audit).await?;
             commit(tx).await

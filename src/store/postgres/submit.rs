@@ -10,9 +10,10 @@ use super::columns::{audit, column, outbox, transfers};
 use super::fault::{Fault, duplicate_of};
 use super::group::Answers;
 use super::trail::{insert_audit, insert_outbox};
-use super::{PgStore, commit, intents, papers, people};
+use super::{PgStore, commit, consents, intents, papers, people};
 use crate::ids::{AttemptId, IntentId};
 use crate::payment::PaymentRequest;
+use crate::store::consents::beside_paper;
 use crate::store::rows::{Reader, money, to_json};
 use crate::store::{NewCharge, StoreError, SubmitRefusal, Submitted};
 
@@ -99,6 +100,8 @@ impl PgStore {
                 }
                 other => other?,
             }
+            let audit = beside_paper(paper, charge.guards.told.iter().map(|(_, audit)| audit));
+            consents::with_paper(&mut tx, paper, audit).await?;
         }
         let one = [Judged { charge: charge.clone(), before }];
         let number = submit_all(&mut tx, &one).await?.pop().transpose()?.flatten();

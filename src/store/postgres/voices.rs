@@ -8,11 +8,13 @@ use super::people::hold_customer;
 use super::trail::{insert_audit, insert_outbox};
 use super::{PgStore, commit, consents, exactly_one};
 use crate::clock::Timestamp;
-use crate::ids::CustomerId;
+use crate::ids::{CustomerId, InviteId};
 use crate::store::consents::{Consenting, Purpose, Withdrawn};
 use crate::store::rows::consents::END_VOICE;
-use crate::store::rows::voices::{invite, template};
-use crate::store::{AuditRecord, CustomerStatus, EnrolmentRecord, Invite, InviteCheck, StoreError, TemplateRecord, Voices};
+use crate::store::rows::voices::{self as rows, invite, template};
+use crate::store::{
+    AuditRecord, CustomerStatus, EnrolmentRecord, INVITES_LIMIT, Invite, InviteCheck, Invited, StoreError, TemplateRecord, Voices,
+};
 use crate::vault::is_under_data_key;
 
 #[async_trait]
@@ -113,6 +115,38 @@ impl Voices for PgStore {
         .await
     }
 
+    async fn invites_of(&self, customer: &CustomerId) -> Result<Vec<Invited>, StoreError> {
+        self.read(async || {
+            let query = sqlx::query(rows::INVITES_OF).bind(customer.as_str()).bind(INVITES_LIMIT);
+            let found = query.fetch_all(&mut *self.connection().await?).await?;
+            Ok(found.iter().map(rows::invited).collect::<Result<_, _>>()?)
+        })
+        .await
+    }
+
+    async fn invitation(&self, id: &InviteId) -> Result<Option<Invited>, StoreError> {
+        self.read(async || {
+            let query = sqlx::query(rows::INVITATION).bind(id.as_str());
+            let row = query.fetch_optional(&mut *self.connection().await?).await?;
+            Ok(row.as_ref().map(rows::invited).transpose()?)
+        })
+        .await
+    }
+
+    async fn end_invite(&self, id: &InviteId, audit: &AuditRecord) -> Result<bool, StoreError> {
+        self.write(async || {
+            let mut tx = self.begin().await?;
+            let done = sqlx::query(rows::END_INVITE).bind(id.as_str()).bind(audit.at.0).execute(&mut *tx).await?;
+            let ended = done.rows_affected() == 1;
+            if ended {
+                insert_audit(&mut tx, audit).await?;
+            }
+            commit(tx).await?;
+            Ok(ended)
+        })
+        .await
+    }
+
     async fn complete_enrolment(&self, enrolment: &EnrolmentRecord, audit: &AuditRecord) -> Result<(), StoreError> {
         let EnrolmentRecord { template, invite, consent_text_version, consent_by, consent_at, call } = enrolment;
         // A customer is told of every enrolment: whoever enrols behind their back is found out.
@@ -158,7 +192,15 @@ impl Voices for PgStore {
                 at: *consent_at,
                 call: call.clone(),
             };
-            consents::give(&mut tx, (&template.customer, Purpose::Voiceprint, ""), &given, invite.as_ref(), audit).await?;
+            consents::give(
+                &mut tx,
+                (&template.customer, Purpose::Voiceprint, ""),
+                &given,
+                given.how(audit),
+                invite.as_ref(),
+                audit,
+            )
+            .await?;
             insert_audit(&mut tx, audit).await?;
             insert_outbox(&mut tx, &news).await?;
             commit(tx).await

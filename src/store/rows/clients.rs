@@ -2,7 +2,7 @@
 
 use super::{Columns, Reader};
 use crate::clock::Timestamp;
-use crate::store::clients::{AUDIT_SCAN_LIMIT_ROWS, SCAN_LIMIT_ROWS};
+use crate::store::clients::SCAN_LIMIT_ROWS;
 use crate::store::{ApiKeyRecord, AuditPage, AuditRecord, Earlier, IdPage, Listed, StoreError, TenantRecord};
 
 pub(in crate::store) const TENANTS: &str = "SELECT name, title, created_at FROM tenants ORDER BY name";
@@ -24,6 +24,9 @@ pub(in crate::store) const DROP_ANSWER: &str =
 pub(in crate::store) const FREE_ANSWER: &str = "DELETE FROM api_answers WHERE api_key = $1 AND key = $2 AND expires_at <= $3";
 pub(in crate::store) const AUDIT_FROM: &str =
     "SELECT seq, id, at, actor, action, subject, detail FROM audit WHERE seq > $1 ORDER BY seq LIMIT $2";
+/// `$3`: one more than the page shows.
+pub(in crate::store) const AUDIT_OF: &str =
+    "SELECT seq, id, at, actor, action, subject, detail FROM audit WHERE subject = $1 AND seq > $2 ORDER BY seq LIMIT $3";
 pub(in crate::store) const AUDIT_ENDS: &str = "SELECT min(seq) AS first, max(seq) AS last FROM audit";
 pub(in crate::store) const AUDIT_AT: &str = "SELECT seq, at FROM audit WHERE seq >= $1 ORDER BY seq LIMIT 1";
 
@@ -154,27 +157,15 @@ impl AuditSpan {
     }
 }
 
-/// The page that these rows of the trail make.
+/// The page that these rows of the trail make; where there is one more, another follows.
 pub(in crate::store) fn audit_page<R: Columns>(
     found: &[R],
-    subject: &str,
     limit: u16,
     read: impl Fn(&R) -> Result<AuditRecord, StoreError>,
 ) -> Result<AuditPage, StoreError> {
-    let mut page = AuditPage::default();
-    let mut last = None;
-    for row in found {
-        if page.rows.len() >= usize::from(limit) {
-            page.next = last;
-            return Ok(page);
-        }
-        let r = Reader::new(row, "audit");
-        let seq: u64 = r.small("seq")?;
-        if r.text("subject")? == subject {
-            page.rows.push((seq, read(row)?));
-        }
-        last = Some(seq);
-    }
-    page.next = last.filter(|_| found.len() >= usize::from(AUDIT_SCAN_LIMIT_ROWS));
-    Ok(page)
+    let shown = found.iter().take(usize::from(limit));
+    let rows = shown.map(|row| Ok((Reader::new(row, "audit").small("seq")?, read(row)?)));
+    let rows: Vec<(u64, AuditRecord)> = rows.collect::<Result<_, StoreError>>()?;
+    let next = rows.last().map(|(seq, _)| *seq).filter(|_| found.len() > usize::from(limit));
+    Ok(AuditPage { rows, next })
 }

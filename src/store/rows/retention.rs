@@ -24,6 +24,7 @@ pub(in crate::store) fn count(what: Overdue) -> &'static str {
         Overdue::CallsOwed => count!("callbacks WHERE created_at < $1 AND state <> 'waiting'"),
         Overdue::FailedFactors => count!("factor_failures WHERE at < $1"),
         Overdue::Invitations => count!("invites WHERE expires_at < $1"),
+        Overdue::CodeDeliveries => count!("code_deliveries WHERE expires_at < $1"),
         Overdue::ClosedCustomers => count!("consents c JOIN customers p ON p.id = c.customer_id WHERE p.deleted_at < $1"),
     }
 }
@@ -57,6 +58,12 @@ macro_rules! erasing {
                 )],
                 Overdue::Invitations => &[concat!(
                     "DELETE FROM invites WHERE id IN (SELECT id FROM invites WHERE expires_at < $1 ORDER BY expires_at LIMIT $2",
+                    $lock,
+                    ")"
+                )],
+                Overdue::CodeDeliveries => &[concat!(
+                    "DELETE FROM code_deliveries WHERE code_id IN
+                         (SELECT code_id FROM code_deliveries WHERE expires_at < $1 ORDER BY expires_at LIMIT $2",
                     $lock,
                     ")"
                 )],

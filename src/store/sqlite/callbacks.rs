@@ -113,6 +113,51 @@ impl Callbacks for SqliteStore {
         exactly_one(&done, LEASE)?;
         tx.commit().await.map_err(fault)
     }
+
+    async fn callbacks_over(&self, now: Timestamp, limit: u32) -> Result<Vec<Callback>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT c.* FROM callbacks c WHERE c.state = 'waiting' AND c.due_at <= $1 AND (c.expires_at <= $1 OR (c.purpose = 'decide'
+                 AND NOT EXISTS (SELECT 1 FROM papers p WHERE p.kind = 'approval' AND p.id = c.approval_id AND p.open = 1)))
+             ORDER BY c.due_at LIMIT $2",
+        )
+        .bind(now.0)
+        .bind(limit)
+        .fetch_all(&self.pool)
+        .await
+        .map_err(fault)?;
+        rows.iter().map(callback).collect()
+    }
+
+    async fn end_callback(
+        &self,
+        id: &CallbackId,
+        now: Timestamp,
+        ended: &Tried,
+        audit: &AuditRecord,
+        news: Option<&OutboxRecord>,
+    ) -> Result<bool, StoreError> {
+        let mut tx = self.write().await?;
+        let done = sqlx::query(
+            "UPDATE callbacks SET state = $1, due_at = NULL, lease_owner = NULL, last_outcome = $2
+             WHERE id = $3 AND state = 'waiting' AND due_at <= $4",
+        )
+        .bind(ended.next.row().0.as_str())
+        .bind(&ended.outcome)
+        .bind(id.as_str())
+        .bind(now.0)
+        .execute(&mut *tx)
+        .await
+        .map_err(fault)?;
+        let ours = done.rows_affected() == 1;
+        if ours {
+            insert_audit(&mut tx, audit).await?;
+            if let Some(news) = news {
+                insert_outbox(&mut tx, news).await?;
+            }
+        }
+        tx.commit().await.map_err(fault)?;
+        Ok(ours)
+    }
 }
 
 /// `false`: there is one, or was.

@@ -6,11 +6,8 @@ use super::trail::insert_audit;
 use super::{SqliteStore, exactly_one, exists, fault};
 use crate::clock::Timestamp;
 use crate::ids::{ApiKeyId, Tenant};
-use crate::store::clients::AUDIT_SCAN_LIMIT_ROWS;
-use crate::store::rows::{Reader, as_int, clients as rows, trail};
-use crate::store::{
-    ApiKeyRecord, Asked, AuditFrom, AuditPage, AuditRecord, Clients, Earlier, IdPage, Listed, StoreError, TenantRecord,
-};
+use crate::store::rows::{as_int, clients as rows, trail};
+use crate::store::{ApiKeyRecord, Asked, AuditPage, AuditRecord, Clients, Earlier, IdPage, Listed, StoreError, TenantRecord};
 
 #[async_trait]
 impl Clients for SqliteStore {
@@ -139,22 +136,8 @@ impl Clients for SqliteStore {
         rows::page(&query.fetch_all(&self.pool).await.map_err(fault)?, limit, read)
     }
 
-    async fn audit_of(&self, subject: &str, from: AuditFrom, limit: u16) -> Result<AuditPage, StoreError> {
-        let mut conn = self.pool.acquire().await.map_err(fault)?;
-        let after = match from {
-            AuditFrom::After(seq) => as_int(seq)?,
-            AuditFrom::Time(at) => {
-                let ends = sqlx::query(rows::AUDIT_ENDS).fetch_one(&mut *conn).await.map_err(fault)?;
-                let Some(mut span) = rows::AuditSpan::of(&ends)? else { return Ok(AuditPage::default()) };
-                while let Some(middle) = span.middle() {
-                    let row = sqlx::query(rows::AUDIT_AT).bind(middle).fetch_one(&mut *conn).await.map_err(fault)?;
-                    span.halve(middle, Reader::new(&row, "audit").at("at")?, at);
-                }
-                span.after()
-            }
-        };
-        let read = i64::from(AUDIT_SCAN_LIMIT_ROWS);
-        let found = sqlx::query(rows::AUDIT_FROM).bind(after).bind(read).fetch_all(&mut *conn).await.map_err(fault)?;
-        rows::audit_page(&found, subject, limit, trail::audit)
+    async fn audit_of(&self, subject: &str, after: u64, limit: u16) -> Result<AuditPage, StoreError> {
+        let query = sqlx::query(rows::AUDIT_OF).bind(subject).bind(as_int(after)?).bind(i64::from(limit) + 1);
+        rows::audit_page(&query.fetch_all(&self.pool).await.map_err(fault)?, limit, trail::audit)
     }
 }

@@ -5,7 +5,9 @@ use sqlx::SqliteConnection;
 
 use super::{SqliteStore, exactly_one, fault};
 use crate::ids::{CallId, ConsentId, CustomerId, InviteId};
-use crate::store::consents::{CONSENTS_LIMIT, Consent, Consenting, Consents, OfPaper, Purpose, Withdrawn, id_beside, of_paper};
+use crate::store::consents::{
+    CONSENTS_LIMIT, Consent, Consenting, Consents, GivenHow, OfPaper, Purpose, Withdrawn, id_beside, of_paper,
+};
 use crate::store::rows::consents as rows;
 use crate::store::{AuditRecord, Paper, StoreError};
 
@@ -27,6 +29,7 @@ pub(super) async fn give(
     conn: &mut SqliteConnection,
     (customer, purpose, about): (&CustomerId, Purpose, &str),
     given: &Consenting,
+    how: GivenHow,
     invite: Option<&InviteId>,
     audit: &AuditRecord,
 ) -> Result<(), StoreError> {
@@ -37,7 +40,7 @@ pub(super) async fn give(
         .bind(about)
         .bind(&given.text_version)
         .bind(&given.by)
-        .bind(given.how(audit).as_str())
+        .bind(how.as_str())
         .bind(given.at.0)
         .bind(given.call.as_ref().map(CallId::as_str))
         .bind(invite.map(InviteId::as_str))
@@ -61,7 +64,7 @@ pub(super) async fn end(conn: &mut SqliteConnection, which: &'static str, of: &s
     Ok(done.rows_affected())
 }
 
-/// What a paper that is written means for consents.
+/// What a paper that is written means for consents; `audit`: what is written about it.
 pub(super) async fn with_paper(
     conn: &mut SqliteConnection,
     paper: &Paper,
@@ -70,7 +73,10 @@ pub(super) async fn with_paper(
     let Some(audit) = audit else { return Ok(()) };
     match of_paper(paper)? {
         OfPaper::Nothing => Ok(()),
-        OfPaper::Given(customer, given) => give(conn, (&customer, Purpose::Mandate, &paper.id), &given, None, audit).await,
+        OfPaper::Given(by) => {
+            let how = by.how.unwrap_or_else(|| by.given.how(audit));
+            give(conn, (&by.customer, by.purpose, &paper.id), &by.given, how, None, audit).await
+        }
         OfPaper::Ended => end(conn, rows::END_ABOUT, &paper.id, &Withdrawn::of(audit)).await.map(drop),
     }
 }

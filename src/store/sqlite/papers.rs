@@ -8,6 +8,7 @@ use super::{SqliteStore, callbacks, consents, exactly_one, exists, fault};
 use crate::clock::Timestamp;
 use crate::ids::{CodeId, CustomerId, RequestId};
 use crate::payment::AddressMark;
+use crate::store::consents::beside_paper;
 use crate::store::papers::{CodeDelivery, OPEN_PAPER, PAGE, PAPER, Papers};
 use crate::store::rows::Reader;
 use crate::store::rows::papers as read;
@@ -33,7 +34,7 @@ impl Papers for SqliteStore {
         let mut tx = self.write().await?;
         for paper in papers {
             put(&mut tx, paper).await?;
-            consents::with_paper(&mut tx, paper, audit.first()).await?;
+            consents::with_paper(&mut tx, paper, beside_paper(paper, audit.iter())).await?;
         }
         if let Some(d) = delivery {
             sqlx::query(

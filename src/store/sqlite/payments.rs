@@ -7,11 +7,12 @@ use sqlx::SqliteConnection;
 use super::batch::Batch;
 use super::people::find_card;
 use super::trail::{audit_into, insert_audit, insert_outbox, outbox_into};
-use super::{SqliteStore, attempts, books, disputes, fault, intents, papers, requests, writer};
+use super::{SqliteStore, attempts, books, consents, disputes, fault, intents, papers, requests, writer};
 use crate::clock::Timestamp;
 use crate::ids::{AttemptId, CustomerId, IntentId, RequestId};
 use crate::ledger::Transfer;
 use crate::payment::{Attempt, Dispute, IntentStatus, OperationRefusal, PaymentRequest, Receipt};
+use crate::store::consents::beside_paper;
 use crate::store::rows::{Reader, money};
 use crate::store::{
     AuditRecord, Begun, Claim, Command, DisputeEntry, EXPIRY_VOID_LIMIT, Job, NewCharge, NewOperation, OutboxRecord, Paper,
@@ -303,6 +304,8 @@ async fn submit_guarded(conn: &mut SqliteConnection, charge: &NewCharge) -> Resu
             }
             other => other?,
         }
+        let audit = beside_paper(paper, charge.guards.told.iter().map(|(_, audit)| audit));
+        consents::with_paper(conn, paper, audit).await?;
     }
     insert(conn, charge, &before).await
 }

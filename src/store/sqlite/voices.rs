@@ -5,11 +5,13 @@ use async_trait::async_trait;
 use super::trail::{insert_audit, insert_outbox};
 use super::{SqliteStore, consents, exactly_one, exists, fault};
 use crate::clock::Timestamp;
-use crate::ids::CustomerId;
+use crate::ids::{CustomerId, InviteId};
 use crate::store::consents::{Consenting, Purpose, Withdrawn};
 use crate::store::rows::consents::END_VOICE;
-use crate::store::rows::voices::{invite, template};
-use crate::store::{AuditRecord, EnrolmentRecord, Invite, InviteCheck, StoreError, TemplateRecord, Voices};
+use crate::store::rows::voices::{self as rows, invite, template};
+use crate::store::{
+    AuditRecord, EnrolmentRecord, INVITES_LIMIT, Invite, InviteCheck, Invited, StoreError, TemplateRecord, Voices,
+};
 use crate::vault::is_under_data_key;
 
 #[async_trait]
@@ -94,6 +96,27 @@ impl Voices for SqliteStore {
         row.map(|row| invite(&row)).transpose()
     }
 
+    async fn invites_of(&self, customer: &CustomerId) -> Result<Vec<Invited>, StoreError> {
+        let found = sqlx::query(rows::INVITES_OF).bind(customer.as_str()).bind(INVITES_LIMIT).fetch_all(&self.pool).await;
+        found.map_err(fault)?.iter().map(rows::invited).collect()
+    }
+
+    async fn invitation(&self, id: &InviteId) -> Result<Option<Invited>, StoreError> {
+        let row = sqlx::query(rows::INVITATION).bind(id.as_str()).fetch_optional(&self.pool).await.map_err(fault)?;
+        row.as_ref().map(rows::invited).transpose()
+    }
+
+    async fn end_invite(&self, id: &InviteId, audit: &AuditRecord) -> Result<bool, StoreError> {
+        let mut tx = self.write().await?;
+        let done = sqlx::query(rows::END_INVITE).bind(id.as_str()).bind(audit.at.0).execute(&mut *tx).await.map_err(fault)?;
+        let ended = done.rows_affected() == 1;
+        if ended {
+            insert_audit(&mut tx, audit).await?;
+        }
+        tx.commit().await.map_err(fault)?;
+        Ok(ended)
+    }
+
     async fn complete_enrolment(&self, enrolment: &EnrolmentRecord, audit: &AuditRecord) -> Result<(), StoreError> {
         let EnrolmentRecord { template, invite, consent_text_version, consent_by, consent_at, call } = enrolment;
         let mut tx = self.write().await?;
@@ -139,7 +162,8 @@ impl Voices for SqliteStore {
             at: *consent_at,
             call: call.clone(),
         };
-        consents::give(&mut tx, (&template.customer, Purpose::Voiceprint, ""), &given, invite.as_ref(), audit).await?;
+        consents::give(&mut tx, (&template.customer, Purpose::Voiceprint, ""), &given, given.how(audit), invite.as_ref(), audit)
+            .await?;
         insert_audit(&mut tx, audit).await?;
         // A customer is told of every enrolment: whoever enrols behind their back is found out.
         let detail = serde_json::json!({ "customer": template.customer, "model": template.model, "call": call });
