@@ -7,6 +7,7 @@ use super::{Agreements, Inner};
 use crate::clock::Timestamp;
 use crate::ids::{AccountId, BankName, CardId, CustomerId, MainAccountId};
 use crate::payment::{MainAccount, Purchase, PurchaseAccount, PurchaseError, PurchaseEvent, PurchaseState};
+use crate::store::papers::CodeDelivery;
 use crate::store::{AuditRecord, CustomerStatus, Document, OutboxRecord, Paper, StoreError, papers};
 
 /// Why an account is not opened or closed. Nothing was changed.
@@ -33,6 +34,7 @@ pub enum AccountFault {
 #[derive(Default)]
 pub(super) struct Change {
     pub papers: Vec<Paper>,
+    pub links: Vec<CodeDelivery>,
     pub audit: Vec<AuditRecord>,
     pub news: Vec<OutboxRecord>,
 }
@@ -54,7 +56,7 @@ impl Change {
 
     /// Writes all of it, or nothing.
     pub async fn write(self, inner: &Inner) -> Result<(), StoreError> {
-        inner.store.write_papers(&self.papers, None, &self.audit, &self.news).await
+        inner.store.write_papers(&self.papers, &self.links, &self.audit, &self.news).await
     }
 }
 

@@ -13,7 +13,7 @@ use crate::payment::{
     Said,
 };
 use crate::processor::{ChargeOrder, OrderGuards, SubmitError};
-use crate::store::{AsRead, StoreError, SubmitRefusal, papers};
+use crate::store::{AsRead, Document, StoreError, SubmitRefusal, papers};
 
 /// How often something is begun anew because somebody else came between.
 pub(super) const LIMIT_RACES: u32 = 8;
@@ -225,7 +225,8 @@ impl Agreements {
         }
         let approval = Approval::open_for(id, request, parties.to_vec(), now, self.approval_expires(now))?;
         let (audit, news) = inner.about(now, "agreement", "requested", &approval);
-        papers::write(&*inner.store, &approval, &audit, &[news]).await?;
+        let links = self.links_to_parties(&approval, now).await?;
+        inner.store.write_papers(&[approval.paper()?], &links, &[audit], &[news]).await?;
         Ok(approval)
     }
 
@@ -395,7 +396,7 @@ impl Agreements {
             audits.push(inner.audit(now, "agreement", "guardian.told", g.id.as_str(), told.clone()));
             all.push(inner.news(now, "guardian.refused", told));
         }
-        Ok(inner.store.write_papers(&[], None, &audits, &all).await?)
+        Ok(inner.store.write_papers(&[], &[], &audits, &all).await?)
     }
 
     /// Takes an approval back: the payer, the payee's side or an operator.

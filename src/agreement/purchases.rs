@@ -20,6 +20,7 @@ use crate::payment::{
 };
 use crate::processor::{ChargeOrder, OrderGuards, Outcome, PurchaseGuard};
 use crate::secret::SecretBytes;
+use crate::store::papers::LinkAbout;
 use crate::store::{CustomerStatus, Document, StoreError, SubmitRefusal, papers};
 
 /// The longest pause between two looks for a bank's answer.
@@ -158,10 +159,12 @@ impl Agreements {
         }
         change.add(inner, (now, "agreement", "purchase.asked"), &purchase, purchase_json(&purchase))?;
         // The link is for whoever delivers it to the customer; the audit trail keeps none.
-        if let (Some(link), Some(row)) = (&page, change.news.last_mut())
-            && let Some(payload) = row.payload.as_object_mut()
-        {
-            payload.insert("page".to_owned(), json!(link));
+        if let Some(token) = &page {
+            if let Some(payload) = change.news.last_mut().and_then(|row| row.payload.as_object_mut()) {
+                payload.insert("page".to_owned(), json!(token));
+                payload.extend(self.url(token).map(|url| ("url".to_owned(), json!(url))));
+            }
+            change.links.extend(self.link_to(user, LinkAbout::Purchase, token, purchase.expires_at, now).await?);
         }
         change.write(inner).await?;
         let account = account.ok_or(PurchaseFault::NoSuch("purchase-permission account"))?;
@@ -230,7 +233,7 @@ impl Agreements {
         let now = inner.clock.now();
         let audit = inner.audit(now, who.as_str(), "purchase.not_confirmed", id.as_str(), json!({ "why": why }));
         let news = inner.news(now, "purchase.not_confirmed", purchase_json(&purchase));
-        inner.store.write_papers(&[], None, &[audit], &[news]).await
+        inner.store.write_papers(&[], &[], &[audit], &[news]).await
     }
 
     async fn try_confirm(

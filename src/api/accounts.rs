@@ -157,6 +157,8 @@ shape! {
         wants_code: bool,
         /// The token of the page's link, for the customer and nobody else; null: there is nothing to confirm.
         page: Option<String>,
+        /// The link itself; null: there is nothing to confirm, or the service makes no links.
+        url: Option<String>,
     }
 }
 
@@ -391,8 +393,10 @@ async fn ask_purchase(ask: &Ask) -> Result<Answer, Problem> {
 async fn page_view(ask: &Ask, id: &PurchaseId) -> Result<PurchasePage, Problem> {
     let shown = ask.shared.agreements.confirmation_page(id).await?;
     let open = shown.purchase.state == PurchaseState::Awaiting && ask.shared.clock.now() < shown.purchase.expires_at;
+    let page = open.then(|| ask.shared.agreements.page_link(&shown.purchase));
     Ok(PurchasePage {
-        page: open.then(|| ask.shared.agreements.page_link(&shown.purchase)),
+        url: page.as_ref().and_then(|token| ask.shared.agreements.url(token)),
+        page,
         purchase: view(shown.purchase),
         account: account_view(shown.account),
         payee_name: shown.payee_name,

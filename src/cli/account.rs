@@ -148,8 +148,10 @@ pub fn run(args: AccountArgs, ctx: &Context) -> CliResult {
             AccountCommand::Purchase { customer, request } => {
                 let request = RequestId::parse(&request).map_err(refused)?;
                 let asked = agreements.ask_purchase(&parse_id(&customer)?, &request).await.map_err(purchase_error)?;
-                let text = asked.page.clone().unwrap_or_else(|| purchase_line(&asked.purchase));
-                ctx.answer(&json!({ "purchase": asked.purchase, "account": asked.account, "page": asked.page }), &text);
+                let url = asked.page.as_ref().and_then(|token| agreements.url(token));
+                let text = url.clone().or(asked.page.clone()).unwrap_or_else(|| purchase_line(&asked.purchase));
+                let told = json!({ "purchase": asked.purchase, "account": asked.account, "page": asked.page, "url": url });
+                ctx.answer(&told, &text);
             }
             AccountCommand::Page { token } => {
                 let (id, _) = agreements.open_page_link(&token).map_err(refused)?;
