@@ -30,7 +30,7 @@ use crate::payment::{
     PurchaseState,
 };
 use crate::secret::SecretBytes;
-use crate::store::{Customer, CustomerStatus, RequestWithPayee, StoreError, papers};
+use crate::store::{Customer, CustomerStatus, RequestWithPayee, StoreError, SubmitRefusal, papers};
 
 pub(super) use guests::Guests;
 use html::{Fact, Form, Notice, Page};
@@ -54,7 +54,8 @@ const CONSENT_LIMIT_CHARS: usize = 64;
 /// `GET` and `POST /l/{token}`.
 pub(super) fn route(shared: &Arc<Shared>) -> (&'static str, MethodRouter) {
     let (seen, answered) = (Arc::clone(shared), Arc::clone(shared));
-    let methods = get(move |request: Request<Body>| show(seen, request)).post(move |request: Request<Body>| answer(answered, request));
+    let methods =
+        get(move |request: Request<Body>| show(seen, request)).post(move |request: Request<Body>| answer(answered, request));
     ("/l/{token}", methods)
 }
 
@@ -150,7 +151,8 @@ impl Visit {
         let wanted = words::wanted(&parts.headers);
         let first = wanted.unwrap_or_default();
         let refuse = |status, line| Box::new(Page::plain(status, first, line));
-        let often = |seconds, line| Page { retry_after_s: Some(seconds), ..Page::plain(StatusCode::TOO_MANY_REQUESTS, first, line) };
+        let often =
+            |seconds, line| Page { retry_after_s: Some(seconds), ..Page::plain(StatusCode::TOO_MANY_REQUESTS, first, line) };
         let token = parts.uri.path().strip_prefix(BEFORE).unwrap_or("");
         let link = match Link::open(&shared.agreements, token) {
             Ok(link) => link,
@@ -224,6 +226,7 @@ impl Visit {
         let request = self.shared.store.request(&purchase.request).await?;
         let mut facts = self.facts(request, &purchase.amount.to_string(), self.visitor.name.clone());
         let limits = shown.account.limits;
+        facts.extend(shown.others.into_iter().map(|role| (Line::AlsoAsked, Fact::Word(role.into()))));
         facts.push((Line::LimitPurchase, Fact::Text(limits.purchase().to_string())));
         facts.push((Line::LimitDay, Fact::Text(limits.day().to_string())));
         facts.push((Line::Until, Fact::At(purchase.expires_at)));
@@ -277,7 +280,11 @@ impl Visit {
         }
         let ok = |line: Line| (StatusCode::OK, line.into());
         match self.shared.agreements.decide(id, who, answer == Answer::Yes, How::Link).await {
-            Ok(Decided { charged: Some(Agreed::Charged(_)), .. }) => self.page_that_says(ok(Line::AllAgreed), false).await,
+            // Or by a process of ours that speaks to that bank.
+            Ok(Decided {
+                charged: Some(Agreed::Charged(_) | Agreed::Refused(Refusal::Submit(SubmitRefusal::UnknownBank))),
+                ..
+            }) => self.page_that_says(ok(Line::AllAgreed), false).await,
             Ok(Decided { charged: Some(Agreed::Refused(why)), .. }) => {
                 let line = match why {
                     Refusal::Denied(_) | Refusal::NotMet(_) | Refusal::Nobody(_) => Line::RefusedByRules,
@@ -356,7 +363,9 @@ impl Visit {
             | PurchaseFault::UnknownBank(_)
             | PurchaseFault::Refused(Refusal::Submit(_)) => (conflict(Line::CannotBePaid), false),
             PurchaseFault::Refused(Refusal::NotMet(Condition::Code)) => (conflict(Line::NeedsCode), true),
-            PurchaseFault::Refused(Refusal::Denied(_) | Refusal::NotMet(_) | Refusal::Nobody(_)) => (conflict(Line::Refused), false),
+            PurchaseFault::Refused(Refusal::Denied(_) | Refusal::NotMet(_) | Refusal::Nobody(_)) => {
+                (conflict(Line::Refused), false)
+            }
             PurchaseFault::Code(CodeTold::Wrong(left)) => {
                 ((StatusCode::CONFLICT, Notice { line: Line::WrongCode, more: Some(left.to_string()) }), true)
             }
@@ -421,6 +430,7 @@ fn purchase_stands(state: &PurchaseState, late: bool) -> Option<Told> {
     match state {
         PurchaseState::Awaiting if late => gone(Line::Expired),
         PurchaseState::Awaiting => None,
+        PurchaseState::Waiting { .. } => ok(Line::WaitsForOthers),
         PurchaseState::Charging { in_doubt: false, .. } => ok(Line::Charging),
         PurchaseState::Charging { in_doubt: true, .. } => ok(Line::InDoubt),
         PurchaseState::Paid { .. } => ok(Line::Paid),
@@ -429,6 +439,8 @@ fn purchase_stands(state: &PurchaseState, late: bool) -> Option<Told> {
         PurchaseState::Refused => gone(Line::PurchaseRefused),
         PurchaseState::Expired => gone(Line::Expired),
         PurchaseState::Cancelled => gone(Line::Cancelled),
+        PurchaseState::Denied { .. } => gone(Line::Denied),
+        PurchaseState::Withdrawn { .. } => gone(Line::Withdrawn),
     }
 }
 

@@ -205,7 +205,7 @@ fn line(a: &Approval) -> String {
 fn whole(a: &Approval) -> String {
     let mut lines = vec![line(a), format!("  request {}, until {}", a.request, a.expires_at)];
     lines.push(
-        a.payer.as_ref().map_or("  the payer: nothing yet".to_owned(), |p| format!("  the payer: yes, {}, {}", p.at, p.call)),
+        a.payer.as_ref().map_or("  the payer: nothing yet".to_owned(), |p| format!("  the payer: yes, {}, {}", p.at, p.occasion)),
     );
     for party in &a.parties {
         let said = party.said.as_ref().map_or("nothing yet".to_owned(), said);

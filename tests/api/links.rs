@@ -138,7 +138,9 @@ async fn a_supervisor_sees_what_is_asked_and_the_last_yes_charges_once() {
     let shop = Shop::with(BANK).await;
     let (approval, sue, token) = shop.sue_is_asked().await;
     let page = shop.opens(&token).await.page(200, "You are asked to agree to a payment");
-    for shown in ["Water Works", "19.99 USD", "Ann Smith", "supervisor", "2031-01-31", approval.request.as_str(), "a bill or a service"] {
+    for shown in
+        ["Water Works", "19.99 USD", "Ann Smith", "supervisor", "2031-01-31", approval.request.as_str(), "a bill or a service"]
+    {
         assert!(page.text.contains(shown), "{shown}: {page:?}");
     }
     assert!(page.asks() && page.text.contains(&approval.expires_at.to_string()));
@@ -210,7 +212,9 @@ async fn a_purchase_is_confirmed_on_its_page_with_consent_once() {
     let token = asked["page"].as_str().unwrap();
     assert_eq!(asked["url"], format!("https://pay.example/x/l/{token}"));
     let page = shop.opens(token).await.page(200, "Confirm your payment");
-    for shown in ["Water Works", "19.99 USD", "200.00 USD", "500.00 USD", "I allow this payee to ask for payments", "name=\"consent\""] {
+    for shown in
+        ["Water Works", "19.99 USD", "200.00 USD", "500.00 USD", "I allow this payee to ask for payments", "name=\"consent\""]
+    {
         assert!(page.text.contains(shown), "{shown}: {page:?}");
     }
     assert!(!page.text.contains("name=\"code\"") && !page.text.contains(token));
@@ -271,7 +275,9 @@ async fn a_code_is_sent_asked_for_and_counted() {
     assert!(shop.says(token, "answer=code").await.page(200, "A code is on its way to you").asks());
     let request = RequestId::parse(asked["purchase"]["request"].as_str().unwrap()).unwrap();
     let found = office.store.request(&request).await.unwrap().unwrap().request;
-    let voicepay::agreement::CodeOutcome::Sent(sent) = office.agreements.send_code(&found).await.unwrap() else { panic!("no code") };
+    let voicepay::agreement::CodeOutcome::Sent(sent) = office.agreements.send_code(&found).await.unwrap() else {
+        panic!("no code")
+    };
     let right: String = sent.digits.expose().iter().map(|d| char::from(b'0' + d)).collect();
     let wrong: String = sent.digits.expose().iter().map(|d| char::from(b'0' + (d + 1) % 10)).collect();
     assert!(shop.says(token, &yes(&wrong)).await.page(409, "Tries left: 4").asks());
@@ -323,7 +329,8 @@ async fn links_that_are_none_and_those_whose_time_is_over() {
 
     let altered = format!("{}{}", &token[..token.len() - 2], if token.ends_with("AA") { "BB" } else { "AA" });
     let long = "A".repeat(3_000);
-    let forged = [altered.as_str(), "x", "%ff", "..%2f..%2fetc", long.as_str(), &token[1..], "a%00b", "%e4%bd%a0", &stranger[2..]];
+    let forged =
+        [altered.as_str(), "x", "%ff", "..%2f..%2fetc", long.as_str(), &token[1..], "a%00b", "%e4%bd%a0", &stranger[2..]];
     for forged in forged {
         assert!(!shop.opens(forged).await.page(404, "This link is not valid").asks(), "{forged}");
     }
@@ -331,7 +338,8 @@ async fn links_that_are_none_and_those_whose_time_is_over() {
     let last = shop.says(&altered, "answer=yes").await.page(404, "This link is not valid");
     assert!(!last.headers.contains_key("retry-after"));
     for _ in 0..3 {
-        let wait: u64 = shop.says(&altered, "answer=yes").await.page(429, "Too many links").headers["retry-after"].parse().unwrap();
+        let wait: u64 =
+            shop.says(&altered, "answer=yes").await.page(429, "Too many links").headers["retry-after"].parse().unwrap();
         assert!((1..=11).contains(&wait), "{wait}");
     }
     shop.opens(&token).await.page(200, "19.99 USD");
@@ -526,5 +534,52 @@ async fn without_a_public_url_no_links_are_made_and_tokens_are_good_all_the_same
     let store = &shop.service.office().store;
     let now = SystemClock.now();
     assert!(store.claim_code_deliveries(now, now, 10).await.unwrap().is_empty(), "nobody is sent anything");
+    shop.service.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_purchase_that_waits_for_others_says_so_and_is_paid_when_they_agree() {
+    let shop = Shop::with(&format!("{BANK}[agreement]\nsweep_ms = 100\n")).await;
+    let asked = shop.purchase().await;
+    let (token, path) = (asked["page"].as_str().unwrap(), format!("/v1/purchases/{}", id(&asked["purchase"])));
+    let payer = &asked["purchase"]["customer"];
+    assert_eq!(asked["others"], json!([]));
+    let sue = shop.person("Sue Green").await;
+    shop.post("/v1/supervisions", json!({ "account": payer, "supervisor": sue["id"] })).await.good(201);
+    assert_eq!(shop.get(&format!("{path}/page")).await.good(200)["others"], json!(["supervisor"]));
+    assert!(shop.opens(token).await.page(200, "Asked after your yes").text.contains("<dd>supervisor</dd>"));
+    let yes = format!("answer=yes&{CONSENT}");
+    for _ in 0..2 {
+        assert!(!shop.says(token, &yes).await.page(200, "Others have to agree, and are asked now").asks());
+    }
+    shop.opens(token).await.page(200, "Others have to agree, and are asked now");
+    let waiting = shop.get(&path).await.good(200);
+    assert_eq!((&waiting["state"], &waiting["payment"], shop.payments().await), (&json!("waiting"), &Value::Null, 0));
+    let links = format!("/v1/approvals/{}/links", waiting["approval"].as_str().unwrap());
+    let link = shop.post(&links, json!({ "customer": sue["id"] })).await.good(201);
+    let hers = link["token"].as_str().unwrap();
+    shop.opens(hers).await.page(200, "19.99 USD");
+    shop.says(hers, "answer=yes").await.page(200, "Everybody agreed. The payment is on its way.");
+    let mut paid = shop.get(&path).await.good(200);
+    for _ in 0..200 {
+        if paid["state"] == "paid" {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        paid = shop.get(&path).await.good(200);
+    }
+    assert_eq!((&paid["state"], &paid["approval"], shop.payments().await), (&json!("paid"), &Value::Null, 1));
+    shop.opens(token).await.page(200, "Paid.");
+    // A no: the user reads it on their own page.
+    let again = shop.another_purchase(&asked).await;
+    let token = again["page"].as_str().unwrap();
+    shop.says(token, "answer=yes").await.page(200, "Others have to agree");
+    let waiting = shop.get(&format!("/v1/purchases/{}", id(&again["purchase"]))).await.good(200);
+    let links = format!("/v1/approvals/{}/links", waiting["approval"].as_str().unwrap());
+    let link = shop.post(&links, json!({ "customer": sue["id"] })).await.good(201);
+    shop.says(link["token"].as_str().unwrap(), "answer=no").await.page(200, "You have said no");
+    shop.opens(token).await.page(410, "Somebody who was asked said no");
+    shop.says(token, "answer=yes").await.page(409, "Somebody who was asked said no");
+    assert_eq!(shop.payments().await, 1);
     shop.service.stop().await;
 }
