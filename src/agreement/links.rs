@@ -82,17 +82,19 @@ impl Agreements {
         let inner: &Inner = &self.inner;
         let message = LinkMessage { about, url }.to_bytes()?;
         let id = CodeId::fresh_at(now, &*inner.entropy);
-        let key = match customer_key_to_seal(&*inner.store, &inner.vault, who).await {
-            Ok(key) => key,
+        let sealed = match customer_key_to_seal(&*inner.store, &inner.vault, who).await {
+            // Erased, with their key: nobody is there to be told, and others may still be asked.
+            Err(UnlockError::Store(StoreError::NotFound(_))) => return Ok(None),
             Err(UnlockError::Store(error)) => return Err(error),
-            // Erased meanwhile: nobody is there to be told.
-            Err(UnlockError::Vault(error)) => {
-                tracing::warn!(customer = %who, %error, "a link could not be sealed, and is not sent");
-                return Ok(None);
-            }
+            done => done.and_then(|key| Ok(key.seal_code(&id, &message)?)),
         };
-        let sealed = key.seal_code(&id, &message).map_err(|e| StoreError::Failed(e.to_string()))?;
-        Ok(Some(CodeDelivery { code: id, customer: who.clone(), sealed, expires_at, tries: 0 }))
+        match sealed {
+            Ok(sealed) => Ok(Some(CodeDelivery { code: id, customer: who.clone(), sealed, expires_at, tries: 0 })),
+            Err(error) => {
+                tracing::warn!(customer = %who, %error, "a link could not be sealed, and is not sent");
+                Ok(None)
+            }
+        }
     }
 
     /// Identifiers of two kinds never look alike, so that no link opens what it was not made for.

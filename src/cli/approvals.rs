@@ -52,9 +52,9 @@ enum ApprovalsCommand {
         #[arg(long, value_name = "ID")]
         who: String,
     },
-    /// Answer by the token of a link.
+    /// Answer by a link.
     Decide {
-        /// The token.
+        /// The link, or its token.
         #[arg(long)]
         token: String,
         #[command(flatten)]
@@ -147,7 +147,7 @@ pub fn run(args: ApprovalsArgs, ctx: &Context) -> CliResult {
                 ctx.answer(&told, url.as_ref().unwrap_or(&token));
             }
             ApprovalsCommand::Decide { token, answer } => {
-                let (id, who) = agreements.open_link(&token).map_err(refused)?;
+                let (id, who) = agreements.open_link(token_of(&token)).map_err(refused)?;
                 told(ctx, &agreements.decide(&id, &who, answer.yes, How::Link).await.map_err(agree_error)?);
             }
             ApprovalsCommand::Override { id, who, answer, by, with, why } => {
@@ -167,6 +167,11 @@ pub fn run(args: ApprovalsArgs, ctx: &Context) -> CliResult {
         }
         Ok(())
     })
+}
+
+/// A link's token is its last part; without `api.public_url` it is all there is.
+pub(super) fn token_of(link: &str) -> &str {
+    link.rsplit('/').next().unwrap_or(link)
 }
 
 fn parse(id: &str) -> Result<ApprovalId, CliError> {

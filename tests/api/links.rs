@@ -583,3 +583,18 @@ async fn a_purchase_that_waits_for_others_says_so_and_is_paid_when_they_agree() 
     assert_eq!(shop.payments().await, 1);
     shop.service.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn somebody_who_was_erased_is_sent_nothing_and_others_are_asked() {
+    let shop = Shop::with(BANK).await;
+    let (request, sue) = shop.supervised().await;
+    let tom = shop.person("Tom Brown").await;
+    shop.post("/v1/supervisions", json!({ "account": request["customer"], "supervisor": tom["id"] })).await.good(201);
+    shop.delete(&format!("/v1/customers/{}", id(&sue))).await.good(200);
+    let approval = shop.says_yes_in_a_call(&request).await;
+    shop.opens(&shop.link(&approval, &sue, approval.expires_at)).await.page(403, "Your account is blocked");
+    let now = SystemClock.now();
+    let sent = shop.service.office().store.claim_code_deliveries(now, now, 10).await.unwrap();
+    assert_eq!(sent.iter().map(|d| d.customer.as_str()).collect::<Vec<_>>(), [id(&tom)]);
+    shop.service.stop().await;
+}
