@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
-use crate::agreement::{Agreements, PolicyFileError, read_policy};
+use crate::agreement::{AgreementConfig, Agreements, PolicyFileError, read_policy};
 use crate::bank;
 use crate::call::inference::Inference;
 use crate::call::registry::Registry;
@@ -177,7 +177,8 @@ impl Office {
         let rules = read_policy(config.agreement.policy.as_deref())?;
         let (time, chance) = (Arc::clone(&clock), Arc::clone(&entropy));
         let processor = Processor::new(Arc::clone(&store), acquirers, vault.clone(), time, chance, config.processor.clone());
-        let (rows, sends, section) = (Arc::clone(&store), processor.clone(), config.agreement.clone());
+        let section = AgreementConfig { public_url: config.api.public_url.clone(), ..config.agreement.clone() };
+        let (rows, sends) = (Arc::clone(&store), processor.clone());
         let (time, chance) = (Arc::clone(&clock), Arc::clone(&entropy));
         let agreements = Agreements::new(rows, vault.clone(), sends, time, chance, section, rules);
         let notifier = Notifier::new(Arc::clone(&store), vault.clone(), clock, entropy, config.notify.clone());

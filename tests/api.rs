@@ -9,6 +9,8 @@ mod described;
 mod doing;
 #[path = "api/following.rs"]
 mod following;
+#[path = "api/links.rs"]
+mod links;
 #[path = "api/others.rs"]
 mod others;
 #[path = "api/pages_as_pasted.rs"]

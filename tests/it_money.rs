@@ -10,6 +10,8 @@ mod a_full_disk_stops_nothing_for_ever;
 mod a_purchase_is_confirmed_by_its_user_alone;
 #[path = "money/a_purchase_is_paid_by_its_accounts_bank.rs"]
 mod a_purchase_is_paid_by_its_accounts_bank;
+#[path = "money/a_purchase_waits_for_others.rs"]
+mod a_purchase_waits_for_others;
 #[path = "money/bad_input_changes_nothing.rs"]
 mod bad_input_changes_nothing;
 #[path = "money/canary.rs"]

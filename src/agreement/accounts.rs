@@ -3,10 +3,11 @@
 use serde_json::{Value, json};
 
 use super::deciding::LIMIT_RACES;
-use super::{Agreements, Inner};
+use super::{Agreements, Inner, PurchaseFault};
 use crate::clock::Timestamp;
 use crate::ids::{AccountId, BankName, CardId, CustomerId, MainAccountId};
-use crate::payment::{MainAccount, Purchase, PurchaseAccount, PurchaseError, PurchaseEvent, PurchaseState};
+use crate::payment::{MainAccount, Purchase, PurchaseAccount, PurchaseEvent, PurchaseState};
+use crate::store::papers::CodeDelivery;
 use crate::store::{AuditRecord, CustomerStatus, Document, OutboxRecord, Paper, StoreError, papers};
 
 /// Why an account is not opened or closed. Nothing was changed.
@@ -33,6 +34,7 @@ pub enum AccountFault {
 #[derive(Default)]
 pub(super) struct Change {
     pub papers: Vec<Paper>,
+    pub links: Vec<CodeDelivery>,
     pub audit: Vec<AuditRecord>,
     pub news: Vec<OutboxRecord>,
 }
@@ -54,7 +56,7 @@ impl Change {
 
     /// Writes all of it, or nothing.
     pub async fn write(self, inner: &Inner) -> Result<(), StoreError> {
-        inner.store.write_papers(&self.papers, None, &self.audit, &self.news).await
+        inner.store.write_papers(&self.papers, &self.links, &self.audit, &self.news).await
     }
 }
 
@@ -112,7 +114,8 @@ impl Agreements {
         papers::of(&*self.inner.store, customer).await
     }
 
-    /// Closes a main account, every permission to ask for money from it, and every purchase that nobody confirmed yet. Once more changes nothing.
+    /// Closes a main account, every permission to ask for money from it, and every purchase that nobody confirmed yet, or that waits for others. Once more
+    /// changes nothing.
     pub async fn close_main_account(&self, id: &MainAccountId, by: &str) -> Result<MainAccount, AccountFault> {
         let inner = &*self.inner;
         for _ in 0..LIMIT_RACES {
@@ -137,7 +140,8 @@ impl Agreements {
         Err(StoreError::Busy.into())
     }
 
-    /// Takes a consent back: the account is closed, and so is every purchase that nobody confirmed yet. Once more changes nothing.
+    /// Takes a consent back: the account is closed, and so is every purchase that nobody confirmed yet, or that waits for others. Once more
+    /// changes nothing.
     pub async fn close_account(&self, id: &AccountId, by: &str) -> Result<PurchaseAccount, AccountFault> {
         let inner = &*self.inner;
         for _ in 0..LIMIT_RACES {
@@ -168,10 +172,13 @@ impl Agreements {
         let closed = account.close(now);
         change.add(inner, (now, by, "account.closed"), &closed, account_json(&closed))?;
         let open: Vec<Purchase> = papers::of(&*inner.store, &closed.customer).await?;
-        for purchase in open.into_iter().filter(|p| p.account == closed.id && p.state == PurchaseState::Awaiting) {
-            let cancelled =
-                purchase.step(now, PurchaseEvent::Cancel).map_err(|e: PurchaseError| StoreError::Failed(e.to_string()))?;
-            change.add(inner, (now, by, "purchase.cancelled"), &cancelled, super::purchases::purchase_json(&cancelled))?;
+        let unpaid = |p: &Purchase| matches!(p.state, PurchaseState::Awaiting | PurchaseState::Waiting { .. });
+        for purchase in open.into_iter().filter(|p| p.account == closed.id && unpaid(p)) {
+            match self.purchase_ends_into(change, (now, by), purchase, PurchaseEvent::Cancel).await {
+                Ok(_) => {}
+                Err(PurchaseFault::Store(error)) => return Err(error),
+                Err(fault) => return Err(StoreError::Failed(fault.to_string())),
+            }
         }
         Ok(closed)
     }

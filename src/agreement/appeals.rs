@@ -33,8 +33,9 @@ impl Agreements {
         let (audit, news) = inner.about(now, by, "requested", &open);
         let audits = [inner.audit(now, by, "approval.appealed", closed.id.as_str(), detail), audit];
         let all = [inner.news(now, "approval.appealed", told), news];
+        let links = self.links_to_parties(&open, now).await?;
         // Of two appeals at once one finds another version.
-        inner.store.write_papers(&[closed.paper()?, open.paper()?], None, &audits, &all).await?;
+        inner.store.write_papers(&[closed.paper()?, open.paper()?], &links, &audits, &all).await?;
         Ok(open)
     }
 }

@@ -94,7 +94,7 @@ impl Agreements {
         rows.push(new.paper()?);
         let told = json!({ "code": id, "request": request.id, "customer": request.customer });
         let audit = inner.audit(now, "agreement", "code.sent", request.id.as_str(), told.clone());
-        store.write_papers(&rows, Some(&delivery), &[audit], &[inner.news(now, "code.sent", told)]).await?;
+        store.write_papers(&rows, &[delivery], &[audit], &[inner.news(now, "code.sent", told)]).await?;
         Ok(CodeOutcome::Sent(CodeSent { id, digits }))
     }
 

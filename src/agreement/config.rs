@@ -23,6 +23,9 @@ pub struct AgreementConfig {
     pub confirmation_valid_min: u32,
     /// What a purchase-permission account may pay, by currency; in one that is not named nothing can be bought.
     pub purchase_limits: BTreeMap<Currency, PurchaseLimits>,
+    /// What links begin with: `api.public_url`, no key of this section. Empty: links are tokens alone, and nobody is sent one.
+    #[serde(skip)]
+    pub public_url: String,
 }
 
 /// Limits of purchase-permission accounts that are linked from now on, as decimals: `200.00`.
@@ -66,6 +69,13 @@ impl Default for AgreementConfig {
             (Currency::Gbp, limits("160.00", "400.00")),
             (Currency::Jpy, limits("30000", "75000")),
         ]);
-        Self { policy: None, approval_valid_s: 24 * 3600, sweep_ms: 5_000, confirmation_valid_min: 15, purchase_limits }
+        Self {
+            policy: None,
+            approval_valid_s: 24 * 3600,
+            sweep_ms: 5_000,
+            confirmation_valid_min: 15,
+            purchase_limits,
+            public_url: String::new(),
+        }
     }
 }

@@ -4,16 +4,16 @@ use std::collections::BTreeSet;
 
 use serde_json::json;
 
-use super::{Agreements, Asked, Asking};
+use super::{Agreements, Asked, Asking, Confirmed};
 use crate::clock::Timestamp;
-use crate::ids::{ApprovalId, CallId, CustomerId, IntentId};
+use crate::ids::{ApprovalId, CustomerId, IntentId};
 use crate::payment::policy::Attested;
 use crate::payment::{
     Approval, ApprovalError, ApprovalEvent, ApprovalState, Capture, Condition, How, Occasion, PayersPart, PaymentRequest, Role,
     Said,
 };
 use crate::processor::{ChargeOrder, OrderGuards, SubmitError};
-use crate::store::{AsRead, StoreError, SubmitRefusal, papers};
+use crate::store::{AsRead, Document, StoreError, SubmitRefusal, papers};
 
 /// How often something is begun anew because somebody else came between.
 pub(super) const LIMIT_RACES: u32 = 8;
@@ -89,12 +89,14 @@ pub struct Yes {
     pub met: BTreeSet<Condition>,
     /// By what way.
     pub asking: Asking,
+    /// Of a purchase's user: what they said with it.
+    pub confirmed: Option<Confirmed>,
 }
 
 impl Agreements {
     /// The payer said yes. The same occasion and request come to the same end however often this is called.
     pub async fn agree(&self, order: ChargeOrder, met: BTreeSet<Condition>, asking: Asking) -> Result<Agreed, AgreeError> {
-        let yes = Yes { order, met, asking };
+        let yes = Yes { order, met, asking, confirmed: None };
         for _ in 0..LIMIT_RACES {
             // Boxed, as below: one future in another would fill a thread's stack.
             match Box::pin(self.try_agree(&yes)).await {
@@ -127,15 +129,20 @@ impl Agreements {
         if !asked.terms.needs_another() {
             return self.charge(yes.order.clone(), &asked, None).await;
         }
-        let Occasion::Call(call) = &yes.order.occasion else {
-            // Without a voice nobody waits for somebody else: the condition is not met.
-            return Ok(Agreed::Refused(Refusal::NotMet(Condition::Supervisor)));
-        };
-        let approval = self.with_payer(&request, yes, call, &parties).await?;
+        match &yes.order.occasion {
+            Occasion::Call(_) | Occasion::Purchase(_) => {}
+            // By a code alone nobody waits for somebody else: the condition is not met.
+            Occasion::Code(_) | Occasion::Approval(_) => return Ok(Agreed::Refused(Refusal::NotMet(Condition::Supervisor))),
+        }
+        let approval = self.with_payer(&request, yes, &parties).await?;
         if let ApprovalState::Denied { by } = approval.state {
             let refusal = Refusal::Denied(format!("{} said no", by.as_str()));
             self.tell_refused(&request, &asked, &refusal).await?;
             return Ok(Agreed::Refused(refusal));
+        }
+        if approval.state == ApprovalState::Agreed && yes.confirmed.is_some() {
+            // The purchase has changed with the approval: both are read anew.
+            return self.charge_agreed(&approval).await;
         }
         if approval.state == ApprovalState::Agreed && approval.agreed_by_each(&parties) {
             return self.charge(yes.order.clone(), &asked, Some(approval)).await;
@@ -172,7 +179,6 @@ impl Agreements {
         &self,
         request: &PaymentRequest,
         yes: &Yes,
-        call: &CallId,
         parties: &[(Role, CustomerId)],
     ) -> Result<Approval, AgreeError> {
         let inner = &*self.inner;
@@ -180,7 +186,7 @@ impl Agreements {
         let part = PayersPart {
             at: now,
             card: yes.order.card.clone(),
-            call: call.clone(),
+            occasion: yes.order.occasion.clone(),
             evidence: yes.order.evidence.clone(),
             channel: yes.asking.channel,
             attestation: yes.asking.attestation,
@@ -190,9 +196,12 @@ impl Agreements {
         if approval.stands_denied() {
             return Ok(approval);
         }
+        let before = approval.payer.clone();
         let approval = approval.step(now, ApprovalEvent::Payer(Box::new(part)))?;
-        let (audit, news) = inner.about(now, "agreement", "payer_agreed", &approval);
-        papers::write(&*inner.store, &approval, &audit, &[news]).await?;
+        let mut change = self.approval_change((now, "agreement", "payer_agreed"), &approval).await?;
+        let confirmed = yes.order.guards.purchase.as_ref().zip(yes.confirmed.as_ref());
+        self.payers_part_into(&mut change, now, (before.as_ref(), &approval), confirmed).await?;
+        change.write(inner).await?;
         Ok(approval)
     }
 
@@ -220,12 +229,12 @@ impl Agreements {
                 true => (earlier.step(now, ApprovalEvent::Cancel)?, "cancelled"),
                 false => (earlier.step(now, ApprovalEvent::Expire)?, "expired"),
             };
-            let (audit, news) = inner.about(now, "agreement", word, &over);
-            papers::write(&*inner.store, &over, &audit, &[news]).await?;
+            self.approval_change((now, "agreement", word), &over).await?.write(inner).await?;
         }
         let approval = Approval::open_for(id, request, parties.to_vec(), now, self.approval_expires(now))?;
         let (audit, news) = inner.about(now, "agreement", "requested", &approval);
-        papers::write(&*inner.store, &approval, &audit, &[news]).await?;
+        let links = self.links_to_parties(&approval, now).await?;
+        inner.store.write_papers(&[approval.paper()?], &links, &[audit], &[news]).await?;
         Ok(approval)
     }
 
@@ -268,12 +277,12 @@ impl Agreements {
         let after =
             before.clone().step(now, ApprovalEvent::Said { who: who.clone(), said: Said { yes, at: now, how: how.clone() } })?;
         if after != before {
-            let (mut audit, news) = inner.about(now, &by, if yes { "agreed" } else { "denied" }, &after);
+            let mut change = self.approval_change((now, &by, if yes { "agreed" } else { "denied" }), &after).await?;
             // By what, and why: for the trail only.
-            if let Some(detail) = audit.detail.as_object_mut() {
+            if let Some(detail) = change.audit.first_mut().and_then(|row| row.detail.as_object_mut()) {
                 detail.insert("said".to_owned(), on_record(&how, who));
             }
-            papers::write(&*inner.store, &after, &audit, &[news]).await?;
+            change.write(inner).await?;
         }
         let charged = match after.state {
             ApprovalState::Agreed => Some(self.charge_agreed(&after).await?),
@@ -289,11 +298,19 @@ impl Agreements {
 
     /// Charges what everybody agreed to: rules are asked once more, since time has passed. What they refuse now ends the approval.
     pub(super) async fn charge_agreed(&self, approval: &Approval) -> Result<Agreed, AgreeError> {
+        let mut approval = approval.clone();
         for _ in 0..LIMIT_RACES {
-            match Box::pin(self.try_charge_agreed(approval)).await {
+            let gone = match Box::pin(self.try_charge_agreed(&approval)).await {
                 // The payer paid something else at the same moment, or something was taken back: rules have to be asked with it.
-                Ok(Agreed::Refused(Refusal::Submit(SubmitRefusal::ChangedMeanwhile))) => {}
+                Ok(Agreed::Refused(Refusal::Submit(SubmitRefusal::ChangedMeanwhile))) => continue,
+                // Perhaps it was but the account of a purchase that was used for another one.
+                Ok(gone @ Agreed::Refused(Refusal::Submit(SubmitRefusal::ApprovalGone))) => gone,
                 done => return done,
+            };
+            match papers::read::<Approval>(&*self.inner.store, approval.id.as_str()).await? {
+                Some(Approval { state: ApprovalState::Used { intent }, .. }) => return Ok(Agreed::Charged(intent)),
+                Some(still) if still.state == ApprovalState::Agreed && still.by_purchase() => approval = still,
+                _ => return Ok(gone),
             }
         }
         // The sweep tries again.
@@ -309,7 +326,7 @@ impl Agreements {
             request: approval.request.clone(),
             amount: approval.amount,
             card: part.card.clone(),
-            occasion: Occasion::Call(part.call.clone()),
+            occasion: part.occasion.clone(),
             capture: Capture::Automatic,
             evidence: part.evidence.clone(),
             guards: OrderGuards::default(),
@@ -321,7 +338,18 @@ impl Agreements {
         let by_mandate = part.evidence.mandate.is_some();
         let asking = Asking { channel: part.channel, by_mandate, ..Asking::call(part.attestation) };
         let asked = self.ask(&found.request, asking).await?;
-        let refusal = match stood_for(&asked, &mut order, by_mandate).err().or_else(|| refuses(&asked, &part.met)) {
+        let mut refusal = None;
+        if let Occasion::Purchase(id) = &part.occasion {
+            match self.guard_of_waiting(inner.clock.now(), id, (approval, part)).await? {
+                Ok(guard) => order.guards.purchase = Some(guard),
+                // A process that speaks to this bank charges it.
+                Err(away @ Refusal::Submit(SubmitRefusal::UnknownBank)) => return Ok(Agreed::Refused(away)),
+                Err(why) => refusal = Some(why),
+            }
+        }
+        let refusal = refusal.or_else(|| over_limit(&asked, &order));
+        let refusal = refusal.or_else(|| stood_for(&asked, &mut order, by_mandate).err()).or_else(|| refuses(&asked, &part.met));
+        let refusal = match refusal {
             None if !approval.fits(&found.request) || !approval.agreed_by_each(&asked.parties()) => {
                 Some(Refusal::Submit(SubmitRefusal::ApprovalGone))
             }
@@ -354,8 +382,7 @@ impl Agreements {
         let inner = &*self.inner;
         let now = inner.clock.now();
         let Ok(over) = approval.clone().step(now, ApprovalEvent::Cancel) else { return Ok(()) };
-        let (audit, news) = inner.about(now, "agreement", "cancelled", &over);
-        papers::write(&*inner.store, &over, &audit, &[news]).await?;
+        self.approval_change((now, "agreement", "cancelled"), &over).await?.write(inner).await?;
         self.tell_refused(request, asked, refusal).await
     }
 
@@ -395,7 +422,7 @@ impl Agreements {
             audits.push(inner.audit(now, "agreement", "guardian.told", g.id.as_str(), told.clone()));
             all.push(inner.news(now, "guardian.refused", told));
         }
-        Ok(inner.store.write_papers(&[], None, &audits, &all).await?)
+        Ok(inner.store.write_papers(&[], &[], &audits, &all).await?)
     }
 
     /// Takes an approval back: the payer, the payee's side or an operator.
@@ -417,8 +444,7 @@ impl Agreements {
             let before: Approval = papers::read(&*inner.store, id.as_str()).await?.ok_or(AgreeError::NoSuch("approval"))?;
             let event = event(&before);
             let after = before.step(now, event)?;
-            let (audit, news) = inner.about(now, by, word, &after);
-            match papers::write(&*inner.store, &after, &audit, &[news]).await {
+            match self.approval_change((now, by, word), &after).await?.write(inner).await {
                 Err(StoreError::Conflict(_)) => {}
                 done => return Ok(done.map(|()| after)?),
             }

@@ -1,16 +1,19 @@
 //! Links by which somebody who was asked says yes or no. A link names approval or purchase, person and end, and is signed, so that nobody
 //! else can make one; what it may say once, the approval or purchase knows.
 
+use std::collections::BTreeSet;
 use std::str::FromStr;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use subtle::ConstantTimeEq;
 
-use super::Agreements;
+use super::{Agreements, Inner};
 use crate::clock::Timestamp;
-use crate::ids::{ApprovalId, CustomerId, PurchaseId};
-use crate::payment::Purchase;
+use crate::ids::{ApprovalId, CodeId, CustomerId, PurchaseId};
+use crate::payment::{Approval, Purchase};
+use crate::store::papers::{CodeDelivery, LinkAbout, LinkMessage};
+use crate::store::{StoreError, UnlockError, customer_key_to_seal};
 
 /// Bytes of the signature that a link carries.
 const MAC_BYTES: usize = 16;
@@ -47,6 +50,51 @@ impl Agreements {
     /// Which purchase a page is for, and who may confirm it there.
     pub fn open_page_link(&self, token: &str) -> Result<(PurchaseId, CustomerId), LinkError> {
         self.read_link(token)
+    }
+
+    /// Where a token's page is, if the configuration says where people reach us.
+    pub fn url(&self, token: &str) -> Option<String> {
+        let begins = self.inner.cfg.public_url.trim_end_matches('/');
+        (!begins.is_empty()).then(|| format!("{begins}/l/{token}"))
+    }
+
+    /// What goes to each who is asked: their own link, sealed until it is sent. Nothing where no links are made.
+    pub(super) async fn links_to_parties(&self, approval: &Approval, now: Timestamp) -> Result<Vec<CodeDelivery>, StoreError> {
+        let mut all = Vec::new();
+        let whom: BTreeSet<&CustomerId> = approval.parties.iter().map(|p| &p.who).collect();
+        for who in whom {
+            let token = self.link(&approval.id, who, approval.expires_at);
+            all.extend(self.link_to(who, LinkAbout::Approval, &token, approval.expires_at, now).await?);
+        }
+        Ok(all)
+    }
+
+    /// A link on its way to somebody, if links are made and something can be sealed for them.
+    pub(super) async fn link_to(
+        &self,
+        who: &CustomerId,
+        about: LinkAbout,
+        token: &str,
+        expires_at: Timestamp,
+        now: Timestamp,
+    ) -> Result<Option<CodeDelivery>, StoreError> {
+        let Some(url) = self.url(token) else { return Ok(None) };
+        let inner: &Inner = &self.inner;
+        let message = LinkMessage { about, url }.to_bytes()?;
+        let id = CodeId::fresh_at(now, &*inner.entropy);
+        let sealed = match customer_key_to_seal(&*inner.store, &inner.vault, who).await {
+            // Erased, with their key: nobody is there to be told, and others may still be asked.
+            Err(UnlockError::Store(StoreError::NotFound(_))) => return Ok(None),
+            Err(UnlockError::Store(error)) => return Err(error),
+            done => done.and_then(|key| Ok(key.seal_code(&id, &message)?)),
+        };
+        match sealed {
+            Ok(sealed) => Ok(Some(CodeDelivery { code: id, customer: who.clone(), sealed, expires_at, tries: 0 })),
+            Err(error) => {
+                tracing::warn!(customer = %who, %error, "a link could not be sealed, and is not sent");
+                Ok(None)
+            }
+        }
     }
 
     /// Identifiers of two kinds never look alike, so that no link opens what it was not made for.

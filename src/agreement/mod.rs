@@ -18,6 +18,7 @@ mod purchases;
 mod sweeping;
 #[cfg(test)]
 mod tests;
+mod waiting;
 mod withdrawing;
 
 use std::path::Path;
@@ -33,6 +34,7 @@ pub use links::LinkError;
 pub use mandates::MandateOffer;
 pub use purchases::{AskedPurchase, Confirmation, ConfirmationPage, PurchaseFault};
 pub use sweeping::Swept;
+pub use waiting::Confirmed;
 
 use crate::clock::{Clock, Entropy};
 use crate::payment::policy::{Policy, PolicyFault};

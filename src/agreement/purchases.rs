@@ -9,17 +9,18 @@ use serde_json::{Value, json};
 use super::accounts::{Change, account_json};
 use super::codes::CodeError;
 use super::deciding::{LIMIT_RACES, Yes};
-use super::{AgreeError, Agreed, Agreements, Asking, CodeTold, Refusal};
+use super::{AgreeError, Agreed, Agreements, Asking, CodeTold, Confirmed, Refusal};
 use crate::clock::Timestamp;
 use crate::ids::{AccountId, BankName, CustomerId, PurchaseId, RequestId};
 use crate::payment::account::{WORDING, Wording};
 use crate::payment::purchase::{Fresh, PurchaseEffect, Wanted, begin};
 use crate::payment::{
     AttemptState, BanksAnswer, Capture, Condition, ConfirmedBy, Consent, Evidence, MainAccount, Occasion, Purchase,
-    PurchaseAccount, PurchaseError, PurchaseEvent, PurchaseState,
+    PurchaseAccount, PurchaseError, PurchaseEvent, PurchaseState, Role,
 };
 use crate::processor::{ChargeOrder, OrderGuards, Outcome, PurchaseGuard};
 use crate::secret::SecretBytes;
+use crate::store::papers::LinkAbout;
 use crate::store::{CustomerStatus, Document, StoreError, SubmitRefusal, papers};
 
 /// The longest pause between two looks for a bank's answer.
@@ -75,6 +76,8 @@ pub struct ConfirmationPage {
     pub wording: Option<Wording>,
     /// Whether rules ask for a one-time code.
     pub wants_code: bool,
+    /// Who else is asked once it is confirmed.
+    pub others: Vec<Role>,
 }
 
 /// What a user says on the page.
@@ -158,10 +161,12 @@ impl Agreements {
         }
         change.add(inner, (now, "agreement", "purchase.asked"), &purchase, purchase_json(&purchase))?;
         // The link is for whoever delivers it to the customer; the audit trail keeps none.
-        if let (Some(link), Some(row)) = (&page, change.news.last_mut())
-            && let Some(payload) = row.payload.as_object_mut()
-        {
-            payload.insert("page".to_owned(), json!(link));
+        if let Some(token) = &page {
+            if let Some(payload) = change.news.last_mut().and_then(|row| row.payload.as_object_mut()) {
+                payload.insert("page".to_owned(), json!(token));
+                payload.extend(self.url(token).map(|url| ("url".to_owned(), json!(url))));
+            }
+            change.links.extend(self.link_to(user, LinkAbout::Purchase, token, purchase.expires_at, now).await?);
         }
         change.write(inner).await?;
         let account = account.ok_or(PurchaseFault::NoSuch("purchase-permission account"))?;
@@ -186,24 +191,25 @@ impl Agreements {
         let purchase: Purchase = papers::read(store, id.as_str()).await?.ok_or(PurchaseFault::NoSuch("purchase"))?;
         let found = store.request(&purchase.request).await?.ok_or(PurchaseFault::NoSuch("payment request"))?;
         let account = self.account_of(&purchase).await?;
-        let terms = self.ask(&found.request, Asking::purchase()).await?.terms;
+        let asked = self.ask(&found.request, Asking::purchase()).await?;
         Ok(ConfirmationPage {
             wording: account.consent().is_none().then_some(WORDING),
-            wants_code: terms.conditions.contains(&Condition::Code),
+            wants_code: asked.terms.conditions.contains(&Condition::Code),
+            others: asked.parties().into_iter().map(|(role, _)| role).collect(),
             payee_name: found.payee_name,
             account,
             purchase,
         })
     }
 
-    /// A user says yes or no. A yes hands the charge over, once: the same yes again gives the purchase as it stands. Its answer is not waited for:
-    /// see [`Agreements::purchase`].
+    /// A user says yes or no. A yes hands the charge over, once, or has the others asked who have to agree: the same yes again gives the purchase
+    /// as it stands. The bank's answer is not waited for: see [`Agreements::purchase`]. A no is good while others are waited for, too.
     pub async fn confirm(&self, id: &PurchaseId, who: &CustomerId, said: &Confirmation) -> Result<Purchase, PurchaseFault> {
         // A code is used up by the first try; what it proved holds for this confirmation.
         let mut met = BTreeSet::new();
         for _ in 0..LIMIT_RACES {
             match self.try_confirm(id, who, said, &mut met).await {
-                Err(PurchaseFault::Store(StoreError::Conflict(_))) => {}
+                Err(PurchaseFault::Store(StoreError::Conflict(_) | StoreError::Exists(_))) => {}
                 Err(PurchaseFault::Refused(Refusal::Submit(SubmitRefusal::ChangedMeanwhile | SubmitRefusal::ApprovalGone))) => {}
                 Err(fault) => {
                     self.tell_not_confirmed(id, who, &fault).await?;
@@ -230,7 +236,7 @@ impl Agreements {
         let now = inner.clock.now();
         let audit = inner.audit(now, who.as_str(), "purchase.not_confirmed", id.as_str(), json!({ "why": why }));
         let news = inner.news(now, "purchase.not_confirmed", purchase_json(&purchase));
-        inner.store.write_papers(&[], None, &[audit], &[news]).await
+        inner.store.write_papers(&[], &[], &[audit], &[news]).await
     }
 
     async fn try_confirm(
@@ -244,19 +250,28 @@ impl Agreements {
         let (store, now) = (&*inner.store, inner.clock.now());
         let found: Option<Purchase> = papers::read(store, id.as_str()).await?;
         let purchase = found.ok_or(PurchaseFault::NoSuch("purchase"))?;
-        if said.yes && *who == purchase.customer && purchase.state.intent().is_some() {
+        let said_before = purchase.state.intent().is_some() || purchase.state.waits_on().is_some();
+        if said.yes && *who == purchase.customer && said_before {
             return Ok(purchase);
         }
         let found = store.request(&purchase.request).await?.ok_or(PurchaseFault::NoSuch("payment request"))?;
         purchase.may_confirm(now, who, &found.request)?;
         if !said.yes {
-            let refused = purchase.step(now, PurchaseEvent::Refused { who: who.clone() })?;
             let mut change = Change::default();
-            change.add(inner, (now, who.as_str(), "purchase.refused"), &refused, purchase_json(&refused))?;
+            let event = PurchaseEvent::Refused { who: who.clone() };
+            let refused = self.purchase_ends_into(&mut change, (now, who.as_str()), purchase, event).await?;
             change.write(inner).await?;
             return Ok(refused);
         }
-        let (guard, main) = self.guard(now, &purchase, who, said).await?;
+        let consent = said.consent.clone().map(|wording| Consent {
+            wording,
+            digest: WORDING.digest(),
+            by: who.clone(),
+            how: said.how.clone(),
+            at: now,
+        });
+        let confirmed = Confirmed { how: said.how.clone(), consent };
+        let (guard, main) = self.guard(now, &purchase, who, &confirmed).await?;
         if let Some(code) = said.code.as_ref().filter(|_| !met.contains(&Condition::Code)) {
             match self.try_code(&found.request, code.expose()).await? {
                 (Some(_), CodeTold::Good) => met.insert(Condition::Code),
@@ -273,11 +288,12 @@ impl Agreements {
             evidence: Evidence::default(),
             guards: OrderGuards { purchase: Some(guard), ..OrderGuards::default() },
         };
-        match self.try_agree(&Yes { order, met: met.clone(), asking: Asking::purchase() }).await {
-            Ok(Agreed::Charged(_)) => Ok(papers::read(store, id.as_str()).await?.ok_or(PurchaseFault::NoSuch("purchase"))?),
+        let yes = Yes { order, met: met.clone(), asking: Asking::purchase(), confirmed: Some(confirmed) };
+        match Box::pin(self.try_agree(&yes)).await {
+            Ok(Agreed::Charged(_) | Agreed::Waiting { .. }) => {
+                Ok(papers::read(store, id.as_str()).await?.ok_or(PurchaseFault::NoSuch("purchase"))?)
+            }
             Ok(Agreed::Refused(why)) => Err(PurchaseFault::Refused(why)),
-            // Nobody waits for others without a voice; should rules ever say so, nothing was charged.
-            Ok(Agreed::Waiting { .. }) => Err(PurchaseFault::Refused(Refusal::NotMet(Condition::Supervisor))),
             Err(AgreeError::NoSuch(what)) => Err(PurchaseFault::NoSuch(what)),
             Err(AgreeError::Approval(_)) => Err(PurchaseFault::Refused(Refusal::Submit(SubmitRefusal::ApprovalGone))),
             Err(AgreeError::Store(error)) => Err(error.into()),
@@ -285,12 +301,12 @@ impl Agreements {
     }
 
     /// What goes with the charge: the account, used, with the consent that came with the yes; and where it goes.
-    async fn guard(
+    pub(super) async fn guard(
         &self,
         now: Timestamp,
         purchase: &Purchase,
         who: &CustomerId,
-        said: &Confirmation,
+        said: &Confirmed,
     ) -> Result<(PurchaseGuard, MainAccount), PurchaseFault> {
         let inner = &*self.inner;
         let account = self.account_of(purchase).await?;
@@ -298,16 +314,9 @@ impl Agreements {
         if !inner.processor.knows_bank(&main.bank) {
             return Err(PurchaseFault::UnknownBank(main.bank));
         }
-        let consent = said.consent.clone().map(|wording| Consent {
-            wording,
-            digest: WORDING.digest(),
-            by: who.clone(),
-            how: said.how.clone(),
-            at: now,
-        });
         let agreed_before = account.consent().is_some();
         // The day's sum is judged with the rules, by the very figures that guard the charge.
-        let account = account.use_for(purchase.amount, 0, consent).map_err(PurchaseError::from)?;
+        let account = account.use_for(purchase.amount, 0, said.consent.clone()).map_err(PurchaseError::from)?;
         let told = purchase_json(purchase);
         let mut rows = vec![(
             inner.news(now, "purchase.confirmed", told.clone()),
@@ -381,30 +390,24 @@ impl Agreements {
         Ok(Some(after))
     }
 
-    /// Takes a purchase back that nobody confirmed yet.
+    /// Takes a purchase back that nobody confirmed yet, or that waits for others.
     pub async fn cancel_purchase(&self, id: &PurchaseId, by: &str) -> Result<Purchase, PurchaseFault> {
-        self.end_purchase(id, by, PurchaseEvent::Cancel, "purchase.cancelled").await
+        self.end_purchase(id, by, PurchaseEvent::Cancel).await
     }
 
     /// Ends one whose time is over.
     pub(super) async fn expire_purchase(&self, id: &PurchaseId) -> Result<Purchase, PurchaseFault> {
-        self.end_purchase(id, "agreement", PurchaseEvent::Expire, "purchase.expired").await
+        self.end_purchase(id, "agreement", PurchaseEvent::Expire).await
     }
 
-    async fn end_purchase(
-        &self,
-        id: &PurchaseId,
-        by: &str,
-        event: PurchaseEvent,
-        topic: &str,
-    ) -> Result<Purchase, PurchaseFault> {
+    async fn end_purchase(&self, id: &PurchaseId, by: &str, event: PurchaseEvent) -> Result<Purchase, PurchaseFault> {
         let inner = &*self.inner;
         for _ in 0..LIMIT_RACES {
             let now = inner.clock.now();
             let found: Option<Purchase> = papers::read(&*inner.store, id.as_str()).await?;
-            let ended = found.ok_or(PurchaseFault::NoSuch("purchase"))?.step(now, event.clone())?;
+            let purchase = found.ok_or(PurchaseFault::NoSuch("purchase"))?;
             let mut change = Change::default();
-            change.add(inner, (now, by, topic), &ended, purchase_json(&ended))?;
+            let ended = self.purchase_ends_into(&mut change, (now, by), purchase, event.clone()).await?;
             match change.write(inner).await {
                 Err(StoreError::Conflict(_)) => {}
                 done => return Ok(done.map(|()| ended)?),
@@ -428,12 +431,15 @@ pub(super) fn purchase_json(purchase: &Purchase) -> Value {
     let reason = match &purchase.state {
         PurchaseState::Declined { reason, .. } => Some(json!({ "reason": reason, "advice": reason.advice() })),
         PurchaseState::Awaiting
+        | PurchaseState::Waiting { .. }
         | PurchaseState::Charging { .. }
         | PurchaseState::Paid { .. }
         | PurchaseState::Reversed { .. }
         | PurchaseState::Refused
         | PurchaseState::Expired
-        | PurchaseState::Cancelled => None,
+        | PurchaseState::Cancelled
+        | PurchaseState::Denied { .. }
+        | PurchaseState::Withdrawn { .. } => None,
     };
     json!({
         "purchase": purchase.id,
@@ -446,6 +452,7 @@ pub(super) fn purchase_json(purchase: &Purchase) -> Value {
         "binding": purchase.binding,
         "state": purchase.state.name(),
         "intent": purchase.state.intent(),
+        "approval": purchase.state.waits_on(),
         "declined": reason,
         "expires_at": purchase.expires_at,
     })

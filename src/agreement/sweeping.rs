@@ -66,11 +66,13 @@ impl Agreements {
         for paper in inner.store.papers_due(PaperKind::Purchase, now, BATCH).await? {
             swept.purchases = swept.purchases.saturating_add(1);
             let done = match Purchase::of_paper(&paper) {
-                Ok(purchase) if purchase.state == PurchaseState::Awaiting => match self.expire_purchase(&purchase.id).await {
-                    Err(PurchaseFault::Store(error)) => Err(error),
-                    // Somebody confirmed it, or took it back.
-                    _ => Ok(()),
-                },
+                Ok(purchase) if matches!(purchase.state, PurchaseState::Awaiting | PurchaseState::Waiting { .. }) => {
+                    match self.expire_purchase(&purchase.id).await {
+                        Err(PurchaseFault::Store(error)) => Err(error),
+                        // Somebody confirmed it, or took it back.
+                        _ => Ok(()),
+                    }
+                }
                 Ok(purchase) => self.look(&purchase, Duration::ZERO, true).await.map(drop),
                 Err(error) => Err(error),
             };

@@ -6,7 +6,7 @@ use super::deciding::LIMIT_RACES;
 use super::{AgreeError, Agreements};
 use crate::ids::RequestId;
 use crate::payment::{Approval, ApprovalEvent};
-use crate::store::{Document, StoreError, papers};
+use crate::store::{StoreError, papers};
 
 impl Agreements {
     /// Takes a request back that nobody has paid or is paying, and ends the approvals that it waited for, in one. An approval that somebody opens
@@ -33,10 +33,10 @@ impl Agreements {
         for approval in papers::about::<Approval>(&*inner.store, id.as_str()).await? {
             // A no stands: there is nothing to take back.
             let Ok(over) = approval.step(now, ApprovalEvent::Cancel) else { continue };
-            let (audit, told) = inner.about(now, by, "cancelled", &over);
-            rows.push(over.paper()?);
-            audits.push(audit);
-            news.push(told);
+            let change = self.approval_change((now, by, "cancelled"), &over).await?;
+            rows.extend(change.papers);
+            audits.extend(change.audit);
+            news.extend(change.news);
         }
         Ok(inner.store.cancel_request(id, &rows, &audits, &news).await?)
     }

@@ -11,7 +11,9 @@ use super::scope::Scope;
 use super::shape::shape;
 use super::types::{Amount, Nothing, When, Word};
 use crate::agreement::{AccountFault, CodeError, CodeTold, Confirmation, PurchaseFault};
-use crate::ids::{AccountId, BankName, CardId, CustomerId, IntentId, MainAccountId, PayeeId, PurchaseId, ReceiptId, RequestId};
+use crate::ids::{
+    AccountId, ApprovalId, BankName, CardId, CustomerId, IntentId, MainAccountId, PayeeId, PurchaseId, ReceiptId, RequestId,
+};
 use crate::payment::{ConfirmedBy, Consent, MainAccount, Purchase, PurchaseAccount, PurchaseState};
 use crate::secret::SecretBytes;
 
@@ -125,8 +127,10 @@ shape! {
         amount: Amount,
         /// From which account.
         account: AccountId,
-        /// `awaiting`, `charging`, `in_doubt`, `paid`, `declined`, `reversed`, `refused`, `expired` or `cancelled`.
+        /// `awaiting`, `waiting`, `charging`, `in_doubt`, `paid`, `declined`, `reversed`, `refused`, `expired`, `cancelled`, `denied` or `withdrawn`.
         state: Word,
+        /// What others have to agree to, while it waits for them; null: it does not.
+        approval: Option<ApprovalId>,
         /// The payment that it became; null: none.
         payment: Option<IntentId>,
         /// The receipt, if it was paid.
@@ -155,8 +159,12 @@ shape! {
         wording_text: Option<String>,
         /// Whether a one-time code is asked for.
         wants_code: bool,
+        /// Who else is asked once it is confirmed: `guardian`, `second_guardian`, `supervisor`.
+        others: Vec<Word>,
         /// The token of the page's link, for the customer and nobody else; null: there is nothing to confirm.
         page: Option<String>,
+        /// The link itself; null: there is nothing to confirm, or the service makes no links.
+        url: Option<String>,
     }
 }
 
@@ -240,7 +248,7 @@ pub(super) fn routes() -> Vec<Route> {
             "confirmPurchase",
             ApprovalsWrite,
             run!(confirm),
-            "Records what the user said. A yes goes to the account's bank, once; its answer is waited for three seconds.",
+            "Records what the user said. A yes goes to the account's bank, once, when all others who have to agree did; the bank's answer is waited for three seconds.",
         )
         .giving(200),
         Route::post::<Nothing, PurchaseView>(
@@ -248,7 +256,7 @@ pub(super) fn routes() -> Vec<Route> {
             "cancelPurchase",
             PaymentsWrite,
             run!(cancel),
-            "Takes a purchase back that nobody confirmed yet.",
+            "Takes a purchase back that nobody confirmed yet, or that waits for others.",
         )
         .giving(200),
     ]
@@ -321,15 +329,19 @@ fn view(p: Purchase) -> PurchaseView {
         PurchaseState::Paid { receipt, .. } => (Some(receipt.clone()), None),
         PurchaseState::Declined { reason, .. } => (None, Some(reason.text().to_owned())),
         PurchaseState::Awaiting
+        | PurchaseState::Waiting { .. }
         | PurchaseState::Charging { .. }
         | PurchaseState::Reversed { .. }
         | PurchaseState::Refused
         | PurchaseState::Expired
-        | PurchaseState::Cancelled => (None, None),
+        | PurchaseState::Cancelled
+        | PurchaseState::Denied { .. }
+        | PurchaseState::Withdrawn { .. } => (None, None),
     };
     PurchaseView {
         state: Word(p.state.name()),
         payment: p.state.intent().cloned(),
+        approval: p.state.waits_on().cloned(),
         receipt,
         declined,
         id: p.id,
@@ -391,14 +403,17 @@ async fn ask_purchase(ask: &Ask) -> Result<Answer, Problem> {
 async fn page_view(ask: &Ask, id: &PurchaseId) -> Result<PurchasePage, Problem> {
     let shown = ask.shared.agreements.confirmation_page(id).await?;
     let open = shown.purchase.state == PurchaseState::Awaiting && ask.shared.clock.now() < shown.purchase.expires_at;
+    let page = open.then(|| ask.shared.agreements.page_link(&shown.purchase));
     Ok(PurchasePage {
-        page: open.then(|| ask.shared.agreements.page_link(&shown.purchase)),
+        url: page.as_ref().and_then(|token| ask.shared.agreements.url(token)),
+        page,
         purchase: view(shown.purchase),
         account: account_view(shown.account),
         payee_name: shown.payee_name,
         wording: shown.wording.map(|w| w.version.to_owned()),
         wording_text: shown.wording.map(|w| w.text.to_owned()),
         wants_code: shown.wants_code,
+        others: shown.others.into_iter().map(|role| Word(role.as_str())).collect(),
     })
 }
 

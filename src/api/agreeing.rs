@@ -150,6 +150,30 @@ shape! {
 }
 
 shape! {
+    /// Who is to get a link.
+    input NewLink {
+        /// One of those who are asked.
+        customer: CustomerId,
+    }
+}
+
+shape! {
+    /// A link by which one person answers: for them and nobody else.
+    output LinkView {
+        /// What it answers.
+        approval: ApprovalId,
+        /// Whose it is.
+        customer: CustomerId,
+        /// Its token.
+        token: String,
+        /// The link itself; null: the service makes no links.
+        url: Option<String>,
+        /// From then on it answers nothing.
+        expires_at: When,
+    }
+}
+
+shape! {
     /// A one-time code is on its way to the customer. It is not shown here.
     output CodeView {
         /// Which one.
@@ -242,6 +266,13 @@ pub(super) fn routes() -> Vec<Route> {
             "Records what somebody who was asked said to you. The last yes charges.",
         )
         .giving(200),
+        Route::post::<NewLink, LinkView>(
+            "/approvals/{id}/links",
+            "makeLink",
+            ApprovalsWrite,
+            run!(link),
+            "Makes the link by which somebody who was asked answers on a page, for you to deliver to them. Nobody is told of it.",
+        ),
         Route::post::<Nothing, ApprovalView>(
             "/approvals/{id}/cancel",
             "cancelApproval",
@@ -396,6 +427,21 @@ async fn decide(ask: &Ask) -> Result<Answer, Problem> {
     let found = of_path(ask).await?;
     let how = How::Api { key: ask.caller.key.to_string() };
     ok(&view(ask.shared.agreements.decide(&found.id, &said.customer, said.agree, how).await?.approval))
+}
+
+async fn link(ask: &Ask) -> Result<Answer, Problem> {
+    let new: NewLink = ask.input()?;
+    let found = of_path(ask).await?;
+    if !found.open() || ask.shared.clock.now() >= found.expires_at {
+        return Err(Problem::conflict("the approval has ended: no link answers it any more"));
+    }
+    if !found.parties.iter().any(|p| p.who == new.customer) {
+        return Err(Problem::conflict("this person was not asked"));
+    }
+    let agreements = &ask.shared.agreements;
+    let token = agreements.link(&found.id, &new.customer, found.expires_at);
+    let (url, expires_at) = (agreements.url(&token), found.expires_at.into());
+    created(&LinkView { approval: found.id, customer: new.customer, url, token, expires_at })
 }
 
 async fn cancel(ask: &Ask) -> Result<Answer, Problem> {

@@ -1,8 +1,9 @@
 //! The section `[api]`.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
+use axum::http::Uri;
 use serde::{Deserialize, Serialize};
 
 /// `[api]`: the REST API. Off until it has an address.
@@ -34,6 +35,8 @@ pub struct ApiConfig {
     pub max_streams: usize,
     /// For so many hours an Idempotency-Key is answered the same again.
     pub answer_hours: u32,
+    /// Where people reach this listener, `https://pay.example`: what links to the pages begin with. Empty: none are made.
+    pub public_url: String,
 }
 
 impl Default for ApiConfig {
@@ -50,6 +53,7 @@ impl Default for ApiConfig {
             burst: 100,
             max_streams: 64,
             answer_hours: 24,
+            public_url: String::new(),
         }
     }
 }
@@ -79,6 +83,64 @@ impl ApiConfig {
         rule((1..=100_000).contains(&self.requests_per_s), "requests_per_s", "must be 1 to 100000")?;
         rule((1..=100_000).contains(&self.burst), "burst", "must be 1 to 100000")?;
         rule(self.max_streams < self.max_connections, "max_streams", "must be less than api.max_connections: streams stay")?;
-        rule((1..=720).contains(&self.answer_hours), "answer_hours", "must be 1 to 720")
+        rule((1..=720).contains(&self.answer_hours), "answer_hours", "must be 1 to 720")?;
+        rule(
+            self.public_url.is_empty() || leads_here(&self.public_url),
+            "public_url",
+            "must begin with https:// (http:// for this machine alone) and name a host, without a name, password, query or fragment; or be empty",
+        )
+    }
+}
+
+/// No URL that links begin with is longer: a message by SMS is short.
+const PUBLIC_URL_LIMIT_CHARS: usize = 200;
+
+/// Whether links may begin with it: whoever has such a link answers in somebody's place, so that it goes over TLS or stays on this machine.
+fn leads_here(url: &str) -> bool {
+    let Ok(uri) = url.parse::<Uri>() else { return false };
+    let Some(authority) = uri.authority() else { return false };
+    let host = authority.host().trim_matches(['[', ']']);
+    let here = host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback());
+    let scheme = uri.scheme_str() == Some("https") || uri.scheme_str() == Some("http") && here;
+    scheme
+        && !host.is_empty()
+        && !authority.as_str().contains('@')
+        && !url.contains(['?', '#'])
+        && url.len() <= PUBLIC_URL_LIMIT_CHARS
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn links_begin_with_a_url_that_nobody_on_the_way_can_read() {
+        let checked = |url: &str| ApiConfig { public_url: url.into(), ..ApiConfig::default() }.check().map_err(|(key, _)| key);
+        for good in [
+            "",
+            "https://pay.example",
+            "https://pay.example:8443/",
+            "https://pay.example/bills",
+            "http://127.0.0.1:8443",
+            "http://[::1]:1",
+        ] {
+            assert_eq!(checked(good), Ok(()), "{good}");
+        }
+        let long = format!("https://{}.example", "a".repeat(200));
+        for wrong in [
+            "pay.example",
+            "http://pay.example",
+            "http://192.0.2.1",
+            "ftp://pay.example",
+            "https://",
+            "https://me:word@pay.example",
+            "https://pay.example/?a=b",
+            "https://pay.example/#top",
+            "https://pay example",
+            "/l",
+            &long,
+        ] {
+            assert_eq!(checked(wrong), Err("public_url"), "{wrong}");
+        }
     }
 }

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
+use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use rustls_pki_types::pem::PemObject;
@@ -29,6 +31,10 @@ const HEAD_MS: u64 = 30_000;
 const HEAD_LIMIT_BYTES: usize = 32_768;
 /// How long nothing is taken after a connection that failed, in milliseconds.
 const FAILED_WAIT_MS: u64 = 100;
+
+/// Who is at the other end of a request's connection.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Peer(pub SocketAddr);
 
 /// Why the API does not start.
 #[derive(Debug, thiserror::Error)]
@@ -64,11 +70,11 @@ pub(super) async fn serve(
                 accepted = socket.accept() => accepted,
             };
             match accepted {
-                Ok((stream, _)) => {
+                Ok((stream, from)) => {
                     let (tls, router, stop) = (tls.clone(), router.clone(), stop.clone());
                     tokio::spawn(async move {
                         let _place = place;
-                        connection(stream, tls, router, stop).await;
+                        connection((stream, from), tls, router, stop).await;
                     });
                 }
                 Err(error) => {
@@ -81,25 +87,35 @@ pub(super) async fn serve(
     Ok(address)
 }
 
-async fn connection(stream: TcpStream, tls: Option<TlsAcceptor>, router: Router, stop: CancellationToken) {
+async fn connection((stream, from): (TcpStream, SocketAddr), tls: Option<TlsAcceptor>, router: Router, stop: CancellationToken) {
     // Answers are small and wanted at once.
     let _as_it_is = stream.set_nodelay(true);
     match tls {
-        None => speak(stream, router, stop).await,
+        None => speak(stream, from, router, stop).await,
         Some(tls) => match tokio::time::timeout(Duration::from_millis(HANDSHAKE_MS), tls.accept(stream)).await {
-            Ok(Ok(stream)) => speak(stream, router, stop).await,
+            Ok(Ok(stream)) => speak(stream, from, router, stop).await,
             Ok(Err(error)) => tracing::debug!(%error, "a TLS handshake with the API failed"),
             Err(_) => tracing::debug!("a TLS handshake with the API took too long"),
         },
     }
 }
 
-async fn speak<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(stream: S, router: Router, stop: CancellationToken) {
+async fn speak<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
+    stream: S,
+    from: SocketAddr,
+    router: Router,
+    stop: CancellationToken,
+) {
+    let router = TowerToHyperService::new(router);
+    let service = service_fn(move |mut request: hyper::Request<Incoming>| {
+        request.extensions_mut().insert(Peer(from));
+        router.call(request)
+    });
     let speaking = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(Duration::from_millis(HEAD_MS))
         .max_buf_size(HEAD_LIMIT_BYTES)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+        .serve_connection(TokioIo::new(stream), service);
     let mut speaking = std::pin::pin!(speaking);
     let ended = tokio::select! {
         ended = speaking.as_mut() => ended,

@@ -1,4 +1,4 @@
-//! The REST API: everything that a payee's own systems do with us, over HTTPS. One table of routes ([`route::table`]) is both the router and the
+//! The REST API: everything that a payee's own systems do with us, over HTTPS; and the pages of people who got a link. One table of routes ([`route::table`]) is both the router and the
 //! description; every request goes through one gate (key, scope, rate, size, idempotency); what it may see is its tenant's and nobody else's.
 
 mod accounts;
@@ -14,6 +14,7 @@ mod key;
 mod live;
 mod money;
 mod openapi;
+mod pages;
 mod people;
 mod problem;
 mod query;
@@ -149,6 +150,7 @@ struct Shared {
     retention: RetentionConfig,
     config: ApiConfig,
     buckets: gate::Buckets,
+    guests: pages::Guests,
     streams: Arc<Semaphore>,
     stop: CancellationToken,
 }
@@ -174,6 +176,7 @@ pub async fn serve(
         retention,
         config: config.clone(),
         buckets: gate::Buckets::default(),
+        guests: pages::Guests::default(),
         streams: Arc::new(Semaphore::new(config.max_streams)),
         stop: stop.clone(),
     });
@@ -200,7 +203,9 @@ async fn sweep(shared: Arc<Shared>) {
 fn router(shared: Arc<Shared>) -> Router {
     // The table is made once a process; what stands in it lives as long.
     let table: &'static [Route] = Box::leak(route::table().into_boxed_slice());
+    let (links, visited) = pages::route(&shared);
     let mut router = Router::new()
+        .route(links, visited)
         .route("/v1/openapi.json", get(|| async { gate::json(StatusCode::OK, &document()) }))
         .route("/v1/docs", get(|| async { page("text/html; charset=utf-8", include_str!("viewer.html")) }))
         .route("/v1/docs/viewer.js", get(|| async { page("text/javascript; charset=utf-8", include_str!("viewer.js")) }))

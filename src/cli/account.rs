@@ -6,6 +6,7 @@ use clap::{Args, Subcommand};
 use serde_json::json;
 
 use super::Context;
+use super::approvals::token_of;
 use super::customer::parse_id;
 use super::data::{block_on, name, refused, store_error};
 use super::exit::{CliError, CliResult};
@@ -19,7 +20,7 @@ use crate::telemetry::{self, LogFormat};
 /// Arguments of `voicepay account`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  voicepay account open --customer cus_0123… --bank north --card card_0123…\n  voicepay account list --customer cus_0123…\n  voicepay account purchase --customer cus_0123… --request req_0123…      prints the token of the confirmation page\n  voicepay account page --token cHVy…                                     what the page shows\n  voicepay account confirm --token cHVy… --yes --consent purchase-2026-11-23\n  voicepay account show pur_0123…                                         how it stands, with the bank's answer\n  voicepay account revoke acc_0123… --by olga                             takes the customer's consent back\n  voicepay account close mac_0123… --by olga\n\nBanks are named in the configuration, under [gateway.banks]. The running service sends what is confirmed. docs/ACCOUNTS.md."
+    after_help = "Examples:\n  voicepay account open --customer cus_0123… --bank north --card card_0123…\n  voicepay account list --customer cus_0123…\n  voicepay account purchase --customer cus_0123… --request req_0123…      prints the link of the confirmation page\n  voicepay account page --token cHVy…                                     what the page shows\n  voicepay account confirm --token cHVy… --yes --consent purchase-2026-11-23\n  voicepay account show pur_0123…                                         how it stands, with the bank's answer\n  voicepay account revoke acc_0123… --by olga                             takes the customer's consent back\n  voicepay account close mac_0123… --by olga\n\nBanks are named in the configuration, under [gateway.banks]. The running service sends what is confirmed. docs/ACCOUNTS.md."
 )]
 pub struct AccountArgs {
     #[command(subcommand)]
@@ -65,7 +66,7 @@ enum AccountCommand {
         #[arg(long, default_value = "cli")]
         by: String,
     },
-    /// Ask a user for money: finds the account, or links it at once, and makes the confirmation page's token.
+    /// Ask a user for money: finds the account, or links it at once, and makes the confirmation page's link (its token alone, where api.public_url is not set).
     Purchase {
         /// The user.
         #[arg(long, value_name = "ID")]
@@ -76,13 +77,13 @@ enum AccountCommand {
     },
     /// What a confirmation page shows.
     Page {
-        /// The token of its link.
+        /// Its link, or the link's token.
         #[arg(long)]
         token: String,
     },
-    /// Answer by the token of a page's link. A yes is charged at the account's bank, once.
+    /// Answer by a page's link. A yes is charged at the account's bank, once; where others have to agree, when they did.
     Confirm {
-        /// The token.
+        /// The link, or its token.
         #[arg(long)]
         token: String,
         /// Yes: pay it.
@@ -148,11 +149,13 @@ pub fn run(args: AccountArgs, ctx: &Context) -> CliResult {
             AccountCommand::Purchase { customer, request } => {
                 let request = RequestId::parse(&request).map_err(refused)?;
                 let asked = agreements.ask_purchase(&parse_id(&customer)?, &request).await.map_err(purchase_error)?;
-                let text = asked.page.clone().unwrap_or_else(|| purchase_line(&asked.purchase));
-                ctx.answer(&json!({ "purchase": asked.purchase, "account": asked.account, "page": asked.page }), &text);
+                let url = asked.page.as_ref().and_then(|token| agreements.url(token));
+                let text = url.clone().or(asked.page.clone()).unwrap_or_else(|| purchase_line(&asked.purchase));
+                let told = json!({ "purchase": asked.purchase, "account": asked.account, "page": asked.page, "url": url });
+                ctx.answer(&told, &text);
             }
             AccountCommand::Page { token } => {
-                let (id, _) = agreements.open_page_link(&token).map_err(refused)?;
+                let (id, _) = agreements.open_page_link(token_of(&token)).map_err(refused)?;
                 let page = agreements.confirmation_page(&id).await.map_err(purchase_error)?;
                 let wording = page.wording.map(|w| json!({ "version": w.version, "text": w.text }));
                 let mut text = format!("{}\n{}", purchase_line(&page.purchase), line(&page.account));
@@ -164,7 +167,7 @@ pub fn run(args: AccountArgs, ctx: &Context) -> CliResult {
                 ctx.answer(&told, &text);
             }
             AccountCommand::Confirm { token, yes, no: _, consent, code } => {
-                let (id, who) = agreements.open_page_link(&token).map_err(refused)?;
+                let (id, who) = agreements.open_page_link(token_of(&token)).map_err(refused)?;
                 let code = code.as_deref().map(digits).transpose()?;
                 let said = Confirmation { yes, how: ConfirmedBy::Link, consent, code };
                 let purchase = agreements.confirm(&id, &who, &said).await.map_err(purchase_error)?;

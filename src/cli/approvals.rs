@@ -21,7 +21,7 @@ const PAGE: u32 = 500;
 /// Arguments of `voicepay approvals`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  voicepay approvals list                     what is open\n  voicepay approvals list --customer cus_0123…\n  voicepay approvals show apr_0123…\n  voicepay approvals link apr_0123… --who cus_4567…      a token for a link by which only they can answer\n  voicepay approvals decide --token QWxs… --yes\n  voicepay approvals override apr_0123… --who cus_4567… --no --by olga --why \"reported stolen, ticket 4711\"\n  voicepay approvals appeal apr_0123… --by olga --why \"he mistook the payee\"\n  voicepay approvals cancel apr_0123… --by olga\n\nThe last yes charges the payment: the running service sends it. A yes in somebody's place needs a second operator (--with); a no\nstands until it is appealed against, which can be done once."
+    after_help = "Examples:\n  voicepay approvals list                     what is open\n  voicepay approvals list --customer cus_0123…\n  voicepay approvals show apr_0123…\n  voicepay approvals link apr_0123… --who cus_4567…      a link by which only they can answer\n  voicepay approvals decide --token QWxs… --yes\n  voicepay approvals override apr_0123… --who cus_4567… --no --by olga --why \"reported stolen, ticket 4711\"\n  voicepay approvals appeal apr_0123… --by olga --why \"he mistook the payee\"\n  voicepay approvals cancel apr_0123… --by olga\n\nThe last yes charges the payment: the running service sends it. A yes in somebody's place needs a second operator (--with); a no\nstands until it is appealed against, which can be done once."
 )]
 pub struct ApprovalsArgs {
     #[command(subcommand)]
@@ -44,7 +44,7 @@ enum ApprovalsCommand {
         /// Its identifier.
         id: String,
     },
-    /// Make the token of a link. Whoever has it can answer in this person's place until the approval expires.
+    /// Make a link (its token alone, where api.public_url is not set). Whoever has it can answer in this person's place until the approval expires.
     Link {
         /// The approval's identifier.
         id: String,
@@ -52,9 +52,9 @@ enum ApprovalsCommand {
         #[arg(long, value_name = "ID")]
         who: String,
     },
-    /// Answer by the token of a link.
+    /// Answer by a link.
     Decide {
-        /// The token.
+        /// The link, or its token.
         #[arg(long)]
         token: String,
         #[command(flatten)]
@@ -141,13 +141,13 @@ pub fn run(args: ApprovalsArgs, ctx: &Context) -> CliResult {
                     return Err(refused(format!("{who} was not asked; `voicepay approvals show {id}` says who was")));
                 }
                 let token = agreements.link(&approval.id, &who, approval.expires_at);
-                ctx.answer(
-                    &json!({ "approval": id, "who": who, "token": token, "expires_at": approval.expires_at.to_string() }),
-                    &token,
-                );
+                let url = agreements.url(&token);
+                let told = json!({ "approval": id, "who": who, "token": token, "url": url,
+                    "expires_at": approval.expires_at.to_string() });
+                ctx.answer(&told, url.as_ref().unwrap_or(&token));
             }
             ApprovalsCommand::Decide { token, answer } => {
-                let (id, who) = agreements.open_link(&token).map_err(refused)?;
+                let (id, who) = agreements.open_link(token_of(&token)).map_err(refused)?;
                 told(ctx, &agreements.decide(&id, &who, answer.yes, How::Link).await.map_err(agree_error)?);
             }
             ApprovalsCommand::Override { id, who, answer, by, with, why } => {
@@ -167,6 +167,11 @@ pub fn run(args: ApprovalsArgs, ctx: &Context) -> CliResult {
         }
         Ok(())
     })
+}
+
+/// A link's token is its last part; without `api.public_url` it is all there is.
+pub(super) fn token_of(link: &str) -> &str {
+    link.rsplit('/').next().unwrap_or(link)
 }
 
 fn parse(id: &str) -> Result<ApprovalId, CliError> {
@@ -205,7 +210,7 @@ fn line(a: &Approval) -> String {
 fn whole(a: &Approval) -> String {
     let mut lines = vec![line(a), format!("  request {}, until {}", a.request, a.expires_at)];
     lines.push(
-        a.payer.as_ref().map_or("  the payer: nothing yet".to_owned(), |p| format!("  the payer: yes, {}, {}", p.at, p.call)),
+        a.payer.as_ref().map_or("  the payer: nothing yet".to_owned(), |p| format!("  the payer: yes, {}, {}", p.at, p.occasion)),
     );
     for party in &a.parties {
         let said = party.said.as_ref().map_or("nothing yet".to_owned(), said);

@@ -1,20 +1,22 @@
-//! One-time codes on their way: unsealed for the command that carries messages, and wiped as soon as it took them. No code is logged.
+//! One-time codes and links on their way: unsealed for the command that carries messages, and wiped as soon as it took them. Neither is logged.
 
 use std::process::Stdio;
 use std::time::Duration;
 
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
 use zeroize::Zeroizing;
 
 use super::{Inner, Notifier};
-use crate::store::papers::CodeDelivery;
-use crate::store::{self, StoreError};
+use crate::store::papers::{CodeDelivery, LinkAbout, LinkMessage};
+use crate::store::{self, Customer, StoreError};
 
 /// Codes that one round sends.
 const BATCH: u32 = 16;
-/// Between two tries for one code.
+/// Between two tries for one of them.
 const RETRY: Duration = Duration::from_secs(15);
+/// A link that the command did not take so often is given up: an hour of tries. A code runs out long before.
+const LIMIT_TRIES: u32 = 240;
 
 impl Notifier {
     /// Sends codes that wait; says how many went.
@@ -31,8 +33,12 @@ impl Notifier {
                     inner.store.code_delivered(&delivery.code).await?;
                     sent = sent.saturating_add(1);
                 }
+                Err(why) if delivery.tries >= LIMIT_TRIES => {
+                    tracing::warn!(message = %delivery.code, %why, "a message to a customer was not sent, and is given up");
+                    inner.store.code_delivered(&delivery.code).await?;
+                }
                 Err(why) => {
-                    tracing::warn!(code = %delivery.code, %why, "a one-time code was not sent; trying again while it is good")
+                    tracing::warn!(message = %delivery.code, %why, "a message to a customer was not sent; trying again while it is good")
                 }
             }
         }
@@ -44,19 +50,21 @@ impl Inner {
     async fn carry(&self, d: &CodeDelivery) -> Result<(), String> {
         let customer = self.store.customer(&d.customer).await.map_err(|e| e.to_string())?.ok_or("the customer is gone")?;
         let key = store::customer_key(&*self.store, &self.vault, &d.customer).await.map_err(|e| e.to_string())?;
-        let digits = key.unseal_code(&d.code, &d.sealed).map_err(|e| e.to_string())?;
-        let code: Zeroizing<String> = Zeroizing::new(digits.iter().map(|d| char::from(b'0'.saturating_add(*d))).collect());
-        let message = Zeroizing::new(
-            json!({
-                "kind": "one_time_code",
-                "customer": d.customer,
-                "numbers": customer.numbers,
-                "language": customer.language.code(),
-                "code": *code,
-                "expires_at": d.expires_at.to_string(),
-            })
-            .to_string(),
-        );
+        let plain = key.unseal_code(&d.code, &d.sealed).map_err(|e| e.to_string())?;
+        let message = match LinkMessage::from_bytes(&plain) {
+            Some(link) => {
+                let about = match link.about {
+                    LinkAbout::Approval => "approval",
+                    LinkAbout::Purchase => "purchase",
+                };
+                to_customer(d, &customer, "link", &[("about", json!(about)), ("url", json!(link.url))])
+            }
+            None => {
+                let digits = plain.iter().map(|d| char::from(b'0'.saturating_add(*d)));
+                let code: Zeroizing<String> = Zeroizing::new(digits.collect());
+                to_customer(d, &customer, "one_time_code", &[("code", json!(*code))])
+            }
+        };
         self.run_command(message.as_bytes()).await
     }
 
@@ -85,4 +93,19 @@ impl Inner {
             Err(_) => Err(format!("notify.command: `{program}` took longer than notify.command_timeout_ms")),
         }
     }
+}
+
+/// What the command is given.
+fn to_customer(d: &CodeDelivery, customer: &Customer, kind: &str, more: &[(&str, Value)]) -> Zeroizing<String> {
+    let mut message = json!({
+        "kind": kind,
+        "customer": d.customer,
+        "numbers": customer.numbers,
+        "language": customer.language.code(),
+        "expires_at": d.expires_at.to_string(),
+    });
+    if let Some(fields) = message.as_object_mut() {
+        fields.extend(more.iter().map(|(name, value)| ((*name).to_owned(), value.clone())));
+    }
+    Zeroizing::new(message.to_string())
 }

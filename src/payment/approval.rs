@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use super::intent::Occasion;
 use super::policy::{Attested, Channel};
 use super::receipt::Evidence;
 use super::request::PaymentRequest;
@@ -188,8 +189,9 @@ pub struct PayersPart {
     pub at: Timestamp,
     /// With which card.
     pub card: CardId,
-    /// In which call.
-    pub call: CallId,
+    /// In which call, or by which purchase.
+    #[serde(rename = "call")]
+    pub occasion: Occasion,
     /// Why it is allowed, as far as the payer goes.
     pub evidence: Evidence,
     /// By what way, and who vouched for the number: rules are asked again before the charge.
@@ -368,6 +370,11 @@ impl Approval {
     /// Whether it is for this request as it stands now.
     pub fn fits(&self, request: &PaymentRequest) -> bool {
         self.binding == Binding::of(request)
+    }
+
+    /// Whether the payer's own part is the confirmation of a purchase.
+    pub fn by_purchase(&self) -> bool {
+        self.payer.as_ref().is_some_and(|part| matches!(part.occasion, Occasion::Purchase(_)))
     }
 
     /// Who has said nothing yet.

@@ -3,17 +3,19 @@
 //!
 //! ```text
 //! awaiting ─confirmed→ charging ─bank→ paid | declined | reversed
+//!    │ └─others have to agree→ waiting ─all agreed→ charging
+//!    │                            └─ denied | withdrawn | refused | expired | cancelled
 //!    └─ refused | expired | cancelled
 //! ```
 
 use serde::{Deserialize, Serialize};
 
-use super::account::{AccountError, AccountState, Limits, MainAccount, PurchaseAccount};
-use super::approval::Binding;
+use super::account::{AccountError, AccountState, ConfirmedBy, Consent, Limits, MainAccount, PurchaseAccount};
+use super::approval::{Binding, Role};
 use super::decline::DeclineReason;
 use super::request::PaymentRequest;
 use crate::clock::Timestamp;
-use crate::ids::{AccountId, BankName, CustomerId, IntentId, PayeeId, PurchaseId, ReceiptId, RequestId};
+use crate::ids::{AccountId, ApprovalId, BankName, CustomerId, IntentId, PayeeId, PurchaseId, ReceiptId, RequestId};
 use crate::money::{Currency, Money};
 
 /// A payee's request for money that the user has to confirm: this amount, payee and payer, once, and soon.
@@ -50,6 +52,19 @@ pub struct Purchase {
 pub enum PurchaseState {
     /// The page was sent; nobody confirmed yet.
     Awaiting,
+    /// Confirmed, and others have to agree first: nothing was handed over yet.
+    Waiting {
+        /// To what.
+        approval: ApprovalId,
+        /// By what the user confirmed it.
+        how: ConfirmedBy,
+        /// What they agreed to with it, where the account had no consent yet.
+        consent: Option<Consent>,
+        /// Since when.
+        since: Timestamp,
+        /// From then on nobody can agree.
+        until: Timestamp,
+    },
     /// Confirmed: the bank was asked for the transfer, or is about to be.
     Charging {
         /// As which payment.
@@ -86,8 +101,18 @@ pub enum PurchaseState {
     Refused,
     /// Nobody confirmed in time.
     Expired,
-    /// The payee or an operator took it back, or the account was closed.
+    /// The payee or an operator took it back, the account was closed, or rules refused it once everybody had agreed.
     Cancelled,
+    /// Somebody who had to agree said no.
+    Denied {
+        /// Who.
+        by: Role,
+    },
+    /// Somebody who had to agree is not there any more.
+    Withdrawn {
+        /// Who.
+        by: Role,
+    },
 }
 
 impl PurchaseState {
@@ -95,6 +120,7 @@ impl PurchaseState {
     pub fn name(&self) -> &'static str {
         match self {
             Self::Awaiting => "awaiting",
+            Self::Waiting { .. } => "waiting",
             Self::Charging { in_doubt: false, .. } => "charging",
             Self::Charging { in_doubt: true, .. } => "in_doubt",
             Self::Paid { .. } => "paid",
@@ -103,6 +129,8 @@ impl PurchaseState {
             Self::Refused => "refused",
             Self::Expired => "expired",
             Self::Cancelled => "cancelled",
+            Self::Denied { .. } => "denied",
+            Self::Withdrawn { .. } => "withdrawn",
         }
     }
 
@@ -113,7 +141,30 @@ impl PurchaseState {
             | Self::Paid { intent, .. }
             | Self::Declined { intent, .. }
             | Self::Reversed { intent } => Some(intent),
-            Self::Awaiting | Self::Refused | Self::Expired | Self::Cancelled => None,
+            Self::Awaiting
+            | Self::Waiting { .. }
+            | Self::Refused
+            | Self::Expired
+            | Self::Cancelled
+            | Self::Denied { .. }
+            | Self::Withdrawn { .. } => None,
+        }
+    }
+
+    /// What others have to agree to, while it waits for them.
+    pub fn waits_on(&self) -> Option<&ApprovalId> {
+        match self {
+            Self::Waiting { approval, .. } => Some(approval),
+            Self::Awaiting
+            | Self::Charging { .. }
+            | Self::Paid { .. }
+            | Self::Declined { .. }
+            | Self::Reversed { .. }
+            | Self::Refused
+            | Self::Expired
+            | Self::Cancelled
+            | Self::Denied { .. }
+            | Self::Withdrawn { .. } => None,
         }
     }
 }
@@ -121,7 +172,30 @@ impl PurchaseState {
 /// What may happen to a purchase.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PurchaseEvent {
-    /// The user said yes, and the charge is handed over with this.
+    /// The user said yes, and others have to agree first.
+    Waits {
+        /// Who.
+        who: CustomerId,
+        /// On what.
+        approval: ApprovalId,
+        /// By what.
+        how: ConfirmedBy,
+        /// What they agreed to with it.
+        consent: Option<Consent>,
+        /// Until when.
+        until: Timestamp,
+    },
+    /// Somebody who had to agree said no.
+    Denied {
+        /// Who.
+        by: Role,
+    },
+    /// Somebody who had to agree is not there any more.
+    Withdrawn {
+        /// Who.
+        by: Role,
+    },
+    /// The user said yes, and so did all others: the charge is handed over with this.
     Confirmed {
         /// Who.
         who: CustomerId,
@@ -278,20 +352,23 @@ pub fn begin(
 impl Purchase {
     /// Whether something may still come of it.
     pub fn open(&self) -> bool {
-        matches!(self.state, PurchaseState::Awaiting | PurchaseState::Charging { .. })
+        matches!(self.state, PurchaseState::Awaiting | PurchaseState::Waiting { .. } | PurchaseState::Charging { .. })
     }
 
     /// When somebody has to look at it.
     pub fn due_at(&self) -> Option<Timestamp> {
         match self.state {
             PurchaseState::Awaiting => Some(self.expires_at),
+            PurchaseState::Waiting { until, .. } => Some(until),
             PurchaseState::Charging { look_at, .. } => Some(look_at),
             PurchaseState::Paid { .. }
             | PurchaseState::Declined { .. }
             | PurchaseState::Reversed { .. }
             | PurchaseState::Refused
             | PurchaseState::Expired
-            | PurchaseState::Cancelled => None,
+            | PurchaseState::Cancelled
+            | PurchaseState::Denied { .. }
+            | PurchaseState::Withdrawn { .. } => None,
         }
     }
 
@@ -300,35 +377,51 @@ impl Purchase {
         if *who != self.customer {
             return Err(PurchaseError::NotYours);
         }
-        if self.state != PurchaseState::Awaiting {
+        if !matches!(self.state, PurchaseState::Awaiting | PurchaseState::Waiting { .. }) {
             return Err(PurchaseError::Over(self.state.name()));
         }
-        if now >= self.expires_at {
+        if now >= self.ends_at() {
             return Err(PurchaseError::Late);
         }
         if self.binding == Binding::of(request) { Ok(()) } else { Err(PurchaseError::OtherThing) }
     }
 
+    /// From when on nobody's yes counts: the user's own, or those of who else has to agree.
+    fn ends_at(&self) -> Timestamp {
+        if let PurchaseState::Waiting { until, .. } = self.state { until } else { self.expires_at }
+    }
+
     /// One step.
     pub fn step(mut self, now: Timestamp, event: PurchaseEvent) -> Result<Self, PurchaseError> {
-        let past = now >= self.expires_at;
+        let past = now >= self.ends_at();
         let name = self.state.name();
         self.state = match (self.state, event) {
-            (PurchaseState::Awaiting, PurchaseEvent::Confirmed { who, .. } | PurchaseEvent::Refused { who })
-                if who != self.customer =>
-            {
+            (
+                PurchaseState::Awaiting | PurchaseState::Waiting { .. },
+                PurchaseEvent::Confirmed { who, .. } | PurchaseEvent::Refused { who },
+            ) if who != self.customer => return Err(PurchaseError::NotYours),
+            (PurchaseState::Awaiting, PurchaseEvent::Waits { who, .. }) if who != self.customer => {
                 return Err(PurchaseError::NotYours);
             }
-            (PurchaseState::Awaiting, PurchaseEvent::Confirmed { .. } | PurchaseEvent::Refused { .. }) if past => {
-                return Err(PurchaseError::Late);
-            }
-            (PurchaseState::Awaiting, PurchaseEvent::Confirmed { intent, bank, look_at, .. }) => {
+            (
+                PurchaseState::Awaiting | PurchaseState::Waiting { .. },
+                PurchaseEvent::Confirmed { .. } | PurchaseEvent::Refused { .. },
+            ) if past => return Err(PurchaseError::Late),
+            (PurchaseState::Awaiting, PurchaseEvent::Waits { .. }) if past => return Err(PurchaseError::Late),
+            (PurchaseState::Awaiting | PurchaseState::Waiting { .. }, PurchaseEvent::Confirmed { intent, bank, look_at, .. }) => {
                 PurchaseState::Charging { intent, bank, since: now, in_doubt: false, look_at }
             }
-            (PurchaseState::Awaiting, PurchaseEvent::Refused { .. }) => PurchaseState::Refused,
-            (PurchaseState::Awaiting, PurchaseEvent::Cancel) => PurchaseState::Cancelled,
-            (PurchaseState::Awaiting, PurchaseEvent::Expire) if past => PurchaseState::Expired,
-            (PurchaseState::Awaiting, PurchaseEvent::Expire) => return Err(PurchaseError::NotYet),
+            (PurchaseState::Awaiting, PurchaseEvent::Waits { approval, how, consent, until, .. }) => {
+                PurchaseState::Waiting { approval, how, consent, since: now, until }
+            }
+            (PurchaseState::Waiting { .. }, PurchaseEvent::Denied { by }) => PurchaseState::Denied { by },
+            (PurchaseState::Waiting { .. }, PurchaseEvent::Withdrawn { by }) => PurchaseState::Withdrawn { by },
+            (PurchaseState::Awaiting | PurchaseState::Waiting { .. }, PurchaseEvent::Refused { .. }) => PurchaseState::Refused,
+            (PurchaseState::Awaiting | PurchaseState::Waiting { .. }, PurchaseEvent::Cancel) => PurchaseState::Cancelled,
+            (PurchaseState::Awaiting | PurchaseState::Waiting { .. }, PurchaseEvent::Expire) if past => PurchaseState::Expired,
+            (PurchaseState::Awaiting | PurchaseState::Waiting { .. }, PurchaseEvent::Expire) => {
+                return Err(PurchaseError::NotYet);
+            }
             (
                 PurchaseState::Charging { intent, bank, since, in_doubt: before, .. },
                 PurchaseEvent::Looked { in_doubt, look_at },
@@ -340,14 +433,20 @@ impl Purchase {
             },
             (
                 PurchaseState::Awaiting
+                | PurchaseState::Waiting { .. }
                 | PurchaseState::Charging { .. }
                 | PurchaseState::Paid { .. }
                 | PurchaseState::Declined { .. }
                 | PurchaseState::Reversed { .. }
                 | PurchaseState::Refused
                 | PurchaseState::Expired
-                | PurchaseState::Cancelled,
-                PurchaseEvent::Confirmed { .. }
+                | PurchaseState::Cancelled
+                | PurchaseState::Denied { .. }
+                | PurchaseState::Withdrawn { .. },
+                PurchaseEvent::Waits { .. }
+                | PurchaseEvent::Denied { .. }
+                | PurchaseEvent::Withdrawn { .. }
+                | PurchaseEvent::Confirmed { .. }
                 | PurchaseEvent::Refused { .. }
                 | PurchaseEvent::Cancel
                 | PurchaseEvent::Expire

@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 use super::{AuditRecord, OutboxRecord, StoreError};
 use crate::clock::{Entropy, Timestamp};
 use crate::ids::{ApprovalId, CallId, CallbackId, CustomerId, WorkerId};
-use crate::payment::{Approval, ApprovalState};
+use crate::payment::{Approval, ApprovalState, Occasion, PayersPart};
 
 /// A call that we owe.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -180,7 +180,9 @@ pub(in crate::store) fn owed(approval: &Approval) -> Vec<Callback> {
         return approval.parties.iter().map(|party| ask(&party.who)).collect();
     }
     let last_word = approval.parties.iter().filter_map(|p| p.said.as_ref()).map(|said| said.at).max();
-    let Some(payer) = &approval.payer else { return Vec::new() };
+    // Who confirmed a purchase on a page hears by its news; only who waited on the telephone is called.
+    let by_call = |payer: &&PayersPart| matches!(payer.occasion, Occasion::Call(_));
+    let Some(payer) = approval.payer.as_ref().filter(by_call) else { return Vec::new() };
     let settled_at = match &approval.state {
         // Who comes last hears it in that call.
         ApprovalState::Used { .. } | ApprovalState::Denied { .. } => last_word.filter(|at| *at >= payer.at),
@@ -234,7 +236,7 @@ mod tests {
     use crate::ids::{CardId, IntentId, PayeeId, RequestId};
     use crate::money::{Currency, Money};
     use crate::payment::policy::{Attested, Channel};
-    use crate::payment::{ApprovalEvent, Delivery, Evidence, How, PayersPart, PaymentRequest, RequestStatus, Role, Said};
+    use crate::payment::{ApprovalEvent, Delivery, Evidence, How, PaymentRequest, RequestStatus, Role, Said};
 
     fn customer(name: &str) -> CustomerId {
         CustomerId::parse(name).unwrap()
@@ -261,7 +263,7 @@ mod tests {
         ApprovalEvent::Payer(Box::new(PayersPart {
             at: Timestamp(20),
             card: CardId::parse("card_1").unwrap(),
-            call: CallId::parse("call_1").unwrap(),
+            occasion: CallId::parse("call_1").unwrap().into(),
             evidence: serde_json::from_str::<Evidence>(r#"{"policy_version":"1"}"#).unwrap(),
             channel: Channel::Telephone,
             attestation: Attested::Vouched,

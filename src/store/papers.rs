@@ -243,14 +243,14 @@ pub struct Spent {
     pub paid_payee: u32,
 }
 
-/// A code on its way to somebody.
+/// Something for a customer on its way, sealed under their key: a one-time code, or a link.
 #[derive(Clone, PartialEq, Eq)]
 pub struct CodeDelivery {
-    /// Which code.
+    /// Which code; of a link, an identifier of its own.
     pub code: CodeId,
     /// To whom.
     pub customer: CustomerId,
-    /// The code, sealed under the customer's key.
+    /// What is to be said, sealed under the customer's key.
     pub sealed: Vec<u8>,
     /// After this nobody needs it.
     pub expires_at: Timestamp,
@@ -264,16 +264,54 @@ impl std::fmt::Debug for CodeDelivery {
     }
 }
 
+/// What a link that goes to a customer is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LinkAbout {
+    /// Somebody else's payment, to which they have to agree.
+    Approval,
+    /// Their own purchase.
+    Purchase,
+}
+
+/// A link on its way, as it is sealed in a [`CodeDelivery`]. Whoever has it answers in the customer's place, so that it can't be printed.
+#[derive(Clone, PartialEq, Eq, Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LinkMessage {
+    /// What it is for.
+    pub about: LinkAbout,
+    /// The whole of it.
+    pub url: String,
+}
+
+impl std::fmt::Debug for LinkMessage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("LinkMessage").field("about", &self.about).finish_non_exhaustive()
+    }
+}
+
+impl LinkMessage {
+    /// As it is sealed.
+    pub fn to_bytes(&self) -> Result<Vec<u8>, StoreError> {
+        serde_json::to_vec(self).map_err(|e| StoreError::Failed(e.to_string()))
+    }
+
+    /// Back; `None`: it is a code, whose bytes are the values of its digits.
+    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        serde_json::from_slice(bytes).ok()
+    }
+}
+
 /// Papers, and what they are judged by.
 #[async_trait]
 pub trait Papers: Send + Sync {
     /// Writes papers, each over the version before its own (version 0: a new one), with what goes with them, in ONE transaction. `Conflict` if one
-    /// was changed meanwhile, `Exists` if there is an open one of the same kind, owner and subject: then nothing was written. A code's
-    /// delivery goes with it.
+    /// was changed meanwhile, `Exists` if there is an open one of the same kind, owner and subject: then nothing was written. What goes to
+    /// people about them (codes, links) goes with it.
     async fn write_papers(
         &self,
         papers: &[Paper],
-        delivery: Option<&CodeDelivery>,
+        deliveries: &[CodeDelivery],
         audit: &[AuditRecord],
         news: &[OutboxRecord],
     ) -> Result<(), StoreError>;
@@ -335,7 +373,7 @@ pub async fn write<D: Document>(
     audit: &AuditRecord,
     news: &[OutboxRecord],
 ) -> Result<(), StoreError> {
-    store.write_papers(&[document.paper()?], None, std::slice::from_ref(audit), news).await
+    store.write_papers(&[document.paper()?], &[], std::slice::from_ref(audit), news).await
 }
 
 /// Sums by currency, for people.

@@ -231,7 +231,7 @@ impl House {
                         payload: json!({ "request": request, "payee": self.payee, "n": n }),
                     })
                     .collect();
-                self.stores[0].write_papers(&[], None, &[], &news).await.unwrap();
+                self.stores[0].write_papers(&[], &[], &[], &news).await.unwrap();
             }
         }
         payments

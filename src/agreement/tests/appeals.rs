@@ -142,7 +142,7 @@ async fn one_approval_that_cannot_be_read_keeps_no_other_waiting() {
     let open = async |payee| house.agreements.request_approval(&house.asked_by(payee, 500).await).await.unwrap().unwrap();
     let (damaged, sound) = (open(&house.water).await, open(&house.power).await);
     let body = crate::store::Paper { body: "{}".into(), version: 1, ..damaged.paper().unwrap() };
-    house.store.write_papers(&[body], None, &[house.audit()], &[]).await.unwrap();
+    house.store.write_papers(&[body], &[], &[house.audit()], &[]).await.unwrap();
     house.clock.advance(Duration::from_secs(25 * 3600));
     assert!(house.agreements.sweep().await.is_err(), "somebody has to hear of the damaged one");
     assert_eq!(house.approval(&sound.id).await.state, ApprovalState::Expired);

@@ -282,7 +282,7 @@ async fn what_everybody_agreed_to_is_charged_by_the_sweep_where_a_process_died()
     let said = crate::payment::approval::Said { yes: true, at: START, how: How::Link };
     let after = before.step(START, crate::payment::ApprovalEvent::Said { who: house.bob.clone(), said }).unwrap();
     assert_eq!(after.state, ApprovalState::Agreed);
-    house.store.write_papers(&[after.paper().unwrap()], None, &[house.audit()], &[]).await.unwrap();
+    house.store.write_papers(&[after.paper().unwrap()], &[], &[house.audit()], &[]).await.unwrap();
     let swept = house.agreements.sweep().await.unwrap();
     assert_eq!((swept.charged, swept.expired), (1, 0));
     house.one_charge().await;

@@ -35,7 +35,7 @@ fn payer() -> ApprovalEvent {
     let part = PayersPart {
         at: Timestamp(1),
         card: CardId::fresh(&e),
-        call: CallId::fresh(&e),
+        occasion: CallId::fresh(&e).into(),
         evidence: Evidence::default(),
         channel: Channel::Telephone,
         attestation: Attested::Vouched,

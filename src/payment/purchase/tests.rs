@@ -171,3 +171,63 @@ fn its_result_is_the_banks_answer_and_stays() {
     }
     assert_eq!(purchase.step(NOW, PurchaseEvent::Ended(BanksAnswer::Reversed)), Err(PurchaseError::Over("awaiting")));
 }
+
+#[test]
+fn one_that_waits_for_others_ends_as_they_say_and_is_charged_once_in_their_time() {
+    let e = SeededEntropy::new(6);
+    let request = request(&e, usd(100));
+    let main = main_of(&e, &request);
+    let (purchase, _) = begin(NOW, fresh(&e), wanted(&request, Some(&main), None), END).unwrap();
+    let (ann, bob, approval) = (request.customer.clone(), CustomerId::fresh(&e), ApprovalId::fresh(&e));
+    let until = Timestamp(END.0 + 1_000);
+    let last = Timestamp(until.0 - 1);
+    let waits = |who: &CustomerId| PurchaseEvent::Waits {
+        who: who.clone(),
+        approval: approval.clone(),
+        how: ConfirmedBy::Link,
+        consent: None,
+        until,
+    };
+    let intent = IntentId::fresh(&e);
+    let confirmed = |who: &CustomerId| PurchaseEvent::Confirmed {
+        who: who.clone(),
+        intent: intent.clone(),
+        bank: main.bank.clone(),
+        look_at: END,
+    };
+    assert_eq!(purchase.clone().step(NOW, waits(&bob)), Err(PurchaseError::NotYours));
+    assert_eq!(purchase.clone().step(END, waits(&ann)), Err(PurchaseError::Late));
+    let waiting = purchase.clone().step(NOW, waits(&ann)).unwrap();
+    assert_eq!((waiting.state.name(), waiting.due_at(), waiting.open()), ("waiting", Some(until), true));
+    assert_eq!((waiting.state.waits_on(), waiting.state.intent()), (Some(&approval), None));
+    assert_eq!(waiting.clone().step(NOW, waits(&ann)), Err(PurchaseError::Over("waiting")));
+    // The others may take longer than the user; the user may still say no.
+    assert_eq!(waiting.may_confirm(last, &ann, &request), Ok(()));
+    assert_eq!(waiting.may_confirm(until, &ann, &request), Err(PurchaseError::Late));
+    let no = |who: &CustomerId| PurchaseEvent::Refused { who: who.clone() };
+    assert_eq!(waiting.clone().step(last, no(&ann)).unwrap().state, PurchaseState::Refused);
+    assert_eq!(waiting.clone().step(last, no(&bob)), Err(PurchaseError::NotYours));
+    assert_eq!(waiting.clone().step(last, confirmed(&bob)), Err(PurchaseError::NotYours));
+    assert_eq!(waiting.clone().step(until, confirmed(&ann)), Err(PurchaseError::Late));
+    assert_eq!(waiting.clone().step(last, PurchaseEvent::Expire), Err(PurchaseError::NotYet));
+    let charging = waiting.clone().step(last, confirmed(&ann)).unwrap();
+    assert_eq!(charging.state.intent(), Some(&intent));
+    let by = Role::Supervisor;
+    for (event, state) in [
+        (PurchaseEvent::Denied { by }, PurchaseState::Denied { by }),
+        (PurchaseEvent::Withdrawn { by }, PurchaseState::Withdrawn { by }),
+        (PurchaseEvent::Cancel, PurchaseState::Cancelled),
+        (PurchaseEvent::Expire, PurchaseState::Expired),
+    ] {
+        let ended = waiting.clone().step(until, event.clone()).unwrap();
+        assert_eq!((&ended.state, ended.open(), ended.due_at()), (&state, false, None));
+        assert_eq!(ended.clone().step(last, confirmed(&ann)), Err(PurchaseError::Over(state.name())));
+        assert_eq!(charging.clone().step(last, event), Err(PurchaseError::Over("charging")), "the bank has it");
+    }
+    for event in [PurchaseEvent::Denied { by }, PurchaseEvent::Withdrawn { by }] {
+        assert_eq!(purchase.clone().step(NOW, event), Err(PurchaseError::Over("awaiting")), "nobody else was asked");
+    }
+    // Kept as it is, beside those of before.
+    let text = serde_json::to_string(&waiting).unwrap();
+    assert_eq!(serde_json::from_str::<Purchase>(&text).unwrap(), waiting);
+}

@@ -46,7 +46,7 @@ impl Bench {
     }
 
     async fn write(&self, paper: &Paper) -> Result<(), StoreError> {
-        self.store.write_papers(std::slice::from_ref(paper), None, &[self.audit()], &[self.news()]).await
+        self.store.write_papers(std::slice::from_ref(paper), &[], &[self.audit()], &[self.news()]).await
     }
 
     async fn audit_rows(&self) -> usize {
@@ -104,7 +104,7 @@ async fn accounts_that_are_opened_at_once_with_their_purchases_are_one(desk: Ben
         let account = desk.paper(PaperKind::Account, &ann, "pay_1");
         let purchase = desk.paper(PaperKind::Purchase, &ann, &format!("req_{n}"));
         let store = desk.store.clone();
-        tasks.spawn(async move { store.write_papers(&[account, purchase], None, &[], &[]).await });
+        tasks.spawn(async move { store.write_papers(&[account, purchase], &[], &[], &[]).await });
     }
     let mut written = 0;
     while let Some(done) = tasks.join_next().await {
@@ -126,7 +126,7 @@ async fn of_papers_that_are_opened_at_once_one_is_first(desk: Bench) {
     for _ in 0..AT_ONCE {
         let (paper, store) = (desk.paper(PaperKind::Approval, &ann, "req_1"), desk.store.clone());
         let (audit, news) = (desk.audit(), desk.news());
-        tasks.spawn(async move { store.write_papers(&[paper], None, &[audit], &[news]).await });
+        tasks.spawn(async move { store.write_papers(&[paper], &[], &[audit], &[news]).await });
     }
     let (mut first, mut late) = (0, 0);
     while let Some(done) = tasks.join_next().await {
@@ -156,13 +156,17 @@ async fn papers_are_written_together_or_not_at_all(desk: Bench) {
     // The old one was changed meanwhile: neither is written, nor what goes with them.
     let stale = Paper { version: 5, ..closed(&old) };
     let delivery = delivery(&desk, &ann, 50);
-    let torn = desk.store.write_papers(&[stale, new.clone()], Some(&delivery), &[desk.audit()], &[desk.news()]).await;
+    let torn =
+        desk.store.write_papers(&[stale, new.clone()], std::slice::from_ref(&delivery), &[desk.audit()], &[desk.news()]).await;
     assert!(matches!(torn, Err(StoreError::Conflict(_))));
     assert_eq!(desk.audit_rows().await, before);
     assert_eq!(desk.store.paper(PaperKind::Code, &new.id).await.unwrap(), None);
     assert!(desk.store.claim_code_deliveries(Timestamp(1), Timestamp(2), 9).await.unwrap().is_empty());
     // The old one ends in the same transaction in which the new one begins.
-    desk.store.write_papers(&[closed(&old), new.clone()], Some(&delivery), &[desk.audit()], &[desk.news()]).await.unwrap();
+    desk.store
+        .write_papers(&[closed(&old), new.clone()], std::slice::from_ref(&delivery), &[desk.audit()], &[desk.news()])
+        .await
+        .unwrap();
     assert_eq!(desk.store.papers_about(PaperKind::Code, "req_1").await.unwrap(), [new]);
     assert_eq!(desk.audit_rows().await, before + 1);
 }
@@ -214,7 +218,7 @@ async fn a_code_is_claimed_once_at_a_time_and_wiped_when_delivered_or_over(desk:
     for n in 0..3 {
         let code = delivery(&desk, &ann, 50);
         let paper = Paper { created_at: Timestamp(n), ..closed_at_once(desk.paper(PaperKind::Code, &ann, "req_1")) };
-        desk.store.write_papers(&[paper], Some(&code), &[desk.audit()], &[]).await.unwrap();
+        desk.store.write_papers(&[paper], std::slice::from_ref(&code), &[desk.audit()], &[]).await.unwrap();
         sent.push(code);
     }
     let request = RequestId::parse("req_1").unwrap();

@@ -28,7 +28,7 @@ impl Papers for PgStore {
     async fn write_papers(
         &self,
         papers: &[Paper],
-        delivery: Option<&CodeDelivery>,
+        deliveries: &[CodeDelivery],
         audit: &[AuditRecord],
         news: &[OutboxRecord],
     ) -> Result<(), StoreError> {
@@ -38,7 +38,7 @@ impl Papers for PgStore {
                 put(&mut tx, paper).await?;
                 consents::with_paper(&mut tx, paper, beside_paper(paper, audit.iter())).await?;
             }
-            if let Some(d) = delivery {
+            for d in deliveries {
                 sqlx::query(
                     "INSERT INTO code_deliveries (code_id, customer_id, sealed, expires_at, next_try_at) VALUES ($1, $2, $3, $4, 0)",
                 )

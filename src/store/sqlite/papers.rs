@@ -27,7 +27,7 @@ impl Papers for SqliteStore {
     async fn write_papers(
         &self,
         papers: &[Paper],
-        delivery: Option<&CodeDelivery>,
+        deliveries: &[CodeDelivery],
         audit: &[AuditRecord],
         news: &[OutboxRecord],
     ) -> Result<(), StoreError> {
@@ -36,7 +36,7 @@ impl Papers for SqliteStore {
             put(&mut tx, paper).await?;
             consents::with_paper(&mut tx, paper, beside_paper(paper, audit.iter())).await?;
         }
-        if let Some(d) = delivery {
+        for d in deliveries {
             sqlx::query(
                 "INSERT INTO code_deliveries (code_id, customer_id, sealed, expires_at, next_try_at) VALUES (?, ?, ?, ?, 0)",
             )
