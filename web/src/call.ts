@@ -101,6 +101,7 @@ export class Call {
       await this.#peer.setRemoteDescription({ type: "answer", sdp: answered.sdp }).catch(() => {
         throw new Fault("service", "the browser does not take the answer");
       });
+      this.#offerKeypad();
       this.#sender.transport?.addEventListener("statechange", () => this.#transportChanged());
       addEventListener("online", this.#networkChanged);
       connectionOf(navigator)?.addEventListener("change", this.#networkChanged);
@@ -236,8 +237,8 @@ export class Call {
     switch (this.#peer.iceConnectionState) {
       case "connected":
       case "completed":
-        if (!this.#connectedOnce && this.#sender.dtmf?.canInsertDTMF) this.#listener.keypad();
         this.#connectedOnce = true;
+        this.#offerKeypad();
         this.#wake();
         break;
       case "disconnected":
@@ -253,6 +254,11 @@ export class Call {
       case "closed":
         break;
     }
+  }
+
+  /** Keys can be sent once both the answer is taken and ICE is connected, in whichever order the browser tells of them. */
+  #offerKeypad(): void {
+    if (this.#connectedOnce && !this.#over && this.#sender.dtmf?.canInsertDTMF) this.#listener.keypad();
   }
 
   /** The service closed DTLS: it hung up, and the stream says why. */

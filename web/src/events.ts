@@ -107,6 +107,6 @@ export function record(value: unknown): Readonly<Record<string, unknown>> | null
 /** A text on one line without controls, and without marks that turn the direction of what stands around it: a payee's name can't reorder an amount. */
 export function plain(value: unknown, limitChars: number): string {
   if (typeof value !== "string") return "";
-  const one = value.replace(/[\s\p{Cc}]+/gu, " ").replace(/[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff]/g, "");
+  const one = value.replace(/[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff]/g, "").replace(/[\s\p{Cc}]+/gu, " ");
   return one.trim().slice(0, limitChars);
 }

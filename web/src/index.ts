@@ -132,6 +132,8 @@ export class VoicepayConfirm extends Base {
       // Before anything is awaited, so that it still belongs to the user's click.
       this.#enter("asking");
       const opening = openMicrophone();
+      // It may be refused while the service is asked; then it is told when it is awaited.
+      opening.catch(() => undefined);
       const closeIt = (): void => void opening.then((stream) => stream.getTracks().forEach((track) => track.stop()), () => undefined);
       let details: Details;
       try {

@@ -117,9 +117,10 @@ export class View {
       make("div", { class: "say" }, this.#status, this.#turn, this.#hint),
       this.#digits,
       this.#level,
+      // Above what grows: Stop stays where it is.
+      make("div", { class: "actions" }, this.#soundOn, this.#start, this.#stop),
       this.#captions,
       this.#keypad,
-      make("div", { class: "actions" }, this.#soundOn, this.#start, this.#stop),
     );
     root.append(this.#card, this.sound);
   }

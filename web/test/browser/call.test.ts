@@ -14,8 +14,8 @@ const PAID: Script = {
   steps: [
     { say: READ_BACK },
     { hearWithinMs: 8000 },
-    { say: "Now please say these digits." },
     { digits: "4 7 1 9" },
+    { say: "Now please say 4 7 1 9.", forMs: 1500 },
     { hearWithinMs: 8000 },
     { think: 200 },
     { result: "paid", text: "Paid. $19.99, to City Water. Thank you.", reference: "VP-7Q2M" },
@@ -227,13 +227,15 @@ describe("with a microphone that says yes", () => {
     assert.match(await focused(), /^section/, "the card has the focus that the hidden button lost");
     await user.page.getByText("Keypad").waitFor();
     await user.page.keyboard.press("Tab");
+    assert.equal(await focused(), "button Stop");
+    await user.page.keyboard.press("Tab");
     assert.match(await focused(), /^div/, "the captions can be scrolled");
     await user.page.keyboard.press("Tab");
     assert.match(await focused(), /^summary Keypad/);
     await user.page.keyboard.press("Enter");
     await user.page.keyboard.press("Tab");
     assert.equal(await focused(), "button 1");
-    for (let n = 0; n < 12; n += 1) await user.page.keyboard.press("Tab");
+    for (let n = 0; n < 3; n += 1) await user.page.keyboard.press("Shift+Tab");
     assert.equal(await focused(), "button Stop");
     await user.page.keyboard.press("Space");
     assert.equal((await user.result(5000)).result, "cancelled");

@@ -60,7 +60,6 @@ export class Answerer {
         peer.ontrack = (event) => {
           // Without a sink the browser decodes nothing, and measures nothing.
           sink.srcObject = event.streams[0] ?? new MediaStream([event.track]);
-          sink.volume = 0.01;
           void sink.play();
         };
         await peer.setRemoteDescription({ type: "offer", sdp });
@@ -86,7 +85,8 @@ export class Answerer {
         if (!half) return "";
         await half.peer.setRemoteDescription({ type: "offer", sdp });
         await half.peer.setLocalDescription(await half.peer.createAnswer());
-        while (half.peer.iceGatheringState !== "complete") await new Promise((resolve) => setTimeout(resolve, 10));
+        // Right after a restart, `iceGatheringState` still tells of the gathering before.
+        while (!half.peer.localDescription?.sdp.includes("a=candidate:")) await new Promise((resolve) => setTimeout(resolve, 10));
         return half.peer.localDescription?.sdp ?? "";
       },
       [id, withoutCandidates(offer)] as const,

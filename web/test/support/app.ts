@@ -55,7 +55,7 @@ export function serveApp(request: IncomingMessage, response: ServerResponse, ser
       return send("text/javascript", PAGE_JS);
     case "/voicepay-confirm.js":
     case "/shop/voicepay-confirm.js":
-      return send("text/javascript", readFileSync("dist/voicepay-confirm.js"));
+      return send("text/javascript", readFileSync(".build/dist/voicepay-confirm.js"));
     case "/shop":
       return send("text/html", readFileSync("shop/index.html"));
     case "/shop/shop.js":
