@@ -80,6 +80,7 @@ export class Call {
     track.addEventListener("ended", () => this.#fail("mic-lost"));
     this.#peer.ontrack = (event) => listener.sound(event.streams[0] ?? new MediaStream([event.track]));
     this.#peer.onicecandidate = (event) => this.#gather(event.candidate);
+    this.#peer.onconnectionstatechange = () => this.#offerKeypad();
     this.#peer.oniceconnectionstatechange = () => this.#iceChanged();
   }
 
@@ -174,6 +175,7 @@ export class Call {
 
   /** Whether it was the last one. */
   #take(event: ServiceEvent, repeated: boolean): boolean {
+    this.#offerKeypad();
     switch (event.type) {
       case "state":
         // Over without a result is told by the end of the stream.
@@ -256,7 +258,7 @@ export class Call {
     }
   }
 
-  /** Keys can be sent once both the answer is taken and ICE is connected, in whichever order the browser tells of them. */
+  /** Keys can be sent once the answer is taken and DTLS is up; no event of its own tells of it. */
   #offerKeypad(): void {
     if (this.#connectedOnce && !this.#over && this.#sender.dtmf?.canInsertDTMF) this.#listener.keypad();
   }

@@ -18,6 +18,8 @@ export class Relay {
   static async to(port: number, address: string): Promise<Relay> {
     const inner = createSocket("udp4");
     await new Promise<void>((resolve) => inner.bind(0, "127.0.0.1", resolve));
+    // Calls that a test leaves up don't keep the tests from ending.
+    inner.unref();
     const relay = new Relay(inner);
     inner.on("message", (packet, from) => {
       if (relay.cut) return;
@@ -26,6 +28,7 @@ export class Relay {
       let outer = relay.#outers.get(key);
       if (!outer) {
         outer = createSocket("udp4");
+        outer.unref();
         outer.on("message", (back) => {
           if (!relay.cut) inner.send(back, from.port, from.address);
         });
