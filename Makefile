@@ -7,7 +7,7 @@ SHELL := bash
 CARGO := PATH="$$HOME/.cargo/bin:$$PATH" cargo
 VOICEPAY := $(CARGO) run --quiet --locked --
 
-.PHONY: help setup build models test test-peers crash-test test-webhooks simulate bench-calls bench-payments bench-policy bench-api test-api demo bench eval train-digits prompts fixtures fuzz lint clean
+.PHONY: help setup build models test test-peers crash-test test-webhooks test-web simulate bench-calls bench-payments bench-policy bench-api test-api demo bench eval train-digits prompts fixtures fuzz lint clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -49,6 +49,9 @@ bench: models ## the figures of the README, on this machine
 
 test-api: setup ## schemathesis against the API, whole: 100 examples an operation (ARGS=200)
 	@scripts/test-api.sh $(ARGS)
+
+test-web: ## <voicepay-confirm> in Chromium with a made-up service: calls, faults, accessibility; pictures in web/shots (ARGS="call looks")
+	@scripts/web-test.sh $(ARGS)
 
 bench-api: setup ## the API's p99 beside its database's own in one run; writes benches/API.md
 	@scripts/bench-api.sh $(ARGS)
