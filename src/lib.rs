@@ -6,6 +6,7 @@
     allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::as_conversions)
 )]
 
+pub mod bucket; // how much somebody may ask, in the long run and at once
 pub mod clock; // the one place that reads the time and the system's randomness
 pub mod config; // one TOML, a section a room
 pub mod crash; // where a test may kill the process

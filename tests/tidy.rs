@@ -6,10 +6,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Leaves that every room may use.
-const LEAVES: &[&str] = &["clock", "crash", "e164", "ids", "language", "listen", "money", "secret", "signed", "telemetry"];
+const LEAVES: &[&str] =
+    &["bucket", "clock", "crash", "e164", "ids", "language", "listen", "money", "secret", "signed", "telemetry"];
 
 /// Room → rooms that it may import besides leaves and itself. `app`, `cli` and `main` join everything.
 const ARROWS: &[(&str, &[&str])] = &[
+    ("bucket", &[]),
     ("clock", &[]),
     ("crash", &[]),
     ("e164", &[]),

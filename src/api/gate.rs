@@ -19,6 +19,7 @@ use super::problem::Problem;
 use super::query;
 use super::route::{Route, Verb, Weight};
 use super::scope::Scope;
+use crate::bucket::{Bucket, Rate};
 use crate::ids::ApiKeyId;
 use crate::listen::one_header;
 use crate::store::{Asked, Earlier};
@@ -36,29 +37,29 @@ pub(super) const IDEMPOTENCY_KEY: &str = "idempotency-key";
 const REPLAYED: &str = "idempotent-replayed";
 
 /// Tokens of each key. As many entries as keys that were used, and those must exist.
-#[derive(Debug, Default)]
-pub(super) struct Buckets(Mutex<HashMap<ApiKeyId, (f64, Instant)>>);
+#[derive(Debug)]
+pub(super) struct Buckets {
+    began: Instant,
+    all: Mutex<HashMap<ApiKeyId, Bucket>>,
+}
+
+impl Default for Buckets {
+    fn default() -> Self {
+        Self { began: Instant::now(), all: Mutex::default() }
+    }
+}
 
 impl Buckets {
     /// Takes a token; the error is after how many seconds there is one.
     fn take(&self, key: &ApiKeyId, per_s: u32, burst: u32, now: Instant) -> Result<Left, u64> {
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let (rate, most) = (f64::from(per_s), f64::from(burst));
-        let (tokens, at) = all.entry(key.clone()).or_insert((most, now));
-        *tokens = (*tokens + now.duration_since(*at).as_secs_f64() * rate).min(most);
-        *at = now;
-        if *tokens >= 1.0 {
-            *tokens -= 1.0;
-            let full_s = whole_seconds((most - *tokens) / rate);
-            return Ok(Left { requests: Duration::from_secs_f64(*tokens).as_secs(), full_s });
+        let mut all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
+        let rate = Rate { per_s: f64::from(per_s), burst: f64::from(burst) };
+        let bucket = all.entry(key.clone()).or_insert_with(|| Bucket::full(rate));
+        if !bucket.take(now.duration_since(self.began), rate) {
+            return Err(bucket.seconds_until(1.0, rate));
         }
-        Err(whole_seconds((1.0 - *tokens) / rate))
+        Ok(Left { requests: bucket.left(), full_s: bucket.seconds_until(rate.burst, rate) })
     }
-}
-
-/// So many seconds, and the begun one.
-fn whole_seconds(seconds: f64) -> u64 {
-    Duration::from_secs_f64(seconds.max(0.0)).as_secs().saturating_add(1)
 }
 
 /// What is left of a key's rate.

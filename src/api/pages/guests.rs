@@ -5,21 +5,17 @@ use std::collections::HashMap;
 use std::hash::Hash;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
 
 use axum::http::{Extensions, HeaderMap};
 use tokio::time::Instant;
 
 use super::super::door::Peer;
+use crate::bucket::{Bucket, Rate};
 
-/// Guesses at once from one address.
-const GUESS_BURST: f64 = 10.0;
-/// And so many a second in the long run.
-const GUESSES_PER_S: f64 = 0.1;
-/// Visits at once by one link: a page, some tries at a code, a second look.
-const VISIT_BURST: f64 = 30.0;
-/// And so many a second in the long run.
-const VISITS_PER_S: f64 = 0.5;
+/// Guesses from one address.
+const GUESSES: Rate = Rate { per_s: 0.1, burst: 10.0 };
+/// Visits by one link: a page, some tries at a code, a second look.
+const VISITS: Rate = Rate { per_s: 0.5, burst: 30.0 };
 /// Addresses, or links, that are remembered at a time.
 const LIMIT_REMEMBERED: usize = 10_000;
 
@@ -32,7 +28,7 @@ pub(in crate::api) struct Guests {
 
 impl Default for Guests {
     fn default() -> Self {
-        Self { guesses: Meter::new(GUESSES_PER_S, GUESS_BURST), visits: Meter::new(VISITS_PER_S, VISIT_BURST) }
+        Self { guesses: Meter::new(GUESSES), visits: Meter::new(VISITS) }
     }
 }
 
@@ -51,35 +47,28 @@ impl Guests {
 /// Tokens by key, as in `gate`'s buckets, but of keys that anybody may make up: so many of them are remembered.
 #[derive(Debug)]
 struct Meter<K> {
-    per_s: f64,
-    burst: f64,
-    all: Mutex<HashMap<K, (f64, Instant)>>,
+    rate: Rate,
+    began: Instant,
+    all: Mutex<HashMap<K, Bucket>>,
 }
 
 impl<K: Eq + Hash> Meter<K> {
-    fn new(per_s: f64, burst: f64) -> Self {
-        Self { per_s, burst, all: Mutex::default() }
+    fn new(rate: Rate) -> Self {
+        Self { rate, began: Instant::now(), all: Mutex::default() }
     }
 
     fn take(&self, key: K, now: Instant) -> Result<(), u64> {
         let mut all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
-        let full = |tokens: f64, at: Instant| tokens + now.duration_since(at).as_secs_f64() * self.per_s >= self.burst;
+        let now = now.duration_since(self.began);
         if all.len() >= LIMIT_REMEMBERED && !all.contains_key(&key) {
             // Who has all tokens again is as good as new.
-            all.retain(|_, (tokens, at)| !full(*tokens, *at));
+            all.retain(|_, bucket| !bucket.is_full(now, self.rate));
             if all.len() >= LIMIT_REMEMBERED {
                 return Err(1);
             }
         }
-        let (tokens, at) = all.entry(key).or_insert((self.burst, now));
-        *tokens = (*tokens + now.duration_since(*at).as_secs_f64() * self.per_s).min(self.burst);
-        *at = now;
-        if *tokens >= 1.0 {
-            *tokens -= 1.0;
-            return Ok(());
-        }
-        let wait = Duration::from_secs_f64((1.0 - *tokens) / self.per_s);
-        Err(wait.as_secs().saturating_add(1))
+        let bucket = all.entry(key).or_insert_with(|| Bucket::full(self.rate));
+        if bucket.take(now, self.rate) { Ok(()) } else { Err(bucket.seconds_until(1.0, self.rate)) }
     }
 }
 
@@ -104,6 +93,8 @@ pub(super) fn from(headers: &HeaderMap, extensions: &Extensions, behind_proxy: b
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[tokio::test(start_paused = true)]
@@ -124,7 +115,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn many_addresses_fill_no_memory() {
-        let meter = Meter::new(1.0, 2.0);
+        let meter = Meter::new(Rate { per_s: 1.0, burst: 2.0 });
         let take = |n: usize| meter.take(n, Instant::now());
         assert!((0..LIMIT_REMEMBERED).all(|n| take(n).is_ok()));
         assert_eq!(take(LIMIT_REMEMBERED), Err(1), "one more than are remembered");

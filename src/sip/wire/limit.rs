@@ -7,46 +7,12 @@ use std::time::Duration;
 
 use super::screen::Opening;
 use super::secret::WireSecret;
+use crate::bucket::{Bucket, Rate};
 
 /// Sources that are told apart. More share buckets, by a hash that nobody outside can aim.
 const SOURCE_SLOTS: usize = 4_096;
 /// Requests outside dialogs that are remembered for comparing.
 const OPENING_LIMIT: usize = 8_192;
-
-/// Messages a second, and how many of a burst are let through at once.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Rate {
-    /// Refilled each second.
-    pub per_s: f64,
-    /// The most that may be saved up.
-    pub burst: f64,
-}
-
-/// Tokens that refill with time.
-#[derive(Clone, Copy, Debug)]
-pub struct Bucket {
-    tokens: f64,
-    at: Duration,
-}
-
-impl Bucket {
-    /// Full.
-    pub fn full(rate: Rate) -> Self {
-        Self { tokens: rate.burst, at: Duration::ZERO }
-    }
-
-    /// Takes one, if there is one. Time that goes backwards counts as none.
-    pub fn take(&mut self, now: Duration, rate: Rate) -> bool {
-        let passed = now.saturating_sub(self.at).as_secs_f64();
-        self.at = self.at.max(now);
-        self.tokens = (self.tokens + passed * rate.per_s).min(rate.burst);
-        let there = self.tokens >= 1.0;
-        if there {
-            self.tokens -= 1.0;
-        }
-        there
-    }
-}
 
 /// The limits of a wire.
 #[derive(Clone, Copy, Debug)]
