@@ -6,7 +6,7 @@ use super::deciding::LIMIT_RACES;
 use super::{Agreements, Inner, PurchaseFault};
 use crate::clock::Timestamp;
 use crate::ids::{AccountId, BankName, CardId, CustomerId, MainAccountId};
-use crate::payment::{MainAccount, Purchase, PurchaseAccount, PurchaseEvent, PurchaseState};
+use crate::payment::{MainAccount, Purchase, PurchaseAccount, PurchaseEvent};
 use crate::store::papers::CodeDelivery;
 use crate::store::{AuditRecord, CustomerStatus, Document, OutboxRecord, Paper, StoreError, papers};
 
@@ -172,8 +172,7 @@ impl Agreements {
         let closed = account.close(now);
         change.add(inner, (now, by, "account.closed"), &closed, account_json(&closed))?;
         let open: Vec<Purchase> = papers::of(&*inner.store, &closed.customer).await?;
-        let unpaid = |p: &Purchase| matches!(p.state, PurchaseState::Awaiting | PurchaseState::Waiting { .. });
-        for purchase in open.into_iter().filter(|p| p.account == closed.id && unpaid(p)) {
+        for purchase in open.into_iter().filter(|p| p.account == closed.id && p.state.unpaid()) {
             match self.purchase_ends_into(change, (now, by), purchase, PurchaseEvent::Cancel).await {
                 Ok(_) => {}
                 Err(PurchaseFault::Store(error)) => return Err(error),

@@ -1,21 +1,17 @@
 //! One-time codes: drawn, kept as a keyed digest, handed over sealed to whoever delivers messages; a new one voids the old one. What is
 //! tried is written down before it is answered, so that of tries that come at once each counts.
 
-use std::time::Duration;
-
 use serde_json::json;
 
 use super::Agreements;
 use crate::ids::{CodeId, RequestId};
-use crate::payment::code::{self, CODE_LIMIT_SENT, CodeState};
+use crate::payment::code::{self, CODE_LIMIT_SENT, CODE_SENT_WINDOW, CodeState};
 use crate::payment::{Binding, CodeChecked, OneTimeCode, PaymentRequest};
 use crate::secret::SecretBytes;
 use crate::store::papers::{self, CodeDelivery};
 use crate::store::{Document, StoreError, UnlockError};
 use crate::vault::VaultError;
 
-/// Over which time codes that were sent are counted.
-const SENT_WINDOW: Duration = Duration::from_secs(3600);
 /// How often a try is begun anew because another one came between.
 const LIMIT_RACES: u32 = 8;
 
@@ -74,7 +70,7 @@ impl Agreements {
         let inner = &*self.inner;
         let (store, now) = (&*inner.store, inner.clock.now());
         let older: Vec<OneTimeCode> = papers::about(store, request.id.as_str()).await?;
-        let sent = store.codes_sent(&request.id, now.minus(SENT_WINDOW)).await?;
+        let sent = store.codes_sent(&request.id, now.minus(CODE_SENT_WINDOW)).await?;
         if sent >= CODE_LIMIT_SENT {
             return Ok(CodeOutcome::TooMany);
         }

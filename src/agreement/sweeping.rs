@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use super::{AgreeError, Agreements, PurchaseFault};
-use crate::payment::{Approval, ApprovalEvent, ApprovalState, Purchase, PurchaseState};
+use crate::payment::{Approval, ApprovalEvent, ApprovalState, Purchase};
 use crate::store::{Document, PaperKind, StoreError};
 
 /// Approvals that one sweep looks at.
@@ -66,7 +66,7 @@ impl Agreements {
         for paper in inner.store.papers_due(PaperKind::Purchase, now, BATCH).await? {
             swept.purchases = swept.purchases.saturating_add(1);
             let done = match Purchase::of_paper(&paper) {
-                Ok(purchase) if matches!(purchase.state, PurchaseState::Awaiting | PurchaseState::Waiting { .. }) => {
+                Ok(purchase) if purchase.state.unpaid() => {
                     match self.expire_purchase(&purchase.id).await {
                         Err(PurchaseFault::Store(error)) => Err(error),
                         // Somebody confirmed it, or took it back.

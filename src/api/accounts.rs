@@ -15,7 +15,6 @@ use crate::ids::{
     AccountId, ApprovalId, BankName, CardId, CustomerId, IntentId, MainAccountId, PayeeId, PurchaseId, ReceiptId, RequestId,
 };
 use crate::payment::{ConfirmedBy, Consent, MainAccount, Purchase, PurchaseAccount, PurchaseState};
-use crate::secret::SecretBytes;
 
 /// How long a confirmation waits for the bank's answer, in milliseconds; what takes longer is told by webhook.
 const ANSWER_WAIT_MS: u64 = 3_000;
@@ -440,7 +439,7 @@ async fn confirm(ask: &Ask) -> Result<Answer, Problem> {
         (None, Some(customer)) => (customer, ConfirmedBy::Api { key: ask.caller.key.to_string() }),
         (Some(_), Some(_)) | (None, None) => return Err(Problem::invalid("the body: give `page` or `customer`, one of them")),
     };
-    let code = said.code.map(|digits| SecretBytes::new(digits.0.to_vec()));
+    let code = said.code.map(|digits| digits.0);
     let confirmation = Confirmation { yes: said.agree, how, consent: said.consent, code };
     let confirmed = agreements.confirm(&found.id, &who, &confirmation).await?;
     ok(&view(agreements.purchase(&confirmed.id, Duration::from_millis(ANSWER_WAIT_MS)).await?))

@@ -14,22 +14,19 @@ use super::shape::{Defs, Page, Shape, shape};
 use super::types::{Amount, AmountAsked, Nothing, When, Word};
 use crate::agreement::{AgreeError, Agreed, Asking, CodeError, CodeOutcome, CodeTold, Refusal};
 use crate::ids::{ApprovalId, CardId, CodeId, CustomerId, IntentId, MandateId, PayeeId, RequestId};
+use crate::payment::code::{self, CODE_SENT_WINDOW};
 use crate::payment::policy::Attested;
 use crate::payment::{Approval, ApprovalState, Because, Condition, How, Mandate, PaymentRequest, RequestStatus, Terms};
+use crate::secret::SecretBytes;
 use crate::store::papers;
 
-/// For how long somebody waits who asked for too many codes, in seconds: as long as they are counted.
-const TOO_MANY_CODES_WAIT_S: u64 = 3_600;
-
 /// A one-time code as the customer reads it. Wiped, never printed.
-pub struct Digits(pub(super) Zeroizing<Vec<u8>>);
+pub struct Digits(pub(super) SecretBytes);
 
 impl<'de> Deserialize<'de> for Digits {
     fn deserialize<D: serde::Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
         let text = Zeroizing::new(String::deserialize(d)?);
-        let fits = text.len() == 6 && text.bytes().all(|b| b.is_ascii_digit());
-        let values = || Zeroizing::new(text.bytes().map(|b| b.saturating_sub(b'0')).collect());
-        if fits { Ok(Self(values())) } else { Err(serde::de::Error::custom("a code has 6 digits")) }
+        code::written(&text).map(Self).ok_or_else(|| serde::de::Error::custom("a code has 6 digits"))
     }
 }
 
@@ -459,7 +456,7 @@ async fn send_code(ask: &Ask) -> Result<Answer, Problem> {
     match ask.shared.agreements.send_code(&found).await? {
         CodeOutcome::Sent(sent) => accepted(&CodeView { id: sent.id, request: found.id }),
         CodeOutcome::TooMany => Err(Problem {
-            retry_after_s: Some(TOO_MANY_CODES_WAIT_S),
+            retry_after_s: Some(CODE_SENT_WINDOW.as_secs()),
             ..Problem::new(axum::http::StatusCode::TOO_MANY_REQUESTS, "rate-limited", "too many codes were sent for this payment")
         }),
     }
@@ -479,7 +476,7 @@ async fn payable(ask: &Ask) -> Result<PaymentRequest, Problem> {
 async fn pay(ask: &Ask) -> Result<Answer, Problem> {
     let input: PayByMandate = ask.input()?;
     let found = payable(ask).await?;
-    let (agreed, told) = ask.shared.agreements.pay_by_mandate(&found, &input.code.0).await?;
+    let (agreed, told) = ask.shared.agreements.pay_by_mandate(&found, input.code.0.expose()).await?;
     match (agreed, told) {
         (Agreed::Charged(payment), _) => accepted(&Ordered { outcome: Word("charged"), payment: Some(payment), approval: None }),
         (Agreed::Waiting { approval, .. }, _) => {

@@ -25,6 +25,7 @@ use crate::clock::Timestamp;
 use crate::ids::{ApprovalId, CustomerId, PurchaseId};
 use crate::language::Language;
 use crate::listen::one_header;
+use crate::payment::code::{self, CODE_SENT_WINDOW};
 use crate::payment::{
     AccountError, Approval, ApprovalError, ApprovalState, Condition, ConfirmedBy, Delivery, How, Party, PurchaseError,
     PurchaseState,
@@ -46,8 +47,6 @@ const BODY_WAIT_MS: u64 = 10_000;
 const BANK_WAIT_MS: u64 = 3_000;
 /// No answer takes longer, in milliseconds.
 const ANSWER_LIMIT_MS: u64 = 30_000;
-/// Codes are counted for so long, in seconds.
-const TOO_MANY_CODES_WAIT_S: u64 = 3_600;
 /// No wording's version is longer.
 const CONSENT_LIMIT_CHARS: usize = 64;
 
@@ -394,7 +393,7 @@ impl Visit {
             Ok(CodeOutcome::TooMany) => Page {
                 status: StatusCode::TOO_MANY_REQUESTS,
                 notice: Some(Line::TooManyCodes.into()),
-                retry_after_s: Some(TOO_MANY_CODES_WAIT_S),
+                retry_after_s: Some(CODE_SENT_WINDOW.as_secs()),
                 ..page
             },
             Err(CodeError::Store(error)) => out_of_order(error, self.language),
@@ -507,7 +506,6 @@ async fn read(headers: &HeaderMap, body: Body) -> Result<Said, (StatusCode, Line
 
 /// The values of a code's digits, however they were spaced.
 fn digits(text: &str) -> Option<SecretBytes> {
-    let spoken: Zeroizing<Vec<u8>> = Zeroizing::new(text.bytes().filter(|b| !b.is_ascii_whitespace()).collect());
-    let fits = spoken.len() == 6 && spoken.iter().all(u8::is_ascii_digit);
-    fits.then(|| SecretBytes::new(spoken.iter().map(|b| b.saturating_sub(b'0')).collect()))
+    let together: Zeroizing<String> = Zeroizing::new(text.chars().filter(|c| !c.is_ascii_whitespace()).collect());
+    code::written(&together)
 }

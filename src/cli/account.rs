@@ -13,6 +13,7 @@ use super::exit::{CliError, CliResult};
 use super::guardian::open;
 use crate::agreement::{AccountFault, Confirmation, PurchaseFault};
 use crate::ids::{AccountId, BankName, CardId, MainAccountId, PurchaseId, RequestId};
+use crate::payment::code;
 use crate::payment::{ConfirmedBy, MainAccount, Purchase, PurchaseAccount};
 use crate::secret::SecretBytes;
 use crate::telemetry::{self, LogFormat};
@@ -191,9 +192,7 @@ fn parse(id: &str) -> Result<PurchaseId, CliError> {
 }
 
 fn digits(text: &str) -> Result<SecretBytes, CliError> {
-    let fits = text.len() == 6 && text.bytes().all(|b| b.is_ascii_digit());
-    let values = || SecretBytes::new(text.bytes().map(|b| b.saturating_sub(b'0')).collect());
-    if fits { Ok(values()) } else { Err(refused("a code has 6 digits")) }
+    code::written(text).ok_or_else(|| refused("a code has 6 digits"))
 }
 
 fn main_line(m: &MainAccount) -> String {

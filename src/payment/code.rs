@@ -10,6 +10,7 @@ use super::approval::Binding;
 use super::request::PaymentRequest;
 use crate::clock::{Entropy, Timestamp};
 use crate::ids::{CodeId, CustomerId, RequestId};
+use crate::secret::SecretBytes;
 
 /// How many digits a code has.
 pub const CODE_DIGITS: usize = 6;
@@ -17,8 +18,10 @@ pub const CODE_DIGITS: usize = 6;
 pub const CODE_VALID: Duration = Duration::from_secs(5 * 60);
 /// How often it may be tried.
 pub const CODE_LIMIT_TRIES: u32 = 5;
-/// How many codes are sent for one payment in an hour.
+/// How many codes are sent for one payment in [`CODE_SENT_WINDOW`].
 pub const CODE_LIMIT_SENT: u32 = 5;
+/// Over which time codes that were sent are counted.
+pub const CODE_SENT_WINDOW: Duration = Duration::from_secs(60 * 60);
 
 /// Digit values 0 to 9, uniformly drawn. Not stored, not logged.
 pub fn draw(entropy: &dyn Entropy) -> [u8; CODE_DIGITS] {
@@ -34,6 +37,12 @@ pub fn draw(entropy: &dyn Entropy) -> [u8; CODE_DIGITS] {
         }
     }
     digits
+}
+
+/// The digit values of a code as somebody wrote it; `None`: it is not so many digits.
+pub fn written(text: &str) -> Option<SecretBytes> {
+    let fits = text.len() == CODE_DIGITS && text.bytes().all(|b| b.is_ascii_digit());
+    fits.then(|| SecretBytes::new(text.bytes().map(|b| b.saturating_sub(b'0')).collect()))
 }
 
 /// A code as it is kept.

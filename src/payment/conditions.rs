@@ -82,7 +82,7 @@ impl<'de> Deserialize<'de> for Conditions {
 }
 
 /// What a rule is called.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RuleName(Arc<str>);
 
 impl RuleName {

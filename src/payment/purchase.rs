@@ -153,19 +153,12 @@ impl PurchaseState {
 
     /// What others have to agree to, while it waits for them.
     pub fn waits_on(&self) -> Option<&ApprovalId> {
-        match self {
-            Self::Waiting { approval, .. } => Some(approval),
-            Self::Awaiting
-            | Self::Charging { .. }
-            | Self::Paid { .. }
-            | Self::Declined { .. }
-            | Self::Reversed { .. }
-            | Self::Refused
-            | Self::Expired
-            | Self::Cancelled
-            | Self::Denied { .. }
-            | Self::Withdrawn { .. } => None,
-        }
+        if let Self::Waiting { approval, .. } = self { Some(approval) } else { None }
+    }
+
+    /// Whether nothing was handed over yet, and it can still be ended by whoever takes it back.
+    pub fn unpaid(&self) -> bool {
+        matches!(self, Self::Awaiting | Self::Waiting { .. })
     }
 }
 
@@ -352,7 +345,7 @@ pub fn begin(
 impl Purchase {
     /// Whether something may still come of it.
     pub fn open(&self) -> bool {
-        matches!(self.state, PurchaseState::Awaiting | PurchaseState::Waiting { .. } | PurchaseState::Charging { .. })
+        self.state.unpaid() || matches!(self.state, PurchaseState::Charging { .. })
     }
 
     /// When somebody has to look at it.
@@ -377,7 +370,7 @@ impl Purchase {
         if *who != self.customer {
             return Err(PurchaseError::NotYours);
         }
-        if !matches!(self.state, PurchaseState::Awaiting | PurchaseState::Waiting { .. }) {
+        if !self.state.unpaid() {
             return Err(PurchaseError::Over(self.state.name()));
         }
         if now >= self.ends_at() {

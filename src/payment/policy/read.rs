@@ -11,6 +11,7 @@ use super::rule::{Rule, When};
 use super::{Address, Attested, Bounds, Channel, Policy, Tier, check, overlap};
 use crate::ids::{Category, PayeeId};
 use crate::money::{Currency, Money};
+use crate::payment::conditions::Conditions;
 use crate::payment::terms::Condition;
 
 /// Why a policy was refused, whole.
@@ -54,7 +55,7 @@ struct FileRule {
     #[serde(default)]
     when: FileWhen,
     #[serde(default)]
-    ask: Option<BTreeSet<Condition>>,
+    ask: Option<Conditions>,
     #[serde(default)]
     deny: Option<bool>,
 }
@@ -152,7 +153,7 @@ fn rule(places: &Places<'_>, at: usize, file: FileRule) -> Result<Rule, PolicyFa
     }
     let (asks, denies) = match (ask, deny) {
         (Some(asks), None) if !asks.is_empty() => (asks, false),
-        (None, Some(true)) => (BTreeSet::new(), true),
+        (None, Some(true)) => (Conditions::default(), true),
         (Some(_), Some(_)) => return Err(fault("it asks and denies: a payment that is denied needs nothing more".to_owned())),
         (Some(_), None) | (None, None | Some(false)) => {
             return Err(fault("it says nothing: write `ask = [\"…\"]` or `deny = true`".to_owned()));
@@ -166,7 +167,7 @@ fn rule(places: &Places<'_>, at: usize, file: FileRule) -> Result<Rule, PolicyFa
         let each = amounts.into_iter().map(|(c, text)| Ok((c, minor(&text, c)?)));
         each.collect::<Result<BTreeMap<_, _>, String>>().map_err(|e| fault(format!("when.{key}: {e}")))
     };
-    if asks.contains(&Condition::SecondGuardian) && !asks.contains(&Condition::Guardian) {
+    if asks.contains(Condition::SecondGuardian) && !asks.contains(Condition::Guardian) {
         return Err(fault("it asks for a second guardian and not for the first: name both".to_owned()));
     }
     let when = When {
@@ -190,12 +191,12 @@ fn rule(places: &Places<'_>, at: usize, file: FileRule) -> Result<Rule, PolicyFa
     for (condition, key, there_is) in
         [(Condition::Guardian, "guarded", when.guarded), (Condition::Supervisor, "supervised", when.supervised)]
     {
-        if there_is == Some(false) && asks.contains(&condition) {
+        if there_is == Some(false) && asks.contains(condition) {
             let what = format!("contradiction: it asks for a {} where there is none (`{key} = false`)", condition.as_str());
             return Err(fault(what));
         }
     }
-    Ok(Rule { name: name.as_str().into(), when, asks: asks.into_iter().collect(), denies })
+    Ok(Rule { name: name.as_str().into(), when, asks, denies })
 }
 
 fn list<T>(fault: &impl Fn(String) -> PolicyFault, key: &str, list: Option<BTreeSet<T>>) -> Result<BTreeSet<T>, PolicyFault> {
