@@ -1,6 +1,12 @@
 //! What a type looks like in JSON: each type that is read or written here says so itself, from the very list of fields that makes it, so that
 //! the description ([`super::openapi`]) can't say anything else than the code does (JSON Schema 2020-12, as OpenAPI 3.1 has it).
 
+use std::fmt;
+use std::marker::PhantomData;
+
+use serde::Deserializer;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{MapAccess, Visitor};
 use serde_json::{Map, Value, json};
 
 use crate::ids::{
@@ -147,6 +153,44 @@ pub fn reference(name: &str) -> Value {
     json!({ "$ref": format!("#/components/schemas/{name}") })
 }
 
+/// What is read field by field.
+pub trait Fields<'de>: Sized {
+    /// Reads the fields. Of a list serde would take the values by their order.
+    fn of<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error>;
+}
+
+/// Reads an object and nothing else, as the schema has it.
+pub fn only_object<'de, D: Deserializer<'de>, T: Fields<'de>>(from: D) -> Result<T, D::Error> {
+    struct Object<T>(PhantomData<T>);
+    impl<'de, T: Fields<'de>> Visitor<'de> for Object<T> {
+        type Value = T;
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("an object")
+        }
+        fn visit_map<A: MapAccess<'de>>(self, fields: A) -> Result<T, A::Error> {
+            T::of(MapAccessDeserializer::new(fields))
+        }
+    }
+    from.deserialize_map(Object(PhantomData))
+}
+
+/// Reads a struct that derives `Deserialize` with `remote = "Self"` as an object only.
+macro_rules! read_as_object {
+    ($name:ident) => {
+        impl<'de> $crate::api::shape::Fields<'de> for $name {
+            fn of<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+                Self::deserialize(from) // what is derived; the trait's own is below
+            }
+        }
+        impl<'de> serde::Deserialize<'de> for $name {
+            fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+                $crate::api::shape::only_object(from)
+            }
+        }
+    };
+}
+pub(crate) use read_as_object;
+
 /// One type, once: the struct, how it is read or written, and its schema. `input`s refuse what they don't know.
 macro_rules! shape {
     ($(#[doc = $doc:literal])+ output $name:ident { $($(#[doc = $about:literal])+ $field:ident: $type:ty),* $(,)? }) => {
@@ -158,8 +202,9 @@ macro_rules! shape {
     ($(#[doc = $doc:literal])+ input $name:ident { $($(#[doc = $about:literal])+ $field:ident: $type:ty),* $(,)? }) => {
         $(#[doc = $doc])+
         #[derive(serde::Deserialize)]
-        #[serde(deny_unknown_fields)]
+        #[serde(deny_unknown_fields, remote = "Self")]
         pub struct $name { $($(#[doc = $about])+ pub $field: $type),* }
+        $crate::api::shape::read_as_object!($name);
         // What is sent to us may hold a secret, so none of it prints.
         impl std::fmt::Debug for $name {
             fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -225,6 +270,14 @@ mod tests {
         }
     }
 
+    shape! {
+        /// One within another.
+        input Around {
+            /// It.
+            thing: Thing,
+        }
+    }
+
     #[test]
     fn a_schema_says_what_the_reader_does() {
         let mut defs = Defs::new();
@@ -237,5 +290,10 @@ mod tests {
         assert!(serde_json::from_str::<Thing>(r#"{"word": "a"}"#).is_err());
         let thing: Thing = serde_json::from_str(r#"{"count": 1}"#).unwrap();
         assert_eq!((thing.count, thing.word), (1, None));
+        for no_object in [r#"[1, "a"]"#, "[]", "1", "null", r#""count""#] {
+            assert!(serde_json::from_str::<Thing>(no_object).is_err(), "{no_object}");
+            assert!(serde_json::from_str::<Around>(&format!(r#"{{"thing": {no_object}}}"#)).is_err(), "{no_object}");
+        }
+        assert_eq!(serde_json::from_str::<Around>(r#"{"thing": {"count": 1}}"#).unwrap().thing.count, 1);
     }
 }

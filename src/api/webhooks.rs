@@ -8,7 +8,7 @@ use super::people::Gone;
 use super::problem::Problem;
 use super::route::{AFTER, LIMIT, Param, Route, run};
 use super::scope::Scope;
-use super::shape::{Defs, Page, Shape, reference, shape};
+use super::shape::{Defs, Page, Shape, read_as_object, reference, shape};
 use super::types::{Nothing, When, Word, words};
 use crate::clock::Timestamp;
 use crate::ids::{EndpointId, OutboxId};
@@ -127,12 +127,14 @@ words! {
 
 /// What is sent again: one of the three.
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, remote = "Self")]
 pub struct NewReplay {
     message: Option<OutboxId>,
     since: Option<Moment>,
     all: Option<Again>,
 }
+
+read_as_object!(NewReplay);
 
 impl Shape for NewReplay {
     fn schema(defs: &mut Defs) -> Value {
