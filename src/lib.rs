@@ -29,7 +29,9 @@ pub mod sip; // signalling: rsipstack behind our trait, SDP
 #[cfg_attr(not(test), deny(clippy::indexing_slicing, clippy::as_conversions))]
 pub mod speech; // voice activity, end-pointing, whisper
 #[cfg_attr(not(test), deny(clippy::indexing_slicing))]
-pub mod voiceprint; // filterbank, embedding, scoring, enrolment
+pub mod voiceprint;
+#[cfg_attr(not(test), deny(clippy::indexing_slicing, clippy::as_conversions))]
+pub mod webrtc; // browsers: ICE and DTLS-SRTP by the crate of that name, the same media sessions behind it // filterbank, embedding, scoring, enrolment
 
 #[cfg_attr(not(test), deny(clippy::indexing_slicing, clippy::as_conversions))]
 pub mod decision; // PURE: voice + number -> accept | inconclusive | reject

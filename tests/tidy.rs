@@ -31,6 +31,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("models", &[]),
     ("dialogue", &["payment", "decision"]),
     ("sip", &["media"]),
+    ("webrtc", &["media"]),
     // Our softphone knows how the service says digits, so that it can hear which it is asked for.
     ("phone", &["sip", "media", "prompts"]),
     // Evidence types live in `decision`, so that the dialogue can hold them without knowing a model.

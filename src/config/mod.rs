@@ -26,6 +26,8 @@ pub struct Config {
     pub sip: crate::sip::SipConfig,
     /// Audio on the wire.
     pub media: crate::media::config::MediaConfig,
+    /// Calls from browsers.
+    pub webrtc: crate::webrtc::WebrtcConfig,
     /// Limits and waits of a call.
     pub dialogue: crate::dialogue::DialogueConfig,
     /// Fresh digits: how they are asked for.

@@ -22,6 +22,7 @@ pub(super) fn check(c: &Config) -> Result<(), ConfigError> {
     c.challenge.check().map_err(|(key, what)| ConfigError::RoomRule { section: "challenge", key, what })?;
     c.speech.pickup.check().map_err(|(key, what)| ConfigError::RoomRule { section: "speech", key, what })?;
     c.media.validate().map_err(ConfigError::Media)?;
+    c.webrtc.check().map_err(|(key, what)| ConfigError::RoomRule { section: "webrtc", key, what })?;
     rule(
         (1..=10).contains(&c.voice.enrol_min_utterances),
         "voice.enrol_min_utterances",

@@ -1,4 +1,4 @@
-//! A leg over UDP: a session receives and orders the peer's packets, sends one of ours each 20 ms, and exchanges RTCP reports.
+//! A leg over RTP: a session receives and orders the peer's packets, sends one of ours each 20 ms, and exchanges RTCP reports.
 //! `pacer` gives it its turns; signalling steers it through [`SessionControl`]. The same session serves the service and our
 //! softphone.
 
@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 pub use super::codec::Codec;
 pub use super::config::{InbandDtmf, MediaConfig};
 pub use super::negotiated::{NegotiatedMedia, RtcpPath, TelephoneEvent};
-pub use super::port::{MediaError, RtpPort, bind_port};
+pub use super::port::{Arrived, MediaError, MediaPort, PACKET_QUEUE_PACKETS, PacketQueues, PacketTransport, RtpPort, bind_port};
 pub use super::stats::MediaStats;
 use crate::clock::Entropy;
 use crate::telemetry::metrics::metrics;
@@ -37,8 +37,10 @@ use session::{Ear, Line, Over, Session};
 /// What a session owns.
 #[derive(Debug)]
 pub struct SessionSetup {
-    /// From [`bind_port`].
-    pub socket: RtpPort,
+    /// From [`bind_port`], or the queues of another transport.
+    pub port: MediaPort,
+    /// The SSRC of what we send, where signalling has told it already; otherwise drawn.
+    pub ssrc: Option<u32>,
     /// The peer's address from its SDP. Packets from another IP are ignored; another port of the same IP is learned from
     /// the first valid packet (symmetric RTP, RFC 4961). Port 0 or an unspecified address: nothing is sent (hold).
     pub remote: SocketAddr,
@@ -211,19 +213,19 @@ async fn report(task: JoinHandle<SessionReport>) -> SessionReport {
 /// pauses of the peer, made-up sound in gaps), so that counting frames is measuring time. `entropy` gives SSRC, first sequence
 /// number, first timestamp and RTCP's name and timing.
 pub fn start(config: &MediaConfig, setup: SessionSetup, entropy: &dyn Entropy) -> RtpSession {
-    let SessionSetup { socket, remote, signalled, media, far, stop } = setup;
+    let SessionSetup { port, ssrc, remote, signalled, media, far, stop } = setup;
     let (orders, told) = watch::channel(Orders { end: None, remote, media: media.clone(), flowing: Flowing::Both });
     let (news_sender, news) = mpsc::channel(SIGNALLING_QUEUE_EVENTS);
     let (wishes_sender, wishes) = mpsc::channel(SIGNALLING_QUEUE_EVENTS);
     let control = SessionControl { orders: Arc::new(orders), news: news_sender };
     let codec = media.codec;
-    let sender = Sender::new(media.clone(), entropy).with_tones(config.inband_dtmf != InbandDtmf::Off);
+    let sender = Sender::new(media.clone(), entropy).with_ssrc(ssrc).with_tones(config.inband_dtmf != InbandDtmf::Off);
     // RFC 7022 section 4.2: a name for this call only.
     let cname = hex::encode(entropy.bytes::<12>());
     let reports = Reports::new(sender.ssrc(), cname, u64::from_le_bytes(entropy.bytes()), Duration::ZERO);
     let (over, ended) = oneshot::channel();
     let session = Session {
-        port: socket,
+        port,
         ear: Ear {
             peer: Peer::new(remote).signalled_from(signalled),
             receiver: Receiver::new(config, media.clone()),

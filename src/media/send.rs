@@ -113,6 +113,13 @@ impl Sender {
         }
     }
 
+    /// As signalling has told it.
+    #[must_use]
+    pub fn with_ssrc(mut self, ssrc: Option<u32>) -> Self {
+        self.ssrc = ssrc.unwrap_or(self.ssrc);
+        self
+    }
+
     /// Keys go out as tones where the peer takes no telephone-event.
     #[must_use]
     pub fn with_tones(mut self, tones: bool) -> Self {

@@ -265,7 +265,8 @@ impl Placing {
         let (rate, secure) = (codec.rate(), agreement.is_secure());
         let (leg, far) = leg::pair(LegInfo { rate, secure, codec: codec.encoding_name(), ..self.info });
         let setup = SessionSetup {
-            socket: self.socket,
+            port: self.socket.into(),
+            ssrc: None,
             remote: agreement.destination(),
             signalled: None,
             media: agreement.media(),

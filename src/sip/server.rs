@@ -428,7 +428,8 @@ impl Server {
         };
         let (leg, far) = leg::pair(info);
         let setup = SessionSetup {
-            socket,
+            port: socket.into(),
+            ssrc: None,
             remote: agreement.destination(),
             signalled: Some(invite.peer.ip()),
             media: agreement.media(),

@@ -78,7 +78,8 @@ async fn calls() {
         };
         let (mut leg, far) = pair(info);
         let media = NegotiatedMedia::new(Codec::Pcmu, 0).with_telephone_event(101, 8_000);
-        let setup = SessionSetup { socket, remote, signalled: None, media, far, stop: CancellationToken::new() };
+        let setup =
+            SessionSetup { port: socket.into(), ssrc: None, remote, signalled: None, media, far, stop: CancellationToken::new() };
         let session = start(&config, setup, &SystemEntropy);
         let prompt = prompt.clone();
         let call = tokio::spawn(async move {

@@ -15,7 +15,7 @@ use crate::media::outbox::Outbox;
 use crate::media::pacer::{Paced, Turn};
 use crate::media::peer::Peer;
 use crate::media::playout::FRAME_MS;
-use crate::media::port::RtpPort;
+use crate::media::port::{MediaPort, RtpPort};
 use crate::media::quality::{Impairment, Passage, Quality, SAMPLE_MS, Sample, hundredths};
 use crate::media::receive::{Receiver, Taken};
 use crate::media::reports::Reports;
@@ -46,7 +46,7 @@ pub(super) struct Over {
 
 /// See the module.
 pub(super) struct Session {
-    pub port: RtpPort,
+    pub port: MediaPort,
     pub ear: Ear,
     pub sender: Sender,
     pub media: NegotiatedMedia,
@@ -297,10 +297,21 @@ impl Session {
 
     /// Takes what has come since the last turn.
     fn receive(&mut self, turn: &mut Turn<'_>, now: Duration, outbox: &mut Outbox) -> Result<(), SessionEnd> {
+        let mut result = Ok(());
+        let (ear, line) = (&mut self.ear, &mut self.line);
+        let port = match &mut self.port {
+            MediaPort::Sockets(port) => port,
+            MediaPort::Queues(queues) => {
+                queues.receive(turn.now, |datagram| {
+                    if let (Ok(()), Some(event)) = (result, ear.rtp(now, &datagram)) {
+                        result = outbox.must_arrive(event).map_err(SessionEnd::from);
+                    }
+                });
+                return result;
+            }
+        };
         for _ in 0..BATCHES_PER_TURN {
-            let mut result = Ok(());
-            let ear = &mut self.ear;
-            let got = turn.inbox.receive(&self.port.rtp, turn.wall, |datagram| {
+            let got = turn.inbox.receive(&port.rtp, turn.wall, |datagram| {
                 if let (Ok(()), Some(event)) = (result, ear.rtp(now, &datagram)) {
                     result = outbox.must_arrive(event).map_err(SessionEnd::from);
                 }
@@ -308,7 +319,7 @@ impl Session {
             result?;
             match got {
                 Ok(got) => {
-                    self.line.receive_errors = 0;
+                    line.receive_errors = 0;
                     if got < BATCH_DATAGRAMS {
                         break;
                     }
@@ -316,16 +327,15 @@ impl Session {
                 // An ICMP error for something we sent shows up here, and passes: the peer may not listen yet, or no longer.
                 Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {}
                 Err(error) => {
-                    self.line.receive_errors += 1;
-                    if self.line.receive_errors > RECEIVE_ERRORS_MAX {
+                    line.receive_errors += 1;
+                    if line.receive_errors > RECEIVE_ERRORS_MAX {
                         tracing::warn!(%error, "the RTP socket cannot be read");
                         return Err(SessionEnd::Failed);
                     }
                 }
             }
         }
-        if let Some(rtcp) = self.port.rtcp.as_ref().filter(|_| self.line.turns.is_multiple_of(RTCP_EACH_TURNS)) {
-            let ear = &mut self.ear;
+        if let Some(rtcp) = port.rtcp.as_ref().filter(|_| line.turns.is_multiple_of(RTCP_EACH_TURNS)) {
             // An error of this socket costs a report, not a call.
             let _unread = turn.inbox.receive(rtcp, turn.wall, |datagram| ear.rtcp(now.saturating_sub(datagram.age), &datagram));
         }
@@ -333,12 +343,20 @@ impl Session {
         Ok(())
     }
 
+    /// The sockets, where they are ours.
+    fn sockets(&self) -> Option<&RtpPort> {
+        match &self.port {
+            MediaPort::Sockets(port) => Some(port),
+            MediaPort::Queues(_) => None,
+        }
+    }
+
     /// Once the peer sends from where its SDP said, the kernel drops whatever comes from elsewhere before it costs anything. A
     /// learned address is not sure enough for that. When the peer falls silent, all may come again: it may have moved.
     fn keep_strangers_out(&mut self, now: Duration) {
         match (self.line.connected, self.ear.steady) {
             (None, Some((from, count))) if count >= CONNECT_AFTER_PACKETS && self.ear.peer.is_negotiated(from) => {
-                if udp::connect(&self.port.rtp, from).unwrap_or(false) {
+                if self.sockets().is_some_and(|port| udp::connect(&port.rtp, from).unwrap_or(false)) {
                     self.line.connected = Some(from);
                 }
             }
@@ -350,7 +368,8 @@ impl Session {
     fn disconnect(&mut self) {
         self.ear.steady = None;
         if self.line.connected.take().is_some()
-            && let Err(error) = udp::disconnect(&self.port.rtp)
+            && let Some(port) = self.sockets()
+            && let Err(error) = udp::disconnect(&port.rtp)
         {
             tracing::warn!(%error, "the RTP socket can't be opened to other addresses");
         }
@@ -385,16 +404,17 @@ impl Session {
     }
 
     fn send_rtp(&self, bytes: &[u8], to: SocketAddr) -> io::Result<usize> {
-        match self.line.connected {
-            Some(_) => self.port.rtp.send(bytes),
-            None => self.port.rtp.send_to(bytes, to),
+        match (&self.port, self.line.connected) {
+            (MediaPort::Queues(queues), _) => queues.send(bytes),
+            (MediaPort::Sockets(port), Some(_)) => port.rtp.send(bytes),
+            (MediaPort::Sockets(port), None) => port.rtp.send_to(bytes, to),
         }
     }
 
     fn send_report(&mut self, report: Vec<u8>) {
         let Some(rtp) = self.ear.peer.destination() else { return };
         let Some(report) = self.sender.seal_rtcp(report) else { return };
-        let own_socket = self.port.rtcp.as_ref().filter(|_| self.media.rtcp != RtcpPath::Muxed);
+        let own_socket = self.sockets().and_then(|port| port.rtcp.as_ref()).filter(|_| self.media.rtcp != RtcpPath::Muxed);
         let sent = match own_socket {
             // Muxed (RFC 5761): on RTP's own socket.
             None => self.send_rtp(&report, rtp),

@@ -46,8 +46,11 @@ fn begin(config: &MediaConfig, socket: RtpPort, remote: SocketAddr, stop: Cancel
     };
     let (leg, far) = pair(info);
     let seed = u64::from(remote.port());
-    let session =
-        start(config, SessionSetup { socket, remote, signalled: None, media: media(), far, stop }, &SeededEntropy::new(seed));
+    let session = start(
+        config,
+        SessionSetup { port: socket.into(), ssrc: None, remote, signalled: None, media: media(), far, stop },
+        &SeededEntropy::new(seed),
+    );
     (session, leg)
 }
 

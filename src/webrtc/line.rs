@@ -1,0 +1,208 @@
+//! Between a connection and the media session: packets both ways, and what the connection's states mean for the call.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ::webrtc::media_stream::track_local::static_rtp::TrackLocalStaticRTP;
+use ::webrtc::media_stream::track_local::{TrackLocal, TrackLocalEvent};
+use ::webrtc::media_stream::track_remote::{TrackRemote, TrackRemoteEvent};
+use ::webrtc::peer_connection::RTCPeerConnectionState as Connected;
+use ::webrtc::peer_connection::transport::RTCDtlsTransportState;
+use rtc::shared::marshal::{Marshal, Unmarshal};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::connection::{Connection, News};
+use crate::clock::Entropy;
+use crate::media::config::MediaConfig;
+use crate::media::leg::{self, Leg, LegEnd, LegInfo};
+use crate::media::rtcp;
+use crate::media::rtp_session::{self, Arrived, Flowing, MediaPort, PacketQueues, PacketTransport, SessionControl, SessionSetup};
+
+/// How often it is looked whether the page has closed its end, in milliseconds: the crate says so of a transport, but tells nobody.
+const CLOSED_LOOK_MS: u64 = 250;
+/// Last packets are on their way and in the page's jitter buffer when a call is over, in milliseconds.
+const LAST_WORDS_MS: u64 = 250;
+
+/// How a page's line is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LineState {
+    /// Not yet up.
+    Connecting,
+    /// Audio flows.
+    Up,
+    /// Nothing comes: it is waited for.
+    Lost,
+    /// Gone.
+    Over,
+}
+
+/// One page's call below its leg.
+pub(super) struct Line {
+    pub(super) connection: Connection,
+    pub(super) info: LegInfo,
+    pub(super) begun: Instant,
+    pub(super) connect_wait: Duration,
+    pub(super) media: Arc<MediaConfig>,
+    pub(super) entropy: Arc<dyn Entropy>,
+    pub(super) leg: oneshot::Sender<Leg>,
+    pub(super) state: watch::Sender<LineState>,
+    pub(super) left: CancellationToken,
+    pub(super) stop: CancellationToken,
+}
+
+impl Line {
+    /// Until the call is over.
+    pub(super) async fn live(mut self) {
+        let Some(tracks) = self.connected().await else {
+            self.state.send_replace(LineState::Over);
+            let _best_effort = self.connection.peer.close().await;
+            return;
+        };
+        let Self { connection, info, begun, connect_wait: _, media, entropy, leg, state, left, stop } = self;
+        let Connection { peer, track, transport, ssrc, answer: _, media: settled, mut news } = connection;
+        let setup_ms = u32::try_from(begun.elapsed().as_millis()).unwrap_or(u32::MAX);
+        let (near, far) = leg::pair(LegInfo { setup_ms, ..info });
+        let (queues, PacketTransport { heard, mut said }) = PacketQueues::new();
+        let setup = SessionSetup {
+            port: MediaPort::Queues(queues),
+            ssrc: Some(ssrc),
+            remote: PacketQueues::peer(),
+            signalled: None,
+            media: settled,
+            far,
+            stop: stop.clone(),
+        };
+        let session = rtp_session::start(&media, setup, entropy.as_ref());
+        let control = session.control();
+        state.send_replace(LineState::Up);
+        // Nobody takes it: the leg is dropped, and the session ends by that.
+        let _untaken = leg.send(near);
+        let mut readers = JoinSet::new();
+        readers.spawn(hear_reports(Arc::clone(&track), heard.clone()));
+        for remote in tracks {
+            readers.spawn(hear(remote, heard.clone()));
+        }
+        let mut gone = false;
+        let mut looks = tokio::time::interval(Duration::from_millis(CLOSED_LOOK_MS));
+        looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                packet = said.recv() => match packet {
+                    Some(packet) => say(&track, &packet).await,
+                    None => break,
+                },
+                told = news.recv() => match told {
+                    Some(News::Track(remote)) => { readers.spawn(hear(remote, heard.clone())); }
+                    Some(News::State(now)) => follow(now, &control, &state),
+                    None => control.end(LegEnd::Failed),
+                },
+                _ = looks.tick(), if !gone => {
+                    if matches!(transport.state().await, Ok(RTCDtlsTransportState::Closed) | Err(_)) {
+                        gone = true;
+                        control.end(LegEnd::Caller);
+                    }
+                }
+                () = left.cancelled(), if !gone => {
+                    gone = true;
+                    control.end(LegEnd::Caller);
+                }
+            }
+        }
+        let report = session.finished().await;
+        tracing::debug!(why = ?report.why, "a browser call's media is over");
+        tokio::time::sleep(Duration::from_millis(LAST_WORDS_MS)).await;
+        readers.shutdown().await;
+        state.send_replace(LineState::Over);
+        let _best_effort = peer.close().await;
+    }
+
+    /// Waits until audio can flow; what tracks came with that. `None`: it never will.
+    async fn connected(&mut self) -> Option<Vec<Arc<dyn TrackRemote>>> {
+        let until = self.begun + self.connect_wait;
+        let mut tracks = Vec::new();
+        loop {
+            let told = tokio::select! {
+                told = self.connection.news.recv() => told,
+                () = tokio::time::sleep_until(until) => return None,
+                () = self.left.cancelled() => return None,
+                () = self.stop.cancelled() => return None,
+                // Whoever wanted the leg is gone.
+                () = self.leg.closed() => return None,
+            };
+            match told {
+                Some(News::State(Connected::Connected)) => return Some(tracks),
+                Some(News::State(Connected::Failed | Connected::Closed)) | None => return None,
+                Some(News::State(_)) => {}
+                Some(News::Track(track)) => tracks.push(track),
+            }
+        }
+    }
+}
+
+/// A connection's state as the call sees it: who is lost is on hold, so that no deadline of theirs passes and nothing is said to nobody.
+fn follow(now: Connected, control: &SessionControl, state: &watch::Sender<LineState>) {
+    match now {
+        Connected::Connected => {
+            control.flow(Flowing::Both);
+            state.send_replace(LineState::Up);
+        }
+        Connected::Disconnected => {
+            control.flow(Flowing::HeldByThem);
+            state.send_replace(LineState::Lost);
+        }
+        Connected::Failed => control.end(LegEnd::MediaTimeout),
+        Connected::Closed => control.end(LegEnd::Caller),
+        // New, connecting: an ICE restart under way. What holds, holds.
+        _ => {}
+    }
+}
+
+/// One of our packets to the page.
+async fn say(track: &TrackLocalStaticRTP, packet: &[u8]) {
+    let mut rest = packet;
+    let sent = if rtcp::is_rtcp(packet) {
+        match rtc::rtcp::packet::unmarshal(&mut rest) {
+            Ok(reports) => track.write_rtcp(reports).await,
+            Err(error) => Err(error),
+        }
+    } else {
+        match rtc::rtp::Packet::unmarshal(&mut rest) {
+            Ok(packet) => track.write_rtp(packet).await,
+            Err(error) => Err(error),
+        }
+    };
+    if let Err(error) = sent {
+        tracing::debug!(%error, "a packet to a page was not sent");
+    }
+}
+
+/// The page's audio, until its track ends. What finds no room is lost, as on a line.
+async fn hear(track: Arc<dyn TrackRemote>, heard: mpsc::Sender<Arrived>) {
+    while let Some(event) = track.poll().await {
+        let bytes = match event {
+            TrackRemoteEvent::OnRtpPacket(packet) => packet.marshal().ok().map(|bytes| bytes.to_vec()),
+            TrackRemoteEvent::OnRtcpPacket(reports) => Some(compound(&reports)),
+            _ => None,
+        };
+        if let Some(bytes) = bytes {
+            let _full = heard.try_send(Arrived { at: Instant::now(), bytes });
+        }
+    }
+}
+
+/// What the page says of our audio.
+async fn hear_reports(track: Arc<TrackLocalStaticRTP>, heard: mpsc::Sender<Arrived>) {
+    while let Some(TrackLocalEvent::OnRtcpPacket(reports)) = track.poll().await {
+        let _full = heard.try_send(Arrived { at: Instant::now(), bytes: compound(&reports) });
+    }
+}
+
+fn compound(reports: &[Box<dyn rtc::rtcp::Packet>]) -> Vec<u8> {
+    reports.iter().filter_map(|report| report.marshal().ok()).fold(Vec::new(), |mut all, bytes| {
+        all.extend_from_slice(&bytes);
+        all
+    })
+}
