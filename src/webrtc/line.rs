@@ -7,7 +7,7 @@ use ::webrtc::media_stream::track_local::static_rtp::TrackLocalStaticRTP;
 use ::webrtc::media_stream::track_local::{TrackLocal, TrackLocalEvent};
 use ::webrtc::media_stream::track_remote::{TrackRemote, TrackRemoteEvent};
 use ::webrtc::peer_connection::RTCPeerConnectionState as Connected;
-use ::webrtc::peer_connection::transport::RTCDtlsTransportState;
+use rtc::peer_connection::transport::RTCDtlsTransportState;
 use rtc::shared::marshal::{Marshal, Unmarshal};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;

@@ -8,13 +8,13 @@ use ::webrtc::media_stream::MediaStreamTrack;
 use ::webrtc::media_stream::track_local::TrackLocal;
 use ::webrtc::media_stream::track_local::static_rtp::TrackLocalStaticRTP;
 use ::webrtc::media_stream::track_remote::{TrackRemote, TrackRemoteEvent};
-use ::webrtc::peer_connection::transport::RTCDtlsTransportState;
 use ::webrtc::peer_connection::{
     MediaEngine, PeerConnection, PeerConnectionBuilder, PeerConnectionEventHandler, RTCIceGatheringState, RTCPeerConnectionState,
     RTCSessionDescription, SettingEngineBuilder,
 };
 use rtc::ice::mdns::MulticastDnsMode;
 use rtc::peer_connection::configuration::RTCOfferOptions;
+use rtc::peer_connection::transport::RTCDtlsTransportState;
 use rtc::rtp_transceiver::rtp_sender::{
     RTCRtpCodec, RTCRtpCodecParameters, RTCRtpCodingParameters, RTCRtpEncodingParameters, RtpCodecKind,
 };
