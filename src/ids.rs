@@ -92,6 +92,7 @@ id!(/** A worker that claims attempts: one a process and start. */ WorkerId, "wr
 id!(/** An enrolment invitation. */ InviteId, "inv");
 id!(/** An instruction to a bank. */ InstructionId, "ins");
 id!(/** What several people have to agree to. */ ApprovalId, "apr");
+id!(/** A payment that an app's page confirms by voice. */ AppSessionId, "aps");
 id!(/** A one-time code. */ CodeId, "otc");
 id!(/** A mandate: a payee may be paid again without the card number. */ MandateId, "mnd");
 id!(/** Who looks after whose payments. */ GuardianshipId, "gua");

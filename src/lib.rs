@@ -56,6 +56,8 @@ pub mod agreement; // who else has to agree, and by what: rules, approvals, code
 #[cfg_attr(not(test), deny(clippy::indexing_slicing, clippy::as_conversions))]
 pub mod api; // REST for payees' own systems
 #[cfg_attr(not(test), deny(clippy::indexing_slicing, clippy::as_conversions))]
+pub mod app_sessions; // payments that an app's page confirms by voice
+#[cfg_attr(not(test), deny(clippy::indexing_slicing, clippy::as_conversions))]
 pub mod bank; // a bank that announces deductions: its messages, our journal, its instructions
 #[cfg_attr(not(test), deny(clippy::indexing_slicing, clippy::as_conversions))]
 pub mod call; // edge of dialogue: one task a call

@@ -1,6 +1,14 @@
 //! The REST API over a real server and a real socket: what it does, and what it refuses.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::disallowed_methods)]
 
+#[path = "api/app_making.rs"]
+mod app_making;
+#[path = "api/app_page.rs"]
+mod app_page;
+#[path = "api/app_support.rs"]
+mod app_support;
+#[path = "api/app_turned_away.rs"]
+mod app_turned_away;
 #[path = "api/buying.rs"]
 mod buying;
 #[path = "api/described.rs"]

@@ -41,6 +41,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("store", &["payment", "ledger", "voiceprint", "vault"]),
     ("gateway", &["payment"]),
     ("processor", &["payment", "ledger", "store", "gateway", "vault"]),
+    ("app_sessions", &["payment", "store", "vault", "agreement"]),
     // Its tests pay at the sandbox.
     ("agreement", &["payment", "store", "processor", "vault", "gateway"]),
     // Public keys are the ledger's.
@@ -67,7 +68,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         ],
     ),
     // Models come through a trait that `app` implements; of calls it knows which are up and what happens in them.
-    ("api", &["payment", "store", "vault", "processor", "agreement", "notify", "call", "rights"]),
+    ("api", &["payment", "store", "vault", "processor", "agreement", "app_sessions", "notify", "call", "rights"]),
     ("eval", &["speech", "voiceprint", "decision", "media", "models"]),
     // Embeds each room's own section; rooms never see the whole.
     (
@@ -85,6 +86,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "gateway",
             "processor",
             "agreement",
+            "app_sessions",
             "notify",
             "ops",
             "rights",

@@ -92,6 +92,15 @@ impl ApiConfig {
     }
 }
 
+impl ApiConfig {
+    /// What stands before our paths where a proxy puts this listener below one of its own: the path of `public_url`.
+    pub fn public_path(&self) -> &str {
+        let url = self.public_url.trim_end_matches('/');
+        let authority = url.split_once("://").map_or("", |(_, rest)| rest);
+        authority.find('/').and_then(|at| authority.get(at..)).unwrap_or("")
+    }
+}
+
 /// No URL that links begin with is longer: a message by SMS is short.
 const PUBLIC_URL_LIMIT_CHARS: usize = 200;
 
@@ -126,6 +135,11 @@ mod tests {
         ] {
             assert_eq!(checked(good), Ok(()), "{good}");
         }
+        let path = |url: &str| ApiConfig { public_url: url.into(), ..ApiConfig::default() }.public_path().to_owned();
+        assert_eq!(
+            (path(""), path("https://pay.example/"), path("https://a.b/bills/x/")),
+            (String::new(), String::new(), "/bills/x".into())
+        );
         let long = format!("https://{}.example", "a".repeat(200));
         for wrong in [
             "pay.example",

@@ -57,7 +57,7 @@ async fn begin(shared: Arc<Shared>, path: Vec<String>, request: Request<Body>) -
             () = stop.cancelled() => {}
         }
     });
-    let mut response = Response::new(Body::new(Lines { heard, _place: place }));
+    let mut response = Response::new(Body::new(Lines::new(heard, place)));
     *response.status_mut() = StatusCode::OK;
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
@@ -136,9 +136,16 @@ fn over(id: &CallId, events: &mut broadcast::Receiver<Watched>, last: &mut Optio
 }
 
 /// Lines as a body.
-struct Lines {
+pub(super) struct Lines {
     heard: mpsc::Receiver<Bytes>,
     _place: OwnedSemaphorePermit,
+}
+
+impl Lines {
+    /// What is heard, as long as somebody reads; the place is free then.
+    pub(super) fn new(heard: mpsc::Receiver<Bytes>, place: OwnedSemaphorePermit) -> Self {
+        Self { heard, _place: place }
+    }
 }
 
 impl hyper::body::Body for Lines {

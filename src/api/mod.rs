@@ -1,8 +1,11 @@
-//! The REST API: everything that a payee's own systems do with us, over HTTPS; and the pages of people who got a link. One table of routes ([`route::table`]) is both the router and the
+//! The REST API: everything that a payee's own systems do with us, over HTTPS; and the pages of people who got a link, or whose app asks for their voice. One table of routes ([`route::table`]) is both the router and the
 //! description; every request goes through one gate (key, scope, rate, size, idempotency); what it may see is its tenant's and nobody else's.
 
 mod accounts;
 mod agreeing;
+pub mod app_calls;
+mod app_page;
+mod app_sessions;
 mod ask;
 mod asking;
 mod config;
@@ -22,6 +25,7 @@ mod rights;
 pub mod route;
 mod scope;
 pub mod shape;
+mod shop;
 mod trail;
 mod types;
 mod voices;
@@ -41,6 +45,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::agreement::Agreements;
+use crate::app_sessions::{AppConfig, AppSessions};
 use crate::call::registry::Registry;
 use crate::call::timeline::Watched;
 use crate::clock::{Clock, Entropy};
@@ -83,6 +88,10 @@ pub struct Parts {
     pub enroller: Option<Arc<dyn Enroller>>,
     /// How long things are kept, for exports to tell.
     pub retention: RetentionConfig,
+    /// App sessions.
+    pub app: AppConfig,
+    /// Who answers pages' offers; `None`: this process takes no calls of pages.
+    pub app_calls: Option<Arc<dyn app_calls::AppCalls>>,
 }
 
 impl std::fmt::Debug for Parts {
@@ -152,6 +161,7 @@ struct Shared {
     buckets: gate::Buckets,
     guests: pages::Guests,
     streams: Arc<Semaphore>,
+    app: app_page::Pages,
     stop: CancellationToken,
 }
 
@@ -162,7 +172,10 @@ pub async fn serve(
     parts: Parts,
     stop: CancellationToken,
 ) -> Result<SocketAddr, ApiError> {
-    let Parts { store, vault, processor, agreements, notifier, clock, entropy, live, enroller, retention } = parts;
+    let Parts { store, vault, processor, agreements, notifier, clock, entropy, live, enroller, retention, app, app_calls } =
+        parts;
+    let parts = (Arc::clone(&store), vault.clone(), agreements.clone());
+    let sessions = AppSessions::new(parts, (Arc::clone(&clock), Arc::clone(&entropy)), app);
     let shared = Arc::new(Shared {
         store,
         vault,
@@ -178,9 +191,11 @@ pub async fn serve(
         buckets: gate::Buckets::default(),
         guests: pages::Guests::default(),
         streams: Arc::new(Semaphore::new(config.max_streams)),
+        app: app_page::Pages::new(config, sessions, app_calls),
         stop: stop.clone(),
     });
     tokio::spawn(sweep(Arc::clone(&shared)));
+    tokio::spawn(sweep_sessions(Arc::clone(&shared)));
     door::serve(config, listen, router(shared), stop).await
 }
 
@@ -200,6 +215,22 @@ async fn sweep(shared: Arc<Shared>) {
     }
 }
 
+/// How often app sessions are ended whose time is over, in seconds. Until then they are expired all the same.
+const SWEEP_SESSIONS_S: u64 = 30;
+
+async fn sweep_sessions(shared: Arc<Shared>) {
+    let mut tick = tokio::time::interval(std::time::Duration::from_secs(SWEEP_SESSIONS_S));
+    loop {
+        tokio::select! {
+            () = shared.stop.cancelled() => return,
+            _ = tick.tick() => {}
+        }
+        if let Err(error) = shared.app.sessions.sweep().await {
+            tracing::warn!(%error, "app sessions whose time is over are not ended yet");
+        }
+    }
+}
+
 fn router(shared: Arc<Shared>) -> Router {
     // The table is made once a process; what stands in it lives as long.
     let table: &'static [Route] = Box::leak(route::table().into_boxed_slice());
@@ -213,6 +244,9 @@ fn router(shared: Arc<Shared>) -> Router {
             let shared = Arc::clone(&shared);
             get(move |params: RawPathParams, request: Request<Body>| live::follow(shared, ids_of(&params), request))
         });
+    for (path, asked) in app_page::routes(&shared).into_iter().chain(shop::routes(&shared)) {
+        router = router.route(path, asked);
+    }
     for route in table {
         let shared = Arc::clone(&shared);
         let answer = move |params: RawPathParams, request: Request<Body>| gate::answer(shared, route, ids_of(&params), request);

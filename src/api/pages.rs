@@ -2,7 +2,7 @@
 //! The token of the link is the key. Looking changes nothing, for whatever carries messages follows the links in them; an answer goes the way that
 //! the API and the commands take.
 
-mod guests;
+pub(super) mod guests;
 mod html;
 mod words;
 

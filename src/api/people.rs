@@ -31,6 +31,15 @@ words! {
     }
 }
 
+impl From<Tongue> for Language {
+    fn from(tongue: Tongue) -> Self {
+        match tongue {
+            Tongue::English => Self::English,
+            Tongue::Mandarin => Self::Mandarin,
+        }
+    }
+}
+
 /// A telephone number with + and country.
 pub struct Phone(E164);
 

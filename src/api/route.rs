@@ -180,5 +180,6 @@ pub fn table() -> Vec<Route> {
     all.extend(super::guarding::routes());
     all.extend(super::webhooks::routes());
     all.extend(super::accounts::routes());
+    all.extend(super::app_sessions::routes());
     all
 }

@@ -46,13 +46,17 @@ pub enum Scope {
     AccountsRead,
     /// Open main accounts, close accounts.
     AccountsWrite,
+    /// See app sessions.
+    AppSessionsRead,
+    /// Make app sessions.
+    AppSessionsWrite,
     /// See the audit trail of one's own things, and proofs.
     AuditRead,
 }
 
 impl Scope {
     /// All of them.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 23] = [
         Self::CustomersRead,
         Self::CustomersWrite,
         Self::CustomersExport,
@@ -73,6 +77,8 @@ impl Scope {
         Self::WebhooksWrite,
         Self::AccountsRead,
         Self::AccountsWrite,
+        Self::AppSessionsRead,
+        Self::AppSessionsWrite,
         Self::AuditRead,
     ];
 
@@ -99,6 +105,8 @@ impl Scope {
             Self::WebhooksWrite => "webhooks:write",
             Self::AccountsRead => "accounts:read",
             Self::AccountsWrite => "accounts:write",
+            Self::AppSessionsRead => "app_sessions:read",
+            Self::AppSessionsWrite => "app_sessions:write",
             Self::AuditRead => "audit:read",
         }
     }

@@ -10,9 +10,9 @@ use serde::de::{MapAccess, Visitor};
 use serde_json::{Map, Value, json};
 
 use crate::ids::{
-    AccountId, ApiKeyId, ApprovalId, AttemptId, AuditId, BankName, CallId, CardId, Category, CodeId, ConsentId, CustomerId,
-    DisputeId, EndpointId, GuardianshipId, IntentId, InviteId, MainAccountId, MandateId, OutboxId, PayeeId, PurchaseId,
-    ReceiptId, RequestId, SupervisionId,
+    AccountId, ApiKeyId, AppSessionId, ApprovalId, AttemptId, AuditId, BankName, CallId, CardId, Category, CodeId, ConsentId,
+    CustomerId, DisputeId, EndpointId, GuardianshipId, IntentId, InviteId, MainAccountId, MandateId, OutboxId, PayeeId,
+    PurchaseId, ReceiptId, RequestId, SupervisionId,
 };
 
 /// The schemas of all named types, by name.
@@ -88,6 +88,7 @@ macro_rules! ids {
 ids!(
     AccountId,
     ApiKeyId,
+    AppSessionId,
     ApprovalId,
     AttemptId,
     AuditId,

@@ -7,6 +7,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::enrol::FromRecordings;
 use super::{Office, StartError, Voices};
+use crate::api::app_calls::AppCalls;
 use crate::api::{self, ApiError, Enroller, Live, Parts};
 use crate::call::Services;
 use crate::clock::{Clock, Entropy};
@@ -26,6 +27,8 @@ fn parts(config: &Config, office: &Office, clock: Arc<dyn Clock>, entropy: Arc<d
         live: None,
         enroller: None,
         retention: config.retention.clone(),
+        app: config.app.clone(),
+        app_calls: None,
     }
 }
 
@@ -67,6 +70,16 @@ pub struct ApiService {
 impl ApiService {
     /// Opens everything and answers.
     pub async fn start(config: &Config, clock: Arc<dyn Clock>, entropy: Arc<dyn Entropy>) -> Result<Self, StartError> {
+        Self::start_with(config, clock, entropy, None).await
+    }
+
+    /// The same with somebody who answers pages' offers.
+    pub async fn start_with(
+        config: &Config,
+        clock: Arc<dyn Clock>,
+        entropy: Arc<dyn Entropy>,
+        app_calls: Option<Arc<dyn AppCalls>>,
+    ) -> Result<Self, StartError> {
         let unset = || ApiError { key: "api.listen", why: "is not set: where is the API to be answered?".into() };
         let listen = config.api.listen.ok_or_else(unset)?;
         let office = Office::open(config, Arc::clone(&clock), Arc::clone(&entropy)).await?;
@@ -79,7 +92,8 @@ impl ApiService {
         });
         let sweeper = tokio::spawn(office.sweep(config, (&clock, &entropy), stop.clone()));
         let teller = tokio::spawn(office.notifier.clone().run(stop.clone()));
-        let address = api::serve(&config.api, listen, parts(config, &office, clock, entropy), stop.clone()).await?;
+        let parts = Parts { app_calls, ..parts(config, &office, clock, entropy) };
+        let address = api::serve(&config.api, listen, parts, stop.clone()).await?;
         Ok(Self { office, address, stop, worker, sweeper, teller })
     }
 

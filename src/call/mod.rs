@@ -14,6 +14,7 @@ mod following;
 pub mod heard_before;
 mod hearing;
 pub mod inference;
+pub mod page;
 pub mod recording;
 pub mod registry;
 mod services;

@@ -68,6 +68,8 @@ pub struct Config {
     pub ops: crate::ops::OpsConfig,
     /// REST for payees' own systems.
     pub api: crate::api::ApiConfig,
+    /// Payments that an app's page confirms by voice.
+    pub app: crate::app_sessions::AppConfig,
 }
 
 /// The process as a whole.

@@ -63,6 +63,7 @@ pub(super) fn check(c: &Config) -> Result<(), ConfigError> {
     c.retention.check().map_err(|(key, what)| ConfigError::RoomRule { section: "retention", key, what })?;
     c.ops.check().map_err(|(key, what)| ConfigError::RoomRule { section: "ops", key, what })?;
     c.api.check().map_err(|(key, what)| ConfigError::RoomRule { section: "api", key, what })?;
+    c.app.check().map_err(|(key, what)| ConfigError::RoomRule { section: "app", key, what })?;
     if let Err(why) = crate::telemetry::check_filter(&c.service.log) {
         return Err(ConfigError::Rule {
             key: "service.log".to_owned(),

@@ -2,6 +2,7 @@
 //! `store` keeps these values, `processor` drives them.
 
 pub mod account;
+pub mod app_session;
 pub mod approval;
 pub mod attempt;
 pub mod balance;
@@ -22,6 +23,9 @@ pub mod supervisor;
 pub mod terms;
 
 pub use account::{AccountError, AccountState, ConfirmedBy, Consent, Limits, MainAccount, PurchaseAccount};
+pub use app_session::{
+    AppOrigin, AppResult, AppSecret, AppSession, AppSessionError, AppSessionEvent, AppSessionState, OriginError,
+};
 pub use approval::{Approval, ApprovalError, ApprovalEvent, ApprovalState, Binding, How, Party, PayersPart, Role, Said};
 pub use attempt::{
     Attempt, AttemptEvent, AttemptState, BankWord, Effect, GatewayKey, Operation, ReconcilePolicy, RequestHash, TransitionError,

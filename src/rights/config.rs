@@ -21,6 +21,8 @@ pub struct RetentionConfig {
     pub invitations_days: u32,
     /// That a one-time code was on its way to somebody, for so many days after its end; the code itself is wiped when it is delivered or runs out.
     pub code_deliveries_days: u32,
+    /// App sessions (docs/APP.md) for so many days after they were made.
+    pub app_sessions_days: u32,
     /// Files of call detail records (`ops.cdr_dir`) for so many days after the day in their name.
     pub call_details_days: u32,
     /// A voiceprint that held in no call for so many months (of 30 days) is deleted.
@@ -39,6 +41,7 @@ impl Default for RetentionConfig {
             failed_factors_days: 90,
             invitations_days: 90,
             code_deliveries_days: 30,
+            app_sessions_days: 90,
             call_details_days: 400,
             unused_voiceprint_months: 36,
             closed_customers_days: 1_095,
@@ -67,6 +70,7 @@ impl RetentionConfig {
         )?;
         rule(days.contains(&self.invitations_days), "invitations_days", "must be 1 to 3650")?;
         rule(days.contains(&self.code_deliveries_days), "code_deliveries_days", "must be 1 to 3650")?;
+        rule(days.contains(&self.app_sessions_days), "app_sessions_days", "must be 1 to 3650")?;
         rule(days.contains(&self.call_details_days), "call_details_days", "must be 1 to 3650: nothing is kept for ever")?;
         rule((1..=120).contains(&self.unused_voiceprint_months), "unused_voiceprint_months", "must be 1 to 120")?;
         rule((1..=7_300).contains(&self.closed_customers_days), "closed_customers_days", "must be 1 to 7300")
@@ -93,6 +97,7 @@ mod tests {
         assert_eq!(wrong(|c| c.failed_factors_days = 1), "failed_factors_days");
         assert_eq!(wrong(|c| c.invitations_days = 0), "invitations_days");
         assert_eq!(wrong(|c| c.code_deliveries_days = 0), "code_deliveries_days");
+        assert_eq!(wrong(|c| c.app_sessions_days = 0), "app_sessions_days");
         assert_eq!(wrong(|c| c.call_details_days = 3_651), "call_details_days");
         assert_eq!(wrong(|c| c.unused_voiceprint_months = 121), "unused_voiceprint_months");
         assert_eq!(wrong(|c| c.closed_customers_days = 0), "closed_customers_days");

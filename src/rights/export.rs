@@ -11,7 +11,9 @@ use serde_json::{Value, json};
 use super::RetentionConfig;
 use crate::clock::Timestamp;
 use crate::ids::{CallId, IntentId, PayeeId, RequestId};
-use crate::payment::{AccountState, Attempt, Dispute, MainAccount, Purchase, PurchaseAccount, PurchaseState};
+use crate::payment::{
+    AccountState, AppSession, AppSessionState, Attempt, Dispute, MainAccount, Purchase, PurchaseAccount, PurchaseState,
+};
 use crate::store::{
     AuditFrom, AuditRecord, CallRecord, CardRecord, Customer, Document, Invited, Paper, PaperKind, Payment, RequestWithPayee,
     Store, StoreError,
@@ -29,7 +31,7 @@ pub enum Part {
     Payments,
     /// Calls with verdicts and scores.
     Calls,
-    /// Mandates, approvals, guardianships, supervisions, codes, main accounts, purchase-permission accounts, purchases.
+    /// Mandates, approvals, guardianships, supervisions, codes, main accounts, purchase-permission accounts, purchases, app sessions.
     Papers,
     /// Audit rows.
     Audit,
@@ -294,6 +296,7 @@ async fn paper(store: &dyn Store, p: &Paper, customer: &Customer) -> Result<Valu
             Ok(bought) => Some(purchase(&bought, payee_name(store, &bought.payee).await?)),
             Err(_) => None,
         },
+        PaperKind::AppSession => AppSession::of_paper(p).ok().map(|s| app_session(&s)),
         PaperKind::Guardianship | PaperKind::Supervision | PaperKind::Approval | PaperKind::Code | PaperKind::Mandate => None,
     };
     // All others, and what can't be read as what it should be, as it is kept.
@@ -336,6 +339,12 @@ fn purchase(p: &Purchase, payee_name: Option<String>) -> Value {
     json!({ "request": p.request, "account": p.account, "payee": p.payee, "payee_name": payee_name, "amount": p.amount,
         "state": p.state.name(), "payment": p.state.intent(), "bank": bank, "receipt": receipt, "declined": declined,
         "expires_at": p.expires_at.to_string() })
+}
+
+fn app_session(s: &AppSession) -> Value {
+    let result = if let AppSessionState::Over { result, .. } = &s.state { Some(result.as_str()) } else { None };
+    json!({ "request": s.request, "card": s.card, "origin": s.origin, "language": s.language, "state": s.state.name(),
+        "call": s.state.call(), "result": result, "expires_at": s.expires_at.to_string() })
 }
 
 /// Digests are secrets of ours; what spoke for somebody else's voice is theirs.

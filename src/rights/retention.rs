@@ -59,6 +59,7 @@ impl RetentionConfig {
             Overdue::FailedFactors => ("retention.failed_factors_days", self.failed_factors_days),
             Overdue::Invitations => ("retention.invitations_days", self.invitations_days),
             Overdue::CodeDeliveries => ("retention.code_deliveries_days", self.code_deliveries_days),
+            Overdue::AppSessions => ("retention.app_sessions_days", self.app_sessions_days),
             Overdue::ClosedCustomers => ("retention.closed_customers_days", self.closed_customers_days),
         };
         ClockOf { what: what.as_str(), key, days }

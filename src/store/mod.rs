@@ -75,6 +75,7 @@ macro_rules! migrations {
             (18, "lanes", include_str!(concat!("../../../migrations/", $folder, "/0018_lanes.sql"))),
             (19, "accounts", include_str!(concat!("../../../migrations/", $folder, "/0019_accounts.sql"))),
             (20, "people", include_str!(concat!("../../../migrations/", $folder, "/0020_people.sql"))),
+            (21, "app_sessions", include_str!(concat!("../../../migrations/", $folder, "/0021_app_sessions.sql"))),
         ])
     };
 }

@@ -1,5 +1,5 @@
-//! What people agreed to about payments, kept whole: guardianships, supervisions, approvals, one-time codes, mandates, accounts and
-//! purchases. The rules are `payment`'s; here each is a [`Document`] that is read, and written over the version that was read.
+//! What people agreed to about payments, kept whole: guardianships, supervisions, approvals, one-time codes, mandates, accounts,
+//! purchases and app sessions. The rules are `payment`'s; here each is a [`Document`] that is read, and written over the version that was read.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ use crate::clock::Timestamp;
 use crate::ids::{CodeId, CustomerId, PayeeId, RequestId};
 use crate::money::Currency;
 use crate::payment::{
-    AddressMark, Approval, Guardianship, MainAccount, Mandate, OneTimeCode, Purchase, PurchaseAccount, Supervision,
+    AddressMark, AppSession, Approval, Guardianship, MainAccount, Mandate, OneTimeCode, Purchase, PurchaseAccount, Supervision,
 };
 
 /// What kind of paper.
@@ -34,11 +34,13 @@ pub enum PaperKind {
     Account,
     /// What a payee asks for, and its user confirms.
     Purchase,
+    /// A payment that an app's page confirms by voice.
+    AppSession,
 }
 
 impl PaperKind {
     /// Every one.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Guardianship,
         Self::Supervision,
         Self::Approval,
@@ -47,6 +49,7 @@ impl PaperKind {
         Self::MainAccount,
         Self::Account,
         Self::Purchase,
+        Self::AppSession,
     ];
 
     /// As a row stores it.
@@ -60,6 +63,7 @@ impl PaperKind {
             Self::MainAccount => "main_account",
             Self::Account => "account",
             Self::Purchase => "purchase",
+            Self::AppSession => "app_session",
         }
     }
 
@@ -69,6 +73,7 @@ impl PaperKind {
             Self::Code => "one-time code",
             Self::MainAccount => "main account",
             Self::Account => "purchase-permission account",
+            Self::AppSession => "app session",
             Self::Guardianship | Self::Supervision | Self::Approval | Self::Mandate | Self::Purchase => self.as_str(),
         }
     }
@@ -215,6 +220,8 @@ document!(
     None
 );
 document!(PurchaseAccount, Account, customer, |a| a.payee.as_str().to_owned(), a.open(), None);
+// A customer may have several for one request: a page that was loaded again has another.
+document!(AppSession, AppSession, customer, |s| s.id.as_str().to_owned(), s.open(), s.due_at());
 document!(Purchase, Purchase, customer, |p| p.request.as_str().to_owned(), p.open(), p.due_at());
 
 /// For which payments of a customer sums are asked.

@@ -21,19 +21,22 @@ pub enum Overdue {
     Invitations,
     /// What is left of one-time codes that were on their way to somebody: to whom, when, after how many tries.
     CodeDeliveries,
+    /// App sessions that ended.
+    AppSessions,
     /// The consents of customers who were deleted.
     ClosedCustomers,
 }
 
 impl Overdue {
     /// All of them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::CallEvidence,
         Self::CallRecords,
         Self::CallsOwed,
         Self::FailedFactors,
         Self::Invitations,
         Self::CodeDeliveries,
+        Self::AppSessions,
         Self::ClosedCustomers,
     ];
 
@@ -46,6 +49,7 @@ impl Overdue {
             Self::FailedFactors => "failed_factors",
             Self::Invitations => "invitations",
             Self::CodeDeliveries => "code_deliveries",
+            Self::AppSessions => "app_sessions",
             Self::ClosedCustomers => "closed_customers",
         }
     }

@@ -17,6 +17,10 @@ pub enum ApiPurpose {
     Cursor,
     /// Identifiers of what is made on an idempotency key: the same again when it is asked again.
     Made,
+    /// Digests of tokens of app sessions.
+    AppToken,
+    /// Digests of the names of the places where their calls are.
+    AppPlace,
 }
 
 impl ApiPurpose {
@@ -26,6 +30,8 @@ impl ApiPurpose {
             Self::Request => b"request",
             Self::Cursor => b"cursor",
             Self::Made => b"made",
+            Self::AppToken => b"app token",
+            Self::AppPlace => b"app place",
         }
     }
 }

@@ -45,6 +45,8 @@ impl Switchboard {
             entropy: Arc::new(SystemEntropy),
             live: Some(Live { registry: registry.clone(), watchers: watchers.clone() }),
             enroller: None,
+            app: voicepay::app_sessions::AppConfig::default(),
+            app_calls: None,
         };
         let (config, stop) = (ApiConfig { max_streams: 2, ..ApiConfig::default() }, CancellationToken::new());
         let listen = "127.0.0.1:0".parse().unwrap();

@@ -9,6 +9,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use voicepay::api::app_calls::AppCalls;
 use voicepay::api::{Key, Scope};
 use voicepay::app::ApiService;
 use voicepay::clock::{Clock, SystemClock, SystemEntropy, Timestamp};
@@ -18,6 +19,10 @@ use voicepay::money::{Currency, Money};
 use voicepay::payment::{Capture, Evidence};
 use voicepay::processor::{ChargeOrder, Outcome};
 use voicepay::store::{ApiKeyRecord, AuditRecord, TenantRecord};
+
+#[path = "../../src/store/postgres/lab.rs"]
+#[allow(dead_code)] // the store's own tests need more of it
+pub mod lab;
 
 /// Visa's number for tests.
 pub const CARD: &str = "4111111111111111";
@@ -80,9 +85,14 @@ impl Shop {
 
     /// With these lines in `[api]`.
     pub async fn with(more: &str) -> Self {
+        Self::answering(more, Arc::new(SystemClock), None).await
+    }
+
+    /// The same by this clock, with somebody who answers pages' offers.
+    pub async fn answering(more: &str, clock: Arc<dyn Clock>, calls: Option<Arc<dyn AppCalls>>) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let config = Config::load(Some(&write_config(dir.path(), more))).unwrap();
-        let service = ApiService::start(&config, Arc::new(SystemClock), Arc::new(SystemEntropy)).await.unwrap();
+        let service = ApiService::start_with(&config, clock, Arc::new(SystemEntropy), calls).await.unwrap();
         let mut shop = Self { dir, service, key: String::new(), drawn: AtomicU32::new(0) };
         shop.key = shop.key_for("default", &Scope::ALL, None).await;
         shop

@@ -46,18 +46,20 @@ impl Guests {
 
 /// Tokens by key, as in `gate`'s buckets, but of keys that anybody may make up: so many of them are remembered.
 #[derive(Debug)]
-struct Meter<K> {
+pub(in crate::api) struct Meter<K> {
     rate: Rate,
     began: Instant,
     all: Mutex<HashMap<K, Bucket>>,
 }
 
 impl<K: Eq + Hash> Meter<K> {
-    fn new(rate: Rate) -> Self {
+    /// One that refills like this.
+    pub(in crate::api) fn new(rate: Rate) -> Self {
         Self { rate, began: Instant::now(), all: Mutex::default() }
     }
 
-    fn take(&self, key: K, now: Instant) -> Result<(), u64> {
+    /// Takes a token; the error is after how many seconds there is one.
+    pub(in crate::api) fn take(&self, key: K, now: Instant) -> Result<(), u64> {
         let mut all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
         let now = now.duration_since(self.began);
         if all.len() >= LIMIT_REMEMBERED && !all.contains_key(&key) {
@@ -73,7 +75,7 @@ impl<K: Eq + Hash> Meter<K> {
 }
 
 /// Whoever has one address of IPv6 has a whole network of them.
-fn network(from: IpAddr) -> IpAddr {
+pub(in crate::api) fn network(from: IpAddr) -> IpAddr {
     match from.to_canonical() {
         IpAddr::V6(six) => {
             let [a, b, c, d, ..] = six.segments();
@@ -84,7 +86,7 @@ fn network(from: IpAddr) -> IpAddr {
 }
 
 /// From where a request comes: behind a proxy of ours the last address that it names, for it added that one itself (RFC 7239 §8.1).
-pub(super) fn from(headers: &HeaderMap, extensions: &Extensions, behind_proxy: bool) -> IpAddr {
+pub(in crate::api) fn from(headers: &HeaderMap, extensions: &Extensions, behind_proxy: bool) -> IpAddr {
     let named = headers.get_all("x-forwarded-for").iter().next_back().and_then(|h| h.to_str().ok());
     let last = named.and_then(|all| all.rsplit(',').next()).and_then(|text| text.trim().trim_matches(['[', ']']).parse().ok());
     let peer = extensions.get::<Peer>().map(|Peer(address)| address.ip());

@@ -4,8 +4,8 @@ use serde_json::json;
 
 use super::{Bench, on_both};
 use crate::clock::Timestamp;
-use crate::ids::{CallId, CustomerId};
-use crate::store::{AuditFrom, CallRecord, Factor, FactorFailure, Invite, Overdue};
+use crate::ids::{AppSessionId, CallId, CustomerId};
+use crate::store::{AuditFrom, CallRecord, Factor, FactorFailure, Invite, Overdue, Paper, PaperKind};
 
 on_both!(
     what_is_over_its_time_goes_in_batches_and_nothing_else,
@@ -16,6 +16,7 @@ on_both!(
     what_is_held_is_read_page_by_page,
     a_call_that_ends_after_its_customer_was_deleted_leaves_nothing,
     what_is_left_of_codes_goes_after_their_end,
+    app_sessions_go_once_they_ended_and_no_other_paper_does,
 );
 
 impl Bench {
@@ -185,4 +186,42 @@ async fn what_is_left_of_codes_goes_after_their_end(desk: Bench) {
     assert_eq!(over(99).await, 1, "whose time is not over stays");
     let claimed = desk.store.claim_code_deliveries(Timestamp(25), Timestamp(26), 9).await.unwrap();
     assert_eq!(claimed.len(), 1, "and is delivered still");
+}
+
+async fn app_sessions_go_once_they_ended_and_no_other_paper_does(desk: Bench) {
+    let ann = desk.customer("+442079460958", "111111").await;
+    let mut all = Vec::new();
+    for (kind, open, at) in [
+        (PaperKind::AppSession, false, 10),
+        (PaperKind::AppSession, false, 20),
+        (PaperKind::AppSession, false, 90),
+        (PaperKind::AppSession, true, 10),
+        (PaperKind::Approval, false, 10),
+        (PaperKind::Code, false, 10),
+    ] {
+        let id = AppSessionId::fresh_at(Timestamp(at), &*desk.entropy).to_string();
+        let paper = Paper {
+            kind,
+            about: id.clone(),
+            id,
+            owner: ann.clone(),
+            open,
+            due_at: None,
+            version: 0,
+            body: "{}".to_owned(),
+            created_at: Timestamp(at),
+            owed: Vec::new(),
+        };
+        desk.store.write_papers(std::slice::from_ref(&paper), &[], &[desk.audit()], &[]).await.unwrap();
+        all.push(paper);
+    }
+    assert_eq!(desk.store.overdue(Overdue::AppSessions, Timestamp(50)).await.unwrap(), 2);
+    assert_eq!((desk.erase(Overdue::AppSessions, 50, 1).await, desk.erase(Overdue::AppSessions, 50, 9).await), (1, 1));
+    assert_eq!(desk.erase(Overdue::AppSessions, 50, 9).await, 0);
+    for (n, paper) in all.iter().enumerate() {
+        assert_eq!(desk.store.paper(paper.kind, &paper.id).await.unwrap().is_some(), n > 1, "{n}");
+    }
+    for left in ["kind = 'approval'", "kind = 'app_session' AND created_at = 10"] {
+        assert!(desk.sql(&format!("DELETE FROM papers WHERE {left}")).await.is_err_and(|e| e.contains("never deleted")), "{left}");
+    }
 }

@@ -25,6 +25,7 @@ pub(in crate::store) fn count(what: Overdue) -> &'static str {
         Overdue::FailedFactors => count!("factor_failures WHERE at < $1"),
         Overdue::Invitations => count!("invites WHERE expires_at < $1"),
         Overdue::CodeDeliveries => count!("code_deliveries WHERE expires_at < $1"),
+        Overdue::AppSessions => count!("papers WHERE kind = 'app_session' AND NOT open AND created_at < $1"),
         Overdue::ClosedCustomers => count!("consents c JOIN customers p ON p.id = c.customer_id WHERE p.deleted_at < $1"),
     }
 }
@@ -64,6 +65,13 @@ macro_rules! erasing {
                 Overdue::CodeDeliveries => &[concat!(
                     "DELETE FROM code_deliveries WHERE code_id IN
                          (SELECT code_id FROM code_deliveries WHERE expires_at < $1 ORDER BY expires_at LIMIT $2",
+                    $lock,
+                    ")"
+                )],
+                // Identifiers begin with their time, so that the oldest come first by the key.
+                Overdue::AppSessions => &[concat!(
+                    "DELETE FROM papers WHERE kind = 'app_session' AND id IN
+                         (SELECT id FROM papers WHERE kind = 'app_session' AND NOT open AND created_at < $1 ORDER BY id LIMIT $2",
                     $lock,
                     ")"
                 )],
