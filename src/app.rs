@@ -7,6 +7,7 @@ use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::agreement::{AgreementConfig, Agreements, PolicyFileError, read_policy};
+use crate::api::app_calls::AppCalls;
 use crate::bank;
 use crate::call::inference::Inference;
 use crate::call::registry::Registry;
@@ -37,10 +38,12 @@ use crate::telemetry::{self, metrics::metrics};
 use crate::vault::Vault;
 use crate::voiceprint::fingerprint::Fingerprinter;
 use crate::voiceprint::{EmbedError, Embedder};
+use crate::webrtc::Endpoint;
 
 mod acquirer; // what it tells without being asked
 mod api; // the REST API, with calls or alone
 mod arriving; // calls that come in
+mod browser; // calls from apps' pages
 mod call_details; // the clock of their files
 mod callbacks; // calls that we owe, placed
 mod enrol; // from recordings, for the API
@@ -54,6 +57,7 @@ mod switchboard; // people, called for callers
 use acquirer::listen_to_acquirer;
 pub use api::ApiService;
 use arriving::take_calls;
+use browser::BrowserCalls;
 pub use call_details::{CallDetailsError, call_details_over, erase_call_details};
 use callbacks::CallBacks;
 pub use records::RecordsError;
@@ -411,7 +415,13 @@ impl App {
             let (services, book, records, draining) = (current.clone(), Arc::clone(&book), records.clone(), draining.clone());
             CallBacks { services, telephone, book, records, draining, owner: WorkerId::fresh(entropy.as_ref()) }.run()
         });
-        let api_address = api::beside_calls(config, &office, voices, &current.borrow(), &worker_stop).await?;
+        let pages = config.webrtc.enabled.then(|| {
+            let endpoint = Endpoint::new(config.webrtc.clone(), &config.media, Arc::clone(&entropy), cut.clone());
+            let (services, records, book) = (current.clone(), records.clone(), Arc::clone(&book));
+            Arc::new(BrowserCalls { endpoint, services, records, book, draining: draining.clone() }) as Arc<dyn AppCalls>
+        });
+        let first = Arc::clone(&current.borrow());
+        let api_address = api::beside_calls(config, &office, voices, &first, pages, &worker_stop).await?;
         let mut ops_address = None;
         if let Some(address) = config.ops.listen {
             let store = Arc::clone(&office.store);

@@ -31,6 +31,11 @@ impl Asking {
         Self { channel: Channel::Telephone, attestation, device_known: None, by_mandate: false }
     }
 
+    /// By an app's page, by voice: the app knows the device that its customer is logged in on.
+    pub fn app() -> Self {
+        Self { channel: Channel::App, attestation: Attested::NotACall, device_known: Some(true), by_mandate: false }
+    }
+
     /// By confirming a purchase, without a voice.
     pub fn purchase() -> Self {
         Self { channel: Channel::Api, attestation: Attested::NotACall, device_known: None, by_mandate: false }

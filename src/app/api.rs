@@ -38,6 +38,7 @@ pub(super) async fn beside_calls(
     office: &Office,
     voices: &Voices,
     services: &Arc<Services>,
+    app_calls: Option<Arc<dyn AppCalls>>,
     stop: &CancellationToken,
 ) -> Result<Option<SocketAddr>, StartError> {
     let Some(listen) = config.api.listen else { return Ok(None) };
@@ -51,6 +52,7 @@ pub(super) async fn beside_calls(
     let parts = Parts {
         live: Some(Live { registry: services.registry.clone(), watchers: services.watchers.clone() }),
         enroller: Some(Arc::new(enroller) as Arc<dyn Enroller>),
+        app_calls,
         ..parts(config, office, clock, entropy)
     };
     Ok(Some(api::serve(&config.api, listen, parts, stop.clone()).await?))

@@ -343,6 +343,7 @@ mod tests {
             payment: Some((IntentId::parse("int_0123456789ab").unwrap(), "paid")),
             spans: Vec::new(),
             placed_for: None,
+            app_session: None,
             evidence: Vec::new(),
         }
     }

@@ -18,7 +18,6 @@ use crate::agreement::{Agreements, Asking};
 use crate::clock::{Clock, Entropy, Timestamp};
 use crate::ids::{AppSessionId, CallId, CardId, CustomerId, OutboxId, RequestId, Tenant};
 use crate::language::Language;
-use crate::payment::policy::{Attested, Channel};
 use crate::payment::{
     AppOrigin, AppResult, AppSecret, AppSession, AppSessionError, AppSessionEvent, AppSessionState, RequestError,
 };
@@ -169,7 +168,7 @@ impl AppSessions {
         }
         let card = self.card(&customer.id, new.card.as_ref(), now).await?;
         // Denied now is denied in the call: better told before somebody speaks. What else rules ask is asked in the call, by what is known then.
-        let asking = Asking { channel: Channel::App, device_known: Some(true), ..Asking::call(Attested::NotACall) };
+        let asking = Asking::app();
         if let Some(rule) = inner.agreements.ask(&found.request, asking).await?.terms.denied_by {
             return Err(NotMade::Denied(rule));
         }

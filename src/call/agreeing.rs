@@ -17,7 +17,7 @@ use crate::dialogue::{
     PaymentOutcome, ScoreTrouble,
 };
 use crate::ids::{CallId, CustomerId, IntentId, RequestId};
-use crate::payment::policy::Attested;
+use crate::payment::policy::{Attested, Channel};
 use crate::payment::{Approval, Condition, Mandate, Occasion, PaymentRequest, Role};
 use crate::processor::ChargeOrder;
 use crate::secret::SecretBytes;
@@ -45,7 +45,8 @@ impl Call {
     /// Hands a payment over, once, here; from then on it is the processor's, or waits for others, whatever becomes of the call.
     pub(super) async fn hand_over(&mut self, charge: Charge) -> Option<Input> {
         self.timeline.add(Who::Check, format!("hands over {} on {}", charge.amount, charge.card));
-        let submitted = self.services.desk.submit(&self.id, charge, attested(&self.caller, self.nominated));
+        let asking = if self.app.is_some() { Asking::app() } else { Asking::call(attested(&self.caller, self.nominated)) };
+        let submitted = self.services.desk.submit(&self.id, charge, asking);
         match self.services.off_clock(submitted).await {
             Ok(HandedOver::Charged(intent)) => {
                 self.payment = Some((intent.clone(), payment_word(&PaymentOutcome::Unknown)));
@@ -173,10 +174,12 @@ impl Call {
 
 impl Desk {
     /// What has to hold for a payment beside what every call asks.
-    pub(super) async fn asks(&self, request: &PaymentRequest, attested: Attested) -> Result<Asks, DeskError> {
-        let asked = self.agreements.ask(request, Asking::call(attested)).await?;
+    pub(super) async fn asks(&self, request: &PaymentRequest, asking: Asking) -> Result<Asks, DeskError> {
+        let asked = self.agreements.ask(request, asking).await?;
         let by_mandate = match &asked.mandate {
-            Some(_) => Some(self.agreements.ask(request, Asking { by_mandate: true, ..Asking::call(attested) }).await?),
+            // An app has bound a card already.
+            Some(_) if asking.channel == Channel::App => None,
+            Some(_) => Some(self.agreements.ask(request, Asking { by_mandate: true, ..asking }).await?),
             None => None,
         };
         // One that rules don't let stand for the number is of no use in this call.
@@ -191,6 +194,7 @@ impl Desk {
             others: others && !self.agreed_before(request, &parties).await?,
             offer_mandate: self.may_offer(request, &asked).await?.then_some(request.amount),
             mandate: mandate.and_then(|m| m.mandate).map(|m| m.card),
+            bound: None,
         })
     }
 
@@ -244,10 +248,10 @@ impl Desk {
         &self,
         call: &CallId,
         held: Held,
-        attested: Attested,
+        asking: Asking,
         order: ChargeOrder,
     ) -> Result<HandedOver, PaymentOutcome> {
-        let asking = Asking { by_mandate: held.mandate, ..Asking::call(attested) };
+        let asking = Asking { by_mandate: held.mandate, ..asking };
         let met: BTreeSet<Condition> = [(held.fresh_digits, Condition::FreshDigits), (held.code, Condition::Code)]
             .into_iter()
             .filter_map(|(h, c)| h.then_some(c))

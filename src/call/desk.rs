@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::agreeing::{HandedOver, Held};
-use crate::agreement::Agreements;
+use super::app_call::AppCall;
+use crate::agreement::{Agreements, Asking};
 use crate::clock::{Entropy, Timestamp};
 use crate::decision::NumberEvidence;
 use crate::decision::Policy;
@@ -94,7 +95,9 @@ impl From<UnlockError> for DeskError {
     }
 }
 
-type Found = (IdentityOutcome, Vec<(PayeeId, Arc<Sound>)>);
+/// Payees' recorded names.
+type Clips = Vec<(PayeeId, Arc<Sound>)>;
+type Found = (IdentityOutcome, Clips);
 
 impl From<Factor> for store::Factor {
     fn from(factor: Factor) -> Self {
@@ -138,11 +141,7 @@ impl Desk {
         now: Timestamp,
     ) -> Result<Found, DeskError> {
         let id = customer.id;
-        let voice = match self.store.template(&id).await? {
-            None => VoiceOnFile::None,
-            Some(row) if row.model == self.voice_model => VoiceOnFile::Enrolled,
-            Some(_) => VoiceOnFile::OtherModel,
-        };
+        let voice = self.voice_on_file(&id).await?;
         let tries = self.tries(&id, &customer.numbers, caller, attested, now).await?;
         let mut rows = self.store.payable_requests(&id, now).await?;
         rows.truncate(1); // the first is the one that is offered
@@ -154,7 +153,7 @@ impl Desk {
         }
         let mut requests = Vec::with_capacity(rows.len());
         for row in rows {
-            let asks = self.asks(&row.request, vouched).await?;
+            let asks = self.asks(&row.request, Asking::call(vouched)).await?;
             requests.push(open_request(row, asks));
         }
         let known = Known {
@@ -168,6 +167,41 @@ impl Desk {
             customer: id,
         };
         Ok((IdentityOutcome::Known(Box::new(known)), clips))
+    }
+
+    /// The customer, the request and the card of an app session, as they stand now: what is no longer so is left out.
+    pub(super) async fn bound(&self, app: &AppCall, now: Timestamp) -> Result<Option<(Known, Clips)>, DeskError> {
+        let active = self.store.customer(&app.customer).await?.filter(|c| c.status == CustomerStatus::Active);
+        let Some(customer) = active else { return Ok(None) };
+        let payable = self.store.payable_requests(&app.customer, now).await?;
+        let (mut requests, mut clips) = (Vec::new(), Vec::new());
+        if let Some(row) = payable.into_iter().find(|row| row.request.id == app.request) {
+            clips.extend(self.payee_clip(&row.request.payee).await?.map(|clip| (row.request.payee.clone(), Arc::new(clip))));
+            let asks = self.asks(&row.request, Asking::app()).await?;
+            // Whoever is asked for everything each time needs no mandate, and has none used up.
+            requests.push(open_request(row, Asks { mandate: None, offer_mandate: None, bound: Some(app.card.clone()), ..asks }));
+        }
+        let voice = self.voice_on_file(&app.customer).await?;
+        let cards = self.store.cards_of(&app.customer).await?;
+        let known = Known {
+            language: app.language,
+            voice,
+            has_open_invite: false,
+            cards: cards.iter().filter(|card| card.id == app.card).map(|card| card_on_file(card, now)).collect(),
+            requests,
+            failures_24h: self.tries(&app.customer, &customer.numbers, None, true, now).await?,
+            slow: self.store.wants_more_time(&app.customer).await?,
+            customer: customer.id,
+        };
+        Ok(Some((known, clips)))
+    }
+
+    async fn voice_on_file(&self, customer: &CustomerId) -> Result<VoiceOnFile, DeskError> {
+        Ok(match self.store.template(customer).await? {
+            None => VoiceOnFile::None,
+            Some(row) if row.model == self.voice_model => VoiceOnFile::Enrolled,
+            Some(_) => VoiceOnFile::OtherModel,
+        })
     }
 
     pub(super) async fn payee_clip(&self, payee: &PayeeId) -> Result<Option<Sound>, DeskError> {
@@ -345,7 +379,7 @@ impl Desk {
     }
 
     /// Hands a charge over: one transaction. From here on the payment goes on whatever becomes of the call.
-    pub(super) async fn submit(&self, call: &CallId, charge: Charge, attested: Attested) -> Result<HandedOver, PaymentOutcome> {
+    pub(super) async fn submit(&self, call: &CallId, charge: Charge, asking: Asking) -> Result<HandedOver, PaymentOutcome> {
         let held = Held::of(&charge);
         let order = ChargeOrder {
             customer: charge.customer,
@@ -357,7 +391,7 @@ impl Desk {
             evidence: self.evidence(charge.approval),
             guards: crate::processor::OrderGuards::default(),
         };
-        self.agree(call, held, attested, order).await
+        self.agree(call, held, asking, order).await
     }
 
     fn evidence(&self, approval: Approval) -> Evidence {
@@ -365,6 +399,7 @@ impl Desk {
             NumberSummary::Spoken { log_ratio, llr, engine } => ("spoken", Some((log_ratio, llr, engine))),
             NumberSummary::Keyed => ("keyed", None),
             NumberSummary::Mandate => ("mandate", None),
+            NumberSummary::Bound => ("app", None),
         };
         Evidence {
             voice_cosine: Some(approval.voice_cosine),

@@ -9,10 +9,12 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::ahead::{Ahead, Findings, Lanes};
+use super::app_call::{self, AppCall};
 use super::caller::{from, signed, who_calls};
 use super::desk::Failed;
 use super::errand::{Ear, PlacedFor};
 use super::hearing::{self, Hearing};
+use super::page::{PageState, PageTeller};
 use super::recording::Recorder;
 use super::services::Services;
 use super::timeline::{Timeline, Who};
@@ -47,7 +49,15 @@ const CASCADE_LIMIT_INPUTS: usize = 64;
 /// Takes one call from its leg to its verdict, and leaves its record in the store.
 pub async fn run_call(id: CallId, leg: Leg, services: Arc<Services>) -> CallRecord {
     let mut call = Call::new(id, leg, services);
-    call.live(None).await;
+    call.live(Beginning::Caller).await;
+    call.close().await
+}
+
+/// The same for a payment that an app's page confirms by voice; the page is told what happens.
+pub async fn run_app_call(id: CallId, leg: Leg, app: AppCall, page: PageTeller, services: Arc<Services>) -> CallRecord {
+    let mut call = Call::new(id, leg, services);
+    call.page = Some(page);
+    call.live(Beginning::App(Box::new(app))).await;
     call.close().await
 }
 
@@ -55,8 +65,18 @@ pub async fn run_call(id: CallId, leg: Leg, services: Arc<Services>) -> CallReco
 pub async fn run_errand(id: CallId, leg: Leg, ear: PickupEar, errand: Errand, services: Arc<Services>) -> CallRecord {
     let mut call = Call::new(id, leg, services);
     call.placed(ear, &errand);
-    call.live(Some(Box::new(errand))).await;
+    call.live(Beginning::Errand(Box::new(errand))).await;
     call.close().await
+}
+
+/// How a call begins.
+enum Beginning {
+    /// Somebody calls.
+    Caller,
+    /// We called, and a person picked up.
+    Errand(Box<Errand>),
+    /// An app's page calls.
+    App(Box<AppCall>),
 }
 
 /// What one call's task holds.
@@ -105,11 +125,14 @@ pub(super) struct Call {
     /// Of a call that we placed: whether it is a machine after all.
     pub(super) ear: Option<Ear>,
     pub(super) placed_for: Option<PlacedFor>,
+    /// Of an app's page: what it confirms, and the page itself.
+    pub(super) app: Option<AppCall>,
+    pub(super) page: Option<PageTeller>,
     /// Turns of listening so far: names the one that a reading belongs to.
     pub(super) turns: u64,
     /// Between turns: they know the line's noise.
     ears: Option<Endpointer>,
-    payee_clips: HashMap<PayeeId, Arc<Sound>>,
+    pub(super) payee_clips: HashMap<PayeeId, Arc<Sound>>,
     started: Instant,
     started_at: Timestamp,
     turn_ended: Option<Instant>,
@@ -155,6 +178,8 @@ impl Call {
             hearing: None,
             ear: None,
             placed_for: None,
+            app: None,
+            page: None,
             turns: 0,
             ears: None,
             payee_clips: HashMap::new(),
@@ -182,7 +207,7 @@ impl Call {
         self.started.elapsed()
     }
 
-    async fn live(&mut self, errand: Option<Box<Errand>>) {
+    async fn live(&mut self, beginning: Beginning) {
         let caller = who_calls(&self.leg.info, &self.services.default_country);
         self.calling = caller.number().cloned();
         self.caller = caller.clone();
@@ -191,8 +216,8 @@ impl Call {
             self.verdict = Some(CallVerdict::ServiceTrouble);
             return;
         }
-        match errand {
-            None => {
+        match beginning {
+            Beginning::Caller => {
                 let calls = format!("calls {} {} ({})", self.leg.info.called, from(&caller), self.leg.info.codec);
                 self.timeline.add(Who::Caller, calls);
                 if let Some(signed) = signed(self.leg.info.attestation) {
@@ -200,7 +225,12 @@ impl Call {
                 }
                 self.step(Input::Started { caller }).await;
             }
-            Some(errand) => {
+            Beginning::App(app) => {
+                self.timeline.add(Who::Caller, format!("confirms a payment by an app's page ({})", self.leg.info.codec));
+                let input = self.bound(*app).await;
+                self.step(input).await;
+            }
+            Beginning::Errand(errand) => {
                 self.timeline.add(Who::Caller, format!("picks up {:?} ({})", errand.number, self.leg.info.codec));
                 self.step(Input::CalledOut(errand)).await;
             }
@@ -236,6 +266,7 @@ impl Call {
         self.recorder = None; // closes the tape
         self.jobs.shutdown().await;
         self.join_the_person().await;
+        self.page_over(verdict);
         let _leg_may_be_gone = self.leg.commands.try_send(LegCommand::HangUp);
         self.timeline.add(Who::Check, format!("verdict: {verdict:?}"));
         let record = CallRecord {
@@ -251,6 +282,7 @@ impl Call {
             payment: self.payment.take(),
             spans: self.trace.finish(self.elapsed_ms()),
             placed_for: self.placed_for.clone(),
+            app_session: self.app.as_ref().map(|app| app.session.clone()),
             evidence: std::mem::take(&mut self.evidence),
         };
         let row = self.row(Some(&record));
@@ -304,8 +336,14 @@ impl Call {
                     self.step(Input::PromptDone(PlayId(id))).await;
                 }
             }
-            Some(LegEvent::Held) => self.held(),
-            Some(LegEvent::Resumed) => self.resumed(),
+            Some(LegEvent::Held) => {
+                self.page_away(true);
+                self.held();
+            }
+            Some(LegEvent::Resumed) => {
+                self.page_away(false);
+                self.resumed();
+            }
             Some(LegEvent::Transfer(news)) => {
                 if let Some(input) = self.on_transfer(news) {
                     self.step(input).await;
@@ -349,6 +387,7 @@ impl Call {
             recorder.heard(utterance.net_speech_ms);
         }
         self.turn_ended = Some(Instant::now());
+        self.page_heard();
         let facts = hearing::facts(&utterance, least_speech_ms);
         self.timeline.add_with(
             Who::Caller,
@@ -424,8 +463,9 @@ impl Call {
             if self.verdict.is_some() {
                 return;
             }
-            if let Input::Identity(IdentityOutcome::Known(known)) = &input {
-                self.timeline.add(Who::Check, format!("the number nominates {}", known.customer));
+            if let Input::Identity(IdentityOutcome::Known(known)) | Input::AppCall(known) = &input {
+                let by = if self.app.is_some() { "app session" } else { "number" };
+                self.timeline.add(Who::Check, format!("the {by} nominates {}", known.customer));
                 self.customer = Some(known.customer.clone());
                 self.services.registry.nominate(&self.id, &known.customer);
                 self.language = known.language;
@@ -470,6 +510,9 @@ impl Call {
             Effect::Play { id, prompt } => {
                 let book = self.services.prompts.book(self.language);
                 self.timeline.add(Who::Service, book.text(&prompt));
+                if let Some(page) = &self.page {
+                    app_call::tell_prompt(page, book, self.language, &prompt);
+                }
                 let clip = prompt.payee().and_then(|p| self.payee_clips.get(&p.id));
                 let pace = if self.slow { Pace::Slow } else { Pace::Usual };
                 let audio = book.sound(&prompt, clip.map(AsRef::as_ref), self.leg.info.rate, pace);
@@ -495,6 +538,7 @@ impl Call {
                 let (speech, activity) = (&self.services.speech, &self.services.activity);
                 let hearing = Hearing::begin(listen_for, barge_in, speech, activity, rate, ears, self.slow);
                 self.hearing = Some(hearing.in_language(self.language));
+                self.page_state(PageState::Listening);
             }
             Effect::StopListening => self.stop_hearing(),
             Effect::SetDeadline { kind, at } => {

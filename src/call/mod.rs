@@ -3,6 +3,7 @@
 
 mod agreeing; // what rules ask of a payer: codes, others, mandates; a voice deleted
 mod ahead;
+mod app_call; // an app's page confirms a payment: what was bound, and what the page is told
 mod approvals;
 pub mod callbacks;
 mod caller;
@@ -29,12 +30,13 @@ use serde::Serialize;
 use crate::clock::Timestamp;
 use crate::decision::replay::StoredEvidence;
 use crate::dialogue::CallVerdict;
-use crate::ids::{CallId, IntentId};
+use crate::ids::{AppSessionId, CallId, IntentId};
 use crate::media::leg::Attestation;
 
+pub use app_call::AppCall;
 pub use approvals::Approvals;
 pub use desk::Desk;
-pub use driver::{run_call, run_errand};
+pub use driver::{run_app_call, run_call, run_errand};
 pub use errand::PlacedFor;
 pub use services::Services;
 pub use transfer::Switchboard;
@@ -73,6 +75,9 @@ pub struct CallRecord {
     /// Why we placed the call; of a call that came in nothing.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub placed_for: Option<PlacedFor>,
+    /// The app session that it belongs to, if a page called.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub app_session: Option<AppSessionId>,
     /// What each verdict on a voice and a number was made on: scores, which can be judged again under another policy.
     pub evidence: Vec<StoredEvidence>,
 }

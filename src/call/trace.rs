@@ -109,6 +109,7 @@ impl CallTrace {
             Input::Errand(ErrandNews::Decided(outcome)) => end("errand.decide", *outcome == DecisionOutcome::Trouble),
             Input::Started { .. }
             | Input::CalledOut(_)
+            | Input::AppCall(_)
             | Input::Errand(ErrandNews::Machine)
             | Input::Key(_)
             | Input::SpeechStarted

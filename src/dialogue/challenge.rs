@@ -1,6 +1,6 @@
 //! Fresh digits: where the voice alone does not settle it, or by policy, the caller says digits after us that nobody can have a
 //! recording of. Words and voice must both hold. Then the card number that was said (or keyed) before is compared; where a mandate names
-//! the card, or the voice is to be deleted, nothing was said before: the digits are judged by themselves.
+//! the card, an app has bound it, or the voice is to be deleted, nothing was said before: the digits are judged by themselves.
 //!
 //! A string is judged once. Silence repeats it while it is valid; a late, unfit or unsure answer draws another one, up to
 //! `challenge.limit_strings` in a call. No barge-in: half a string is none, and our own voice must not end up in the answer.
@@ -141,8 +141,8 @@ pub(super) fn begin(desk: &mut Desk<'_>, payer: Payer, first: VoiceScore, keyed:
     Challenge { who: Who::Payer(payer), first: Some(first), keyed, silences: 0 }.draw(desk, Some(heard_at), Again::First)
 }
 
-/// Asks a payer whose card a mandate names for fresh digits, which nothing goes before.
-pub(super) fn by_mandate(desk: &mut Desk<'_>, payer: Payer) -> Stage {
+/// Asks a payer whose card a mandate names, or an app has bound, for fresh digits, which nothing goes before.
+pub(super) fn without_number(desk: &mut Desk<'_>, payer: Payer) -> Stage {
     desk.rest();
     Challenge { who: Who::Payer(payer), first: None, keyed: None, silences: 0 }.draw(desk, None, Again::First)
 }
@@ -349,6 +349,16 @@ impl ScoringDigits {
         let Self { challenge: Challenge { who, first, keyed, silences }, heard_at } = self;
         match who {
             Who::Payer(payer) if first.is_some() => judging::mismatch(desk, payer, heard_at, Factor::Challenge),
+            // An app's payment knows no other way.
+            Who::Payer(mut payer) if payer.bound().is_some() => {
+                let over = payer.person.failed(desk, Factor::Challenge);
+                let challenge = Challenge { who: Who::Payer(payer), first: None, keyed, silences };
+                if over {
+                    let refusal = challenge.who.refusal();
+                    return judging::hold(desk, heard_at, refusal);
+                }
+                challenge.draw(desk, Some(heard_at), Again::NoMatch)
+            }
             // Whoever can't pay by mandate is asked for everything, as at the first payment.
             Who::Payer(payer) => {
                 let mut payer = payer.without_mandate();

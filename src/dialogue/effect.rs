@@ -211,6 +211,8 @@ pub enum NumberSummary {
     Keyed,
     /// Not at all: a mandate names the card.
     Mandate,
+    /// Not at all: an app has bound the card.
+    Bound,
 }
 
 /// How a one-time code that held was given.

@@ -19,6 +19,9 @@ pub enum Input {
     Started { caller: Caller },
     /// A person picked up. The first of a call that we placed.
     CalledOut(Box<Errand>),
+    /// An app's page is on the line. Its back end has named the customer, what they are to pay and with which card: one request, one card,
+    /// which is bound to it ([`Asks::bound`]).
+    AppCall(Box<Known>),
     /// What a call that we placed asked for, and what only such a call can hear.
     Errand(ErrandNews),
     /// Answer to [`Effect::LookUp`](super::Effect::LookUp).
@@ -213,6 +216,8 @@ pub struct Asks {
     pub mandate: Option<CardId>,
     /// Once it is paid, a mandate up to this amount may be offered.
     pub offer_mandate: Option<Money>,
+    /// An app has bound this card to the payment: its number is not asked for. Fresh digits give the voice.
+    pub bound: Option<CardId>,
 }
 
 impl Asks {

@@ -48,7 +48,7 @@ pub(super) struct Keyed {
     pub(super) asked: u32,
 }
 
-/// Both factors hold: voice and number, or fresh digits by a mandate. Made here only.
+/// Both factors hold: voice and number, or fresh digits by a mandate or with a card that an app has bound. Made here only.
 #[derive(Debug)]
 pub(super) struct Proven {
     voice: VoiceAccepted,
@@ -67,6 +67,11 @@ impl Proven {
     /// The card that a mandate names stands for its number, where the voice said fresh digits.
     pub(super) fn by_mandate(voice: VoiceAccepted, card: CardOnFile) -> Option<Self> {
         voice.challenged().then_some(Self { voice, card, number: NumberSummary::Mandate, fresh_digits: true, code: None })
+    }
+
+    /// The card that an app has bound stands for its number, where the voice said fresh digits.
+    pub(super) fn by_app(voice: VoiceAccepted, card: CardOnFile) -> Option<Self> {
+        voice.challenged().then_some(Self { voice, card, number: NumberSummary::Bound, fresh_digits: true, code: None })
     }
 
     /// A one-time code held, too.

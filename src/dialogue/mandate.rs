@@ -16,10 +16,15 @@ use crate::decision::{Answer, VoiceAccepted};
 use crate::ids::{CardId, CustomerId, RequestId};
 use crate::money::Money;
 
-/// Fresh digits were said in the payer's voice: the card that the mandate names stands for its number. A code comes next, always.
+/// Fresh digits were said in the payer's voice: the card that the mandate names, or that an app has bound, stands for its number. By a mandate
+/// a code comes next, always.
 pub(super) fn held(desk: &mut Desk<'_>, payer: Payer, accepted: VoiceAccepted) -> Stage {
     desk.answered();
-    match payer.mandated().and_then(|card| Proven::by_mandate(accepted, card)) {
+    let proven = match payer.bound() {
+        Some(card) => Proven::by_app(accepted, card),
+        None => payer.mandated().and_then(|card| Proven::by_mandate(accepted, card)),
+    };
+    match proven {
         Some(proven) => code::or_read_back(desk, payer, proven),
         None => closing::service_trouble(desk), // neither can have gone since it was looked up
     }

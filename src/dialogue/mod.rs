@@ -14,7 +14,8 @@
 //!                            │ └───────────── Holding (padded reply) ◄────┴─────┴────────────┘                   │
 //!                            ▼ limits                                                                           ▼
 //!                          Closing ◄──────────────────────── outcome, or none in time ───────────────────── Charging
-//! payer, by mandate ─────→ Drawing → Holding → AskingDigits → ScoringDigits ─┐
+//! an app's page ─────────→ payer (no greeting), with a bound card
+//! payer, by mandate or with a bound card ─→ Drawing → Holding → AskingDigits → ScoringDigits ─┐
 //! ReadingNumber ─accepted, and a code is due→ SendingCode ◄──────────────────┘
 //!                  SendingCode → AskingCode ⇄ KeyingCode, ScoringCode → CheckingCode ─good→ Confirming
 //! Charging ─paid, and a mandate may be offered→ Offering ⇄ HearingOffer ─yes→ Granting → Closing (paid, whatever comes)
@@ -28,7 +29,7 @@
 //! - `Charge` is emitted once at most, and only after an accepted voice, an accepted number and a yes in the same voice, in this
 //!   order: `judging::Proven` is made from a `VoiceAccepted` alone, and `charging::begin` consumes it.
 //! - What the payment's terms ask for holds before it is charged: fresh digits, a one-time code; who is denied is asked for nothing. Without a
-//!   number (by mandate) fresh digits and a code always hold. What others have to agree to is handed over as such, and promised as no more.
+//!   number (by mandate) fresh digits and a code always hold; with a card that an app has bound, fresh digits do. What others have to agree to is handed over as such, and promised as no more.
 //! - A voice is deleted, and a mandate given, once at most, and only by a yes in the voice that said fresh digits, or that paid.
 //! - No number is compared before `decision::judge_voice` gave its proof, which travels in the effect and comes back with the
 //!   evidence. After a rejected voice the comparator is not invoked.
@@ -157,6 +158,11 @@ pub fn handle(cfg: &DialogueConfig, state: State, now: Timestamp, input: Input, 
                     let stage = approver::begin(&mut line::Desk { cfg, now, line: &mut line, out }, *errand);
                     next(line, stage, out)
                 }
+                Before::BeginApp(known) => {
+                    let mut line = line::Line::new(now, Caller::Withheld);
+                    let stage = payer::from_app(&mut line::Desk { cfg, now, line: &mut line, out }, *known);
+                    next(line, stage, out)
+                }
                 Before::End(verdict) => end(verdict, out),
                 Before::Wait => State::Waiting,
             };
@@ -182,6 +188,7 @@ fn end(verdict: CallVerdict, out: &mut Vec<Effect>) -> State {
 enum Before {
     Begin(Caller),
     BeginErrand(Box<Errand>),
+    BeginApp(Box<Known>),
     End(CallVerdict),
     Wait,
 }
@@ -190,6 +197,7 @@ fn before_the_call(input: Input) -> Before {
     match input {
         Input::Started { caller } => Before::Begin(caller),
         Input::CalledOut(errand) => Before::BeginErrand(errand),
+        Input::AppCall(known) => Before::BeginApp(known),
         Input::HungUp => Before::End(CallVerdict::Abandoned),
         Input::ServiceTrouble => Before::End(CallVerdict::ServiceTrouble),
         Input::Identity(_)

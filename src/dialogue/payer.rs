@@ -4,7 +4,7 @@ use super::challenge;
 use super::closing::close;
 use super::config::DialogueConfig;
 use super::effect::{CallVerdict, Effect, Factor, Notice};
-use super::input::{CardOnFile, Known, OpenRequest, Usable, VoiceHeard, VoiceOnFile};
+use super::input::{CardOnFile, DeadlineKind, Known, OpenRequest, Usable, VoiceHeard, VoiceOnFile};
 use super::invite;
 use super::line::Desk;
 use super::prompt::Prompt;
@@ -145,6 +145,12 @@ impl Payer {
         self.cards.iter().find(|c| c.id == *named).cloned()
     }
 
+    /// The card that an app has bound, if it may be charged.
+    pub(super) fn bound(&self) -> Option<CardOnFile> {
+        let named = self.request.asks.bound.as_ref()?;
+        self.cards.iter().find(|c| c.id == *named).cloned()
+    }
+
     /// From now on the whole information is asked for: the mandate is of no use in this call.
     pub(super) fn without_mandate(mut self) -> Self {
         self.request.asks.mandate = None;
@@ -246,6 +252,34 @@ pub(super) fn receive(desk: &mut Desk<'_>, known: Known, attested: bool) -> Stag
     if invited && request.is_none() {
         return invite::begin(desk, person.customer);
     }
+    pays(desk, person, cards, request)
+}
+
+/// A payment that an app has bound: its back end vouches for who this is, as a trusted network does for a number. The first check that fails
+/// ends the call; there is nothing else to do in it.
+pub(super) fn from_app(desk: &mut Desk<'_>, known: Known) -> Stage {
+    desk.arm(DeadlineKind::CallLimit, desk.cfg.call_limit_ms);
+    let Known { customer, language: _, voice, has_open_invite: _, cards, requests, failures_24h, slow } = known;
+    if slow {
+        desk.slow_down();
+    }
+    match voice {
+        VoiceOnFile::Enrolled => {}
+        VoiceOnFile::None | VoiceOnFile::OtherModel => return close(desk, CallVerdict::NotEnrolled, Prompt::NotEnrolled),
+    }
+    let person = Person::new(customer, failures_24h, true);
+    if person.tally.closes_line(desk.cfg) {
+        return close(desk, CallVerdict::LockedOut, Prompt::LockedOut);
+    }
+    let request = requests.into_iter().next();
+    // Only the card that was bound: any other was never spoken of.
+    let bound = request.as_ref().and_then(|r| r.asks.bound.clone());
+    let cards = cards.into_iter().filter(|card| Some(&card.id) == bound.as_ref()).collect();
+    pays(desk, person, cards, request)
+}
+
+/// A card, a request, and no rule against it: what is to be paid is read out.
+fn pays(desk: &mut Desk<'_>, person: Person, cards: Vec<CardOnFile>, request: Option<OpenRequest>) -> Stage {
     let cards: Vec<CardOnFile> = cards.into_iter().filter(|card| may_be_charged(card.usable)).collect();
     if cards.is_empty() {
         return close(desk, CallVerdict::NoCard, Prompt::NoUsableCard);

@@ -219,7 +219,7 @@ impl Stage {
             return self.gone(desk);
         }
         match input {
-            Input::Started { .. } | Input::CalledOut(_) => self,
+            Input::Started { .. } | Input::CalledOut(_) | Input::AppCall(_) => self,
             Input::HungUp => self.gone(desk),
             Input::ServiceTrouble => self.trouble(desk),
             Input::Key(key) => self.key(desk, key),

@@ -20,7 +20,7 @@ mod connection; // a peer connection and its answer
 mod line; // between the connection and the media session
 mod reports; // RTCP to and from our own session
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use ::webrtc::peer_connection::{PeerConnection, RTCIceCandidateInit, RTCSessionDescription};
@@ -148,10 +148,12 @@ impl Endpoint {
         let (state_tx, state) = watch::channel(LineState::Connecting);
         let left = CancellationToken::new();
         let answer = connection.answer.clone();
-        let generation = Generation { offer, ufrag: ufrag_of(&answer), number: 1 };
+        let generation = Generation { offer, number: 1 };
+        let etag = std::sync::Mutex::new(generation.etag(&answer));
         let hand = Arc::new(Hand {
             connection: Arc::clone(&connection.peer),
             generation: Mutex::new(generation),
+            etag,
             public: Arc::clone(&self.config),
             left: left.clone(),
         });
@@ -194,13 +196,12 @@ async fn kept(place: OwnedSemaphorePermit, line: impl Future<Output = ()>) {
 /// One generation of ICE.
 struct Generation {
     offer: String,
-    ufrag: String,
     number: u32,
 }
 
 impl Generation {
-    fn etag(&self) -> String {
-        format!("\"{}-{}\"", self.number, self.ufrag)
+    fn etag(&self, answer: &str) -> String {
+        format!("\"{}-{}\"", self.number, ufrag_of(answer))
     }
 }
 
@@ -212,6 +213,7 @@ fn ufrag_of(sdp: &str) -> String {
 pub struct Hand {
     connection: Arc<dyn PeerConnection>,
     generation: Mutex<Generation>,
+    etag: std::sync::Mutex<String>,
     public: Arc<WebrtcConfig>,
     left: CancellationToken,
 }
@@ -224,8 +226,8 @@ impl std::fmt::Debug for Hand {
 
 impl Hand {
     /// Names the generation of ICE (RFC 9725 section 4.3.1).
-    pub async fn etag(&self) -> String {
-        self.generation.lock().await.etag()
+    pub fn etag(&self) -> String {
+        self.etag.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// More of the page's candidates.
@@ -263,8 +265,10 @@ impl Hand {
             self.connection.add_ice_candidate(init).await.map_err(|_| FragmentError::Gone)?;
         }
         let answer = connection::published(&local.sdp, &self.public.public_addresses);
-        *generation = Generation { offer, ufrag: ufrag_of(&answer), number: generation.number.saturating_add(1) };
-        Ok((Fragment::of(&answer), generation.etag()))
+        *generation = Generation { offer, number: generation.number.saturating_add(1) };
+        let etag = generation.etag(&answer);
+        self.etag.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&etag);
+        Ok((Fragment::of(&answer), etag))
     }
 
     /// The page's person has left: the call is over as if they had hung up.

@@ -1,0 +1,148 @@
+//! Calls from apps' pages: an offer is answered by the WebRTC endpoint, and once audio flows a call confirms the payment that the app's back
+//! end has bound.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use serde_json::Value;
+use tokio::sync::{broadcast, oneshot, watch};
+use tokio_util::sync::CancellationToken;
+
+use super::REPORT_WAIT_MS;
+use super::records::Records;
+use crate::api::app_calls::{AppCallHand, AppCalls, OfferRefused, OpenedCall};
+use crate::call::page::{PageReader, PageTeller, PageVerdict, page};
+use crate::call::registry::LiveCall;
+use crate::call::{AppCall, CallRecord, Services, run_app_call};
+use crate::ids::CallId;
+use crate::media::leg::Leg;
+use crate::payment::AppSession;
+use crate::telemetry::metrics::metrics;
+use crate::webrtc::offer::OfferFault;
+use crate::webrtc::{AnswerError, Endpoint, FragmentError, Hand, Page};
+
+/// What pages' calls are taken by.
+pub(super) struct BrowserCalls {
+    pub(super) endpoint: Endpoint,
+    pub(super) services: watch::Receiver<Arc<Services>>,
+    pub(super) records: broadcast::Sender<CallRecord>,
+    pub(super) book: Arc<Records>,
+    pub(super) draining: CancellationToken,
+}
+
+/// A page's call.
+struct Held {
+    hand: Arc<Hand>,
+    reader: PageReader,
+}
+
+fn refused(error: &OfferFault) -> OfferRefused {
+    match error {
+        OfferFault::Malformed(_) => OfferRefused::Sdp(error.to_string()),
+        OfferFault::NoCommonCodec => OfferRefused::NoCommonCodec(error.to_string()),
+    }
+}
+
+impl From<FragmentError> for OfferRefused {
+    fn from(error: FragmentError) -> Self {
+        match error {
+            FragmentError::Malformed(_) => Self::Fragment(error.to_string()),
+            FragmentError::Stale => Self::Stale,
+            FragmentError::Gone => Self::Gone,
+        }
+    }
+}
+
+#[async_trait]
+impl AppCalls for BrowserCalls {
+    async fn open(&self, session: &AppSession, offer: &str, origin: &str) -> Result<OpenedCall, OfferRefused> {
+        if self.draining.is_cancelled() {
+            return Err(OfferRefused::Closing);
+        }
+        let services = Arc::clone(&self.services.borrow());
+        let live = LiveCall { since: services.clock.now(), peer: origin.to_owned(), customer: Some(session.customer.clone()) };
+        let id = CallId::fresh_at(live.since, services.entropy.as_ref());
+        let place = services.registry.enter(id.clone(), live).ok_or(OfferRefused::Busy)?;
+        let caller = Page { session: session.id.to_string(), origin: origin.to_owned() };
+        let answered = self.endpoint.answer(offer, &caller).await.map_err(|error| match &error {
+            AnswerError::Offer(fault) => refused(fault),
+            AnswerError::Busy(_) => OfferRefused::Busy,
+            AnswerError::Failed(_) => OfferRefused::Trouble(error.to_string()),
+        })?;
+        let app = AppCall {
+            session: session.id.clone(),
+            customer: session.customer.clone(),
+            request: session.request.clone(),
+            card: session.card.clone(),
+            language: session.language,
+        };
+        let (teller, reader) = page();
+        let etag = answered.hand.etag();
+        let (book, records) = (Arc::clone(&self.book), self.records.clone());
+        // It has its place in the registry until it is over, which a stop waits for.
+        tokio::spawn({
+            let (id, leg) = (id.clone(), answered.leg);
+            async move {
+                let _place = place;
+                converse(id, leg, app, teller, services, (book, records)).await;
+            }
+        });
+        let hand = Arc::new(Held { hand: answered.hand, reader });
+        Ok(OpenedCall { answer: answered.answer, etag, call: id, hand })
+    }
+
+    fn check(&self, offer: &str) -> Result<(), OfferRefused> {
+        self.endpoint.check(offer).map_err(|fault| refused(&fault))
+    }
+
+    fn ice_servers(&self) -> Value {
+        self.endpoint.ice_servers()
+    }
+}
+
+/// From the page's connection to the call's record.
+async fn converse(
+    id: CallId,
+    leg: oneshot::Receiver<Leg>,
+    app: AppCall,
+    teller: PageTeller,
+    services: Arc<Services>,
+    (book, records): (Arc<Records>, broadcast::Sender<CallRecord>),
+) {
+    let Ok(mut leg) = leg.await else {
+        tracing::info!(call = %id, session = %app.session, "a page never connected");
+        let words = services.prompts.book(app.language).text(&crate::dialogue::Prompt::ServiceProblem);
+        teller.result(PageVerdict::Failed, &words, None);
+        return;
+    };
+    metrics().calls_started.inc([&leg.info.trunk]);
+    let (info, report) = (leg.info.clone(), std::mem::replace(&mut leg.report, oneshot::channel().1));
+    let record = run_app_call(id, leg, app, teller, services).await;
+    let report = tokio::time::timeout(Duration::from_millis(REPORT_WAIT_MS), report).await;
+    book.call_over(&info, &record, report.ok().and_then(Result::ok));
+    let _nobody_listens = records.send(record);
+}
+
+#[async_trait]
+impl AppCallHand for Held {
+    async fn candidates(&self, fragment: &str) -> Result<(), OfferRefused> {
+        Ok(self.hand.candidates(fragment).await?)
+    }
+
+    async fn restart(&self, fragment: &str) -> Result<(String, String), OfferRefused> {
+        Ok(self.hand.restart(fragment).await?)
+    }
+
+    fn etag(&self) -> String {
+        self.hand.etag()
+    }
+
+    fn leave(&self) {
+        self.hand.leave();
+    }
+
+    fn page(&self) -> PageReader {
+        self.reader.clone()
+    }
+}
