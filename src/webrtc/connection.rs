@@ -153,7 +153,10 @@ impl Connection {
         let answer = peer.create_answer(None).await.map_err(malformed)?;
         peer.set_local_description(answer).await.map_err(failed)?;
         let wait = Duration::from_millis(GATHER_WAIT_MS);
-        let _what_is_there_is_told = tokio::time::timeout(wait, gathered.wait_for(|done| *done)).await;
+        let all = tokio::time::timeout(wait, gathered.wait_for(|done| *done)).await.is_ok();
+        if !all {
+            tracing::debug!("not all candidates came in time: the page is told those that did");
+        }
         let local = peer.local_description().await.ok_or_else(|| failed("no answer was made"))?;
         let transport = sender.transport().await.map_err(failed)?.ok_or_else(|| failed("the answer has no transport"))?;
         Ok((track, transport, ssrc, local.sdp))
