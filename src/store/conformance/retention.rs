@@ -222,6 +222,9 @@ async fn app_sessions_go_once_they_ended_and_no_other_paper_does(desk: Bench) {
         assert_eq!(desk.store.paper(paper.kind, &paper.id).await.unwrap().is_some(), n > 1, "{n}");
     }
     for left in ["kind = 'approval'", "kind = 'app_session' AND created_at = 10"] {
-        assert!(desk.sql(&format!("DELETE FROM papers WHERE {left}")).await.is_err_and(|e| e.contains("never deleted")), "{left}");
+        assert!(
+            desk.sql(&format!("DELETE FROM papers WHERE {left}")).await.is_err_and(|e| e.contains("never deleted")),
+            "{left}"
+        );
     }
 }
