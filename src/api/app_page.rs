@@ -231,10 +231,8 @@ impl Visit {
         if hand.page().result().is_some() {
             return Err(OfferRefused::Gone.into());
         }
-        let late = |_| Problem::unavailable("this took too long");
-        let limit = Duration::from_millis(CALL_WAIT_MS);
         if tag == "*" {
-            let (fragment, etag) = tokio::time::timeout(limit, hand.restart(&fragment)).await.map_err(late)??;
+            let (fragment, etag) = in_time(async move { hand.restart(&fragment).await }).await?;
             let mut response = text(StatusCode::OK, FRAGMENT, fragment);
             response.headers_mut().insert(header::ETAG, tag_header(&etag)?);
             return Ok(response);
@@ -242,7 +240,7 @@ impl Visit {
         if bare(tag) != bare(&hand.etag()) {
             return Err(OfferRefused::Stale.into());
         }
-        tokio::time::timeout(limit, hand.candidates(&fragment)).await.map_err(late)??;
+        in_time(async move { hand.candidates(&fragment).await }).await?;
         Ok(StatusCode::NO_CONTENT.into_response())
     }
 
@@ -282,16 +280,28 @@ impl Visit {
     }
 }
 
+/// What a call is asked to do, on a task of its own: who hangs up leaves nothing half done.
+async fn in_time<T: Send + 'static>(does: impl Future<Output = Result<T, OfferRefused>> + Send + 'static) -> Result<T, Problem> {
+    let work = tokio::spawn(tokio::time::timeout(Duration::from_millis(CALL_WAIT_MS), does));
+    match work.await {
+        Ok(Ok(done)) => done.map_err(Into::into),
+        Ok(Err(_)) => Err(Problem::unavailable("this took too long")),
+        Err(error) => Err(Problem::internal(&error)),
+    }
+}
+
 /// Uses the token up and begins the call.
 async fn open(shared: &Arc<Shared>, id: AppSessionId, calls: &dyn AppCalls, offer: &str) -> Result<Response, Problem> {
     let sessions = &shared.app.sessions;
     let (session, place) = sessions.take(&id).await?;
     let limit = Duration::from_millis(CALL_WAIT_MS);
     let opened = match tokio::time::timeout(limit, calls.open(&session, offer, session.origin.as_str())).await {
-        Ok(Ok(opened)) => opened,
-        refused => {
-            let refused = refused.unwrap_or_else(|_| Err(OfferRefused::Trouble("the call did not begin in time".into())));
-            let refused = refused.err().unwrap_or(OfferRefused::Gone);
+        Ok(opened) => opened,
+        Err(_) => Err(OfferRefused::Trouble("the call did not begin in time".into())),
+    };
+    let opened = match opened {
+        Ok(opened) => opened,
+        Err(refused) => {
             let changed = match &refused {
                 OfferRefused::Sdp(_)
                 | OfferRefused::NoCommonCodec(_)

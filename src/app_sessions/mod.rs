@@ -26,6 +26,8 @@ use crate::vault::Vault;
 
 /// How often a change is begun anew because somebody else came between.
 const LIMIT_RACES: u32 = 8;
+/// How much longer than a call may last its session stays open, in seconds: whoever holds the call ends it first, and knows what it came to.
+const CALL_GRACE_S: u64 = 60;
 /// Sessions that one sweep looks at.
 const SWEEP_BATCH: u32 = 64;
 
@@ -245,7 +247,7 @@ impl AppSessions {
         let inner = &*self.inner;
         let place = CallPlace::fresh(&*inner.entropy);
         let kept: AppSecret = place.kept(&inner.vault);
-        let lasts = Duration::from_secs(inner.cfg.call_limit_s.into());
+        let lasts = Duration::from_secs(u64::from(inner.cfg.call_limit_s).saturating_add(CALL_GRACE_S));
         let event = AppSessionEvent::Offer { place: kept, lasts };
         Ok((self.change(id, event, "the page", Some("app_session.opened")).await?, place))
     }

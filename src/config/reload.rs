@@ -96,6 +96,7 @@ const RULES: &[(&str, Takes)] = &[
     ("ops.otlp_endpoint", Takes::Restart),
     ("ops.recording.*", Takes::Restart),
     ("api.*", Takes::Restart),
+    ("app.*", Takes::Restart),
 ];
 
 /// Keys that differ, sorted.

@@ -253,18 +253,29 @@ impl App {
         panic!("it is never over: {}", self.seen(page).await);
     }
 
+    /// What is answered first to who asks for a stream, and then goes.
+    pub async fn try_follow(&self, page: &Page, place: &str) -> String {
+        let (mut socket, mut some) = (self.ask_events(page, place).await, [0; 64]);
+        let n = socket.read(&mut some).await.unwrap();
+        String::from_utf8_lossy(&some[..n]).into_owned()
+    }
+
     /// A stream of events that has begun.
     pub async fn follow(&self, page: &Page, place: &str) -> Events {
+        let mut events = Events { socket: self.ask_events(page, place).await, read: String::new() };
+        events.until("data: ").await;
+        assert!(events.read.starts_with("HTTP/1.1 200") && events.read.contains("text/event-stream"), "{}", events.read);
+        events
+    }
+
+    async fn ask_events(&self, page: &Page, place: &str) -> TcpStream {
         let mut socket = TcpStream::connect(self.shop.address()).await.unwrap();
         let head = format!(
             "GET {place}/events HTTP/1.1\r\nHost: x\r\nConnection: close\r\nOrigin: {}\r\nAuthorization: Bearer {}\r\n\r\n",
             page.origin, page.token
         );
         socket.write_all(head.as_bytes()).await.unwrap();
-        let mut events = Events { socket, read: String::new() };
-        events.until("data: ").await;
-        assert!(events.read.starts_with("HTTP/1.1 200") && events.read.contains("text/event-stream"), "{}", events.read);
-        events
+        socket
     }
 }
 
