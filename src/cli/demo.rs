@@ -1,5 +1,5 @@
 //! `voicepay demo`: the service and our softphone in one process, four real calls between them over SIP/UDP and RTP on
-//! loopback: a voice is enrolled, pays, and two callers who should not pay are refused.
+//! loopback: a voice is enrolled, pays, and two callers who should not pay are refused. A shop's page for a browser goes with it (`--shop`).
 
 mod data;
 mod show;
@@ -16,6 +16,7 @@ use crate::call::CallRecord;
 use crate::clock::{Clock, Entropy, SystemClock, SystemEntropy};
 use crate::config::Config;
 use crate::dialogue::CallVerdict;
+use crate::ids::CustomerId;
 use crate::phone::{Action, PhoneEvent, Script, Step, run_script};
 use crate::sip::{DialOptions, dial};
 use crate::telemetry::{self, LogFormat};
@@ -23,12 +24,18 @@ use crate::telemetry::{self, LogFormat};
 /// Show it all on this machine: four real calls.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  voicepay demo                  about five minutes, as long as the calls last\n  voicepay demo --json           one line a call\n  voicepay demo --keep           leave the service up afterwards and dial it yourself\n\nThe callers are synthetic voices from audio-fixtures/. Nobody is charged: the acquirer is a sandbox in this process."
+    after_help = "Examples:\n  voicepay demo                  about five minutes, as long as the calls last\n  voicepay demo --json           one line a call\n  voicepay demo --keep           leave the service up afterwards: dial it, or open its shop in a browser\n  voicepay demo --shop           only enrol Alice's voice, then open the shop for a browser\n\nThe callers are synthetic voices from audio-fixtures/. Nobody is charged: the acquirer is a sandbox in this process."
 )]
 pub struct DemoArgs {
     /// Leave the service up afterwards, with another request to pay, and say how to dial it.
     #[arg(long)]
     keep: bool,
+    /// After Alice's enrolment leave the service up for a browser: its shop confirms payments by voice.
+    #[arg(long)]
+    shop: bool,
+    /// TCP port of the shop; 0 takes a free one.
+    #[arg(long, value_name = "PORT", default_value_t = 0)]
+    shop_port: u16,
     /// Where the callers' recordings are.
     #[arg(long, value_name = "DIR", default_value = "audio-fixtures")]
     fixtures: PathBuf,
@@ -112,33 +119,40 @@ pub fn run(args: DemoArgs, ctx: &Context) -> CliResult {
     config.sip.private_networks = crate::sip::SipConfig::default().private_networks;
     config.media.bind_address = [127, 0, 0, 1].into();
     config.media.advertised_address = None;
+    let customer = CustomerId::fresh(&SystemEntropy);
+    if args.keep || args.shop {
+        data::open_shop(&mut config, args.shop_port, &customer);
+    }
     let show = show::Show::new(ctx);
     show.progress("Loading the speech models");
     let voices = Voices::load(&config).map_err(start_error)?;
-    runtime()?.block_on(demo(&args, &config, &voices, &show))
+    runtime()?.block_on(demo(&args, &config, customer, &voices, &show))
 }
 
-async fn demo(args: &DemoArgs, config: &Config, voices: &Voices, show: &show::Show<'_>) -> CliResult {
+async fn demo(args: &DemoArgs, config: &Config, customer: CustomerId, voices: &Voices, show: &show::Show<'_>) -> CliResult {
     let (clock, entropy): (Arc<dyn Clock>, Arc<dyn Entropy>) = (Arc::new(SystemClock), Arc::new(SystemEntropy));
     let app = App::start(config, voices, Arc::clone(&clock), Arc::clone(&entropy)).await.map_err(start_error)?;
-    let seed = data::Seed::plant(app.office(), clock.as_ref(), entropy.as_ref(), &args.fixtures).await?;
+    let seed = data::Seed::plant(app.office(), customer, clock.as_ref(), entropy.as_ref(), &args.fixtures).await?;
     show.opening(&app, &seed);
     let mut failed = Vec::new();
-    for (index, scenario) in SCENARIOS.iter().enumerate() {
+    let calls = if args.shop { 1 } else { SCENARIOS.len() };
+    for (index, scenario) in SCENARIOS.iter().enumerate().take(calls) {
         if scenario.key == "impostor" {
             // The first request is paid: the two that must be refused need something to refuse.
             seed.request(app.office(), clock.as_ref(), entropy.as_ref(), 4_250).await?;
         }
-        show.scenario(index + 1, SCENARIOS.len(), scenario.title);
+        show.scenario(index + 1, calls, scenario.title);
         let script = script(&args.fixtures, scenario, &seed)?;
         let record = place_call(&app, seed.number(scenario.from), &script, show).await?;
         let problems = verdict_problems(scenario, &record);
         show.outcome(scenario.key, &record, &problems);
         failed.extend(problems.into_iter().map(|p| format!("{}: {p}", scenario.key)));
     }
-    failed.extend(data::money_problems(app.office(), config).await?);
-    show.closing(&app, &seed, args, config, &failed).await?;
-    if args.keep && failed.is_empty() {
+    if !args.shop {
+        failed.extend(data::money_problems(app.office(), config).await?);
+        show.closing(&app, &seed, args, config, &failed).await?;
+    }
+    if (args.keep || args.shop) && failed.is_empty() {
         show.how_to_dial(&app, &seed);
         told_to_stop().await?;
     }

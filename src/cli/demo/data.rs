@@ -17,6 +17,7 @@ use crate::money::{Currency, Money};
 use crate::payment::{Expiry, PaymentRequest, RequestStatus};
 use crate::secret::Pan;
 use crate::store::{AuditRecord, CardRecord, CardStatus, Customer, CustomerStatus, Invite, Payee, Payment};
+use crate::webrtc::WebrtcConfig;
 
 /// How long the demo's invitation is good.
 const INVITE_VALID: Duration = Duration::from_secs(3600);
@@ -58,6 +59,16 @@ impl Drop for Place {
     }
 }
 
+/// The shop beside the calls: the API's listener on loopback, and calls from its page.
+pub(super) fn open_shop(config: &mut Config, port: u16, customer: &CustomerId) {
+    config.api.listen = Some(([127, 0, 0, 1], port).into());
+    (config.api.certificate, config.api.private_key, config.api.public_url) = (None, None, None);
+    (config.app.demo_shop, config.app.demo_customer) = (true, Some(customer.clone()));
+    let (port_min, port_max) = (0, 0);
+    let bind_addresses = vec![[127, 0, 0, 1].into()];
+    config.webrtc = WebrtcConfig { enabled: true, bind_addresses, port_min, port_max, ..WebrtcConfig::default() };
+}
+
 /// Who is in the database.
 pub(super) struct Seed {
     numbers: Vec<String>,
@@ -72,6 +83,7 @@ impl Seed {
     /// One customer with one card, one payee, one request, one invitation.
     pub(super) async fn plant(
         office: &Office,
+        customer: CustomerId,
         clock: &dyn Clock,
         entropy: &dyn Entropy,
         fixtures: &Path,
@@ -91,7 +103,7 @@ impl Seed {
         let numbers = numbers.into_iter().collect::<Result<Vec<_>, _>>().map_err(|e| CliError::new(Exit::Unexpected, e))?;
         let customer = Customer {
             tenant: crate::ids::Tenant::default(),
-            id: CustomerId::fresh(entropy),
+            id: customer,
             name: "Alice Example".to_owned(),
             customer_number: "10042001".to_owned(),
             numbers: numbers.clone(),

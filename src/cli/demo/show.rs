@@ -160,7 +160,7 @@ impl<'a> Show<'a> {
         };
         let end = if failed.is_empty() {
             format!(
-                "\nAll four calls ended as they must: one charge, one receipt, books that balance.\nWhere to look next:\n  {look}\n  voicepay demo --keep                  leaves the service up, for your own softphone\n  README.md                             how to add a customer of your own ({} is this one)",
+                "\nAll four calls ended as they must: one charge, one receipt, books that balance.\nWhere to look next:\n  {look}\n  voicepay demo --keep                  leaves the service up, for your own softphone and browser\n  README.md                             how to add a customer of your own ({} is this one)",
                 seed.customer
             )
         } else {
@@ -172,12 +172,16 @@ impl<'a> Show<'a> {
 
     pub(super) fn how_to_dial(&self, app: &App, seed: &Seed) {
         let target = format!("sip:pay@{}", app.sip_address());
+        let shop = app.api_address().map(|address| format!("http://{address}/shop"));
+        let page = shop.as_deref().map_or(String::new(), |shop| {
+            format!("\nOpen {shop} in a browser on this machine. Its customer is Alice, who is a synthetic voice: any other is refused, and so is yours.")
+        });
         let text = format!(
-            "\nThe service stays up; Ctrl-C stops it. Dial {target} as {} from any softphone on this machine, or:\n  voicepay call {target} --from {} --script audio-fixtures/scripts/pay.toml",
+            "\nThe service stays up; Ctrl-C stops it. Dial {target} as {} from any softphone on this machine, or:\n  voicepay call {target} --from {} --script audio-fixtures/scripts/pay.toml{page}",
             seed.number(1),
             seed.number(1)
         );
-        self.ctx.answer(&serde_json::json!({ "event": "kept", "sip": target, "from": seed.number(1) }), &text);
+        self.ctx.answer(&serde_json::json!({ "event": "kept", "sip": target, "from": seed.number(1), "shop": shop }), &text);
     }
 }
 
