@@ -62,7 +62,8 @@ impl Drop for Place {
 /// The shop beside the calls: the API's listener on loopback, and calls from its page.
 pub(super) fn open_shop(config: &mut Config, port: u16, customer: &CustomerId) {
     config.api.listen = Some(([127, 0, 0, 1], port).into());
-    (config.api.certificate, config.api.private_key, config.api.public_url) = (None, None, None);
+    (config.api.certificate, config.api.private_key) = (None, None);
+    config.api.public_url.clear();
     (config.app.demo_shop, config.app.demo_customer) = (true, Some(customer.clone()));
     let (port_min, port_max) = (0, 0);
     let bind_addresses = vec![[127, 0, 0, 1].into()];
