@@ -7,7 +7,7 @@ SHELL := bash
 CARGO := PATH="$$HOME/.cargo/bin:$$PATH" cargo
 VOICEPAY := $(CARGO) run --quiet --locked --
 
-.PHONY: help setup build models test test-peers crash-test test-webhooks test-web simulate bench-calls bench-payments bench-policy bench-api test-api demo bench eval train-digits prompts fixtures fuzz lint clean
+.PHONY: help setup build models test test-peers crash-test test-webhooks test-web test-browser simulate bench-calls bench-payments bench-policy bench-api test-api demo bench eval train-digits prompts fixtures fuzz lint clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -52,6 +52,9 @@ test-api: setup ## schemathesis against the API, whole: 100 examples an operatio
 
 test-web: ## <voicepay-confirm> in Chromium with a made-up service: calls, faults, accessibility; pictures in web/shots (ARGS="call looks")
 	@scripts/web-test.sh $(ARGS)
+
+test-browser: setup ## the demo's shop in a real browser: people with recorded voices confirm payments, with all models (ARGS="pays"); pictures in web/shots
+	@scripts/browser-test.sh $(ARGS)
 
 bench-api: setup ## the API's p99 beside its database's own in one run; writes benches/API.md
 	@scripts/bench-api.sh $(ARGS)

@@ -1,4 +1,4 @@
-// Runs the tests of one folder of test/ with node's own runner: `node scripts/test.mjs unit|browser [NAME…]`. They are TypeScript, so esbuild goes first.
+// Runs the tests of one folder of test/ with node's own runner: `node scripts/test.mjs unit|browser|service [NAME…]`. They are TypeScript, so esbuild goes first.
 
 import { spawnSync } from "node:child_process";
 import { mkdirSync, readdirSync, rmSync } from "node:fs";
@@ -10,7 +10,7 @@ rmSync(out, { recursive: true, force: true });
 mkdirSync(out, { recursive: true });
 
 // Browsers load what is built; what is committed is compared with it by a unit test.
-if (kind === "browser") spawnSync(process.execPath, ["scripts/build.mjs", ".build/dist"], { stdio: "inherit" });
+if (kind !== "unit") spawnSync(process.execPath, ["scripts/build.mjs", ".build/dist"], { stdio: "inherit" });
 
 const wanted = readdirSync(`test/${kind}`).filter((file) => file.endsWith(".test.ts") && (names.length === 0 || names.some((name) => file.includes(name))));
 if (wanted.length === 0) throw new Error(`no test in test/${kind} has ${names.join(" or ")} in its name`);
@@ -27,5 +27,5 @@ await build({
 
 const files = wanted.map((file) => `${out}/${file.replace(/\.ts$/, ".js")}`);
 // Browsers one at a time: on two cores, sound that stutters would be the machine's fault.
-const run = spawnSync(process.execPath, ["--enable-source-maps", "--test", "--test-reporter=spec", ...(kind === "browser" ? ["--test-concurrency=1"] : []), ...files], { stdio: "inherit" });
+const run = spawnSync(process.execPath, ["--enable-source-maps", "--test", "--test-reporter=spec", ...(kind !== "unit" ? ["--test-concurrency=1"] : []), ...files], { stdio: "inherit" });
 process.exit(run.status ?? 1);

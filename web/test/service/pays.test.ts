@@ -1,0 +1,175 @@
+// The whole product in a browser: the demo's shop, the component, and a running service with its models, which `scripts/browser-test.sh` has started
+// (VOICEPAY_SHOP). Alice's voice is enrolled there; Mallory is a voice that is not.
+
+import assert from "node:assert/strict";
+import { after, afterEach, before, describe, test } from "node:test";
+import type { Browser, Page } from "playwright-core";
+import { launch, type SeenEvent, Visitor } from "../support/app.js";
+import { converse, MICROPHONE, say, sayDigits } from "../support/person.js";
+
+const SHOP = process.env["VOICEPAY_SHOP"] ?? "";
+if (!SHOP) throw new Error("VOICEPAY_SHOP is not set: run `make test-browser`");
+const SHOTS = process.env["VOICEPAY_SHOTS"] ?? "shots";
+
+const WATCH = `window.seen = []; window.violations = [];
+document.addEventListener("securitypolicyviolation", (e) => window.violations.push(e.violatedDirective + " " + e.blockedURI));
+for (const type of ["voicepay-state", "voicepay-result"]) document.addEventListener(type, (e) => {
+  window.seen.push({ type, ...e.detail });
+  window.marks[e.detail.state ?? "result"] ??= performance.now();
+}, true);`;
+
+interface Bill {
+  readonly token: string;
+  readonly payee: string;
+  readonly amount_text: string;
+}
+
+/** What the shop's back end was given for its page. */
+async function order(page: Page, item: string, language = "en"): Promise<{ visitor: Page; bill: Bill }> {
+  await page.selectOption("[name=language]", language).catch(() => page.check(`[name=language][value=${language}]`));
+  await page.check(`[name=item][value=${item}]`).catch(() => page.selectOption("[name=item]", item));
+  const answered = page.waitForResponse((response) => response.url().endsWith("/shop/session"));
+  await page.click("button[type=submit]");
+  return { visitor: page, bill: (await (await answered).json()) as Bill };
+}
+
+describe("in Chromium", () => {
+  let browser: Browser;
+  let visitor: Visitor | null = null;
+
+  before(async () => {
+    browser = await launch(null);
+  });
+  after(async () => {
+    await browser.close();
+  });
+  afterEach(async () => {
+    const violations = visitor ? await visitor.violations().catch(() => []) : [];
+    await visitor?.close();
+    visitor = null;
+    assert.deepEqual(violations, [], "the content security policy forbids nothing that the component does");
+  });
+
+  const visit = async (options: { microphone?: "allowed" | "refused"; real?: boolean } = {}): Promise<Visitor> => {
+    visitor = await Visitor.at(browser, `${SHOP}`, { ...options, init: `${options.real ? "window.marks = {};" : MICROPHONE}${WATCH}` });
+    return visitor;
+  };
+  const result = async (user: Visitor): Promise<SeenEvent> => user.result(5_000);
+
+  test("a customer confirms: shown and spoken, digits and yes in her voice, charged, told with a reference", async () => {
+    const user = await visit();
+    const { bill } = await order(user.page, "water");
+    await user.until("ready");
+    assert.ok((await user.text()).includes(bill.payee) && (await user.text()).includes(bill.amount_text));
+    await user.start();
+    await user.until("listening", 30_000);
+    await user.page.screenshot({ path: `${SHOTS}/service-digits.png` });
+    await converse(user.page, { digits: "alice", answer: "alice/yes" });
+    const told = await result(user);
+    await user.page.screenshot({ path: `${SHOTS}/service-result.png` });
+    assert.equal(told.result, "paid", JSON.stringify(told));
+    assert.match(told.reference ?? "", /^\d{4,}$/);
+    assert.match(told.text ?? "", /Paid/);
+    const marks = await user.page.evaluate(() => window.marks);
+    console.log("marks", JSON.stringify(marks));
+  });
+
+  test("an impostor who knows everything is refused", async () => {
+    const user = await visit();
+    await order(user.page, "power");
+    await user.start();
+    await converse(user.page, { digits: "mallory", answer: "mallory/yes" }, 180_000);
+    assert.equal((await result(user)).result, "refused");
+  });
+
+  test("another voice that says yes after her digits pays nothing", async () => {
+    const user = await visit();
+    await order(user.page, "power");
+    await user.start();
+    await converse(user.page, { digits: "alice", answer: "mallory/yes" }, 180_000);
+    const { result: came } = await result(user);
+    assert.ok(came === "refused" || came === "failed", came);
+  });
+
+  test("no is no", async () => {
+    const user = await visit();
+    await order(user.page, "power");
+    await user.start();
+    await converse(user.page, { digits: "alice", answer: "alice/no" });
+    assert.equal((await result(user)).result, "cancelled");
+  });
+
+  test("who says nothing pays nothing", async () => {
+    const user = await visit();
+    await order(user.page, "power");
+    await user.start();
+    const silent = user.page.waitForFunction(() => window.seen.some((e) => e.type === "voicepay-result"), null, { timeout: 120_000 });
+    await silent;
+    assert.equal((await result(user)).result, "failed");
+  });
+
+  test("who refuses the microphone is told so, and nothing is used up", async () => {
+    const user = await visit({ microphone: "refused", real: true });
+    await order(user.page, "power");
+    await user.start();
+    await user.until("blocked");
+    assert.match(await user.text(), /microphone/i);
+  });
+
+  test("who stops in the middle pays nothing, and the service hears it at once", async () => {
+    const user = await visit();
+    await order(user.page, "power");
+    await user.start();
+    await user.until("listening", 30_000);
+    const begun = Date.now();
+    await user.page.getByRole("button", { name: "Stop" }).click();
+    assert.equal((await result(user)).result, "cancelled");
+    assert.ok(Date.now() - begun < 3_000);
+  });
+
+  test("a token is good once, for its own origin alone", async () => {
+    const user = await visit();
+    const { bill } = await order(user.page, "power");
+    await user.start();
+    await user.until("listening", 30_000);
+    const base = new URL(SHOP).origin;
+    const ask = (origin: string) =>
+      fetch(`${base}/app/session`, { method: "POST", headers: { Authorization: `Bearer ${bill.token}`, Origin: origin, "Content-Type": "application/sdp" }, body: "v=0\r\n" });
+    const used = await ask(base);
+    assert.equal(used.status, 409, await used.text());
+    const elsewhere = await ask("https://evil.example");
+    assert.equal(elsewhere.status, 403);
+    assert.match(elsewhere.headers.get("content-type") ?? "", /problem\+json/);
+  });
+
+  test("a key of the page's keypad arrives: star stops the call", async () => {
+    const user = await visit();
+    await order(user.page, "power");
+    await user.start();
+    await user.until("listening", 30_000);
+    await user.page.locator("voicepay-confirm summary").click();
+    await user.page.getByRole("button", { name: /star/i }).click();
+    await user.page.waitForFunction(() => window.seen.some((e) => e.type === "voicepay-result"), null, { timeout: 8_000 });
+    assert.equal((await result(user)).result, "cancelled");
+  });
+
+  test("a page that closes in the middle leaves the service free and nothing charged", async () => {
+    const user = await visit();
+    await order(user.page, "power");
+    await user.start();
+    await user.until("listening", 30_000);
+    await sayDigits(user.page, "alice", "1 2");
+    await user.page.close({ runBeforeUnload: false });
+    visitor = null;
+  });
+
+  test("words that are no yes pay nothing", async () => {
+    const user = await visit();
+    await order(user.page, "power");
+    await user.start();
+    await converse(user.page, { digits: "alice", answer: "alice/counting" }, 180_000);
+    const { result: came } = await result(user);
+    assert.notEqual(came, "paid");
+    void say;
+  });
+});
