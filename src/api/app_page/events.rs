@@ -116,3 +116,65 @@ fn line(event: &PageEvent) -> String {
         Ok(_) | Err(_) => ": an event that is too long\n\n".to_owned(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::call::page::{PageState, PageVerdict, Speaker, page};
+
+    fn following() -> (crate::call::page::PageTeller, mpsc::Receiver<Bytes>, tokio::task::JoinHandle<()>) {
+        let (teller, reader) = page();
+        let (lines, heard) = mpsc::channel(BEHIND_LIMIT);
+        (teller, heard, tokio::spawn(async move { pass_on(&reader, &lines).await }))
+    }
+
+    async fn next(heard: &mut mpsc::Receiver<Bytes>) -> String {
+        String::from_utf8(heard.recv().await.unwrap().to_vec()).unwrap()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_silent_stream_beats_and_ends_with_the_result() {
+        let (teller, mut heard, work) = following();
+        assert_eq!(next(&mut heard).await, "data: {\"type\":\"state\",\"state\":\"connecting\"}\n\n");
+        let began = tokio::time::Instant::now();
+        for n in 1..=3 {
+            assert_eq!(next(&mut heard).await, ": still there\n\n");
+            assert_eq!(began.elapsed().as_secs(), n * BEAT_S);
+        }
+        teller.result(PageVerdict::Refused, "Not confirmed.", None);
+        assert!(next(&mut heard).await.contains("\"over\""));
+        assert!(next(&mut heard).await.contains("\"result\":\"refused\""));
+        assert_eq!(heard.recv().await, None);
+        work.await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_reads_nothing_is_let_go_and_who_lost_something_hears_how_things_stand() {
+        let (teller, heard, work) = following();
+        for _ in 0..=BEHIND_LIMIT {
+            teller.state(PageState::Listening);
+            tokio::task::yield_now().await;
+        }
+        tokio::time::timeout(Duration::from_secs(1), work).await.unwrap().unwrap();
+        drop(heard);
+
+        let (teller, mut heard, _work) = following();
+        next(&mut heard).await;
+        // More at once than is kept for a reader.
+        for _ in 0..500 {
+            teller.caption(Speaker::Service, "Please wait.", "en");
+        }
+        teller.state(PageState::Thinking);
+        assert!(next(&mut heard).await.contains("\"thinking\""), "of what was lost the end is told");
+        assert!(next(&mut heard).await.contains("Please wait."));
+    }
+
+    #[test]
+    fn captions_are_cut_and_no_event_is_too_long() {
+        let caption = |text: String| line(&PageEvent::Caption { who: Speaker::Service, text, lang: "zh" });
+        assert_eq!(caption("确".repeat(9_000)).matches('确').count(), CAPTION_LIMIT_CHARS);
+        assert!(caption("\u{1}".repeat(9_000)).len() <= EVENT_LIMIT_BYTES, "escaped they are longer");
+        let digits = line(&PageEvent::Digits { digits: "4 ".repeat(20_000) });
+        assert!(digits.starts_with(": ") && digits.ends_with("\n\n"));
+    }
+}
