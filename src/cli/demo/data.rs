@@ -65,9 +65,13 @@ pub(super) fn open_shop(config: &mut Config, port: u16, customer: &CustomerId) {
     (config.api.certificate, config.api.private_key) = (None, None);
     config.api.public_url.clear();
     (config.app.demo_shop, config.app.demo_customer) = (true, Some(customer.clone()));
+    // Whoever shows the demo opens its page as often as they like.
+    config.app.max_open = 100;
     let (port_min, port_max) = (0, 0);
     let bind_addresses = vec![[127, 0, 0, 1].into()];
-    config.webrtc = WebrtcConfig { enabled: true, bind_addresses, port_min, port_max, ..WebrtcConfig::default() };
+    // What the configuration says of STUN, TURN and waits holds.
+    let as_set = std::mem::take(&mut config.webrtc);
+    config.webrtc = WebrtcConfig { enabled: true, bind_addresses, port_min, port_max, ..as_set };
 }
 
 /// Who is in the database.

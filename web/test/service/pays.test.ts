@@ -3,35 +3,13 @@
 
 import assert from "node:assert/strict";
 import { after, afterEach, before, describe, test } from "node:test";
-import type { Browser, Page } from "playwright-core";
+import type { Browser } from "playwright-core";
 import { launch, type SeenEvent, Visitor } from "../support/app.js";
-import { converse, MICROPHONE, say, sayDigits } from "../support/person.js";
+import { converse, MICROPHONE, sayDigits } from "../support/person.js";
+import { order, shopUrl, WATCH } from "../support/shop.js";
 
-const SHOP = process.env["VOICEPAY_SHOP"] ?? "";
-if (!SHOP) throw new Error("VOICEPAY_SHOP is not set: run `make test-browser`");
+const SHOP = shopUrl();
 const SHOTS = process.env["VOICEPAY_SHOTS"] ?? "shots";
-
-const WATCH = `window.seen = []; window.violations = [];
-document.addEventListener("securitypolicyviolation", (e) => window.violations.push(e.violatedDirective + " " + e.blockedURI));
-for (const type of ["voicepay-state", "voicepay-result"]) document.addEventListener(type, (e) => {
-  window.seen.push({ type, ...e.detail });
-  window.marks[e.detail.state ?? "result"] ??= performance.now();
-}, true);`;
-
-interface Bill {
-  readonly token: string;
-  readonly payee: string;
-  readonly amount_text: string;
-}
-
-/** What the shop's back end was given for its page. */
-async function order(page: Page, item: string, language = "en"): Promise<{ visitor: Page; bill: Bill }> {
-  await page.selectOption("[name=language]", language).catch(() => page.check(`[name=language][value=${language}]`));
-  await page.check(`[name=item][value=${item}]`).catch(() => page.selectOption("[name=item]", item));
-  const answered = page.waitForResponse((response) => response.url().endsWith("/shop/session"));
-  await page.click("button[type=submit]");
-  return { visitor: page, bill: (await (await answered).json()) as Bill };
-}
 
 describe("in Chromium", () => {
   let browser: Browser;
@@ -51,14 +29,14 @@ describe("in Chromium", () => {
   });
 
   const visit = async (options: { microphone?: "allowed" | "refused"; real?: boolean } = {}): Promise<Visitor> => {
-    visitor = await Visitor.at(browser, `${SHOP}`, { ...options, init: `${options.real ? "window.marks = {};" : MICROPHONE}${WATCH}` });
+    visitor = await Visitor.at(browser, `${SHOP}`, { ...options, init: `${options.real ? "" : MICROPHONE}${WATCH}` });
     return visitor;
   };
   const result = async (user: Visitor): Promise<SeenEvent> => user.result(5_000);
 
   test("a customer confirms: shown and spoken, digits and yes in her voice, charged, told with a reference", async () => {
     const user = await visit();
-    const { bill } = await order(user.page, "water");
+    const bill = await order(user.page, "water");
     await user.until("ready");
     assert.ok((await user.text()).includes(bill.payee) && (await user.text()).includes(bill.amount_text));
     await user.start();
@@ -103,8 +81,7 @@ describe("in Chromium", () => {
     const user = await visit();
     await order(user.page, "power");
     await user.start();
-    const silent = user.page.waitForFunction(() => window.seen.some((e) => e.type === "voicepay-result"), null, { timeout: 120_000 });
-    await silent;
+    await user.page.waitForFunction(() => window.seen.some((e) => e.type === "voicepay-result"), null, { timeout: 120_000 });
     assert.equal((await result(user)).result, "failed");
   });
 
@@ -129,7 +106,7 @@ describe("in Chromium", () => {
 
   test("a token is good once, for its own origin alone", async () => {
     const user = await visit();
-    const { bill } = await order(user.page, "power");
+    const bill = await order(user.page, "power");
     await user.start();
     await user.until("listening", 30_000);
     const base = new URL(SHOP).origin;
@@ -170,6 +147,5 @@ describe("in Chromium", () => {
     await converse(user.page, { digits: "alice", answer: "alice/counting" }, 180_000);
     const { result: came } = await result(user);
     assert.notEqual(came, "paid");
-    void say;
   });
 });

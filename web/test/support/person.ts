@@ -3,7 +3,6 @@
 // twice alike, and what was heard before is refused.
 
 import { readFileSync } from "node:fs";
-import type { Page } from "playwright-core";
 
 const VOICES = new URL("../../../audio-fixtures/", import.meta.url).pathname;
 
@@ -54,6 +53,11 @@ export const MICROPHONE = `(() => {
   };
 })();`;
 
+/** A page, whichever library drives it. */
+export interface Page {
+  evaluate<A, R>(work: (argument: A) => R | Promise<R>, argument: A): Promise<R>;
+}
+
 /** What a person does when asked. */
 export interface Answers {
   /** Who says the digits. */
@@ -86,7 +90,7 @@ export async function converse(page: Page, answers: Answers, limitMs = 120_000):
   const until = Date.now() + limitMs;
   let asked = 0;
   while (Date.now() < until) {
-    const now = await page.evaluate(() => {
+    const now = await page.evaluate((_: null) => {
       const element = document.querySelector("voicepay-confirm");
       const root = element?.shadowRoot;
       const captions = [...(root?.querySelectorAll(".captions p") ?? [])].map((p) => p.textContent ?? "");
@@ -96,7 +100,7 @@ export async function converse(page: Page, answers: Answers, limitMs = 120_000):
         last: captions.filter((text) => text.startsWith("Voicepay:")).at(-1) ?? "",
         digits: root?.querySelector(".digits .number")?.textContent ?? "",
       };
-    });
+    }, null);
     if (now.state === "over" || now.state === "blocked") return;
     if (now.state === "listening" && now.asked > asked) {
       asked = now.asked;

@@ -1,0 +1,46 @@
+// Another browser: Firefox from Debian, by WebDriver BiDi. One paying call.
+
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { launch } from "puppeteer-core";
+import { converse, MICROPHONE, type Page } from "../support/person.js";
+import { shopUrl, WATCH } from "../support/shop.js";
+
+test("a customer confirms in Firefox", async () => {
+  const browser = await launch({
+    browser: "firefox",
+    executablePath: process.env["VOICEPAY_FIREFOX"] ?? "/usr/bin/firefox-esr",
+    headless: true,
+    extraPrefsFirefox: {
+      "media.navigator.permission.disabled": true,
+      "media.navigator.streams.fake": true,
+      "media.autoplay.default": 0,
+      // A machine without a network has only the loopback's addresses.
+      "media.peerconnection.ice.loopback": true,
+      "media.peerconnection.ice.obfuscate_host_addresses": false,
+      // No machine of a test asks anybody outside.
+      "network.proxy.type": 0,
+      "app.update.enabled": false,
+      "datareporting.policy.dataSubmissionEnabled": false,
+    },
+  });
+  try {
+    const page = await browser.newPage();
+    await page.evaluateOnNewDocument(MICROPHONE + WATCH);
+    await page.goto(shopUrl());
+    await page.click("form button[type=submit]");
+    await page.waitForFunction(() => document.querySelector("voicepay-confirm")?.state === "ready", { timeout: 15_000 });
+    await page.evaluate(() => {
+      const buttons = [...(document.querySelector("voicepay-confirm")?.shadowRoot?.querySelectorAll("button") ?? [])];
+      buttons.find((button) => button.textContent === "Start")?.click();
+    });
+    await page.waitForFunction(() => document.querySelector("voicepay-confirm")?.state === "listening", { timeout: 40_000 });
+    // Puppeteer types what goes into a page more strictly than it is used here.
+    await converse(page as unknown as Page, { digits: "alice", answer: "alice/yes" });
+    const seen = await page.evaluate(() => window.seen);
+    const told = seen.find((event) => event.type === "voicepay-result");
+    assert.equal(told?.result, "paid", JSON.stringify(told));
+  } finally {
+    await browser.close();
+  }
+});
