@@ -65,7 +65,8 @@ fn fresh_digits_and_a_yes_pay_with_the_bound_card_and_no_number_is_asked_for() {
 #[test]
 fn a_payment_that_takes_its_time_is_waited_for_aloud() {
     let mut edge = Edge::app_read_back(Asks::default());
-    edge.answer(Answer::Yes, Some(0.5)).wait(u64::from(edge.cfg.patience_ms) + 10);
+    let patience_ms = u64::from(edge.cfg.patience_ms);
+    edge.answer(Answer::Yes, Some(0.5)).wait(patience_ms + 10);
     assert_eq!(edge.prompt(), &Prompt::OneMoment);
     edge.give(Input::Payment(PaymentOutcome::Declined));
     assert_eq!(edge.prompt(), &Prompt::Declined);
