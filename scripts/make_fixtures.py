@@ -25,6 +25,7 @@ LEVEL_DBFS = -20.0  # of speech, pauses not counted
 LEAD_S, TAIL_S = 0.15, 0.25
 GROUP_PAUSE_S = 0.5
 LONG_PAUSE_S = 2.4
+YES_TAKEN_BACK_PAUSE_S = 0.35
 PIPER_SEED = 20
 
 WORDS = "zero one two three four five six seven eight nine".split()
@@ -183,6 +184,8 @@ def utterances(persona):
             yield f"fresh_{n}", [spoken(g) for g in groups(digits)], GROUP_PAUSE_S, f"fresh digits: {digits}"
     if persona == "alice":
         yield "yes_please", ["yes please"], 0, ""
+        yield "not_yes", ["not yes"], 0, "no yes"
+        yield "yes_no_wait", ["yes", "no wait"], YES_TAKEN_BACK_PAUSE_S, "a yes that is taken back"
         yield "card_long_pauses", [spoken(g) for g in groups(CARD)], LONG_PAUSE_S, f"{CARD} with pauses of 2.4 s"
 
 

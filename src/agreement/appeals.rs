@@ -17,10 +17,10 @@ impl Agreements {
         }
         let denied: Approval = papers::read(&*inner.store, id.as_str()).await?.ok_or(AgreeError::NoSuch("approval"))?;
         let found = inner.store.request(&denied.request).await?.ok_or(AgreeError::NoSuch("payment request"))?;
-        let asking = denied.payer.as_ref().map_or_else(
-            || Asking::call(Attested::Vouched),
-            |part| Asking { channel: part.channel, ..Asking::call(part.attestation) },
-        );
+        let asking = denied
+            .payer
+            .as_ref()
+            .map_or_else(|| Asking::call(Attested::Vouched), |part| Asking::again(part.channel, part.attestation));
         let asked = self.ask(&found.request, asking).await?;
         if let Some(rule) = &asked.terms.denied_by {
             return Err(StoreError::Refused(format!("the rule {rule} denies this payment; nobody can agree to it")).into());

@@ -36,6 +36,14 @@ impl Asking {
         Self { channel: Channel::App, attestation: Attested::NotACall, device_known: Some(true), by_mandate: false }
     }
 
+    /// As a payer's part was taken, once more.
+    pub fn again(channel: Channel, attestation: Attested) -> Self {
+        match channel {
+            Channel::App => Self::app(),
+            Channel::Telephone | Channel::Api => Self { channel, ..Self::call(attestation) },
+        }
+    }
+
     /// By confirming a purchase, without a voice.
     pub fn purchase() -> Self {
         Self { channel: Channel::Api, attestation: Attested::NotACall, device_known: None, by_mandate: false }

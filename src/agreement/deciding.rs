@@ -336,7 +336,7 @@ impl Agreements {
             return Ok(done);
         }
         let by_mandate = part.evidence.mandate.is_some();
-        let asking = Asking { channel: part.channel, by_mandate, ..Asking::call(part.attestation) };
+        let asking = Asking { by_mandate, ..Asking::again(part.channel, part.attestation) };
         let asked = self.ask(&found.request, asking).await?;
         let mut refusal = None;
         if let Occasion::Purchase(id) = &part.occasion {

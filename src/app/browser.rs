@@ -15,6 +15,7 @@ use crate::api::app_calls::{AppCallHand, AppCalls, OfferRefused, OpenedCall};
 use crate::call::page::{PageReader, PageTeller, PageVerdict, page};
 use crate::call::registry::LiveCall;
 use crate::call::{AppCall, CallRecord, Services, run_app_call};
+use crate::dialogue::{AppPrompt, Prompt};
 use crate::ids::CallId;
 use crate::media::leg::Leg;
 use crate::payment::AppSession;
@@ -112,7 +113,7 @@ async fn converse(
 ) {
     let Ok(mut leg) = leg.await else {
         tracing::info!(call = %id, session = %app.session, "a page never connected");
-        let words = services.prompts.book(app.language).text(&crate::dialogue::Prompt::ServiceProblem);
+        let words = services.prompts.book(app.language).text(&Prompt::App(AppPrompt::Trouble));
         teller.result(PageVerdict::Failed, &words, None);
         return;
     };

@@ -7,7 +7,7 @@ use super::driver::Call;
 use super::figures;
 use super::page::{PageState, PageTeller, PageVerdict, Speaker};
 use super::timeline::Who;
-use crate::dialogue::{CallVerdict, Input, Prompt};
+use crate::dialogue::{AppPrompt, CallVerdict, Input, Prompt};
 use crate::ids::{AppSessionId, CardId, CustomerId, RequestId};
 use crate::language::Language;
 use crate::prompts::Book;
@@ -108,15 +108,16 @@ fn of_last_words(prompt: &Prompt) -> Option<PageVerdict> {
         Prompt::Declined => Some(PageVerdict::Declined),
         // Of an outcome that is not known yet they hear by other means, as where others have to agree.
         Prompt::Waiting | Prompt::OutcomeUnknown => Some(PageVerdict::Waiting),
-        Prompt::Refused | Prompt::LockedOut | Prompt::NotByPhone => Some(PageVerdict::Refused),
+        Prompt::Refused | Prompt::LockedOut | Prompt::App(AppPrompt::NotHere) => Some(PageVerdict::Refused),
         Prompt::Cancelled => Some(PageVerdict::Cancelled),
-        Prompt::NotEnrolled
-        | Prompt::NoUsableCard
-        | Prompt::NoOpenRequest
-        | Prompt::NotCompleted
-        | Prompt::Busy
-        | Prompt::ServiceProblem
-        | Prompt::Person => Some(PageVerdict::Failed),
+        Prompt::App(
+            AppPrompt::NotOpen
+            | AppPrompt::NoMethod
+            | AppPrompt::NotEnrolled
+            | AppPrompt::NotCompleted
+            | AppPrompt::Busy
+            | AppPrompt::Trouble,
+        ) => Some(PageVerdict::Failed),
         _ => None, // questions, and what is said on the way
     }
 }
@@ -130,7 +131,7 @@ fn of_verdict(verdict: CallVerdict) -> (PageVerdict, Prompt) {
         CallVerdict::Declined => (PageVerdict::Declined, Prompt::Declined),
         CallVerdict::Refused | CallVerdict::LockedOut => (PageVerdict::Refused, Prompt::Refused),
         CallVerdict::Cancelled | CallVerdict::Abandoned => (PageVerdict::Cancelled, Prompt::Cancelled),
-        CallVerdict::Busy => (PageVerdict::Failed, Prompt::Busy),
-        _ => (PageVerdict::Failed, Prompt::ServiceProblem), // nothing else can come of such a call
+        CallVerdict::Busy => (PageVerdict::Failed, Prompt::App(AppPrompt::Busy)),
+        _ => (PageVerdict::Failed, Prompt::App(AppPrompt::Trouble)), // nothing else can come of such a call
     }
 }

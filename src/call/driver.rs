@@ -84,8 +84,8 @@ pub(super) struct Call {
     pub(super) id: CallId,
     pub(super) services: Arc<Services>,
     pub(super) timeline: Timeline,
-    trace: CallTrace,
-    recorder: Option<Recorder>,
+    pub(super) trace: CallTrace,
+    pub(super) recorder: Option<Recorder>,
     pub(super) payment: Option<(IntentId, &'static str)>,
     pub(super) jobs: JoinSet<Done>,
     /// Early work of this call: one piece of each kind at a time, so that nobody's pauses keep others from being heard.
@@ -134,16 +134,16 @@ pub(super) struct Call {
     ears: Option<Endpointer>,
     pub(super) payee_clips: HashMap<PayeeId, Arc<Sound>>,
     started: Instant,
-    started_at: Timestamp,
+    pub(super) started_at: Timestamp,
     turn_ended: Option<Instant>,
-    verdict: Option<CallVerdict>,
+    pub(super) verdict: Option<CallVerdict>,
     /// What each verdict on a voice and a number was made on.
-    evidence: Vec<StoredEvidence>,
-    scored_number: bool,
+    pub(super) evidence: Vec<StoredEvidence>,
+    pub(super) scored_number: bool,
     pub(super) customer: Option<CustomerId>,
     /// What is spoken: the service's own language until the customer is known.
     pub(super) language: Language,
-    calling: Option<E164>,
+    pub(super) calling: Option<E164>,
 }
 
 impl Call {
@@ -254,56 +254,6 @@ impl Call {
                     }
                 }
             }
-        }
-    }
-
-    /// After the verdict: the line is closed, what was under way is dropped (a payment that was handed over goes on in the
-    /// processor), and the record is kept.
-    async fn close(mut self) -> CallRecord {
-        let verdict = self.verdict.unwrap_or(CallVerdict::ServiceTrouble);
-        (self.ahead, self.findings, self.card, self.voice, self.fresh) = (None, None, None, None, None);
-        self.code = None;
-        self.recorder = None; // closes the tape
-        self.jobs.shutdown().await;
-        self.join_the_person().await;
-        self.page_over(verdict);
-        let _leg_may_be_gone = self.leg.commands.try_send(LegCommand::HangUp);
-        self.timeline.add(Who::Check, format!("verdict: {verdict:?}"));
-        let record = CallRecord {
-            call: self.id.clone(),
-            peer: self.peer.clone(),
-            codec: self.leg.info.codec.to_owned(),
-            attestation: self.leg.info.attestation,
-            started_at: self.started_at,
-            duration_ms: self.elapsed_ms(),
-            verdict,
-            number_compared: self.scored_number,
-            events: self.timeline.take_events(),
-            payment: self.payment.take(),
-            spans: self.trace.finish(self.elapsed_ms()),
-            placed_for: self.placed_for.clone(),
-            app_session: self.app.as_ref().map(|app| app.session.clone()),
-            evidence: std::mem::take(&mut self.evidence),
-        };
-        let row = self.row(Some(&record));
-        if let Err(error) = self.services.off_clock(self.services.desk.record_end(&row)).await {
-            tracing::error!(call = %record.call, %error, "the call's record could not be stored");
-        }
-        tracing::info!(call = %record.call, verdict = ?record.verdict, duration_ms = record.duration_ms, "call ended");
-        record
-    }
-
-    /// The call as the store keeps it; `ended` once it is over.
-    fn row(&self, ended: Option<&CallRecord>) -> store::CallRecord {
-        store::CallRecord {
-            id: self.id.clone(),
-            customer: self.customer.clone(),
-            calling: self.calling.clone(),
-            trunk: self.peer.clone(),
-            started_at: self.started_at,
-            ended_at: ended.map(|_| self.now()),
-            verdict: ended.map(|r| format!("{:?}", r.verdict)),
-            record: ended.map_or(serde_json::Value::Null, |r| serde_json::to_value(r).unwrap_or(serde_json::Value::Null)),
         }
     }
 
@@ -500,7 +450,7 @@ impl Call {
         }
     }
 
-    fn elapsed_ms(&self) -> u64 {
+    pub(super) fn elapsed_ms(&self) -> u64 {
         u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 

@@ -10,6 +10,7 @@ mod caller;
 mod challenge;
 mod desk;
 mod driver;
+mod ending;
 mod errand;
 mod following;
 pub mod heard_before;

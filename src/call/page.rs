@@ -149,6 +149,14 @@ impl PageTeller {
     /// Where it stands now.
     pub fn state(&self, state: PageState) {
         self.0.tell(|now| {
+            if state == PageState::Thinking {
+                now.digits = None; // they are said
+            }
+            // What goes on behind a network that is away shows once it is back.
+            if now.state == PageState::Reconnecting {
+                now.before = state;
+                return Vec::new();
+            }
             now.state = state;
             vec![PageEvent::State { state }]
         });
@@ -223,5 +231,71 @@ impl PageReader {
     /// What it came to, once it did.
     pub fn result(&self) -> Option<PageResult> {
         self.0.now.lock().unwrap_or_else(PoisonError::into_inner).result.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(events: &mut broadcast::Receiver<PageEvent>) -> Vec<String> {
+        std::iter::from_fn(|| events.try_recv().ok()).map(|e| serde_json::to_string(&e).unwrap()).collect()
+    }
+
+    #[test]
+    fn events_are_the_protocols_json_and_nothing_comes_after_the_result() {
+        let (teller, reader) = page();
+        let (now, mut events) = reader.follow();
+        assert_eq!(serde_json::to_string(&now).unwrap(), r#"[{"type":"state","state":"connecting"}]"#);
+        teller.state(PageState::Prompting);
+        teller.caption(Speaker::Service, "Hello.", "en");
+        teller.digits("4 7 1 9");
+        teller.result(PageVerdict::Paid, "Paid.", Some("123".into()));
+        teller.caption(Speaker::Service, "Goodbye.", "en");
+        teller.result(PageVerdict::Failed, "?", None);
+        assert_eq!(
+            told(&mut events),
+            [
+                r#"{"type":"state","state":"prompting"}"#,
+                r#"{"type":"caption","who":"service","text":"Hello.","lang":"en"}"#,
+                r#"{"type":"digits","digits":"4 7 1 9"}"#,
+                r#"{"type":"state","state":"over"}"#,
+                r#"{"type":"result","result":"paid","text":"Paid.","reference":"123"}"#,
+            ]
+        );
+        assert_eq!(reader.result().unwrap().result, PageVerdict::Paid);
+    }
+
+    #[test]
+    fn whoever_comes_late_sees_what_holds_and_digits_only_while_they_are_to_be_said() {
+        let (teller, reader) = page();
+        teller.state(PageState::Prompting);
+        teller.caption(Speaker::Service, "Say these.", "en");
+        teller.digits("4 7");
+        teller.state(PageState::Listening);
+        assert_eq!(reader.follow().0.len(), 3);
+        teller.state(PageState::Thinking);
+        assert_eq!(reader.follow().0.len(), 2, "no digits are left to say");
+    }
+
+    #[test]
+    fn a_network_that_is_away_hides_the_state_and_shows_how_it_stands_once_it_is_back() {
+        let (teller, reader) = page();
+        teller.state(PageState::Listening);
+        let (_, mut events) = reader.follow();
+        teller.reconnecting(true);
+        teller.reconnecting(true);
+        teller.state(PageState::Thinking);
+        teller.reconnecting(false);
+        teller.reconnecting(false);
+        assert_eq!(told(&mut events), [r#"{"type":"state","state":"reconnecting"}"#, r#"{"type":"state","state":"thinking"}"#]);
+    }
+
+    #[test]
+    fn a_call_that_is_gone_without_a_word_has_failed() {
+        let (teller, reader) = page();
+        assert_eq!(reader.result(), None);
+        drop(teller);
+        assert_eq!(reader.result().unwrap().result, PageVerdict::Failed);
     }
 }

@@ -87,6 +87,7 @@ fn may_record_prompt(prompt: &Prompt) -> bool {
         | Prompt::EnrolDone
         | Prompt::EnrolFailed
         | Prompt::Callback(_)
+        | Prompt::App(_)
         | Prompt::Goodbye => true,
     }
 }

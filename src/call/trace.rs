@@ -3,8 +3,8 @@
 
 use crate::decision::Answer;
 use crate::dialogue::{
-    CallbackPrompt, CodeChecked, CodeSent, DecisionOutcome, Effect, ErrandEffect, ErrandNews, IdentityOutcome, Input, ListenFor,
-    Matter, PaymentOutcome, Prompt,
+    AppPrompt, CallbackPrompt, CodeChecked, CodeSent, DecisionOutcome, Effect, ErrandEffect, ErrandNews, IdentityOutcome, Input,
+    ListenFor, Matter, PaymentOutcome, Prompt,
 };
 use crate::ops::trace::{Attribute, Span, Spans};
 
@@ -195,6 +195,19 @@ fn prompt_name(prompt: &Prompt) -> &'static str {
         Prompt::EnrolFailed => "enrol_failed",
         Prompt::Goodbye => "goodbye",
         Prompt::Callback(words) => callback_name(words),
+        Prompt::App(words) => app_name(*words),
+    }
+}
+
+fn app_name(words: AppPrompt) -> &'static str {
+    match words {
+        AppPrompt::NotHere => "app_not_here",
+        AppPrompt::NotOpen => "app_not_open",
+        AppPrompt::NoMethod => "app_no_method",
+        AppPrompt::NotEnrolled => "app_not_enrolled",
+        AppPrompt::NotCompleted => "app_not_completed",
+        AppPrompt::Busy => "app_busy",
+        AppPrompt::Trouble => "app_trouble",
     }
 }
 

@@ -175,7 +175,7 @@ async fn known(ctx: &Context, id: &RequestId, channel: Channel) -> Result<(Facts
     let found = office.store.request(id).await.map_err(store_error)?;
     let request = found.ok_or_else(|| store_error(StoreError::NotFound("payment request")))?.request;
     let attestation = if channel == Channel::Telephone { Attested::Vouched } else { Attested::NotACall };
-    let asking = Asking { channel, ..Asking::call(attestation) };
+    let asking = Asking::again(channel, attestation);
     let asked = office.agreements.ask(&request, asking).await.map_err(store_error)?;
     Ok((asked.facts, asked.terms))
 }

@@ -30,7 +30,10 @@ pub(super) fn begin(desk: &mut Desk<'_>, payer: Payer, proven: Proven, continuit
     let Payer { person, cards: _, request } = payer;
     let asks = &request.asks;
     // The stages before come here with all of it. Should one of them not, nobody is charged.
-    if asks.denied || (asks.needs_code() && code.is_none()) || (asks.fresh_digits && !fresh_digits) {
+    let in_app = asks.bound.is_some();
+    let digits_due = asks.fresh_digits || in_app;
+    let bound = asks.bound.as_ref().is_none_or(|bound| *bound == proven.card().id);
+    if asks.denied || (asks.needs_code() && code.is_none()) || (digits_due && !fresh_digits) || !bound {
         return closing::service_trouble(desk);
     }
     let (voice, card, number) = proven.into_parts();
@@ -56,9 +59,14 @@ pub(super) fn begin(desk: &mut Desk<'_>, payer: Payer, proven: Proven, continuit
         card: card.id.clone(),
         approval,
     })));
-    desk.play(if request.asks.others { Prompt::Noting } else { Prompt::Charging });
     desk.arm(DeadlineKind::Work, desk.cfg.payment_wait_ms);
-    Charging { customer, request, card: card.id, announced: false, outcome: None, follow }.into()
+    if in_app {
+        // A page shows that it is being paid: what became of it is not kept waiting for words.
+        desk.arm(DeadlineKind::Patience, desk.cfg.patience_ms);
+    } else {
+        desk.play(if request.asks.others { Prompt::Noting } else { Prompt::Charging });
+    }
+    Charging { customer, request, card: card.id, announced: in_app, outcome: None, follow }.into()
 }
 
 impl Charging {
@@ -105,7 +113,7 @@ impl Charging {
                 let paid = Prompt::Paid { amount, payee: payee.clone(), reference };
                 match asks.offer_mandate {
                     // A mandate that was used is there already.
-                    Some(cap) if desk.cfg.offer_mandates && asks.mandate.is_none() => {
+                    Some(cap) if desk.cfg.offer_mandates && asks.mandate.is_none() && asks.bound.is_none() => {
                         let offer = Offer { customer: self.customer, request: id, payee, card: self.card, cap };
                         return mandate::offer(desk, paid, offer);
                     }

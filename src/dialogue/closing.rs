@@ -61,9 +61,9 @@ pub(super) fn cancelled(desk: &mut Desk<'_>) -> Stage {
     close(desk, CallVerdict::Cancelled, Prompt::Cancelled)
 }
 
-/// The caller wants a person.
+/// The caller wants a person. A page has nobody to be handed to.
 pub(super) fn person(desk: &mut Desk<'_>) -> Stage {
-    if desk.cfg.person.is_empty() { nobody(desk) } else { connecting::begin(desk) }
+    if desk.cfg.person.is_empty() || desk.line.is_app() { nobody(desk) } else { connecting::begin(desk) }
 }
 
 /// No person can be reached.

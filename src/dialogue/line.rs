@@ -1,6 +1,7 @@
 //! What every state of a live call shares: what plays, whether we listen, which deadlines run. States work through a
 //! [`Desk`], which lends them the line, the clock's reading, the limits and the list of effects for one step.
 
+use super::app;
 use super::approver;
 use super::config::DialogueConfig;
 use super::effect::{Effect, ListenFor, PlayId};
@@ -25,6 +26,8 @@ pub(super) struct Line {
     deleting: bool,
     /// We placed the call: whoever picked up hears less.
     called_out: bool,
+    /// An app's page is on the line, no telephone.
+    app: bool,
     next_play: u32,
     playing: Option<PlayId>,
     listening: Option<ListenFor>,
@@ -42,6 +45,7 @@ impl Line {
             slow: false,
             deleting: false,
             called_out: false,
+            app: false,
             next_play: 1,
             playing: None,
             listening: None,
@@ -53,6 +57,16 @@ impl Line {
     /// The line of somebody whom we called at this number.
     pub(super) fn called_out(started: Timestamp, number: E164) -> Self {
         Self { called_out: true, ..Self::new(started, Caller::Attested(number)) }
+    }
+
+    /// The line of an app's page: nobody calls, its back end has named who it is.
+    pub(super) fn of_an_app(started: Timestamp) -> Self {
+        Self { app: true, ..Self::new(started, Caller::Withheld) }
+    }
+
+    /// Whether an app's page is on the line.
+    pub(super) fn is_app(&self) -> bool {
+        self.app
     }
 
     /// Whether we placed the call.
@@ -148,7 +162,11 @@ impl Desk<'_> {
     /// Plays a prompt; what plays already is stopped.
     pub(super) fn play(&mut self, prompt: Prompt) {
         self.hush();
-        let prompt = if self.line.called_out { approver::in_a_call_back(prompt) } else { prompt };
+        let prompt = match (self.line.called_out, self.line.app) {
+            (true, _) => approver::in_a_call_back(prompt),
+            (false, true) => app::in_an_app(prompt),
+            (false, false) => prompt,
+        };
         let id = PlayId(self.line.next_play);
         self.line.next_play = self.line.next_play.saturating_add(1);
         self.line.playing = Some(id);

@@ -50,6 +50,7 @@ mod line; // what all states share
 mod stage; // the states, and what is the same in all
 
 mod advice; // what to say of audio that can't be judged
+mod app; // what is said to an app's page
 mod approver; // calls that we place: who has to agree is asked, who pays is told
 mod card; // 4: the card number, spoken or keyed
 mod challenge; // 5: fresh digits, where the voice alone does not settle it
@@ -72,6 +73,7 @@ mod withdrawal; // the voice is deleted, as its owner wishes
 #[cfg(test)]
 mod tests;
 
+pub use app::AppPrompt;
 pub use approver::{CallbackPrompt, Decision, DecisionOutcome, Errand, ErrandEffect, ErrandNews, Matter, Purpose, Told};
 pub use config::{ChallengeConfig, DialogueConfig};
 pub use effect::{
@@ -159,7 +161,7 @@ pub fn handle(cfg: &DialogueConfig, state: State, now: Timestamp, input: Input, 
                     next(line, stage, out)
                 }
                 Before::BeginApp(known) => {
-                    let mut line = line::Line::new(now, Caller::Withheld);
+                    let mut line = line::Line::of_an_app(now);
                     let stage = payer::from_app(&mut line::Desk { cfg, now, line: &mut line, out }, *known);
                     next(line, stage, out)
                 }

@@ -271,11 +271,13 @@ pub(super) fn from_app(desk: &mut Desk<'_>, known: Known) -> Stage {
     if person.tally.closes_line(desk.cfg) {
         return close(desk, CallVerdict::LockedOut, Prompt::LockedOut);
     }
-    let request = requests.into_iter().next();
+    // Without it nobody knows which card was bound: it is no matter of cards.
+    let Some(request) = requests.into_iter().next() else {
+        return close(desk, CallVerdict::NothingToPay, Prompt::NoOpenRequest);
+    };
     // Only the card that was bound: any other was never spoken of.
-    let bound = request.as_ref().and_then(|r| r.asks.bound.clone());
-    let cards = cards.into_iter().filter(|card| Some(&card.id) == bound.as_ref()).collect();
-    pays(desk, person, cards, request)
+    let cards = cards.into_iter().filter(|card| Some(&card.id) == request.asks.bound.as_ref()).collect();
+    pays(desk, person, cards, Some(request))
 }
 
 /// A card, a request, and no rule against it: what is to be paid is read out.

@@ -1,5 +1,6 @@
 //! Everything the service can say, as values. `prompts/` turns one into recorded pieces; the wording is in `prompts/en.toml`.
 
+use super::app::AppPrompt;
 use super::approver::CallbackPrompt;
 use crate::ids::PayeeId;
 use crate::money::Money;
@@ -150,4 +151,6 @@ pub enum Prompt {
     Goodbye,
     /// In a call that we placed.
     Callback(CallbackPrompt),
+    /// To an app's page.
+    App(AppPrompt),
 }

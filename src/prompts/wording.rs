@@ -2,8 +2,8 @@
 
 use super::catalogue::Slot;
 use super::spoken;
-use crate::dialogue::CallbackPrompt;
 use crate::dialogue::prompt::{Again, Prompt, SpokenDate, SpokenPayee};
+use crate::dialogue::{AppPrompt, CallbackPrompt};
 use crate::money::Money;
 
 /// A value for one of a phrase's slots, borrowed from the prompt.
@@ -117,6 +117,13 @@ pub const PHRASES: &[&str] = &[
     "callback.ask_yes.first",
     "callback.ask_yes.second",
     "callback.ask_yes.third",
+    "app.not_here",
+    "app.not_open",
+    "app.no_method",
+    "app.not_enrolled",
+    "app.not_completed",
+    "app.busy",
+    "app.trouble",
 ];
 
 /// The wordings of a question: first, second, third and after.
@@ -220,6 +227,7 @@ pub fn phrases_of(prompt: &Prompt) -> Vec<&'static str> {
         Prompt::EnrolFailed => vec!["enrol_failed"],
         Prompt::Goodbye => vec!["goodbye"],
         Prompt::Callback(words) => callback(words),
+        Prompt::App(words) => vec![app(*words)],
     }
 }
 
@@ -243,6 +251,19 @@ fn callback(words: &CallbackPrompt) -> Vec<&'static str> {
         CallbackPrompt::Person => "callback.person",
         CallbackPrompt::Trouble => "callback.trouble",
     }]
+}
+
+/// The same to an app's page.
+fn app(words: AppPrompt) -> &'static str {
+    match words {
+        AppPrompt::NotHere => "app.not_here",
+        AppPrompt::NotOpen => "app.not_open",
+        AppPrompt::NoMethod => "app.no_method",
+        AppPrompt::NotEnrolled => "app.not_enrolled",
+        AppPrompt::NotCompleted => "app.not_completed",
+        AppPrompt::Busy => "app.busy",
+        AppPrompt::Trouble => "app.trouble",
+    }
 }
 
 /// What a prompt has to fill in.
@@ -312,6 +333,7 @@ pub fn fills_of(prompt: &Prompt) -> Vec<Fill<'_>> {
             | CallbackPrompt::Person
             | CallbackPrompt::Trouble,
         )
+        | Prompt::App(_)
         | Prompt::Goodbye => Vec::new(),
     }
 }
@@ -402,6 +424,7 @@ pub mod every {
             ]
             .map(Prompt::Callback),
         );
+        all.extend(AppPrompt::ALL.map(Prompt::App));
         for attempt in [0, 1, 2, 3, 4, 255] {
             all.push(Prompt::AskCustomerNumber { attempt });
             for why in REASONS {

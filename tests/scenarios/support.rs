@@ -2,6 +2,7 @@
 //! and time is tokio's paused clock, so that a two-minute call takes seconds.
 
 mod agreeing;
+pub mod app;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::path::{Path, PathBuf};

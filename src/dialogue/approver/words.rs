@@ -87,6 +87,7 @@ pub(in crate::dialogue) fn in_a_call_back(prompt: Prompt) -> Prompt {
         Prompt::Connecting => CallbackPrompt::Connecting,
         Prompt::Person => CallbackPrompt::Person,
         Prompt::Busy
+        | Prompt::App(_)
         | Prompt::ServiceProblem
         | Prompt::Greeting
         | Prompt::AskCustomerNumber { .. }

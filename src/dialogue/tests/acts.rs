@@ -11,6 +11,7 @@ pub(super) enum Act {
     Helpful,
     Wait(u64),
     Started,
+    AppCall,
     Identity(bool),
     Key(u8),
     SpeechStarted,
@@ -51,6 +52,7 @@ pub(super) fn act() -> impl Strategy<Value = Act> {
         70 => Just(Act::Helpful),
         3 => (0u64..8_000).prop_map(Act::Wait),
         1 => Just(Act::Started),
+        1 => Just(Act::AppCall),
         1 => any::<bool>().prop_map(Act::Identity),
         2 => (1u8..16).prop_map(Act::Key),
         1 => Just(Act::SpeechStarted),
@@ -84,13 +86,14 @@ pub(super) fn ending() -> impl Strategy<Value = Act> {
     prop_oneof![Just(Act::HungUp), Just(Act::ServiceTrouble), Just(Act::Key(10)), Just(Act::Key(0))]
 }
 
-/// Terms, and whether the caller is here to have a voice deleted.
+/// Terms, and whether the caller is here to have a voice deleted. With a card that is bound it is an app's page that calls.
 pub(super) fn asks() -> impl Strategy<Value = (Asks, bool)> {
     let flag = |weight| proptest::bool::weighted(weight);
-    let parts = (flag(0.03), flag(0.3), flag(0.3), flag(0.2), flag(0.4), flag(0.5), flag(0.15));
-    parts.prop_map(|(denied, fresh_digits, code, others, mandate, offer, deleting)| {
-        let mandate = mandate.then(|| card(1).id);
+    let parts = (flag(0.03), flag(0.3), flag(0.3), flag(0.2), flag(0.4), flag(0.5), flag(0.15), flag(0.25));
+    parts.prop_map(|(denied, fresh_digits, code, others, mandate, offer, deleting, bound)| {
+        let (mandate, bound) = ((mandate && !bound).then(|| card(1).id), bound.then(|| card(1).id));
+        let deleting = deleting && bound.is_none();
         let offer_mandate = offer.then(|| Money::new(5_000, Currency::Usd).unwrap());
-        (Asks { denied, fresh_digits, code, others, mandate, offer_mandate }, deleting)
+        (Asks { denied, fresh_digits, code, others, mandate, bound, offer_mandate }, deleting)
     })
 }

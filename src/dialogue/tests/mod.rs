@@ -1,6 +1,7 @@
 //! A pretended edge: virtual time, deadlines, prompts of two seconds each, and a log of all effects.
 
 mod acts;
+mod app;
 mod approver;
 mod asks;
 mod challenge;

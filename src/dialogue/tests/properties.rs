@@ -1,6 +1,6 @@
 //! Whatever happens in whatever order: no panic, no charge without voice, number and yes in this order, at most one charge,
 //! no comparing before the voice was accepted, nothing that the payment's terms ask for left out, no voice deleted and no mandate given
-//! without a yes in the owner's voice, exactly one verdict.
+//! without a yes in the owner's voice, exactly one verdict. An app's page pays by fresh digits with the card that is bound, and by nothing else.
 
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
@@ -98,12 +98,17 @@ impl Watch {
         // A person to ask for in one kind of run: "0" then leads away, else to the last words.
         let person = if when == ChallengeWhen::Inconclusive { "sip:desk@192.0.2.1" } else { "" };
         let mut edge = Edge::new(DialogueConfig { person: person.to_owned(), ..challenging(when) });
+        let voice = if invited { VoiceOnFile::None } else { VoiceOnFile::Enrolled };
+        let known = Box::new(Known { has_open_invite: invited, voice, ..asking(&asks) });
+        if asks.bound.is_some() {
+            edge.give(Input::AppCall(known));
+            return Self::at(edge, cosine, asks);
+        }
         edge.give(Input::Started { caller: caller() });
         if deleting {
             edge.key("9");
         }
-        let voice = if invited { VoiceOnFile::None } else { VoiceOnFile::Enrolled };
-        edge.give(Input::Identity(IdentityOutcome::Known(Box::new(Known { has_open_invite: invited, voice, ..asking(&asks) }))));
+        edge.give(Input::Identity(IdentityOutcome::Known(known)));
         Self::at(edge, cosine, asks)
     }
 
@@ -114,9 +119,9 @@ impl Watch {
         Self { edge, proof, seen, charged, cosine, first, passed, asks, alone, fresh, code, proven, deleted, granted }
     }
 
-    /// Where the rules want one, and wherever no number was given.
+    /// Where the rules want one, and wherever no number was given but to an app.
     fn needs_code(&self) -> bool {
-        self.asks.code || self.alone
+        self.asks.code || (self.alone && self.asks.bound.is_none())
     }
 
     fn give(&mut self, input: Input) {
@@ -141,7 +146,7 @@ impl Watch {
             (Input::ChallengeScored(Ok(heard)), Proof::DigitsAsked) if self.alone => {
                 let none = Tightening::default();
                 let verdict = judge_fresh_digits(&cfg.policy, heard.voice.score.clone(), &heard.content, &none);
-                match (verdict, &self.asks.mandate, deleting(&self.edge)) {
+                match (verdict, self.asks.mandate.as_ref().or(self.asks.bound.as_ref()), deleting(&self.edge)) {
                     (VoiceVerdict::Accepted(_), _, true) => Proof::OwnerHolds,
                     (VoiceVerdict::Accepted(accepted), Some(card), false) => {
                         (self.fresh, self.proven) = (true, Some(accepted.score().clone()));
@@ -202,13 +207,26 @@ impl Watch {
     fn look(&mut self) {
         for (_, effect) in &self.edge.log[self.seen..] {
             self.proof = match (effect, self.proof.clone()) {
+                (
+                    Effect::ScoreVoice { .. }
+                    | Effect::ReadNumber { .. }
+                    | Effect::CompareKeyed { .. }
+                    | Effect::GrantMandate(_)
+                    | Effect::Transfer
+                    | Effect::Play {
+                        prompt: Prompt::AskCard { .. } | Prompt::AskCounting { .. } | Prompt::OfferMandate { .. },
+                        ..
+                    },
+                    proof,
+                ) if self.asks.bound.is_some() => panic!("{effect:?} in an app's call with {proof:?}"),
                 (Effect::ScoreVoice { .. }, _) => {
                     (self.alone, self.code) = (false, Code::Nothing);
                     Proof::VoiceAsked
                 }
                 (Effect::DrawChallenge { .. }, Proof::Unsure | Proof::VoiceHolds) => Proof::Unsure,
                 (Effect::DrawChallenge { .. }, Proof::Nothing) => {
-                    assert!(self.asks.mandate.is_some() || deleting(&self.edge), "digits out of nothing");
+                    let named = self.asks.mandate.is_some() || self.asks.bound.is_some();
+                    assert!(named || deleting(&self.edge), "digits out of nothing");
                     self.alone = true;
                     Proof::Unsure
                 }
@@ -276,6 +294,9 @@ impl Watch {
                     assert!(!denied && (!fresh_digits || self.fresh), "charged without its terms");
                     assert!(!self.needs_code() || self.code == Code::Holds, "charged without its code");
                     let told = &charge.approval;
+                    let bound = self.asks.bound.as_ref();
+                    assert!(bound.is_none_or(|bound| *bound == charge.card && self.fresh), "another card, or no fresh digits");
+                    assert_eq!(told.number == NumberSummary::Bound, bound.is_some());
                     assert_eq!(
                         (told.others, told.fresh_digits, told.code.is_some()),
                         (others, self.fresh, self.code == Code::Holds)
@@ -301,6 +322,11 @@ impl Watch {
             Act::Helpful => self.help(),
             Act::Wait(ms) => self.wait(*ms),
             Act::Started => self.give(Input::Started { caller: Caller::Withheld }),
+            Act::AppCall => {
+                let mut known = known();
+                known.requests[0].asks = Asks { bound: Some(card(1).id), ..Asks::default() };
+                self.give(Input::AppCall(Box::new(known)));
+            }
             Act::Identity(known_one) => self.give(Input::Identity(if *known_one {
                 IdentityOutcome::Known(Box::new(asking(&self.asks)))
             } else {
@@ -463,7 +489,7 @@ impl Watch {
 
 #[test]
 fn whatever_comes_in_whatever_order_a_charge_has_its_proof_and_a_call_its_verdict() {
-    let (mut paid, mut enrolled, mut charged, mut refused, mut challenged, mut more) = (0, 0, 0, 0, 0, [0; 7]);
+    let (mut paid, mut enrolled, mut charged, mut refused, mut challenged, mut more) = (0, 0, 0, 0, 0, [0; 9]);
     let mut runner = TestRunner::new_with_rng(
         Config { cases: 6_000, failure_persistence: None, ..Config::default() },
         proptest::test_runner::TestRng::deterministic_rng(proptest::test_runner::RngAlgorithm::ChaCha),
@@ -491,6 +517,8 @@ fn whatever_comes_in_whatever_order_a_charge_has_its_proof_and_a_call_its_verdic
                 watch.granted == 1,
                 watch.deleted == 1,
                 watch.edge.state.verdict() == Some(CallVerdict::Waiting),
+                charged && asks.bound.is_some() && !asks.code,
+                charged && asks.bound.is_some() && asks.code,
             ];
             for (count, reached) in counters.5.iter_mut().zip(reached) {
                 *count += usize::from(reached);
@@ -507,7 +535,10 @@ fn whatever_comes_in_whatever_order_a_charge_has_its_proof_and_a_call_its_verdic
     // A property that nothing reaches holds nothing.
     let reached = [charged > 300, paid > 200, enrolled > 100, refused > 20, challenged > 80];
     assert_eq!(reached, [true; 5], "{charged} {paid} {enrolled} {refused} {challenged}");
-    assert!(more.iter().all(|n| *n > 5), "digits, code, mandate, mandate given up, granted, deleted, waiting: {more:?}");
+    assert!(
+        more.iter().all(|n| *n > 5),
+        "digits, code, mandate, mandate given up, granted, deleted, waiting, app, app and code: {more:?}"
+    );
 }
 
 #[test]
