@@ -120,6 +120,10 @@ impl Browser {
         let track = MediaStreamTrack::new("s".into(), "t".into(), "mic".into(), RtpCodecKind::Audio, vec![encoding]);
         let microphone = Arc::new(TrackLocalStaticRTP::new(track));
         peer.add_track(Arc::clone(&microphone) as Arc<dyn TrackLocal>).await.unwrap();
+        // Else the crate's sender takes nothing but its track's own codec.
+        for transceiver in peer.get_transceivers().await {
+            transceiver.set_codec_preferences(vec![coding(codec), events(codec.rtp_clock_hz(), 126)]).await.unwrap();
+        }
         Self { peer: Arc::new(peer), microphone, codec, state, gathered, tracks, sequence: 1, timestamp: 0 }
     }
 

@@ -52,22 +52,7 @@ describe("in Chromium", () => {
     console.log("marks", JSON.stringify(marks));
   });
 
-  test("an impostor who knows everything is refused", async () => {
-    const user = await visit();
-    await order(user.page, "power");
-    await user.start();
-    await converse(user.page, { digits: "mallory", answer: "mallory/yes" }, 180_000);
-    assert.equal((await result(user)).result, "refused");
-  });
 
-  test("another voice that says yes after her digits pays nothing", async () => {
-    const user = await visit();
-    await order(user.page, "power");
-    await user.start();
-    await converse(user.page, { digits: "alice", answer: "mallory/yes" }, 180_000);
-    const { result: came } = await result(user);
-    assert.ok(came === "refused" || came === "failed", came);
-  });
 
   test("no is no", async () => {
     const user = await visit();
@@ -147,5 +132,23 @@ describe("in Chromium", () => {
     await converse(user.page, { digits: "alice", answer: "alice/counting" }, 180_000);
     const { result: came } = await result(user);
     assert.notEqual(came, "paid");
+  });
+
+  // Failed factors count for a day, and close the line for everybody who calls as Alice: nothing comes after these.
+  test("another voice that says yes after her digits pays nothing", async () => {
+    const user = await visit();
+    await order(user.page, "power");
+    await user.start();
+    await converse(user.page, { digits: "alice", answer: "mallory/yes" }, 180_000);
+    const { result: came } = await result(user);
+    assert.ok(came === "refused" || came === "failed", came);
+  });
+
+  test("an impostor who knows everything is refused", async () => {
+    const user = await visit();
+    await order(user.page, "power");
+    await user.start();
+    await converse(user.page, { digits: "mallory", answer: "mallory/yes" }, 180_000);
+    assert.equal((await result(user)).result, "refused");
   });
 });
