@@ -91,6 +91,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "ops",
             "rights",
             "api",
+            "webrtc",
         ],
     ),
 ];

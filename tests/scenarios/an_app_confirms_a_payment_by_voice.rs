@@ -21,7 +21,7 @@ use voicepay::processor::{ChargeOrder, OrderGuards};
 use voicepay::store::{CardStatus, papers};
 
 use crate::support::app::Shown;
-use crate::support::{ALICE, World, fixtures, hear, hung_up, recording, repeat_while_asked, said, say, story};
+use crate::support::{ALICE, World, fixtures, hear, hung_up, repeat_while_asked, said, say, story};
 
 /// Ten digits each, which tests make the service ask for.
 const DIGITS: [&str; 3] = ["3947160852", "8150392746", "2693047185"];
@@ -87,8 +87,10 @@ fn came_to(world: &World, shown: &Shown, verdict: CallVerdict, result: PageVerdi
         assert!(!told.contains(canary), "digits are in the record");
         assert!(!world.kept_bytes().windows(canary.len()).any(|w| w == canary.as_bytes()), "digits are in the files");
     }
-    let shown_digits = shown.digits().concat().replace(' ', "");
-    assert!(shown.digits().is_empty() || DIGITS.concat().starts_with(&shown_digits), "{shown_digits}");
+    // Where nothing was said the same ones are asked for again.
+    let mut asked = shown.digits();
+    asked.dedup();
+    assert!(DIGITS.concat().starts_with(&asked.concat().replace(' ', "")), "{asked:?}");
 }
 
 #[tokio::test]
@@ -394,17 +396,10 @@ async fn the_page_s_language_is_spoken_and_shown() {
 }
 
 #[tokio::test]
-async fn too_little_said_is_asked_for_again() {
+async fn a_yes_in_place_of_the_digits_is_too_little() {
     let world = alice().await;
-    let steps = [
-        hear(8_000),
-        Step::say("yes alone", recording("alice/yes")),
-        hear(5_000),
-        digits("alice", DIGITS[1]),
-        hear(4_000),
-        say("alice/yes"),
-        hung_up(),
-    ];
+    let steps =
+        [hear(8_000), say("alice/yes_please"), hear(5_000), digits("alice", DIGITS[1]), hear(4_000), say("alice/yes"), hung_up()];
     let shown = world.page_calls(steps).await;
     came_to(&world, &shown, CallVerdict::Paid, PageVerdict::Paid, 1);
     assert_eq!(shown.digits().len(), 2, "a lone yes is never enough");

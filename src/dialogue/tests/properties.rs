@@ -262,7 +262,8 @@ impl Watch {
                     proof
                 }
                 (Effect::ScoreCode { .. }, proof) => {
-                    assert_eq!(self.code, Code::Sent, "no code to compare with");
+                    // One that could not be judged is said again.
+                    assert!(matches!(self.code, Code::Sent | Code::Said(false)), "no code to compare with: {:?}", self.code);
                     self.code = Code::Said(false);
                     proof
                 }
