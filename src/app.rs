@@ -7,7 +7,6 @@ use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::agreement::{AgreementConfig, Agreements, PolicyFileError, read_policy};
-use crate::api::app_calls::AppCalls;
 use crate::bank;
 use crate::call::inference::Inference;
 use crate::call::registry::Registry;
@@ -38,7 +37,6 @@ use crate::telemetry::{self, metrics::metrics};
 use crate::vault::Vault;
 use crate::voiceprint::fingerprint::Fingerprinter;
 use crate::voiceprint::{EmbedError, Embedder};
-use crate::webrtc::Endpoint;
 
 mod acquirer; // what it tells without being asked
 mod api; // the REST API, with calls or alone
@@ -57,7 +55,6 @@ mod switchboard; // people, called for callers
 use acquirer::listen_to_acquirer;
 pub use api::ApiService;
 use arriving::take_calls;
-use browser::BrowserCalls;
 pub use call_details::{CallDetailsError, call_details_over, erase_call_details};
 use callbacks::CallBacks;
 pub use records::RecordsError;
@@ -415,11 +412,8 @@ impl App {
             let (services, book, records, draining) = (current.clone(), Arc::clone(&book), records.clone(), draining.clone());
             CallBacks { services, telephone, book, records, draining, owner: WorkerId::fresh(entropy.as_ref()) }.run()
         });
-        let pages = config.webrtc.enabled.then(|| {
-            let endpoint = Endpoint::new(config.webrtc.clone(), &config.media, Arc::clone(&entropy), cut.clone());
-            let (services, records, book) = (current.clone(), records.clone(), Arc::clone(&book));
-            Arc::new(BrowserCalls { endpoint, services, records, book, draining: draining.clone() }) as Arc<dyn AppCalls>
-        });
+        let answering = (current.clone(), records.clone(), Arc::clone(&book), draining.clone());
+        let pages = browser::answering(config, answering, &entropy, &cut);
         let first = Arc::clone(&current.borrow());
         let api_address = api::beside_calls(config, &office, voices, &first, pages, &worker_stop).await?;
         let mut ops_address = None;

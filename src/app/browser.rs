@@ -15,6 +15,8 @@ use crate::api::app_calls::{AppCallHand, AppCalls, OfferRefused, OpenedCall};
 use crate::call::page::{PageReader, PageTeller, PageVerdict, page};
 use crate::call::registry::LiveCall;
 use crate::call::{AppCall, CallRecord, Services, run_app_call};
+use crate::clock::Entropy;
+use crate::config::Config;
 use crate::dialogue::{AppPrompt, Prompt};
 use crate::ids::CallId;
 use crate::media::leg::Leg;
@@ -24,12 +26,31 @@ use crate::webrtc::offer::OfferFault;
 use crate::webrtc::{AnswerError, Endpoint, FragmentError, Hand, Page};
 
 /// What pages' calls are taken by.
-pub(super) struct BrowserCalls {
-    pub(super) endpoint: Endpoint,
-    pub(super) services: watch::Receiver<Arc<Services>>,
-    pub(super) records: broadcast::Sender<CallRecord>,
-    pub(super) book: Arc<Records>,
-    pub(super) draining: CancellationToken,
+struct BrowserCalls {
+    endpoint: Endpoint,
+    services: watch::Receiver<Arc<Services>>,
+    records: broadcast::Sender<CallRecord>,
+    book: Arc<Records>,
+    draining: CancellationToken,
+}
+
+/// Who answers pages, where the configuration lets them call. Calls end when `cut` is cancelled.
+pub(super) fn answering(
+    config: &Config,
+    (services, records, book, draining): (
+        watch::Receiver<Arc<Services>>,
+        broadcast::Sender<CallRecord>,
+        Arc<Records>,
+        CancellationToken,
+    ),
+    entropy: &Arc<dyn Entropy>,
+    cut: &CancellationToken,
+) -> Option<Arc<dyn AppCalls>> {
+    if !config.webrtc.enabled {
+        return None;
+    }
+    let endpoint = Endpoint::new(config.webrtc.clone(), &config.media, Arc::clone(entropy), cut.clone());
+    Some(Arc::new(BrowserCalls { endpoint, services, records, book, draining }))
 }
 
 /// A page's call.

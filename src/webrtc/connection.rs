@@ -201,7 +201,8 @@ async fn build(
     for parameters in codecs(media) {
         engine.register_codec(parameters, RtpCodecKind::Audio)?;
     }
-    let lost = Duration::from_millis(config.lost_ms.into());
+    // Later than by our own clocks (`line`): its checks come each 2.5 s at best.
+    let lost = Duration::from_millis(config.lost_ms.into()) * 2;
     let failed = Duration::from_millis(config.reconnect_wait_ms.into());
     let settings = SettingEngineBuilder::new()
         .with_lite(config.ice == Ice::Lite)

@@ -1,6 +1,6 @@
 //! Between a connection and the media session: packets both ways, and what the connection's states mean for the call.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use ::webrtc::media_stream::track_local::static_rtp::TrackLocalStaticRTP;
@@ -21,8 +21,9 @@ use crate::media::leg::{self, Leg, LegEnd, LegInfo};
 use crate::media::rtcp;
 use crate::media::rtp_session::{self, Arrived, Flowing, MediaPort, PacketQueues, PacketTransport, SessionControl, SessionSetup};
 
-/// How often it is looked whether the page has closed its end, in milliseconds: the crate says so of a transport, but tells nobody.
-const CLOSED_LOOK_MS: u64 = 250;
+/// How often it is looked whether the page has closed its end, which the crate says of a transport but tells nobody, and whether it still
+/// sends, in milliseconds.
+const LOOK_MS: u64 = 250;
 /// Last packets are on their way and in the page's jitter buffer when a call is over, in milliseconds.
 const LAST_WORDS_MS: u64 = 250;
 
@@ -45,6 +46,8 @@ pub(super) struct Line {
     pub(super) info: LegInfo,
     pub(super) begun: Instant,
     pub(super) connect_wait: Duration,
+    /// A page that sends nothing for so long is lost.
+    pub(super) lost: Duration,
     pub(super) media: Arc<MediaConfig>,
     pub(super) entropy: Arc<dyn Entropy>,
     pub(super) leg: oneshot::Sender<Leg>,
@@ -61,7 +64,7 @@ impl Line {
             let _best_effort = self.connection.peer.close().await;
             return;
         };
-        let Self { connection, info, begun, connect_wait: _, media, entropy, leg, state, left, stop } = self;
+        let Self { connection, info, begun, connect_wait: _, lost, media, entropy, leg, state, left, stop } = self;
         let Connection { peer, track, transport, ssrc, answer: _, media: settled, mut news } = connection;
         let setup_ms = u32::try_from(begun.elapsed().as_millis()).unwrap_or(u32::MAX);
         let (near, far) = leg::pair(LegInfo { setup_ms, ..info });
@@ -82,11 +85,12 @@ impl Line {
         let _untaken = leg.send(near);
         let mut readers = JoinSet::new();
         readers.spawn(hear_reports(Arc::clone(&track), heard.clone()));
+        let ear = Ear { heard, last: Arc::new(Mutex::new(Instant::now())) };
         for remote in tracks {
-            readers.spawn(hear(remote, heard.clone()));
+            readers.spawn(hear(remote, ear.clone()));
         }
         let mut gone = false;
-        let mut looks = tokio::time::interval(Duration::from_millis(CLOSED_LOOK_MS));
+        let mut looks = tokio::time::interval(Duration::from_millis(LOOK_MS));
         looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             tokio::select! {
@@ -95,8 +99,11 @@ impl Line {
                     None => break,
                 },
                 told = news.recv() => match told {
-                    Some(News::Track(remote)) => { readers.spawn(hear(remote, heard.clone())); }
-                    Some(News::State(now)) => follow(now, &control, &state),
+                    Some(News::Track(remote)) => { readers.spawn(hear(remote, ear.clone())); }
+                    Some(News::State(Connected::Closed)) => control.end(LegEnd::Caller),
+                    // ICE gives up where no check comes; a page that is heard is there.
+                    Some(News::State(Connected::Failed)) if ear.silent_for() >= lost => control.end(LegEnd::MediaTimeout),
+                    Some(News::State(_)) => {}
                     None => control.end(LegEnd::Failed),
                 },
                 _ = looks.tick(), if !gone => {
@@ -104,6 +111,7 @@ impl Line {
                         gone = true;
                         control.end(LegEnd::Caller);
                     }
+                    follow(ear.silent_for(), lost, &control, &state);
                 }
                 () = left.cancelled(), if !gone => {
                     gone = true;
@@ -142,21 +150,36 @@ impl Line {
     }
 }
 
-/// A connection's state as the call sees it: who is lost is on hold, so that no deadline of theirs passes and nothing is said to nobody.
-fn follow(now: Connected, control: &SessionControl, state: &watch::Sender<LineState>) {
-    match now {
-        Connected::Connected => {
-            control.flow(Flowing::Both);
-            state.send_replace(LineState::Up);
-        }
-        Connected::Disconnected => {
-            control.flow(Flowing::HeldByThem);
-            state.send_replace(LineState::Lost);
-        }
-        Connected::Failed => control.end(LegEnd::MediaTimeout),
-        Connected::Closed => control.end(LegEnd::Caller),
-        // New, connecting: an ICE restart under way. What holds, holds.
-        _ => {}
+/// What a page's silence means for its call. A browser sends packets all the time, a muted one too, so that it is told by them alone whether
+/// it is there: ICE's own "disconnected" comes late or, on a busy machine, of a page that is well heard. Who is lost is on hold, so that no
+/// deadline of theirs passes and nothing is said to nobody.
+fn follow(silent: Duration, lost: Duration, control: &SessionControl, state: &watch::Sender<LineState>) {
+    let now = if silent >= lost { LineState::Lost } else { LineState::Up };
+    let changed = state.send_if_modified(|state| std::mem::replace(state, now) != now);
+    match (changed, now) {
+        (true, LineState::Lost) => control.flow(Flowing::HeldByThem),
+        (true, LineState::Up) => control.flow(Flowing::Both),
+        (_, LineState::Connecting | LineState::Over) | (false, _) => {}
+    }
+}
+
+/// Where a page's packets go, and when the last one came.
+#[derive(Clone)]
+struct Ear {
+    heard: mpsc::Sender<Arrived>,
+    last: Arc<Mutex<Instant>>,
+}
+
+impl Ear {
+    /// What finds no room is lost, as on a line.
+    fn take(&self, bytes: Vec<u8>) {
+        let at = Instant::now();
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = at;
+        let _full = self.heard.try_send(Arrived { at, bytes });
+    }
+
+    fn silent_for(&self) -> Duration {
+        self.last.lock().unwrap_or_else(PoisonError::into_inner).elapsed()
     }
 }
 
@@ -179,8 +202,8 @@ async fn say(track: &TrackLocalStaticRTP, packet: &[u8]) {
     }
 }
 
-/// The page's audio, until its track ends. What finds no room is lost, as on a line.
-async fn hear(track: Arc<dyn TrackRemote>, heard: mpsc::Sender<Arrived>) {
+/// The page's audio, until its track ends.
+async fn hear(track: Arc<dyn TrackRemote>, ear: Ear) {
     while let Some(event) = track.poll().await {
         let bytes = match event {
             TrackRemoteEvent::OnRtpPacket(packet) => packet.marshal().ok().map(|bytes| bytes.to_vec()),
@@ -188,7 +211,7 @@ async fn hear(track: Arc<dyn TrackRemote>, heard: mpsc::Sender<Arrived>) {
             _ => None,
         };
         if let Some(bytes) = bytes {
-            let _full = heard.try_send(Arrived { at: Instant::now(), bytes });
+            ear.take(bytes);
         }
     }
 }

@@ -175,6 +175,7 @@ impl Endpoint {
             info,
             begun,
             connect_wait: Duration::from_millis(self.config.connect_wait_ms.into()),
+            lost: Duration::from_millis(self.config.lost_ms.into()),
             media: Arc::clone(&self.media),
             entropy: Arc::clone(&self.entropy),
             leg: leg_tx,
