@@ -53,7 +53,7 @@ test-api: setup ## schemathesis against the API, whole: 100 examples an operatio
 test-web: ## <voicepay-confirm> in Chromium with a made-up service: calls, faults, accessibility; pictures in web/shots (ARGS="call looks")
 	@scripts/web-test.sh $(ARGS)
 
-test-browser: setup ## the demo's shop in a real browser: people with recorded voices confirm payments, with all models (ARGS="pays"); pictures in web/shots
+test-browser: setup ## the demo's shop in a real browser: people with recorded voices confirm payments, with all models (ARGS="network pays"); pictures in web/shots
 	@scripts/browser-test.sh $(ARGS)
 
 bench-api: setup ## the API's p99 beside its database's own in one run; writes benches/API.md
