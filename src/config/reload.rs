@@ -97,6 +97,7 @@ const RULES: &[(&str, Takes)] = &[
     ("ops.recording.*", Takes::Restart),
     ("api.*", Takes::Restart),
     ("app.*", Takes::Restart),
+    ("webrtc.*", Takes::Restart),
 ];
 
 /// Keys that differ, sorted.
