@@ -455,10 +455,7 @@ async fn send_code(ask: &Ask) -> Result<Answer, Problem> {
     let found = payable(ask).await?;
     match ask.shared.agreements.send_code(&found).await? {
         CodeOutcome::Sent(sent) => accepted(&CodeView { id: sent.id, request: found.id }),
-        CodeOutcome::TooMany => Err(Problem {
-            retry_after_s: Some(CODE_SENT_WINDOW.as_secs()),
-            ..Problem::new(axum::http::StatusCode::TOO_MANY_REQUESTS, "rate-limited", "too many codes were sent for this payment")
-        }),
+        CodeOutcome::TooMany => Err(Problem::too_often(CODE_SENT_WINDOW.as_secs(), "too many codes were sent for this payment")),
     }
 }
 

@@ -11,7 +11,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::body::{Body, to_bytes};
+use axum::body::Body;
 use axum::extract::RawPathParams;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, Method, Request, StatusCode, header};
@@ -25,7 +25,7 @@ use super::app_calls::{AppCalls, OfferRefused, OpenedCall};
 use super::app_sessions::PAGE_PATH;
 use super::pages::guests::{self, Meter};
 use super::problem::Problem;
-use super::{ApiConfig, Shared, gate, ids_of};
+use super::{ApiConfig, Shared, body, gate, ids_of};
 use crate::app_sessions::{AppSessions, AppToken, CallPlace, NotChanged};
 use crate::bucket::Rate;
 use crate::call::page::{PageEvent, PageState};
@@ -135,22 +135,21 @@ type Turned = (Problem, Option<AppOrigin>);
 
 impl Visit {
     async fn begin(shared: Arc<Shared>, parts: &Parts) -> Result<Self, Turned> {
-        let shown = one_header(&parts.headers, "authorization").and_then(|h| h.strip_prefix("Bearer ")).map(str::trim);
-        let found = match shown.and_then(AppToken::parse) {
+        let found = match gate::bearer(&parts.headers).and_then(AppToken::parse) {
             Some(token) => shared.app.sessions.find(&token).await.map_err(|e| (e.into(), None))?,
             None => None,
         };
         let Some(session) = found else {
             let from = guests::from(&parts.headers, &parts.extensions, shared.config.behind_proxy);
             let slowed = shared.app.guesses.take(guests::network(from), Instant::now());
-            slowed.map_err(|seconds| (often(seconds, "too many tokens that are none of ours"), None))?;
+            slowed.map_err(|seconds| (Problem::too_often(seconds, "too many tokens that are none of ours"), None))?;
             let unknown = Problem::new(StatusCode::UNAUTHORIZED, "unauthorized", "the token is unknown");
             return Err((unknown, None));
         };
         cors::check(&parts.method, &parts.headers, &session.origin).map_err(|problem| (problem, None))?;
         let turn = |problem| (problem, Some(session.origin.clone()));
         let visited = shared.app.visits.take(session.id.clone(), Instant::now());
-        visited.map_err(|seconds| turn(often(seconds, "this page asks too often")))?;
+        visited.map_err(|seconds| turn(Problem::too_often(seconds, "this page asks too often")))?;
         if session.state_at(shared.clock.now()) == AppSessionState::Expired.name() {
             return Err(turn(AppSessionError::Expired.into()));
         }
@@ -187,7 +186,7 @@ impl Visit {
         }
         let calls = self.shared.app.calls.clone();
         let calls = calls.ok_or_else(|| Problem::unavailable("this process takes no calls of pages"))?;
-        is_kind(headers, SDP)?;
+        body::must_be(headers, SDP)?;
         if !accepts(headers, SDP) {
             let detail = "the answer is application/sdp";
             return Err(Problem::new(StatusCode::NOT_ACCEPTABLE, "not-acceptable", detail));
@@ -222,7 +221,7 @@ impl Visit {
     /// Candidates, or a restart of ICE.
     async fn patch(self, path: &[String], headers: &HeaderMap, body: Body) -> Result<Response, Problem> {
         let hand = self.held(path)?.hand;
-        is_kind(headers, FRAGMENT)?;
+        body::must_be(headers, FRAGMENT)?;
         let tag = one_header(headers, "if-match").map(str::trim).ok_or_else(|| {
             let detail = "If-Match must be there once: the ETag of the call, or * to restart ICE";
             Problem::new(StatusCode::PRECONDITION_REQUIRED, "precondition-required", detail)
@@ -331,10 +330,6 @@ async fn open(shared: &Arc<Shared>, id: AppSessionId, calls: &dyn AppCalls, offe
     Ok(response)
 }
 
-fn often(seconds: u64, detail: &str) -> Problem {
-    Problem { retry_after_s: Some(seconds), ..Problem::new(StatusCode::TOO_MANY_REQUESTS, "rate-limited", detail) }
-}
-
 fn text(status: StatusCode, kind: &'static str, body: String) -> Response {
     (status, [(header::CONTENT_TYPE, kind)], body).into_response()
 }
@@ -346,14 +341,6 @@ fn tag_header(etag: &str) -> Result<HeaderValue, Problem> {
 
 fn bare(etag: &str) -> &str {
     etag.trim().trim_start_matches("W/").trim_matches('"')
-}
-
-fn is_kind(headers: &HeaderMap, wanted: &str) -> Result<(), Problem> {
-    let kind = one_header(headers, "content-type").map(|t| t.split(';').next().unwrap_or("").trim().to_ascii_lowercase());
-    if kind.as_deref() == Some(wanted) {
-        return Ok(());
-    }
-    Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "media-type", format!("the body must be {wanted}")))
 }
 
 /// Whether `Accept` allows it; without one all is accepted (RFC 9110 §12.5.1).
@@ -369,17 +356,8 @@ fn accepts(headers: &HeaderMap, kind: &str) -> bool {
 
 /// An offer, or a fragment: text, and not too much of it.
 async fn read(headers: &HeaderMap, body: Body) -> Result<String, Problem> {
-    let long =
-        || Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", format!("a body has at most {BODY_LIMIT_BYTES} bytes here"));
-    let declared = one_header(headers, "content-length").and_then(|l| l.parse::<usize>().ok());
-    if declared.is_some_and(|length| length > BODY_LIMIT_BYTES) {
-        return Err(long());
-    }
-    let body = match tokio::time::timeout(Duration::from_millis(BODY_WAIT_MS), to_bytes(body, BODY_LIMIT_BYTES)).await {
-        Ok(Ok(body)) => body,
-        Ok(Err(_)) => return Err(long()),
-        Err(_) => return Err(Problem::new(StatusCode::REQUEST_TIMEOUT, "timeout", "the body did not come in time")),
-    };
+    let read = body::whole(headers, body, BODY_LIMIT_BYTES, BODY_WAIT_MS).await;
+    let body = read.map_err(|unread| unread.problem(BODY_LIMIT_BYTES))?;
     match String::from_utf8(body.into()) {
         Ok(text) if !text.trim().is_empty() => Ok(text),
         Ok(_) | Err(_) => Err(Problem::invalid("the body is no text, or empty")),

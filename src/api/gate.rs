@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use axum::body::{Body, to_bytes};
+use axum::body::Body;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, Request, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -14,6 +14,7 @@ use zeroize::Zeroizing;
 
 use super::Shared;
 use super::ask::{Answer, Ask, Caller, Made};
+use super::body;
 use super::key::Key;
 use super::problem::Problem;
 use super::query;
@@ -84,19 +85,23 @@ impl Left {
     }
 }
 
+/// What is shown as `Authorization: Bearer …` (RFC 6750 §2.1).
+pub(super) fn bearer(headers: &HeaderMap) -> Option<&str> {
+    one_header(headers, "authorization")?.strip_prefix("Bearer ").map(str::trim)
+}
+
 /// Whose key it is, if it is good, not too often, and allows this.
 pub(super) async fn admit(shared: &Shared, headers: &HeaderMap, scope: Scope) -> Result<Caller, Problem> {
     let unknown = |detail: &str| Problem::new(StatusCode::UNAUTHORIZED, "unauthorized", detail);
-    let shown = one_header(headers, "authorization").and_then(|h| h.strip_prefix("Bearer ")).map(str::trim);
-    let shown = shown.ok_or_else(|| unknown("show a key: `Authorization: Bearer vpk_…`"))?;
+    let shown = bearer(headers).ok_or_else(|| unknown("show a key: `Authorization: Bearer vpk_…`"))?;
     let wrong = "the key is unknown, expired or revoked";
     let digest = Key::parse(shown).ok_or_else(|| unknown(wrong))?.digest(&shared.vault);
     let key = shared.store.api_key(&digest).await?.filter(|k| k.good(shared.clock.now())).ok_or_else(|| unknown(wrong))?;
     let cfg = &shared.config;
-    let left = shared.buckets.take(&key.id, cfg.requests_per_s, cfg.burst, Instant::now()).map_err(|seconds| Problem {
-        retry_after_s: Some(seconds),
-        ..Problem::new(StatusCode::TOO_MANY_REQUESTS, "rate-limited", "this key asks too often")
-    })?;
+    let left = shared
+        .buckets
+        .take(&key.id, cfg.requests_per_s, cfg.burst, Instant::now())
+        .map_err(|seconds| Problem::too_often(seconds, "this key asks too often"))?;
     if !key.scopes.iter().any(|s| s == scope.as_str()) {
         let lacks = format!("this key lacks the scope {scope}");
         return Err(Problem::new(StatusCode::FORBIDDEN, "scope", lacks));
@@ -156,19 +161,10 @@ async fn read(
         Weight::Light => shared.config.max_body_bytes,
         Weight::Upload => shared.config.max_upload_bytes,
     };
-    let long = || Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", format!("a body has at most {limit} bytes here"));
-    let declared = one_header(&parts.headers, "content-length").and_then(|l| l.parse::<usize>().ok());
-    if declared.is_some_and(|length| length > limit) {
-        return Err(long());
-    }
-    let body = match tokio::time::timeout(Duration::from_millis(BODY_WAIT_MS), to_bytes(body, limit)).await {
-        Ok(Ok(body)) => Zeroizing::new(Vec::from(body)),
-        // Too long, or broken off: nobody waits for the answer to the latter.
-        Ok(Err(_)) => return Err(long()),
-        Err(_) => return Err(Problem::new(StatusCode::REQUEST_TIMEOUT, "timeout", "the body did not come in time")),
-    };
+    let read = body::whole(&parts.headers, body, limit, BODY_WAIT_MS).await;
+    let body = Zeroizing::new(Vec::from(read.map_err(|unread| unread.problem(limit))?));
     match route.input {
-        Some(_) => json_only(&parts.headers)?,
+        Some(_) => body::must_be(&parts.headers, "application/json")?,
         None if !body.is_empty() => return Err(Problem::invalid("nothing is read from a body here")),
         None => {}
     }
@@ -176,14 +172,6 @@ async fn read(
     let seed = shared.entropy.bytes::<32>();
     let (entropy, command) = (Made::of(seed), String::new());
     Ok(Ask { shared: Arc::clone(shared), caller, path, query, body, now, entropy, command })
-}
-
-fn json_only(headers: &HeaderMap) -> Result<(), Problem> {
-    let kind = one_header(headers, "content-type").map(|t| t.split(';').next().unwrap_or("").trim().to_ascii_lowercase());
-    if kind.as_deref() == Some("application/json") {
-        return Ok(());
-    }
-    Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "media-type", "the body must be application/json"))
 }
 
 /// Does it, or says again what was answered.

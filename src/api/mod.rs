@@ -8,6 +8,7 @@ mod app_page;
 mod app_sessions;
 mod ask;
 mod asking;
+mod body;
 mod config;
 mod cursor;
 mod door;

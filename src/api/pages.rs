@@ -9,13 +9,14 @@ mod words;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::body::{Body, to_bytes};
+use axum::body::Body;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, Request, StatusCode};
 use axum::response::Response;
 use axum::routing::{MethodRouter, get};
 use zeroize::Zeroizing;
 
+use super::body::{self, Unread};
 use super::problem::Problem;
 use super::{Shared, query};
 use crate::agreement::{
@@ -24,7 +25,6 @@ use crate::agreement::{
 use crate::clock::Timestamp;
 use crate::ids::{ApprovalId, CustomerId, PurchaseId};
 use crate::language::Language;
-use crate::listen::one_header;
 use crate::payment::code::{self, CODE_SENT_WINDOW};
 use crate::payment::{
     AccountError, Approval, ApprovalError, ApprovalState, Condition, ConfirmedBy, Delivery, How, Party, PurchaseError,
@@ -457,20 +457,14 @@ fn out_of_order(error: StoreError, language: Language) -> Page {
 
 /// What the form says: its own fields, each once.
 async fn read(headers: &HeaderMap, body: Body) -> Result<Said, (StatusCode, Line)> {
-    let kind = one_header(headers, "content-type").map(|t| t.split(';').next().unwrap_or("").trim().to_ascii_lowercase());
-    if kind.as_deref() != Some("application/x-www-form-urlencoded") {
+    if !body::is_kind(headers, "application/x-www-form-urlencoded") {
         return Err((StatusCode::UNSUPPORTED_MEDIA_TYPE, Line::BadKind));
     }
-    let long = (StatusCode::PAYLOAD_TOO_LARGE, Line::TooLong);
-    let declared = one_header(headers, "content-length").and_then(|l| l.parse::<usize>().ok());
-    if declared.is_some_and(|length| length > BODY_LIMIT_BYTES) {
-        return Err(long);
-    }
-    let body = match tokio::time::timeout(Duration::from_millis(BODY_WAIT_MS), to_bytes(body, BODY_LIMIT_BYTES)).await {
-        Ok(Ok(body)) => Zeroizing::new(Vec::from(body)),
-        Ok(Err(_)) => return Err(long),
-        Err(_) => return Err((StatusCode::REQUEST_TIMEOUT, Line::TooSlow)),
-    };
+    let read = body::whole(headers, body, BODY_LIMIT_BYTES, BODY_WAIT_MS).await;
+    let body = Zeroizing::new(Vec::from(read.map_err(|unread| match unread {
+        Unread::TooLong => (StatusCode::PAYLOAD_TOO_LARGE, Line::TooLong),
+        Unread::TooSlow => (StatusCode::REQUEST_TIMEOUT, Line::TooSlow),
+    })?));
     let bad = (StatusCode::BAD_REQUEST, Line::BadForm);
     let text = std::str::from_utf8(&body).map_err(|_| bad)?;
     let (mut answer, mut consent, mut code) = (None, None, None);

@@ -51,6 +51,12 @@ impl Problem {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", detail)
     }
 
+    /// Too often, or too much of it: when to ask again, in seconds.
+    pub fn too_often(retry_after_s: u64, detail: impl Into<String>) -> Self {
+        let problem = Self::new(StatusCode::TOO_MANY_REQUESTS, "rate-limited", detail);
+        Self { retry_after_s: Some(retry_after_s), ..problem }
+    }
+
     /// Ours; the log says what.
     pub fn internal(error: &dyn std::fmt::Display) -> Self {
         tracing::error!(%error, "the API failed");

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::body::{Body, to_bytes};
+use axum::body::Body;
 use axum::http::{HeaderValue, Request, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get, post};
@@ -14,6 +14,7 @@ use serde_json::json;
 use tokio::time::Instant;
 
 use super::Shared;
+use super::body::{self, Unread};
 use super::gate;
 use super::pages::guests::{self, Meter};
 use super::people::Tongue;
@@ -111,10 +112,9 @@ async fn order(shared: Arc<Shared>, customer: CustomerId, meter: Arc<Meter<IpAdd
 async fn sell(shared: &Shared, customer: CustomerId, meter: &Meter<IpAddr>, request: Request<Body>) -> Result<Response, Problem> {
     let (parts, body) = request.into_parts();
     let from = guests::from(&parts.headers, &parts.extensions, shared.config.behind_proxy);
-    meter.take(guests::network(from), Instant::now()).map_err(|seconds| Problem {
-        retry_after_s: Some(seconds),
-        ..Problem::new(StatusCode::TOO_MANY_REQUESTS, "rate-limited", "the shop is asked too often")
-    })?;
+    meter
+        .take(guests::network(from), Instant::now())
+        .map_err(|seconds| Problem::too_often(seconds, "the shop is asked too often"))?;
     // The page's own origin, and the shop's page is on ours.
     let ours = |origin: &AppOrigin| match one_header(&parts.headers, "sec-fetch-site") {
         Some(site) => site == "same-origin",
@@ -122,15 +122,12 @@ async fn sell(shared: &Shared, customer: CustomerId, meter: &Meter<IpAddr>, requ
     };
     let origin = one_header(&parts.headers, "origin").and_then(|o| AppOrigin::parse(o).ok()).filter(ours);
     let origin = origin.ok_or_else(|| Problem::new(StatusCode::FORBIDDEN, "origin", "the shop's own page alone may ask"))?;
-    let kind = one_header(&parts.headers, "content-type").map(|t| t.split(';').next().unwrap_or("").trim().to_ascii_lowercase());
-    if kind.as_deref() != Some("application/json") {
-        return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "media-type", "the body must be application/json"));
-    }
-    let body = match tokio::time::timeout(Duration::from_millis(BODY_WAIT_MS), to_bytes(body, BODY_LIMIT_BYTES)).await {
-        Ok(Ok(body)) => body,
-        Ok(Err(_)) => return Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", "an order is short")),
-        Err(_) => return Err(Problem::new(StatusCode::REQUEST_TIMEOUT, "timeout", "the body did not come in time")),
-    };
+    body::must_be(&parts.headers, "application/json")?;
+    let read = body::whole(&parts.headers, body, BODY_LIMIT_BYTES, BODY_WAIT_MS).await;
+    let body = read.map_err(|unread| match unread {
+        Unread::TooLong => Problem { detail: "an order is short".into(), ..unread.problem(BODY_LIMIT_BYTES) },
+        Unread::TooSlow => unread.problem(BODY_LIMIT_BYTES),
+    })?;
     let order: Order = serde_json::from_slice(&body).map_err(|e| Problem::invalid(format!("the body: {e}")))?;
     let known = shared
         .store
