@@ -271,7 +271,7 @@ impl Visit {
         match self.session.state {
             // It was long ago, or elsewhere: what it came to is known, and no more.
             AppSessionState::Over { result, reference, .. } => {
-                let result = PageEvent::Result { result: calls::verdict_of(result), text: String::new(), reference };
+                let result = PageEvent::Result { result, text: String::new(), reference };
                 Ok(events::told(&[PageEvent::State { state: PageState::Over }, result]))
             }
             AppSessionState::New | AppSessionState::Open { .. } | AppSessionState::Expired => Err(OfferRefused::Gone.into()),

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::REPORT_WAIT_MS;
 use super::records::Records;
 use crate::api::app_calls::{AppCallHand, AppCalls, OfferRefused, OpenedCall};
-use crate::call::page::{PageReader, PageTeller, PageVerdict, page};
+use crate::call::page::{PageReader, PageTeller, page};
 use crate::call::registry::LiveCall;
 use crate::call::{AppCall, CallRecord, Services, run_app_call};
 use crate::clock::Entropy;
@@ -20,7 +20,7 @@ use crate::config::Config;
 use crate::dialogue::{AppPrompt, Prompt};
 use crate::ids::CallId;
 use crate::media::leg::Leg;
-use crate::payment::AppSession;
+use crate::payment::{AppResult, AppSession};
 use crate::telemetry::metrics::metrics;
 use crate::webrtc::offer::OfferFault;
 use crate::webrtc::{AnswerError, Endpoint, FragmentError, Hand, Page};
@@ -135,7 +135,7 @@ async fn converse(
     let Ok(mut leg) = leg.await else {
         tracing::info!(call = %id, session = %app.session, "a page never connected");
         let words = services.prompts.book(app.language).text(&Prompt::App(AppPrompt::Trouble));
-        teller.result(PageVerdict::Failed, &words, None);
+        teller.result(AppResult::Failed, &words, None);
         return;
     };
     metrics().calls_started.inc([&leg.info.trunk]);

@@ -5,11 +5,12 @@ use std::sync::Arc;
 
 use super::driver::Call;
 use super::figures;
-use super::page::{PageState, PageTeller, PageVerdict, Speaker};
+use super::page::{PageState, PageTeller, Speaker};
 use super::timeline::Who;
 use crate::dialogue::{AppPrompt, CallVerdict, Input, Prompt};
 use crate::ids::{AppSessionId, CardId, CustomerId, RequestId};
 use crate::language::Language;
+use crate::payment::AppResult;
 use crate::prompts::Book;
 
 /// What an app's back end has bound.
@@ -102,14 +103,14 @@ pub(super) fn tell_prompt(page: &PageTeller, book: &Book, language: Language, pr
 }
 
 /// What a call came to by what it says last; `None`: these are no last words.
-fn of_last_words(prompt: &Prompt) -> Option<PageVerdict> {
+fn of_last_words(prompt: &Prompt) -> Option<AppResult> {
     match prompt {
-        Prompt::Paid { .. } => Some(PageVerdict::Paid),
-        Prompt::Declined => Some(PageVerdict::Declined),
+        Prompt::Paid { .. } => Some(AppResult::Paid),
+        Prompt::Declined => Some(AppResult::Declined),
         // Of an outcome that is not known yet they hear by other means, as where others have to agree.
-        Prompt::Waiting | Prompt::OutcomeUnknown => Some(PageVerdict::Waiting),
-        Prompt::Refused | Prompt::LockedOut | Prompt::App(AppPrompt::NotHere) => Some(PageVerdict::Refused),
-        Prompt::Cancelled => Some(PageVerdict::Cancelled),
+        Prompt::Waiting | Prompt::OutcomeUnknown => Some(AppResult::Waiting),
+        Prompt::Refused | Prompt::LockedOut | Prompt::App(AppPrompt::NotHere) => Some(AppResult::Refused),
+        Prompt::Cancelled => Some(AppResult::Cancelled),
         Prompt::App(
             AppPrompt::NotOpen
             | AppPrompt::NoMethod
@@ -117,21 +118,21 @@ fn of_last_words(prompt: &Prompt) -> Option<PageVerdict> {
             | AppPrompt::NotCompleted
             | AppPrompt::Busy
             | AppPrompt::Trouble,
-        ) => Some(PageVerdict::Failed),
+        ) => Some(AppResult::Failed),
         _ => None, // questions, and what is said on the way
     }
 }
 
 /// What a call came to that ended without last words, and which words would have been its last.
-fn of_verdict(verdict: CallVerdict) -> (PageVerdict, Prompt) {
+fn of_verdict(verdict: CallVerdict) -> (AppResult, Prompt) {
     match verdict {
         // Told before in every case; kept to "we don't know" here rather than to a receipt without its reference.
-        CallVerdict::Paid | CallVerdict::OutcomeUnknown => (PageVerdict::Waiting, Prompt::OutcomeUnknown),
-        CallVerdict::Waiting => (PageVerdict::Waiting, Prompt::Waiting),
-        CallVerdict::Declined => (PageVerdict::Declined, Prompt::Declined),
-        CallVerdict::Refused | CallVerdict::LockedOut => (PageVerdict::Refused, Prompt::Refused),
-        CallVerdict::Cancelled | CallVerdict::Abandoned => (PageVerdict::Cancelled, Prompt::Cancelled),
-        CallVerdict::Busy => (PageVerdict::Failed, Prompt::App(AppPrompt::Busy)),
-        _ => (PageVerdict::Failed, Prompt::App(AppPrompt::Trouble)), // nothing else can come of such a call
+        CallVerdict::Paid | CallVerdict::OutcomeUnknown => (AppResult::Waiting, Prompt::OutcomeUnknown),
+        CallVerdict::Waiting => (AppResult::Waiting, Prompt::Waiting),
+        CallVerdict::Declined => (AppResult::Declined, Prompt::Declined),
+        CallVerdict::Refused | CallVerdict::LockedOut => (AppResult::Refused, Prompt::Refused),
+        CallVerdict::Cancelled | CallVerdict::Abandoned => (AppResult::Cancelled, Prompt::Cancelled),
+        CallVerdict::Busy => (AppResult::Failed, Prompt::App(AppPrompt::Busy)),
+        _ => (AppResult::Failed, Prompt::App(AppPrompt::Trouble)), // nothing else can come of such a call
     }
 }

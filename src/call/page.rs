@@ -6,6 +6,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use serde::Serialize;
 use tokio::sync::broadcast;
 
+use crate::payment::AppResult;
+
 /// Events that a reader may fall behind by.
 const BEHIND_LIMIT_EVENTS: usize = 64;
 
@@ -37,24 +39,6 @@ pub enum Speaker {
     Caller,
 }
 
-/// What it came to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum PageVerdict {
-    /// Charged.
-    Paid,
-    /// Not confirmed.
-    Refused,
-    /// The bank said no.
-    Declined,
-    /// Somebody else has to agree, too.
-    Waiting,
-    /// The customer said no, stopped or left.
-    Cancelled,
-    /// It came to no end.
-    Failed,
-}
-
 /// What a page is told: web/PROTOCOL.md.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
@@ -81,7 +65,7 @@ pub enum PageEvent {
     /// What it came to; the last one.
     Result {
         /// In a word.
-        result: PageVerdict,
+        result: AppResult,
         /// In a sentence.
         text: String,
         /// The receipt's reference.
@@ -93,7 +77,7 @@ pub enum PageEvent {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PageResult {
     /// In a word.
-    pub result: PageVerdict,
+    pub result: AppResult,
     /// In a sentence.
     pub text: String,
     /// The receipt's reference.
@@ -194,7 +178,7 @@ impl PageTeller {
     }
 
     /// It ended.
-    pub fn result(&self, result: PageVerdict, text: &str, reference: Option<String>) {
+    pub fn result(&self, result: AppResult, text: &str, reference: Option<String>) {
         let told = PageResult { result, text: text.to_owned(), reference };
         self.0.tell(|now| {
             now.state = PageState::Over;
@@ -206,7 +190,7 @@ impl PageTeller {
 
 impl Drop for PageTeller {
     fn drop(&mut self) {
-        self.result(PageVerdict::Failed, "", None);
+        self.result(AppResult::Failed, "", None);
     }
 }
 
@@ -250,9 +234,9 @@ mod tests {
         teller.state(PageState::Prompting);
         teller.caption(Speaker::Service, "Hello.", "en");
         teller.digits("4 7 1 9");
-        teller.result(PageVerdict::Paid, "Paid.", Some("123".into()));
+        teller.result(AppResult::Paid, "Paid.", Some("123".into()));
         teller.caption(Speaker::Service, "Goodbye.", "en");
-        teller.result(PageVerdict::Failed, "?", None);
+        teller.result(AppResult::Failed, "?", None);
         assert_eq!(
             told(&mut events),
             [
@@ -263,7 +247,7 @@ mod tests {
                 r#"{"type":"result","result":"paid","text":"Paid.","reference":"123"}"#,
             ]
         );
-        assert_eq!(reader.result().unwrap().result, PageVerdict::Paid);
+        assert_eq!(reader.result().unwrap().result, AppResult::Paid);
     }
 
     #[test]
@@ -296,6 +280,6 @@ mod tests {
         let (teller, reader) = page();
         assert_eq!(reader.result(), None);
         drop(teller);
-        assert_eq!(reader.result().unwrap().result, PageVerdict::Failed);
+        assert_eq!(reader.result().unwrap().result, AppResult::Failed);
     }
 }

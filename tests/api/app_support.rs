@@ -10,10 +10,10 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use voicepay::api::app_calls::{AppCallHand, AppCalls, OfferRefused, OpenedCall};
-use voicepay::call::page::{PageReader, PageState, PageTeller, PageVerdict, Speaker, page};
+use voicepay::call::page::{PageReader, PageState, PageTeller, Speaker, page};
 use voicepay::clock::{Clock, SystemClock, SystemEntropy, Timestamp};
 use voicepay::ids::CallId;
-use voicepay::payment::AppSession;
+use voicepay::payment::{AppResult, AppSession};
 
 use super::support::{CARD, Reply, Shop};
 
@@ -74,7 +74,7 @@ impl Hand {
 
     /// It is paid.
     pub fn paid(&self) {
-        self.tell(|t| t.result(PageVerdict::Paid, "Paid. Thank you.", Some("123456".to_owned())));
+        self.tell(|t| t.result(AppResult::Paid, "Paid. Thank you.", Some("123456".to_owned())));
     }
 
     /// It dies without a word.
@@ -104,7 +104,7 @@ impl AppCallHand for Hand {
 
     fn leave(&self) {
         self.left.store(true, Ordering::SeqCst);
-        self.tell(|t| t.result(PageVerdict::Cancelled, "You stopped.", None));
+        self.tell(|t| t.result(AppResult::Cancelled, "You stopped.", None));
     }
 
     fn page(&self) -> PageReader {

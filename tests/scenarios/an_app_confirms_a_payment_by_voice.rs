@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use voicepay::agreement::{Agreed, Asking};
 use voicepay::call::AppCall;
-use voicepay::call::page::{PageEvent, PageState, PageVerdict, Speaker};
+use voicepay::call::page::{PageEvent, PageState, Speaker};
 use voicepay::clock::SystemEntropy;
 use voicepay::config::Config;
 use voicepay::dialogue::{Again, CallVerdict, Prompt, SpokenPayee};
@@ -15,7 +15,7 @@ use voicepay::ids::CallId;
 use voicepay::language::Language;
 use voicepay::money::{Currency, Money};
 use voicepay::payment::policy::Channel;
-use voicepay::payment::{Approval, Capture, Condition, Evidence, How};
+use voicepay::payment::{AppResult, Approval, Capture, Condition, Evidence, How};
 use voicepay::phone::{Action, DigitVoice, Step};
 use voicepay::processor::{ChargeOrder, OrderGuards};
 use voicepay::store::{CardStatus, papers};
@@ -69,7 +69,7 @@ fn then_leaves(answer: Step) -> [Step; 6] {
 }
 
 /// What it came to: the call's verdict, the page's result, and how often money was taken. The page's events are as they always are.
-fn came_to(world: &World, shown: &Shown, verdict: CallVerdict, result: PageVerdict, charges: usize) {
+fn came_to(world: &World, shown: &Shown, verdict: CallVerdict, result: AppResult, charges: usize) {
     let Shown { record, events, .. } = shown;
     let story = story(record);
     assert_eq!((record.verdict, shown.result.result, world.charges()), (verdict, result, charges), "\n{story}\n{events:?}");
@@ -78,7 +78,7 @@ fn came_to(world: &World, shown: &Shown, verdict: CallVerdict, result: PageVerdi
         panic!("over, then the result: {events:?}")
     };
     assert!(!text.is_empty() && *text == shown.result.text);
-    assert_eq!(shown.result.reference.is_some(), result == PageVerdict::Paid);
+    assert_eq!(shown.result.reference.is_some(), result == AppResult::Paid);
     assert!(shown.captions(Speaker::Caller).iter().all(|words| *words == "…"), "{events:?}");
     assert!(record.app_session.is_some() && !record.number_compared, "\n{story}");
     // Nothing that was to be said is in what is kept.
@@ -97,7 +97,7 @@ fn came_to(world: &World, shown: &Shown, verdict: CallVerdict, result: PageVerdi
 async fn fresh_digits_and_a_yes_pay_once_and_the_page_sees_each_step() {
     let world = alice().await;
     let shown = world.page_calls(answering(say("alice/yes"))).await;
-    came_to(&world, &shown, CallVerdict::Paid, PageVerdict::Paid, 1);
+    came_to(&world, &shown, CallVerdict::Paid, AppResult::Paid, 1);
     let payments = world.payments().await;
     let receipt = payments[0].receipt.as_ref().unwrap();
     assert_eq!((receipt.amount.to_string(), receipt.last4.as_str()), ("19.99 USD".to_owned(), "2749"));
@@ -130,7 +130,7 @@ async fn an_impostor_is_refused_after_three_strings_and_it_counts_against_the_cu
     let mut steps = vec![hear(8_000)];
     steps.extend(DIGITS.iter().flat_map(|asked| [digits("mallory", asked), hear(4_000)]));
     let shown = world.page_calls(steps.into_iter().take(6).chain([hung_up()])).await;
-    came_to(&world, &shown, CallVerdict::Refused, PageVerdict::Refused, 0);
+    came_to(&world, &shown, CallVerdict::Refused, AppResult::Refused, 0);
     assert_eq!(shown.digits().len(), 3, "other digits each time");
     assert!(!shown.captions(Speaker::Service).iter().any(|s| s.contains("voice") || s.contains("I will charge")));
     let since = voicepay::clock::Timestamp(0);
@@ -139,7 +139,7 @@ async fn an_impostor_is_refused_after_three_strings_and_it_counts_against_the_cu
     // Two more, and the line is closed, in an app as by telephone.
     world.page_calls([hear(8_000), repeat_while_asked("mallory"), hung_up()]).await;
     let shown = world.page_calls([hung_up()]).await;
-    came_to(&world, &shown, CallVerdict::LockedOut, PageVerdict::Refused, 0);
+    came_to(&world, &shown, CallVerdict::LockedOut, AppResult::Refused, 0);
     assert!(shown.digits().is_empty());
 }
 
@@ -148,7 +148,7 @@ async fn other_digits_in_her_own_voice_do_not() {
     let world = alice().await;
     let steps = [hear(8_000), digits("alice", DIGITS[1]), hear(4_000), Action::HangUp.into()];
     let shown = world.page_calls(steps).await;
-    came_to(&world, &shown, CallVerdict::Abandoned, PageVerdict::Cancelled, 0);
+    came_to(&world, &shown, CallVerdict::Abandoned, AppResult::Cancelled, 0);
     assert!(shown.record.events.iter().any(|e| e.what.contains("a factor failed")), "\n{}", story(&shown.record));
 }
 
@@ -156,7 +156,7 @@ async fn other_digits_in_her_own_voice_do_not() {
 async fn a_no_charges_nothing() {
     let world = alice().await;
     let shown = world.page_calls(answering(say("alice/no"))).await;
-    came_to(&world, &shown, CallVerdict::Cancelled, PageVerdict::Cancelled, 0);
+    came_to(&world, &shown, CallVerdict::Cancelled, AppResult::Cancelled, 0);
 }
 
 #[tokio::test]
@@ -166,8 +166,8 @@ async fn not_yes_is_no_yes_and_neither_is_one_that_is_taken_back() {
         let shown = world.page_calls(answering(say(answer))).await;
         let cancelled = shown.record.verdict == CallVerdict::Cancelled;
         let (verdict, result) = match cancelled {
-            true => (CallVerdict::Cancelled, PageVerdict::Cancelled),
-            false => (CallVerdict::Abandoned, PageVerdict::Failed),
+            true => (CallVerdict::Cancelled, AppResult::Cancelled),
+            false => (CallVerdict::Abandoned, AppResult::Failed),
         };
         came_to(&world, &shown, verdict, result, 0);
     }
@@ -177,18 +177,18 @@ async fn not_yes_is_no_yes_and_neither_is_one_that_is_taken_back() {
 async fn silence_charges_nothing_before_the_digits_or_after_them() {
     let world = alice().await;
     let shown = world.page_calls([hung_up()]).await;
-    came_to(&world, &shown, CallVerdict::Abandoned, PageVerdict::Failed, 0);
+    came_to(&world, &shown, CallVerdict::Abandoned, AppResult::Failed, 0);
     assert_eq!(shown.captions(Speaker::Service).last(), Some(&shown.result.text.as_str()), "shown as it is spoken");
     let world = alice().await;
     let shown = world.page_calls([hear(8_000), digits("alice", DIGITS[0]), hung_up()]).await;
-    came_to(&world, &shown, CallVerdict::Abandoned, PageVerdict::Failed, 0);
+    came_to(&world, &shown, CallVerdict::Abandoned, AppResult::Failed, 0);
 }
 
 #[tokio::test]
 async fn a_bystander_s_yes_is_none() {
     let world = alice().await;
     let shown = world.page_calls(then_leaves(say("bob/yes"))).await;
-    came_to(&world, &shown, CallVerdict::Abandoned, PageVerdict::Cancelled, 0);
+    came_to(&world, &shown, CallVerdict::Abandoned, AppResult::Cancelled, 0);
     assert!(shown.record.events.iter().any(|e| e.what.contains("a factor failed")), "\n{}", story(&shown.record));
 }
 
@@ -204,7 +204,7 @@ async fn what_the_service_said_itself_confirms_nothing_when_it_comes_back() {
             story(&shown.record)
         );
         assert_eq!(world.charges(), 0, "{delay_ms}");
-        assert!(matches!(shown.result.result, PageVerdict::Failed | PageVerdict::Refused), "{delay_ms}: {:?}", shown.result);
+        assert!(matches!(shown.result.result, AppResult::Failed | AppResult::Refused), "{delay_ms}: {:?}", shown.result);
         assert!(!said(&shown.record).iter().any(|s| s.contains("I will charge")), "{delay_ms}\n{}", story(&shown.record));
     }
     // And where she has said the digits, and only the question comes back.
@@ -218,7 +218,7 @@ async fn what_the_service_said_itself_confirms_nothing_when_it_comes_back() {
         let world = alice().await;
         let shown = world.page_calls(then_leaves(Step::say("an echo", world.spoken(&question)))).await;
         assert_eq!(world.charges(), 0, "\n{}", story(&shown.record));
-        assert_ne!(shown.result.result, PageVerdict::Paid);
+        assert_ne!(shown.result.result, AppResult::Paid);
     }
 }
 
@@ -227,7 +227,7 @@ async fn what_was_recorded_of_an_earlier_payment_pays_nothing() {
     let world = alice().await;
     let played = digits("alice", DIGITS[0]);
     let shown = world.page_calls([hear(8_000), played.clone(), hear(4_000), say("alice/yes"), hung_up()]).await;
-    came_to(&world, &shown, CallVerdict::Paid, PageVerdict::Paid, 1);
+    came_to(&world, &shown, CallVerdict::Paid, AppResult::Paid, 1);
     world.request(1_999).await;
     let shown = world.page_calls([hear(8_000), played, hear(4_000), Action::HangUp.into()]).await;
     came_to_no_read_back(&world, &shown, 1);
@@ -243,16 +243,16 @@ async fn a_method_that_can_no_longer_be_used_is_said_before_anything_is_listened
     let world = alice().await;
     world.set_card(CardStatus::Blocked).await;
     let shown = world.page_calls([hung_up()]).await;
-    came_to(&world, &shown, CallVerdict::NoCard, PageVerdict::Failed, 0);
+    came_to(&world, &shown, CallVerdict::NoCard, AppResult::Failed, 0);
     assert!(!shown.states().contains(&PageState::Listening));
     // Another's card, and a request of somebody else's, are none of hers.
     let world = alice().await;
     let (pat, card) = world.neighbour("Pat Example", "+447700900789", "10042002").await;
     let shown = world.page_confirms(AppCall { card, ..world.app().await }, [hung_up()]).await;
-    came_to(&world, &shown, CallVerdict::NoCard, PageVerdict::Failed, 0);
+    came_to(&world, &shown, CallVerdict::NoCard, AppResult::Failed, 0);
     let request = world.request_of(&pat, 1_000).await.id;
     let shown = world.page_confirms(AppCall { request, ..world.app().await }, [hung_up()]).await;
-    came_to(&world, &shown, CallVerdict::NothingToPay, PageVerdict::Failed, 0);
+    came_to(&world, &shown, CallVerdict::NothingToPay, AppResult::Failed, 0);
 }
 
 #[tokio::test]
@@ -261,7 +261,7 @@ async fn a_method_that_is_blocked_while_she_speaks_is_not_charged() {
     let app = world.app().await;
     let blocked = world.set_card(CardStatus::Blocked);
     let shown = world.page_confirms_while(app, answering(say("alice/yes")), "I will charge", blocked).await;
-    came_to(&world, &shown, CallVerdict::Refused, PageVerdict::Refused, 0);
+    came_to(&world, &shown, CallVerdict::Refused, AppResult::Refused, 0);
 }
 
 /// Her own yes to the same request, by telephone.
@@ -323,7 +323,7 @@ async fn what_is_paid_meanwhile_is_not_paid_twice() {
     let (record, _) = world.call(ALICE, steps).await;
     assert_eq!((record.verdict, world.charges()), (CallVerdict::Paid, 1), "\n{}", story(&record));
     let shown = world.page_confirms(app, [hung_up()]).await;
-    came_to(&world, &shown, CallVerdict::NothingToPay, PageVerdict::Failed, 1);
+    came_to(&world, &shown, CallVerdict::NothingToPay, AppResult::Failed, 1);
     assert!(shown.result.text.contains("not open any more"), "{:?}", shown.result);
     // and while she speaks.
     let world = alice().await;
@@ -331,18 +331,18 @@ async fn what_is_paid_meanwhile_is_not_paid_twice() {
     let elsewhere = async { assert!(matches!(paid_elsewhere(&world, &app).await, Agreed::Charged(_))) };
     let shown = world.page_confirms_while(app.clone(), answering(say("alice/yes")), "I will charge", elsewhere).await;
     assert_eq!(charged(&world, 1).await, 1);
-    came_to(&world, &shown, CallVerdict::Refused, PageVerdict::Refused, 1);
+    came_to(&world, &shown, CallVerdict::Refused, AppResult::Refused, 1);
 }
 
 #[tokio::test]
 async fn rules_for_apps_hold_and_rules_for_telephones_do_not() {
     let world = with_rule("channel = [\"app\"]", "deny = true", &[]).await;
     let shown = world.page_calls([hung_up()]).await;
-    came_to(&world, &shown, CallVerdict::Refused, PageVerdict::Refused, 0);
+    came_to(&world, &shown, CallVerdict::Refused, AppResult::Refused, 0);
     assert!(shown.result.text.contains("cannot be confirmed here"), "{:?}", shown.result);
     let world = with_rule("channel = [\"telephone\"]", "deny = true", &[]).await;
     let shown = world.page_calls(answering(say("alice/yes"))).await;
-    came_to(&world, &shown, CallVerdict::Paid, PageVerdict::Paid, 1);
+    came_to(&world, &shown, CallVerdict::Paid, AppResult::Paid, 1);
 }
 
 #[tokio::test]
@@ -351,7 +351,7 @@ async fn a_code_that_rules_ask_for_is_asked_for_and_may_be_keyed() {
     let mut steps = answering(say("alice/yes")).to_vec();
     steps.splice(3..3, [Step::keys(CODE), hear(4_000)]);
     let shown = world.page_calls(steps).await;
-    came_to(&world, &shown, CallVerdict::Paid, PageVerdict::Paid, 1);
+    came_to(&world, &shown, CallVerdict::Paid, AppResult::Paid, 1);
 }
 
 #[tokio::test]
@@ -360,7 +360,7 @@ async fn where_a_supervisor_has_to_agree_it_waits_and_is_charged_by_that_yes_alo
     let (sue, _) = world.neighbour("Sue Example", "+447700900789", "10042002").await;
     world.agreements().add_supervision(&world.customer, &sue, BTreeMap::new(), "test").await.unwrap();
     let shown = world.page_calls(answering(say("alice/yes"))).await;
-    came_to(&world, &shown, CallVerdict::Waiting, PageVerdict::Waiting, 0);
+    came_to(&world, &shown, CallVerdict::Waiting, AppResult::Waiting, 0);
     let open: Vec<Approval> = papers::of(&*world.office.store, &world.customer).await.unwrap();
     let [approval] = &open[..] else { panic!("{open:?}") };
     let part = approval.payer.as_ref().expect("her part is kept");
@@ -380,7 +380,7 @@ async fn whoever_leaves_midway_is_charged_nothing() {
     for steps in leaving {
         let world = alice().await;
         let shown = world.page_calls(steps).await;
-        came_to(&world, &shown, CallVerdict::Abandoned, PageVerdict::Cancelled, 0);
+        came_to(&world, &shown, CallVerdict::Abandoned, AppResult::Cancelled, 0);
     }
 }
 
@@ -389,7 +389,7 @@ async fn the_page_s_language_is_spoken_and_shown() {
     let world = alice().await;
     let app = AppCall { language: Language::Mandarin, ..world.app().await };
     let shown = world.page_confirms(app, [hung_up()]).await;
-    came_to(&world, &shown, CallVerdict::Abandoned, PageVerdict::Failed, 0);
+    came_to(&world, &shown, CallVerdict::Abandoned, AppResult::Failed, 0);
     assert!(shown.result.text.contains("没有付款"), "{:?}", shown.result);
     let langs = |event: &PageEvent| !matches!(event, PageEvent::Caption { lang, .. } if *lang != "zh");
     assert!(shown.events.iter().all(langs));
@@ -401,6 +401,6 @@ async fn a_yes_in_place_of_the_digits_is_too_little() {
     let steps =
         [hear(8_000), say("alice/yes_please"), hear(5_000), digits("alice", DIGITS[1]), hear(4_000), say("alice/yes"), hung_up()];
     let shown = world.page_calls(steps).await;
-    came_to(&world, &shown, CallVerdict::Paid, PageVerdict::Paid, 1);
+    came_to(&world, &shown, CallVerdict::Paid, AppResult::Paid, 1);
     assert_eq!(shown.digits().len(), 2, "a lone yes is never enough");
 }

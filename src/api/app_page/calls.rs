@@ -10,7 +10,7 @@ use tokio::sync::Semaphore;
 use crate::api::Shared;
 use crate::api::app_calls::AppCallHand;
 use crate::app_sessions::NotChanged;
-use crate::call::page::{PageEvent, PageReader, PageVerdict};
+use crate::call::page::{PageEvent, PageReader};
 use crate::ids::AppSessionId;
 use crate::payment::AppResult;
 use tokio::sync::broadcast::error::RecvError;
@@ -88,7 +88,7 @@ async fn watch(shared: &Shared, session: &AppSessionId, hand: &dyn AppCallHand) 
             tokio::time::timeout(Duration::from_millis(ENDING_MS), ended(&page)).await.ok()
         }
         // Calls end before the API does: what is not over now ends with the process.
-        () = shared.stop.cancelled() => page.result().map(|r| (of_verdict(r.result), r.reference)),
+        () = shared.stop.cancelled() => page.result().map(|r| (r.result, r.reference)),
     };
     let (result, reference) = result.unwrap_or((AppResult::Failed, None));
     for _ in 0..WRITE_TRIES {
@@ -109,38 +109,14 @@ pub(super) async fn ended(page: &PageReader) -> (AppResult, Option<String>) {
     let (_now, mut events) = page.follow();
     loop {
         if let Some(done) = page.result() {
-            return (of_verdict(done.result), done.reference);
+            return (done.result, done.reference);
         }
         match events.recv().await {
-            Ok(PageEvent::Result { result, reference, .. }) => return (of_verdict(result), reference),
+            Ok(PageEvent::Result { result, reference, .. }) => return (result, reference),
             Ok(PageEvent::State { .. } | PageEvent::Caption { .. } | PageEvent::Digits { .. }) | Err(RecvError::Lagged(_)) => {}
             Err(RecvError::Closed) => {
-                return page.result().map_or((AppResult::Failed, None), |done| (of_verdict(done.result), done.reference));
+                return page.result().map_or((AppResult::Failed, None), |done| (done.result, done.reference));
             }
         }
-    }
-}
-
-/// A page's word for it as it is kept.
-pub(super) fn of_verdict(verdict: PageVerdict) -> AppResult {
-    match verdict {
-        PageVerdict::Paid => AppResult::Paid,
-        PageVerdict::Refused => AppResult::Refused,
-        PageVerdict::Declined => AppResult::Declined,
-        PageVerdict::Waiting => AppResult::Waiting,
-        PageVerdict::Cancelled => AppResult::Cancelled,
-        PageVerdict::Failed => AppResult::Failed,
-    }
-}
-
-/// The same back, for a page that comes when only the row knows.
-pub(super) fn verdict_of(result: AppResult) -> PageVerdict {
-    match result {
-        AppResult::Paid => PageVerdict::Paid,
-        AppResult::Refused => PageVerdict::Refused,
-        AppResult::Declined => PageVerdict::Declined,
-        AppResult::Waiting => PageVerdict::Waiting,
-        AppResult::Cancelled => PageVerdict::Cancelled,
-        AppResult::Failed => PageVerdict::Failed,
     }
 }

@@ -120,7 +120,8 @@ fn line(event: &PageEvent) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::call::page::{PageState, PageVerdict, Speaker, page};
+    use crate::call::page::{PageState, Speaker, page};
+    use crate::payment::AppResult;
 
     fn following() -> (crate::call::page::PageTeller, mpsc::Receiver<Bytes>, tokio::task::JoinHandle<()>) {
         let (teller, reader) = page();
@@ -141,7 +142,7 @@ mod tests {
             assert_eq!(next(&mut heard).await, ": still there\n\n");
             assert_eq!(began.elapsed().as_secs(), n * BEAT_S);
         }
-        teller.result(PageVerdict::Refused, "Not confirmed.", None);
+        teller.result(AppResult::Refused, "Not confirmed.", None);
         assert!(next(&mut heard).await.contains("\"over\""));
         assert!(next(&mut heard).await.contains("\"result\":\"refused\""));
         assert_eq!(heard.recv().await, None);
