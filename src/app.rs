@@ -414,8 +414,7 @@ impl App {
         });
         let answering = (current.clone(), records.clone(), Arc::clone(&book), draining.clone());
         let pages = browser::answering(config, answering, &entropy, &cut);
-        let first = Arc::clone(&current.borrow());
-        let api_address = api::beside_calls(config, &office, voices, &first, pages, &worker_stop).await?;
+        let api_address = api::beside_calls(config, &office, voices, &current.borrow(), pages, &worker_stop).await?;
         let mut ops_address = None;
         if let Some(address) = config.ops.listen {
             let store = Arc::clone(&office.store);

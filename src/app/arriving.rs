@@ -1,12 +1,10 @@
 //! Calls that come in: each gets a place and a task of its own.
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use tokio::sync::{broadcast, mpsc, oneshot, watch};
+use tokio::sync::{broadcast, mpsc, watch};
 use tokio::task::JoinSet;
 
-use super::REPORT_WAIT_MS;
 use super::records::Records;
 use crate::call::registry::LiveCall;
 use crate::call::{CallRecord, Services, run_call};
@@ -35,13 +33,11 @@ pub(super) async fn take_calls(
                     };
                     metrics().calls_started.inc([&leg.info.trunk]);
                     let (records, book) = (records.clone(), Arc::clone(&book));
-                    let (info, report) = (leg.info.clone(), std::mem::replace(&mut leg.report, oneshot::channel().1));
+                    let (info, report) = leg.take_report();
                     calls.spawn(async move {
                         let _place = place;
                         let record = run_call(id, leg, services).await;
-                        let report = tokio::time::timeout(Duration::from_millis(REPORT_WAIT_MS), report).await;
-                        book.call_over(&info, &record, report.ok().and_then(Result::ok));
-                        let _nobody_listens = records.send(record);
+                        book.keep(&info, record, report, &records).await;
                     });
                 }
                 None => break,

@@ -2,14 +2,12 @@
 //! end has bound.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use async_trait::async_trait;
 use serde_json::Value;
 use tokio::sync::{broadcast, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::REPORT_WAIT_MS;
 use super::records::Records;
 use crate::api::app_calls::{AppCallHand, AppCalls, OfferRefused, OpenedCall};
 use crate::call::page::{PageReader, PageTeller, page};
@@ -139,11 +137,9 @@ async fn converse(
         return;
     };
     metrics().calls_started.inc([&leg.info.trunk]);
-    let (info, report) = (leg.info.clone(), std::mem::replace(&mut leg.report, oneshot::channel().1));
+    let (info, report) = leg.take_report();
     let record = run_app_call(id, leg, app, teller, services).await;
-    let report = tokio::time::timeout(Duration::from_millis(REPORT_WAIT_MS), report).await;
-    book.call_over(&info, &record, report.ok().and_then(Result::ok));
-    let _nobody_listens = records.send(record);
+    book.keep(&info, record, report, &records).await;
 }
 
 #[async_trait]

@@ -9,7 +9,6 @@ use tokio::sync::{broadcast, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::REPORT_WAIT_MS;
 use super::outbound::{NotAnswered, PersonLine, Reached, who_answered};
 use super::records::Records;
 use super::switchboard::OwnTelephone;
@@ -220,10 +219,8 @@ impl CallBacks {
         let (info, report) = line.take_report();
         metrics().calls_started.inc([&info.trunk]);
         let record = line.talk(id.clone(), errand, Arc::clone(services)).await;
-        let report = tokio::time::timeout(Duration::from_millis(REPORT_WAIT_MS), report).await;
-        self.book.call_over(&info, &record, report.ok().and_then(Result::ok));
         let outcome = after(record.verdict);
-        let _nobody_listens = self.records.send(record);
+        self.book.keep(&info, record, report, &self.records).await;
         Try::Came(outcome, Some(id))
     }
 }

@@ -49,7 +49,7 @@ impl PersonLine {
 
     /// How the call is known, and what its line will have gone through once it is over.
     pub(super) fn take_report(&mut self) -> (LegInfo, oneshot::Receiver<LegReport>) {
-        (self.leg.info.clone(), std::mem::replace(&mut self.leg.report, oneshot::channel().1))
+        self.leg.take_report()
     }
 
     /// The line, and the ear: whoever goes on pushing frames into it hears of a beep that takes the verdict back.

@@ -6,11 +6,11 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
 use std::time::Duration;
 
-use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::{broadcast, oneshot};
 
-use super::StartError;
 use super::outbound::NotAnswered;
+use super::{REPORT_WAIT_MS, StartError};
 use crate::call::CallRecord;
 use crate::call::recording::Recording;
 use crate::clock::{Clock, Entropy, Timestamp};
@@ -92,8 +92,20 @@ impl Records {
         self.numbers.lock().unwrap_or_else(PoisonError::into_inner).write(text)
     }
 
-    /// A call is over.
-    pub(super) fn call_over(&self, info: &LegInfo, record: &CallRecord, report: Option<LegReport>) {
+    /// A call is over: what its line went through is waited for a little, and then it is written down and told to whoever listens.
+    pub(super) async fn keep(
+        &self,
+        info: &LegInfo,
+        record: CallRecord,
+        report: oneshot::Receiver<LegReport>,
+        listeners: &broadcast::Sender<CallRecord>,
+    ) {
+        let report = tokio::time::timeout(Duration::from_millis(REPORT_WAIT_MS), report).await;
+        self.call_over(info, &record, report.ok().and_then(Result::ok));
+        let _nobody_listens = listeners.send(record);
+    }
+
+    fn call_over(&self, info: &LegInfo, record: &CallRecord, report: Option<LegReport>) {
         let verdict = format!("{:?}", record.verdict);
         let all = metrics();
         all.calls_ended.inc([&verdict]);

@@ -397,6 +397,13 @@ pub struct Leg {
     pub report: oneshot::Receiver<LegReport>,
 }
 
+impl Leg {
+    /// How the call is known, and what its line will have gone through once it is over.
+    pub fn take_report(&mut self) -> (LegInfo, oneshot::Receiver<LegReport>) {
+        (self.info.clone(), std::mem::replace(&mut self.report, oneshot::channel().1))
+    }
+}
+
 /// The media task's end of a leg.
 #[derive(Debug)]
 pub struct FarEnd {
