@@ -349,26 +349,17 @@ impl ScoringDigits {
         let Self { challenge: Challenge { who, first, keyed, silences }, heard_at } = self;
         match who {
             Who::Payer(payer) if first.is_some() => judging::mismatch(desk, payer, heard_at, Factor::Challenge),
-            // An app's payment knows no other way.
-            Who::Payer(mut payer) if payer.bound().is_some() => {
-                let over = payer.person.failed(desk, Factor::Challenge);
-                let challenge = Challenge { who: Who::Payer(payer), first: None, keyed, silences };
-                if over {
-                    let refusal = challenge.who.refusal();
-                    return judging::hold(desk, heard_at, refusal);
-                }
-                challenge.draw(desk, Some(heard_at), Again::NoMatch)
-            }
             // Whoever can't pay by mandate is asked for everything, as at the first payment.
-            Who::Payer(payer) => {
+            Who::Payer(payer) if payer.bound().is_none() => {
                 let mut payer = payer.without_mandate();
                 let over = payer.person.failed(desk, Factor::Challenge);
                 let reply = if over { Reply::Refuse } else { Reply::AskCard(payer, Again::First) };
                 judging::hold(desk, heard_at, reply)
             }
-            Who::Owner(mut person) => {
-                let over = person.failed(desk, Factor::Challenge);
-                let challenge = Challenge { who: Who::Owner(person), first: None, keyed, silences };
+            // There is no other way to pay in an app, or to have a voice deleted.
+            mut who @ (Who::Payer(_) | Who::Owner(_)) => {
+                let over = who.person().failed(desk, Factor::Challenge);
+                let challenge = Challenge { who, first: None, keyed, silences };
                 if over {
                     let refusal = challenge.who.refusal();
                     return judging::hold(desk, heard_at, refusal);

@@ -66,12 +66,16 @@ impl Proven {
 
     /// The card that a mandate names stands for its number, where the voice said fresh digits.
     pub(super) fn by_mandate(voice: VoiceAccepted, card: CardOnFile) -> Option<Self> {
-        voice.challenged().then_some(Self { voice, card, number: NumberSummary::Mandate, fresh_digits: true, code: None })
+        Self::without_number(voice, card, NumberSummary::Mandate)
     }
 
     /// The card that an app has bound stands for its number, where the voice said fresh digits.
     pub(super) fn by_app(voice: VoiceAccepted, card: CardOnFile) -> Option<Self> {
-        voice.challenged().then_some(Self { voice, card, number: NumberSummary::Bound, fresh_digits: true, code: None })
+        Self::without_number(voice, card, NumberSummary::Bound)
+    }
+
+    fn without_number(voice: VoiceAccepted, card: CardOnFile, number: NumberSummary) -> Option<Self> {
+        voice.challenged().then_some(Self { voice, card, number, fresh_digits: true, code: None })
     }
 
     /// A one-time code held, too.

@@ -15,7 +15,18 @@ use std::time::Duration;
 /// How much longer than the first wait for "one moment" the later ones are.
 const PATIENCE_GROWS_TIMES: u32 = 5;
 
-/// The caller's line, or that of somebody whom we called.
+/// Who is at the other end of a line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    /// Somebody who calls.
+    Caller,
+    /// Somebody whom we called: whoever picked up hears less.
+    CalledOut,
+    /// An app's page, no telephone.
+    App,
+}
+
+/// The line of a call.
 #[derive(Debug)]
 pub(super) struct Line {
     started: Timestamp,
@@ -24,10 +35,8 @@ pub(super) struct Line {
     slow: bool,
     /// The caller is here to have a voice deleted.
     deleting: bool,
-    /// We placed the call: whoever picked up hears less.
-    called_out: bool,
-    /// An app's page is on the line, no telephone.
-    app: bool,
+    /// Who is at the other end.
+    end: End,
     next_play: u32,
     playing: Option<PlayId>,
     listening: Option<ListenFor>,
@@ -44,8 +53,7 @@ impl Line {
             caller,
             slow: false,
             deleting: false,
-            called_out: false,
-            app: false,
+            end: End::Caller,
             next_play: 1,
             playing: None,
             listening: None,
@@ -56,22 +64,22 @@ impl Line {
 
     /// The line of somebody whom we called at this number.
     pub(super) fn called_out(started: Timestamp, number: E164) -> Self {
-        Self { called_out: true, ..Self::new(started, Caller::Attested(number)) }
+        Self { end: End::CalledOut, ..Self::new(started, Caller::Attested(number)) }
     }
 
     /// The line of an app's page: nobody calls, its back end has named who it is.
     pub(super) fn of_an_app(started: Timestamp) -> Self {
-        Self { app: true, ..Self::new(started, Caller::Withheld) }
+        Self { end: End::App, ..Self::new(started, Caller::Withheld) }
     }
 
     /// Whether an app's page is on the line.
     pub(super) fn is_app(&self) -> bool {
-        self.app
+        self.end == End::App
     }
 
     /// Whether we placed the call.
     pub(super) fn is_called_out(&self) -> bool {
-        self.called_out
+        self.end == End::CalledOut
     }
 
     pub(super) fn caller(&self) -> &Caller {
@@ -162,10 +170,10 @@ impl Desk<'_> {
     /// Plays a prompt; what plays already is stopped.
     pub(super) fn play(&mut self, prompt: Prompt) {
         self.hush();
-        let prompt = match (self.line.called_out, self.line.app) {
-            (true, _) => approver::in_a_call_back(prompt),
-            (false, true) => app::in_an_app(prompt),
-            (false, false) => prompt,
+        let prompt = match self.line.end {
+            End::Caller => prompt,
+            End::CalledOut => approver::in_a_call_back(prompt),
+            End::App => app::in_an_app(prompt),
         };
         let id = PlayId(self.line.next_play);
         self.line.next_play = self.line.next_play.saturating_add(1);

@@ -141,13 +141,15 @@ impl Payer {
 
     /// The card that a mandate names, if it may be charged.
     pub(super) fn mandated(&self) -> Option<CardOnFile> {
-        let named = self.request.asks.mandate.as_ref()?;
-        self.cards.iter().find(|c| c.id == *named).cloned()
+        self.card(self.request.asks.mandate.as_ref()?)
     }
 
     /// The card that an app has bound, if it may be charged.
     pub(super) fn bound(&self) -> Option<CardOnFile> {
-        let named = self.request.asks.bound.as_ref()?;
+        self.card(self.request.asks.bound.as_ref()?)
+    }
+
+    fn card(&self, named: &CardId) -> Option<CardOnFile> {
         self.cards.iter().find(|c| c.id == *named).cloned()
     }
 
