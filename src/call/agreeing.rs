@@ -176,9 +176,10 @@ impl Desk {
     /// What has to hold for a payment beside what every call asks.
     pub(super) async fn asks(&self, request: &PaymentRequest, asking: Asking) -> Result<Asks, DeskError> {
         let asked = self.agreements.ask(request, asking).await?;
+        // An app has bound a card already: a mandate would stand for nothing, and is not offered.
+        let in_app = asking.channel == Channel::App;
         let by_mandate = match &asked.mandate {
-            // An app has bound a card already.
-            Some(_) if asking.channel == Channel::App => None,
+            Some(_) if in_app => None,
             Some(_) => Some(self.agreements.ask(request, Asking { by_mandate: true, ..asking }).await?),
             None => None,
         };
@@ -192,7 +193,7 @@ impl Desk {
             fresh_digits: wants(Condition::FreshDigits),
             code: wants(Condition::Code),
             others: others && !self.agreed_before(request, &parties).await?,
-            offer_mandate: self.may_offer(request, &asked).await?.then_some(request.amount),
+            offer_mandate: (!in_app && self.may_offer(request, &asked).await?).then_some(request.amount),
             mandate: mandate.and_then(|m| m.mandate).map(|m| m.card),
             bound: None,
         })

@@ -178,8 +178,7 @@ impl Desk {
         if let Some(row) = payable.into_iter().find(|row| row.request.id == app.request) {
             clips.extend(self.payee_clip(&row.request.payee).await?.map(|clip| (row.request.payee.clone(), Arc::new(clip))));
             let asks = self.asks(&row.request, Asking::app()).await?;
-            // Whoever is asked for everything each time needs no mandate, and has none used up.
-            requests.push(open_request(row, Asks { mandate: None, offer_mandate: None, bound: Some(app.card.clone()), ..asks }));
+            requests.push(open_request(row, Asks { bound: Some(app.card.clone()), ..asks }));
         }
         let voice = self.voice_on_file(&app.customer).await?;
         let cards = self.store.cards_of(&app.customer).await?;
