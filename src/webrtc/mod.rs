@@ -207,7 +207,7 @@ impl Generation {
 }
 
 fn ufrag_of(sdp: &str) -> String {
-    sdp.lines().find_map(|line| line.strip_prefix("a=ice-ufrag:")).unwrap_or_default().trim().to_owned()
+    offer::first(sdp, "a=ice-ufrag:").unwrap_or_default().to_owned()
 }
 
 /// What a page can do with its call beside speaking.
@@ -240,7 +240,11 @@ impl Hand {
         {
             return Err(FragmentError::Stale);
         }
-        for candidate in fragment.candidates {
+        self.add(fragment.candidates).await
+    }
+
+    async fn add(&self, candidates: Vec<String>) -> Result<(), FragmentError> {
+        for candidate in candidates {
             let init = RTCIceCandidateInit { candidate, sdp_mline_index: Some(0), ..RTCIceCandidateInit::default() };
             self.connection.add_ice_candidate(init).await.map_err(|_| FragmentError::Gone)?;
         }
@@ -261,10 +265,7 @@ impl Hand {
         let answer = self.connection.create_answer(None).await.map_err(malformed)?;
         self.connection.set_local_description(answer.clone()).await.map_err(malformed)?;
         let local = self.connection.local_description().await.unwrap_or(answer);
-        for candidate in fragment.candidates {
-            let init = RTCIceCandidateInit { candidate, sdp_mline_index: Some(0), ..RTCIceCandidateInit::default() };
-            self.connection.add_ice_candidate(init).await.map_err(|_| FragmentError::Gone)?;
-        }
+        self.add(fragment.candidates).await?;
         let answer = connection::published(&local.sdp, &self.public.public_addresses);
         *generation = Generation { offer, number: generation.number.saturating_add(1) };
         let etag = generation.etag(&answer);

@@ -33,7 +33,7 @@ fn malformed<T>(why: impl Into<String>) -> Result<T, OfferFault> {
 }
 
 /// The value of the first line that begins so.
-fn first<'a>(sdp: &'a str, prefix: &str) -> Option<&'a str> {
+pub(super) fn first<'a>(sdp: &'a str, prefix: &str) -> Option<&'a str> {
     sdp.lines().find_map(|line| line.strip_prefix(prefix)).map(str::trim)
 }
 
@@ -65,8 +65,8 @@ pub fn check(sdp: &str) -> Result<(), OfferFault> {
         Some("UDP/TLS/RTP/SAVPF" | "UDP/TLS/RTP/SAVP") => {}
         Some(_) | None => return malformed("has audio that is not UDP/TLS/RTP/SAVPF: DTLS-SRTP is required"),
     }
-    for (prefix, name) in [("a=ice-ufrag:", "ice-ufrag"), ("a=ice-pwd:", "ice-pwd"), ("a=fingerprint:", "fingerprint")] {
-        if first(sdp, prefix).is_none_or(str::is_empty) {
+    for name in ["ice-ufrag", "ice-pwd", "fingerprint"] {
+        if first(sdp, &format!("a={name}:")).is_none_or(str::is_empty) {
             return malformed(format!("has no a={name} line"));
         }
     }

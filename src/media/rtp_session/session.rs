@@ -302,20 +302,12 @@ impl Session {
         let port = match &mut self.port {
             MediaPort::Sockets(port) => port,
             MediaPort::Queues(queues) => {
-                queues.receive(turn.now, |datagram| {
-                    if let (Ok(()), Some(event)) = (result, ear.rtp(now, &datagram)) {
-                        result = outbox.must_arrive(event).map_err(SessionEnd::from);
-                    }
-                });
+                queues.receive(turn.now, |datagram| ear.take(now, &datagram, outbox, &mut result));
                 return result;
             }
         };
         for _ in 0..BATCHES_PER_TURN {
-            let got = turn.inbox.receive(&port.rtp, turn.wall, |datagram| {
-                if let (Ok(()), Some(event)) = (result, ear.rtp(now, &datagram)) {
-                    result = outbox.must_arrive(event).map_err(SessionEnd::from);
-                }
-            });
+            let got = turn.inbox.receive(&port.rtp, turn.wall, |datagram| ear.take(now, &datagram, outbox, &mut result));
             result?;
             match got {
                 Ok(got) => {
@@ -470,6 +462,13 @@ impl Session {
 }
 
 impl Ear {
+    /// Takes a datagram, and tells the call of a key, as long as it takes what it is told.
+    fn take(&mut self, now: Duration, datagram: &Datagram<'_>, outbox: &mut Outbox, told: &mut Result<(), SessionEnd>) {
+        if let (Ok(()), Some(event)) = (*told, self.rtp(now, datagram)) {
+            *told = outbox.must_arrive(event).map_err(SessionEnd::from);
+        }
+    }
+
     /// Takes a datagram of the RTP socket; perhaps it is the first we hear of a key.
     fn rtp(&mut self, now: Duration, datagram: &Datagram<'_>) -> Option<LegEvent> {
         let Datagram { bytes, from, age } = *datagram;
