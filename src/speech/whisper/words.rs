@@ -13,8 +13,20 @@ use super::{SAMPLES_A_FRAME, WINDOW_FRAMES, failed, padded};
 use crate::decision::Answer;
 use crate::language::Language;
 
-/// Silence that plain reading sees behind a short answer: half the whole window's time. With 2 s it loops ("yes yes yes …").
-const ANSWER_SLACK_FRAMES: usize = 750;
+/// How one reading goes about it: time is nearly all in the frames that the encoder sees.
+#[derive(Clone, Copy)]
+struct Way {
+    /// Silence that is seen behind the words. With a few seconds of it, Whisper says short words over and over ("yes yes yes …").
+    slack_frames: usize,
+    tokens_max: i32,
+}
+
+/// Half the whole window's time: what is read so is not said over and over.
+const AT_LENGTH: Way = Way { slack_frames: 750, tokens_max: 48 };
+/// 4 s. Said over and over or not, a yes is a yes, and nobody says more words than this in [`SHORT_ANSWER_MS`].
+const SHORTLY: Way = Way { slack_frames: 200, tokens_max: 12 };
+/// Answers up to this long are read shortly first, in milliseconds: a third of the time.
+const SHORT_ANSWER_MS: u32 = 2_500;
 
 /// Whisper as a reader of free speech.
 pub struct WhisperWords {
@@ -46,6 +58,10 @@ impl WhisperWords {
 
     /// What was said, as plain text. May hold a card number: don't log it.
     pub fn read_text(&self, utterance: &Utterance) -> Result<Zeroizing<String>, SpeechError> {
+        self.read(utterance, AT_LENGTH)
+    }
+
+    fn read(&self, utterance: &Utterance, way: Way) -> Result<Zeroizing<String>, SpeechError> {
         let _turn = self.at_once.begin()?;
         let audio = padded(utterance)?;
         let mut state = self.context.create_state().map_err(failed("making room"))?;
@@ -57,8 +73,8 @@ impl WhisperWords {
         params.set_single_segment(true);
         params.set_temperature(0.0);
         params.set_temperature_inc(0.0);
-        params.set_max_tokens(48);
-        let frames = (audio.len() / SAMPLES_A_FRAME + ANSWER_SLACK_FRAMES).min(WINDOW_FRAMES);
+        params.set_max_tokens(way.tokens_max);
+        let frames = (audio.len() / SAMPLES_A_FRAME + way.slack_frames).min(WINDOW_FRAMES);
         params.set_audio_ctx(i32::try_from(frames).unwrap_or(0)); // 0: the whole window
         params.set_suppress_blank(true);
         params.set_print_special(false);
@@ -76,6 +92,12 @@ impl WhisperWords {
 
 impl AnswerEngine for WhisperWords {
     fn read_answer(&self, utterance: &Utterance) -> Result<Answer, SpeechError> {
+        if utterance.total_ms <= SHORT_ANSWER_MS {
+            let answer = answer_in(&self.read(utterance, SHORTLY)?);
+            if answer != Answer::Unclear {
+                return Ok(answer);
+            }
+        }
         Ok(answer_in(&self.read_text(utterance)?))
     }
 }
