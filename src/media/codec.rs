@@ -10,7 +10,7 @@ use audio_codec::{Decoder as _, Encoder as _};
 
 use super::frame::SampleRate;
 use super::g711::Law;
-use super::opus::{OpusVoiceDecoder, OpusVoiceEncoder, packet_units};
+use super::opus::{OpusBitrate, OpusVoiceDecoder, OpusVoiceEncoder, packet_units};
 
 /// A codec that we negotiate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
@@ -94,12 +94,12 @@ impl Codec {
     }
 
     /// An encoder for one stream.
-    pub fn encoder(self) -> Encoder {
+    pub fn encoder(self, opus: OpusBitrate) -> Encoder {
         Encoder(match self {
             Self::Pcmu => EncoderKind::G711(Law::Mu),
             Self::Pcma => EncoderKind::G711(Law::A),
             Self::G722 => EncoderKind::G722(Box::default()),
-            Self::Opus => EncoderKind::Opus(OpusVoiceEncoder::new()),
+            Self::Opus => EncoderKind::Opus(OpusVoiceEncoder::new(opus)),
         })
     }
 

@@ -10,7 +10,7 @@ use super::*;
 use crate::clock::SeededEntropy;
 use crate::media::config::MediaConfig;
 use crate::media::leg::Sound;
-use crate::media::negotiated::NegotiatedMedia;
+use crate::media::negotiated::{NegotiatedMedia, OpusBitrate};
 use crate::media::receive::{Receiver, Taken};
 use crate::media::resample::{resample_whole, round};
 use crate::media::send::Sender;
@@ -72,7 +72,7 @@ const OPUS_SPEECH_DB: f64 = 8.0;
 
 /// Encoded in packets of so many milliseconds and decoded.
 fn round_trip(codec: Codec, said: &[i16], packet_ms: u64) -> Vec<i16> {
-    let (mut encoder, mut decoder) = (codec.encoder(), codec.decoder());
+    let (mut encoder, mut decoder) = (codec.encoder(OpusBitrate::default()), codec.decoder());
     let samples = codec.rate().samples_in(Duration::from_millis(packet_ms));
     let mut heard = Vec::new();
     for chunk in said.chunks_exact(samples) {
@@ -263,7 +263,7 @@ fn packets_of_any_length_from_the_peer_become_frames_of_20_ms() {
         for packet_ms in [10u64, 40, 60] {
             let said = speech(codec.rate());
             let mut receiver = Receiver::new(&MediaConfig::default(), NegotiatedMedia::new(codec, 100));
-            let mut encoder = codec.encoder();
+            let mut encoder = codec.encoder(OpusBitrate::default());
             let packet_samples = codec.rate().samples_in(Duration::from_millis(packet_ms));
             let mut packets = (0u16..).zip(said.chunks_exact(packet_samples)).peekable();
             let mut heard = Vec::new();
@@ -339,5 +339,23 @@ proptest! {
                 }
             }
         }
+    }
+}
+
+#[test]
+fn opus_is_sent_at_most_at_the_rate_that_the_other_end_asks_for() {
+    let said = speech(SampleRate::HZ_16000);
+    let bps = |format: &str| {
+        let mut encoder = Codec::Opus.encoder(OpusBitrate::of(format));
+        let mut payload = Vec::new();
+        assert!(said.chunks_exact(320).all(|chunk| encoder.encode(chunk, &mut payload)));
+        payload.len() * 8 * 16_000 / said.len()
+    };
+    let (least, most) = (bps("maxaveragebitrate=6000; useinbandfec=1"), bps("useinbandfec=1"));
+    assert!(least < 8_500 && most > 20_000, "{least} and {most} bit/s");
+    assert_eq!(OpusBitrate::of("maxaveragebitrate=1"), OpusBitrate::of("maxaveragebitrate=6000"));
+    assert_eq!(OpusBitrate::of("maxaveragebitrate=510000"), OpusBitrate::default());
+    for odd in ["", ";;;", "maxaveragebitrate", "maxaveragebitrate=-1", "maxaveragebitrate=99999999999", "maxplaybackrate=8000"] {
+        assert_eq!(OpusBitrate::of(odd), OpusBitrate::default(), "{odd:?}");
     }
 }

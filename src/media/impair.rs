@@ -45,7 +45,7 @@ pub fn carry(sound: &Sound, media: &NegotiatedMedia, config: &MediaConfig, line:
     let entropy = SeededEntropy::new(line.seed);
     let entropy: &dyn Entropy = &entropy;
     let mut arrivals: Vec<(Duration, Vec<u8>)> = Vec::new();
-    let mut encoder = media.codec.encoder();
+    let mut encoder = media.codec.encoder(media.opus);
     let mut losing = 0;
     let mut number = 0u16;
     for (n, piece) in (0u32..).zip(samples.chunks(frame_samples)) {

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use super::codec::Codec;
+pub use super::opus::OpusBitrate;
 use super::srtp::SrtpKeys;
 
 /// Keys as packets (RFC 4733).
@@ -37,6 +38,8 @@ pub struct NegotiatedMedia {
     /// Its payload type in what the peer should send: differs only where the peer answered our offer with a number of its own
     /// (RFC 3264 section 6.1).
     pub payload_type_heard: u8,
+    /// Of Opus that is sent to the peer.
+    pub opus: OpusBitrate,
     /// If the peer takes and sends keys so.
     pub telephone_event: Option<TelephoneEvent>,
     /// Comfort noise (RFC 3389), if it was agreed. 13 is taken unasked as well.
@@ -54,6 +57,7 @@ impl NegotiatedMedia {
             codec,
             payload_type,
             payload_type_heard: payload_type,
+            opus: OpusBitrate::default(),
             telephone_event: None,
             comfort_noise: None,
             srtp: None,

@@ -87,7 +87,7 @@ impl Sender {
     pub fn new(media: NegotiatedMedia, entropy: &dyn Entropy) -> Self {
         let rate = media.codec.rate();
         Self {
-            encoder: media.codec.encoder(),
+            encoder: media.codec.encoder(media.opus),
             rate,
             bridge: None,
             bridged: Vec::new(),
@@ -129,8 +129,8 @@ impl Sender {
 
     /// Another agreement (re-INVITE): SSRC, sequence numbers and timestamps go on.
     pub fn renegotiate(&mut self, media: NegotiatedMedia) {
-        if media.codec != self.media.codec {
-            self.encoder = media.codec.encoder();
+        if (media.codec, media.opus) != (self.media.codec, self.media.opus) {
+            self.encoder = media.codec.encoder(media.opus);
             self.bridge = (media.codec.rate() != self.rate).then(|| Resampler::new(self.rate, media.codec.rate()));
             self.bridged.clear();
             self.silence = Silence::default();

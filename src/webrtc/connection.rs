@@ -108,8 +108,8 @@ impl Connection {
     /// Builds a connection and answers this offer, which was looked at.
     pub(super) async fn answer(config: &WebrtcConfig, entropy: &dyn Entropy, offer: &str) -> Result<Self, AnswerError> {
         // Read first: what can't be read needs no port.
-        let described = RTCSessionDescription::offer(offer.to_owned()).map_err(malformed)?;
         let media = offer::settled(offer).ok_or(OfferFault::NoCommonCodec)?;
+        let described = RTCSessionDescription::offer(offer::without_format(offer, media.payload_type)).map_err(malformed)?;
         let (news_tx, news) = mpsc::channel(NEWS_QUEUE);
         let (gathered_tx, mut gathered) = watch::channel(false);
         let teller = Arc::new(Teller { news: news_tx, gathered: gathered_tx });

@@ -8,7 +8,7 @@
 use thiserror::Error;
 
 use crate::media::codec::Codec;
-use crate::media::negotiated::{NegotiatedMedia, RtcpPath};
+use crate::media::negotiated::{NegotiatedMedia, OpusBitrate, RtcpPath};
 
 /// Longest offer that is read, in bytes; a browser's with one audio line is about 3 kB.
 pub const OFFER_LIMIT_BYTES: usize = 64 * 1024;
@@ -133,7 +133,8 @@ pub fn settled(offer: &str) -> Option<NegotiatedMedia> {
         numbers.find_map(|number| Some((wanted, number.parse::<u8>().ok().filter(|n| *n < 128)?)))
     };
     let (codec, number) = of(Codec::Opus).or_else(|| of(Codec::Pcmu))?;
-    let mut media = NegotiatedMedia { rtcp: RtcpPath::Muxed, ..NegotiatedMedia::new(codec, number) };
+    let bitrate = first(offer, &format!("a=fmtp:{number} ")).map(OpusBitrate::of).unwrap_or_default();
+    let mut media = NegotiatedMedia { opus: bitrate, rtcp: RtcpPath::Muxed, ..NegotiatedMedia::new(codec, number) };
     let event = |clock: u32| {
         types.iter().find_map(|number| match map_of(offer, number) {
             Some((name, hz)) if name.eq_ignore_ascii_case("telephone-event") && hz.parse() == Ok(clock) => {
@@ -162,6 +163,13 @@ pub fn is_reachable(candidate: &str) -> bool {
 pub fn reachable(sdp: &str) -> String {
     let kept = sdp.lines().filter(|line| line.strip_prefix("a=candidate:").is_none_or(is_reachable));
     kept.fold(String::with_capacity(sdp.len()), |all, line| all + line.trim_end() + "\r\n")
+}
+
+/// The offer without what it says of this payload type's format. The `webrtc` crate takes no codec whose parameters differ from ours, and then refuses all of
+/// the offer (Firefox says `stereo=1`); but each parameter is of what its sender would like to hear, and what matters of that is read by [`settled`].
+pub fn without_format(sdp: &str, payload_type: u8) -> String {
+    let format = format!("a=fmtp:{payload_type} ");
+    sdp.lines().filter(|line| !line.starts_with(&format)).fold(String::with_capacity(sdp.len()), |all, line| all + line + "\r\n")
 }
 
 /// The same description under other ICE credentials (RFC 8839 section 4.4.1.1.1), and without candidates: those of before are gone.
@@ -239,6 +247,10 @@ pub(super) mod tests {
         let media = settled(offer).unwrap();
         assert_eq!((media.codec, media.payload_type, media.rtcp), (Codec::Opus, 111, RtcpPath::Muxed));
         assert_eq!(media.telephone_event.map(|e| (e.payload_type, e.clock_hz)), Some((110, 48_000)));
+        assert_eq!(media.opus, OpusBitrate::default());
+        let asks = settled(&format!("{offer}a=fmtp:111 minptime=10;useinbandfec=1;maxaveragebitrate=8000\r\n")).unwrap();
+        assert_eq!(asks.opus, OpusBitrate::of("maxaveragebitrate=8000"));
+        assert_ne!(asks.opus, OpusBitrate::default());
         let media = settled(&offer.replace("SAVPF 111 0 110", "SAVPF 0")).unwrap();
         assert_eq!((media.codec, media.telephone_event.map(|e| (e.payload_type, e.clock_hz))), (Codec::Pcmu, Some((126, 8_000))));
         let media = settled(&offer.replace("111 0 110 126", "111 126")).unwrap();

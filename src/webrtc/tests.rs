@@ -26,6 +26,7 @@ use crate::clock::SeededEntropy;
 use crate::media::codec::Codec;
 use crate::media::frame::SampleRate;
 use crate::media::leg::{Key, LegCommand, LegEnd, LegEvent, Sound};
+use crate::media::negotiated::OpusBitrate;
 
 const SSRC: u32 = 77;
 
@@ -161,7 +162,7 @@ impl Browser {
     /// A tone of 440 Hz, in real time.
     async fn sing(&mut self, ms: usize) {
         let rate = self.codec.rate();
-        let mut encoder = self.codec.encoder();
+        let mut encoder = self.codec.encoder(OpusBitrate::default());
         let mut ticks = tokio::time::interval(Duration::from_millis(20));
         for block in tone(rate, ms).samples.chunks_exact(rate.samples_in(Duration::from_millis(20))) {
             ticks.tick().await;
@@ -314,6 +315,23 @@ async fn a_page_and_the_service_hear_each_other_in_opus() {
 #[tokio::test]
 async fn a_page_and_the_service_hear_each_other_in_pcmu() {
     both_ways(Codec::Pcmu).await;
+}
+
+#[tokio::test]
+async fn whatever_an_offer_says_of_its_opus_it_is_answered() {
+    let (endpoint, _stop) = endpoint(WebrtcConfig::default());
+    let map = "a=rtpmap:111 opus/48000/2";
+    // The first is Firefox's.
+    for format in ["maxplaybackrate=48000;stereo=1;useinbandfec=1", "useinbandfec=0;usedtx=1", "minptime=10;useinbandfec=1;cbr=1"]
+    {
+        let mut browser = Browser::new(Codec::Opus).await;
+        let offer = browser.offer(false).await;
+        assert!(offer.contains(map));
+        let asks = offer.replace(map, &format!("{map}\r\na=fmtp:111 {format}"));
+        let answered = endpoint.answer(&asks, &page()).await.unwrap_or_else(|error| panic!("{format}: {error:?}"));
+        browser.take(answered.answer).await;
+        timeout(Duration::from_secs(10), answered.leg).await.expect("connects").unwrap();
+    }
 }
 
 #[tokio::test]

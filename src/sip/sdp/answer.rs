@@ -79,6 +79,12 @@ pub(super) fn remote(m: &Media, choice: &Choice, ours: Option<&Crypto>) -> Resul
             codec: choice.codec,
             payload_type: choice.payload_type,
             payload_type_heard: choice.payload_type,
+            opus: m
+                .opus
+                .iter()
+                .find(|(number, _)| *number == choice.payload_type)
+                .map(|(_, bitrate)| *bitrate)
+                .unwrap_or_default(),
             telephone_event: choice.telephone_event,
             comfort_noise: choice.comfort_noise,
             srtp,

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use super::crypto::Crypto;
 use super::{Direction, SDP_LIMIT_BYTES, SDP_LIMIT_FORMATS, SDP_LIMIT_MEDIA, SdpError};
+use crate::media::negotiated::OpusBitrate;
 
 /// A description that was read. It may hold keys: `Debug` shows none.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,6 +23,8 @@ pub(super) struct Media {
     /// From the section's own `c=`, else the session's; `None` when it is a host name or another kind of network.
     pub address: Option<IpAddr>,
     pub encodings: Vec<(u8, Encoding)>,
+    /// How much each payload type may be, should it be Opus.
+    pub opus: Vec<(u8, OpusBitrate)>,
     pub ptime_ms: Option<u32>,
     pub direction: Direction,
     /// Keys that we could use.
@@ -93,6 +96,7 @@ pub fn parse(bytes: &[u8]) -> Result<Session, SdpError> {
         formats: Vec::new(),
         address: None,
         encodings: Vec::new(),
+        opus: Vec::new(),
         ptime_ms: None,
         direction: Direction::default(),
         crypto: Vec::new(),
@@ -126,6 +130,15 @@ fn attribute(value: &str, of: &mut Media) -> Result<(), SdpError> {
         None => (value, ""),
     };
     match name {
+        // Of other codecs' parameters none is of matter here.
+        "fmtp" => {
+            if let Some((number, bitrate)) =
+                argument.split_once(' ').and_then(|(n, f)| Some((n.parse().ok()?, OpusBitrate::of(f))))
+                && of.opus.len() < SDP_LIMIT_FORMATS
+            {
+                of.opus.push((number, bitrate));
+            }
+        }
         "rtpmap" => {
             let (payload_type, encoding) = rtpmap(argument)?;
             if of.encodings.len() < SDP_LIMIT_FORMATS {

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::clock::{Entropy, SeededEntropy};
-use crate::media::negotiated::RtcpPath;
+use crate::media::negotiated::{OpusBitrate, RtcpPath};
 use crate::media::rtp_session::TelephoneEvent;
 use crate::media::srtp::Suite;
 
@@ -242,6 +242,9 @@ fn our_own_offers_list_every_codec_and_are_agreed_with_whatever_the_answer_takes
     let renumbered = format!("v=0\r\n{C}m=audio 4000 RTP/AVP 96\r\na=rtpmap:96 opus/48000/2\r\n");
     let agreed = ours.agreed(&parse(renumbered.as_bytes()).unwrap()).unwrap();
     assert_eq!((agreed.media.payload_type, agreed.media.payload_type_heard), (96, 111));
+    let asks = renumbered.clone() + "a=fmtp:96 maxaveragebitrate=12000;useinbandfec=1\r\n";
+    let agreed = ours.agreed(&parse(asks.as_bytes()).unwrap()).unwrap();
+    assert_eq!(agreed.media.opus, OpusBitrate::of("maxaveragebitrate=12000"));
     // The answer's order says what will be sent.
     let several = format!("v=0\r\n{C}m=audio 4000 RTP/AVP 8 0 9\r\n");
     assert_eq!(ours.agreed(&parse(several.as_bytes()).unwrap()).unwrap().media.codec, Codec::Pcma);
