@@ -1,8 +1,8 @@
-# What web/ is tested with: Debian's Chromium and Firefox, a Chinese font, Node.js, the pinned npm packages. Sourced after lib.sh, not run.
+# What web/ is tested with: Debian's Chromium, a Chinese font, Node.js, the pinned npm packages. Sourced after lib.sh, not run.
 NODE_WANTED=20
 NODE_PINNED=22.20.0 # from npm, where this machine's is too old (Debian 12 has 18)
 
-debian_packages chromium firefox-esr fonts-noto-cjk
+debian_packages chromium fonts-noto-cjk
 command -v node >/dev/null && command -v npm >/dev/null || debian_packages nodejs npm
 if [ "$(node --version | sed 's/^v//; s/\..*//')" -lt "$NODE_WANTED" ]; then
     node_home="$CACHE/node-$NODE_PINNED"

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use serde_json::Value;
 use tokio::sync::{broadcast, oneshot, watch};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::records::Records;
@@ -80,7 +81,7 @@ impl AppCalls for BrowserCalls {
         if self.draining.is_cancelled() {
             return Err(OfferRefused::Closing);
         }
-        let services = Arc::clone(&self.services.borrow());
+        let (services, offered) = (Arc::clone(&self.services.borrow()), Instant::now());
         let live = LiveCall { since: services.clock.now(), peer: origin.to_owned(), customer: Some(session.customer.clone()) };
         let id = CallId::fresh_at(live.since, services.entropy.as_ref());
         let place = services.registry.enter(id.clone(), live).ok_or(OfferRefused::Busy)?;
@@ -105,7 +106,10 @@ impl AppCalls for BrowserCalls {
             let (id, leg) = (id.clone(), answered.leg);
             async move {
                 let _place = place;
-                converse(id, leg, app, teller, services, (book, records)).await;
+                if let Some(leg) = connected(&id, leg, &app, &teller, &services).await {
+                    metrics().app_setup.observe_time([], offered.elapsed());
+                    converse(id, leg, app, teller, services, (book, records)).await;
+                }
             }
         });
         let hand = Arc::new(Held { hand: answered.hand, reader });
@@ -121,21 +125,32 @@ impl AppCalls for BrowserCalls {
     }
 }
 
+/// The page's line, once it is there. Else the page is told.
+async fn connected(
+    id: &CallId,
+    leg: oneshot::Receiver<Leg>,
+    app: &AppCall,
+    teller: &PageTeller,
+    services: &Services,
+) -> Option<Leg> {
+    let leg = leg.await.ok();
+    if leg.is_none() {
+        tracing::info!(call = %id, session = %app.session, "a page never connected");
+        let words = services.prompts.book(app.language).text(&Prompt::App(AppPrompt::Trouble));
+        teller.result(AppResult::Failed, &words, None);
+    }
+    leg
+}
+
 /// From the page's connection to the call's record.
 async fn converse(
     id: CallId,
-    leg: oneshot::Receiver<Leg>,
+    mut leg: Leg,
     app: AppCall,
     teller: PageTeller,
     services: Arc<Services>,
     (book, records): (Arc<Records>, broadcast::Sender<CallRecord>),
 ) {
-    let Ok(mut leg) = leg.await else {
-        tracing::info!(call = %id, session = %app.session, "a page never connected");
-        let words = services.prompts.book(app.language).text(&Prompt::App(AppPrompt::Trouble));
-        teller.result(AppResult::Failed, &words, None);
-        return;
-    };
     metrics().calls_started.inc([&leg.info.trunk]);
     let (info, report) = leg.take_report();
     let record = run_app_call(id, leg, app, teller, services).await;

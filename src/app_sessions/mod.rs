@@ -22,6 +22,7 @@ use crate::payment::{
     AppOrigin, AppResult, AppSecret, AppSession, AppSessionError, AppSessionEvent, AppSessionState, RequestError,
 };
 use crate::store::{AuditRecord, CustomerStatus, Document, OutboxRecord, PaperKind, RequestWithPayee, Store, StoreError, papers};
+use crate::telemetry::metrics::metrics;
 use crate::vault::Vault;
 
 /// How often a change is begun anew because somebody else came between.
@@ -196,6 +197,7 @@ impl AppSessions {
         let detail = json!({ "customer": session.customer, "request": session.request, "card": session.card,
             "origin": session.origin, "expires_at": session.expires_at.to_string() });
         self.write(&session, Some(Told { actor, action: "app_session.created", detail, news: false })).await?;
+        metrics().app_sessions.inc(["made"]);
         Ok((session, token))
     }
 
@@ -303,7 +305,11 @@ impl AppSessions {
             let told = action.map(|action| Told { actor, action, detail: told(&after), news: !after.open() });
             match self.write(&after, told).await {
                 Err(StoreError::Conflict(_)) => {}
-                done => return Ok(done.map(|()| after)?),
+                done => {
+                    done?;
+                    count(&after, action);
+                    return Ok(after);
+                }
             }
         }
         Err(StoreError::Busy.into())
@@ -321,6 +327,15 @@ impl AppSessions {
             audit.push(AuditRecord::fresh(now, &*inner.entropy, actor, action, session.id.as_str(), detail));
         }
         inner.store.write_papers(&[session.paper()?], &[], &audit, &news).await
+    }
+}
+
+/// Each step once: a call's beginning is told by the call.
+fn count(after: &AppSession, action: Option<&str>) {
+    let Some((_, step)) = action.and_then(|action| action.split_once('.')) else { return };
+    metrics().app_sessions.inc([step]);
+    if let AppSessionState::Over { result, .. } = &after.state {
+        metrics().app_results.inc([result.as_str()]);
     }
 }
 

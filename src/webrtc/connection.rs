@@ -122,6 +122,12 @@ impl Connection {
                 return Err(error);
             }
         };
+        // The crate repeats what the offer asked for, which was kept from it: what we ask for is told here.
+        let format = format!("a=fmtp:{} {OPUS_FMTP}", media.payload_type);
+        let answer = match media.codec {
+            Codec::Opus => offer::without_format(&answer, media.payload_type) + &format + "\r\n",
+            _ => answer, // PCMU has no parameters
+        };
         let answer = published(&answer, &config.public_addresses);
         Ok(Self { peer, track, transport, ssrc, answer, media, news })
     }

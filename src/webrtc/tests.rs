@@ -329,6 +329,7 @@ async fn whatever_an_offer_says_of_its_opus_it_is_answered() {
         assert!(offer.contains(map));
         let asks = offer.replace(map, &format!("{map}\r\na=fmtp:111 {format}"));
         let answered = endpoint.answer(&asks, &page()).await.unwrap_or_else(|error| panic!("{format}: {error:?}"));
+        assert!(answered.answer.contains("a=fmtp:111 minptime=10;useinbandfec=1;"), "we ask for FEC: {}", answered.answer);
         browser.take(answered.answer).await;
         timeout(Duration::from_secs(10), answered.leg).await.expect("connects").unwrap();
     }

@@ -6,6 +6,8 @@ import { Fault, faultOfMicrophone } from "./fault.js";
 export const DEAD_LEVEL = 0.02;
 /** What the meter spans, in dB below full scale. */
 const METER_SPAN_DB = 54;
+/** How often it is drawn, in milliseconds: the style carries the bar from one to the next. */
+const METER_DRAW_MS = 60;
 
 /** Asks for the microphone. The prompt's own sound is taken out of it by the browser. */
 export async function openMicrophone(): Promise<MediaStream> {
@@ -27,12 +29,12 @@ export function levelOf(samples: Float32Array): number {
   return Math.min(1, Math.max(0, 1 + db / METER_SPAN_DB));
 }
 
-/** Hears a stream and tells its level at each frame that is drawn, until it is stopped. */
+/** Hears a stream and tells its level again and again, until it is stopped. */
 export class Meter {
   readonly #context: AudioContext;
   readonly #analyser: AnalyserNode;
   readonly #samples: Float32Array<ArrayBuffer>;
-  #frame = 0;
+  readonly #drawing: ReturnType<typeof setInterval>;
 
   constructor(stream: MediaStream, told: (level: number, nowMs: number) => void) {
     this.#context = new AudioContext();
@@ -40,16 +42,14 @@ export class Meter {
     this.#analyser.fftSize = 1024;
     this.#samples = new Float32Array(this.#analyser.fftSize);
     this.#context.createMediaStreamSource(stream).connect(this.#analyser);
-    const draw = (nowMs: number): void => {
+    this.#drawing = setInterval(() => {
       this.#analyser.getFloatTimeDomainData(this.#samples);
-      told(levelOf(this.#samples), nowMs);
-      this.#frame = requestAnimationFrame(draw);
-    };
-    this.#frame = requestAnimationFrame(draw);
+      told(levelOf(this.#samples), performance.now());
+    }, METER_DRAW_MS);
   }
 
   stop(): void {
-    cancelAnimationFrame(this.#frame);
+    clearInterval(this.#drawing);
     void this.#context.close().catch(() => undefined);
   }
 }

@@ -39,9 +39,9 @@ dd.amount { font-size: 1.75rem; line-height: 1.2; }
 .card[data-tone="good"] .result { border-color: var(--good); } .card[data-tone="good"] .result strong { color: var(--good); }
 .card[data-tone="bad"] .result { border-color: var(--bad); } .card[data-tone="bad"] .result strong { color: var(--bad); }
 .card[data-tone="wait"] .result { border-color: var(--wait); } .card[data-tone="wait"] .result strong { color: var(--wait); }
-.digits { margin-block-start: .75rem; padding: .6rem .75rem; background: var(--well); border-radius: .5rem; }
+.digits { margin-block-start: .75rem; padding: .6rem .75rem; background: var(--well); border-radius: .5rem; container-type: inline-size; }
 .digits .label { color: var(--soft); font-size: .875rem; }
-.digits .number { font-size: 2rem; line-height: 1.25; font-weight: 700; font-variant-numeric: tabular-nums; letter-spacing: .06em; }
+.digits .number { font-size: clamp(1.125rem, 8cqi, 2rem); line-height: 1.25; font-weight: 700; font-variant-numeric: tabular-nums; letter-spacing: .06em; }
 .level { margin-block-start: .75rem; }
 .level .label { color: var(--soft); font-size: .875rem; }
 .meter { block-size: .75rem; border: 1px solid var(--edge); border-radius: .375rem; overflow: hidden; margin-block-start: .25rem; }

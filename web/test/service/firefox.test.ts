@@ -1,5 +1,5 @@
-// Another browser: Firefox from Debian, by WebDriver BiDi. One paying call. It has not passed yet: on a machine without an audio device Firefox's AudioContext,
-// which plays the recordings into the microphone, never begins. Run it with VOICEPAY_FIREFOX=/usr/bin/firefox-esr where there is one.
+// Another browser: Firefox from Debian, by WebDriver BiDi. One paying call. Its AudioContext, which plays what is said into the microphone, begins only where there
+// is an audio device: scripts/browser-test.sh starts PulseAudio with one that is silent.
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
@@ -7,7 +7,7 @@ import { launch } from "puppeteer-core";
 import { converse, MICROPHONE, type Page } from "../support/person.js";
 import { shopUrl, WATCH } from "../support/shop.js";
 
-const skip = process.env["VOICEPAY_FIREFOX"] ? false : "VOICEPAY_FIREFOX is not set: it needs an audio device";
+const skip = process.env["VOICEPAY_FIREFOX"] ? false : "VOICEPAY_FIREFOX is not set: no Firefox";
 
 test("a customer confirms in Firefox", { skip }, async () => {
   const browser = await launch({
@@ -40,7 +40,7 @@ test("a customer confirms in Firefox", { skip }, async () => {
       throw new Error(`it stays at ${await page.evaluate(() => document.querySelector("voicepay-confirm")?.shadowRoot?.querySelector("section")?.innerText ?? "nothing")}`);
     });
     // Puppeteer types what goes into a page more strictly than it is used here.
-    await converse(page as unknown as Page, { digits: "alice", answer: "alice/yes" });
+    await converse(page as unknown as Page, { digits: "alice", answer: { voice: "alice", words: "yes" } });
     const seen = await page.evaluate(() => window.seen);
     const told = seen.find((event) => event.type === "voicepay-result");
     assert.equal(told?.result, "paid", JSON.stringify(told));

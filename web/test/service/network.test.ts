@@ -5,13 +5,13 @@ import { after, afterEach, before, describe, test } from "node:test";
 import type { Browser } from "playwright-core";
 import { launch, Visitor } from "../support/app.js";
 import { converse, MICROPHONE } from "../support/person.js";
-import { Relay } from "../support/relay.js";
+import { type Relay, relayed } from "../support/relay.js";
 import { order, shopUrl, WATCH } from "../support/shop.js";
 
 describe("over a network that goes away", () => {
   let browser: Browser;
   let visitor: Visitor | null = null;
-  let relay: Relay | null = null;
+  let held: { relay: Relay | null } = { relay: null };
 
   before(async () => {
     browser = await launch(null);
@@ -21,21 +21,13 @@ describe("over a network that goes away", () => {
   });
   afterEach(async () => {
     await visitor?.close();
-    relay?.close();
-    visitor = relay = null;
+    held.relay?.close();
+    visitor = null;
   });
 
   const visit = async (): Promise<Visitor> => {
     visitor = await Visitor.at(browser, shopUrl(), { init: MICROPHONE + WATCH });
-    await visitor.page.route("**/app/session", async (route) => {
-      if (route.request().method() !== "POST") return route.continue();
-      const response = await route.fetch();
-      const answer = await response.text();
-      const port = /a=candidate:\S+ \d+ udp \d+ \S+ (\d+) typ host/i.exec(answer)?.[1];
-      if (!port) throw new Error(`no candidate in ${answer}`);
-      relay = await Relay.to(Number(port), "127.0.0.1");
-      return route.fulfill({ response, body: answer.replaceAll(` ${port} typ`, ` ${relay.port} typ`) });
-    });
+    held = await relayed(visitor.page);
     return visitor;
   };
 
@@ -44,12 +36,13 @@ describe("over a network that goes away", () => {
     await order(user.page, "water");
     await user.start();
     await user.until("listening", 30_000);
+    const { relay } = held;
     assert.ok(relay && relay.packets > 20, "what flows, flows through the relay");
     relay.cut = true;
     await new Promise((done) => setTimeout(done, 4_500));
     const meanwhile = await user.page.evaluate(() => window.seen.map((e) => e.state));
     relay.cut = false;
-    await converse(user.page, { digits: "alice", answer: "alice/yes" });
+    await converse(user.page, { digits: "alice", answer: { voice: "alice", words: "yes" } });
     const told = await user.result(5_000);
     assert.equal(told.result, "paid", JSON.stringify(told));
     assert.ok(meanwhile.includes("reconnecting"), meanwhile.join());
@@ -60,6 +53,7 @@ describe("over a network that goes away", () => {
     await order(user.page, "power");
     await user.start();
     await user.until("listening", 30_000);
+    const { relay } = held;
     assert.ok(relay);
     // Nor does ICE begin anew past the relay.
     await user.page.route("**/app/session/*", (route) => (route.request().method() === "PATCH" ? route.abort() : route.continue()));

@@ -22,6 +22,8 @@ document.getElementById("here").append(element);`;
 
 export interface SeenEvent {
   readonly type: string;
+  /** On the page's clock, in milliseconds, where the test keeps it. */
+  readonly at?: number;
   readonly state?: string;
   readonly result?: string;
   readonly fault: string | null;

@@ -1,15 +1,24 @@
-// A person before a page: they hear through the page what they are asked (its captions and digits), and answer with recordings of one voice, played into the
-// page's microphone by Web Audio. Digits are put together from single ones, with pauses, pitch and length that differ a little each time: nobody says a word
-// twice alike, and what was heard before is refused.
+// A person before a page: they hear through the page what they are asked (its captions and digits), and answer in one voice, played into the page's microphone
+// by Web Audio. Flite speaks for them, each time at another pace and pitch: nobody says a word twice alike, and what was heard before is refused.
 
-import { readFileSync } from "node:fs";
+import { execFileSync } from "node:child_process";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 
-const VOICES = new URL("../../../audio-fixtures/", import.meta.url).pathname;
+/** Who speaks: Alice's voice is the one that the demo has enrolled (audio-fixtures/, scripts/make_fixtures.py), Mallory's is not. */
+const VOICES = {
+  alice: { flite: "slt", pitchHz: 170, pace: { running: 1.15, short: 1 } },
+  mallory: { flite: "rms", pitchHz: 105, pace: { running: 1, short: 1.3 } },
+};
+export type Voice = keyof typeof VOICES;
+
+const WORDS = "zero one two three four five six seven eight nine".split(" ");
 
 declare global {
   interface Window {
-    /** Plays WAV files (base64) one after another, each after a pause in seconds and at a speed; resolves when the last is over. */
-    speak(words: { wav: string; pause: number; speed: number }[]): Promise<void>;
+    /** Plays WAV files (base64) one after another; resolves when the last is over. */
+    speak(words: string[]): Promise<void>;
     /** When each thing was seen, on the page's clock. */
     marks: Record<string, number>;
   }
@@ -37,15 +46,13 @@ export const MICROPHONE = `(() => {
     await context.resume();
     let at = context.currentTime + 0.05;
     let last = null;
-    for (const { wav, pause, speed } of words) {
+    for (const wav of words) {
       const bytes = Uint8Array.from(atob(wav), (c) => c.charCodeAt(0));
       const source = context.createBufferSource();
       source.buffer = await context.decodeAudioData(bytes.buffer);
-      source.playbackRate.value = speed;
       source.connect(out);
-      at = Math.max(at + pause, context.currentTime);
       source.start(at);
-      at += source.buffer.duration / speed;
+      at += source.buffer.duration;
       last = source;
     }
     await new Promise((done) => (last ? last.addEventListener("ended", done) : done()));
@@ -61,28 +68,36 @@ export interface Page {
 /** What a person does when asked. */
 export interface Answers {
   /** Who says the digits. */
-  readonly digits: string;
-  /** Folder and file that answers the question of yes or no; null: nothing. */
-  readonly answer: string | null;
+  readonly digits: Voice;
+  /** Who answers the question of yes or no, and how; null: nobody. */
+  readonly answer: { readonly voice: Voice; readonly words: string } | null;
 }
 
-const wav = (file: string): string => readFileSync(`${VOICES}${file}.wav`).toString("base64");
 const between = (least: number, most: number): number => least + Math.random() * (most - least);
 
-/** Says these digits in a voice. */
-export function sayDigits(page: Page, voice: string, digits: string): Promise<void> {
-  const speed = between(0.94, 1.07);
-  const words = [...digits.replace(/\D/g, "")].map((digit, n) => ({
-    wav: wav(`${voice}/digit_${digit}`),
-    pause: n > 0 && n % 4 === 0 ? between(0.25, 0.4) : between(0.02, 0.12),
-    speed: speed * between(0.98, 1.02),
-  }));
-  return page.evaluate((words) => window.speak(words), words);
+/** Speaks, as WAV in base64. */
+function spoken(voice: Voice, words: string, pace: number): string {
+  const { flite, pitchHz } = VOICES[voice];
+  const folder = mkdtempSync(join(tmpdir(), "voicepay-voice-"));
+  try {
+    const file = join(folder, "said.wav");
+    const set = (name: string, value: number): string[] => ["--setf", `${name}=${value.toFixed(3)}`];
+    execFileSync("flite", ["-voice", flite, ...set("duration_stretch", pace * between(0.92, 1.1)), ...set("int_f0_target_mean", pitchHz * between(0.95, 1.06)), "-t", `${words}.`, "-o", file]);
+    return readFileSync(file).toString("base64");
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
 }
 
-/** Says a recording. */
-export function say(page: Page, file: string): Promise<void> {
-  return page.evaluate((words) => window.speak(words), [{ wav: wav(file), pause: 0, speed: between(0.97, 1.03) }]);
+/** Says these digits in a voice. */
+export function sayDigits(page: Page, voice: Voice, digits: string): Promise<void> {
+  const words = digits.replace(/\D/g, "").replace(/\d{3,4}(?=\d\d)/g, "$&,").replace(/\d/g, (digit) => ` ${WORDS[Number(digit)]}`);
+  return page.evaluate((words) => window.speak(words), [spoken(voice, words, VOICES[voice].pace.running)]);
+}
+
+/** Says a word or two. */
+export function say(page: Page, voice: Voice, words: string): Promise<void> {
+  return page.evaluate((words) => window.speak(words), [spoken(voice, words, VOICES[voice].pace.short)]);
 }
 
 /** Answers whatever is asked, as often as it is asked, until there is a result. */
@@ -106,7 +121,7 @@ export async function converse(page: Page, answers: Answers, limitMs = 120_000):
       asked = now.asked;
       await new Promise((done) => setTimeout(done, 350));
       if (/after me|these digits|other digits/i.test(now.last)) await sayDigits(page, answers.digits, now.digits);
-      else if (/yes/i.test(now.last) && answers.answer) await say(page, answers.answer);
+      else if (/yes/i.test(now.last) && answers.answer) await say(page, answers.answer.voice, answers.answer.words);
     }
     await new Promise((done) => setTimeout(done, 60));
   }

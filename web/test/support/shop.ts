@@ -6,7 +6,7 @@ import type { Page } from "playwright-core";
 export const WATCH = `window.marks ??= {}; window.seen = []; window.violations = [];
 document.addEventListener("securitypolicyviolation", (e) => window.violations.push(e.violatedDirective + " " + e.blockedURI));
 for (const type of ["voicepay-state", "voicepay-result"]) document.addEventListener(type, (e) => {
-  window.seen.push({ type, ...e.detail });
+  window.seen.push({ type, at: performance.now(), ...e.detail });
   window.marks[e.detail.state ?? "result"] ??= performance.now();
 }, true);`;
 
