@@ -21,7 +21,7 @@ started=()
 ended() {
     # The last that was started goes first: the demo, which says goodbye to its calls.
     for ((n = ${#started[@]} - 1; n >= 0; n--)); do
-        kill -INT "${started[n]}" 2>/dev/null || true
+        kill -TERM "${started[n]}" 2>/dev/null || true
         wait "${started[n]}" 2>/dev/null || true
     done
     rm -rf "$work"

@@ -6,10 +6,12 @@ import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 
-/** Who speaks: Alice's voice is the one that the demo has enrolled (audio-fixtures/, scripts/make_fixtures.py), Mallory's is not. */
+/** Who speaks: Alice's voice is the one that the demo has enrolled (audio-fixtures/, scripts/make_fixtures.py), the others' are not. */
 const VOICES = {
   alice: { flite: "slt", pitchHz: 170, pace: { running: 1.15, short: 1 } },
   mallory: { flite: "rms", pitchHz: 105, pace: { running: 1, short: 1.3 } },
+  // Somebody else in the room. (Of Mallory's yes the voice check takes some for Alice's: docs/APP.md.)
+  bystander: { flite: "kal16", pitchHz: 100, pace: { running: 1.1, short: 1.2 } },
 };
 export type Voice = keyof typeof VOICES;
 
