@@ -15,6 +15,8 @@ const CALLS_A_PAGE = 5;
 const CALLS = PAGES * CALLS_A_PAGE;
 /** From one Start to the next. */
 const START_MS = 500;
+/** After the last Start: the browser sets up its connections, and finds how long its jitter buffers have to be. */
+const SETTLE_MS = 4_000;
 /** For how long all are up together before it is counted, in milliseconds. */
 const TOGETHER_MS = 10_000;
 /** Of a core, for one call. */
@@ -91,6 +93,7 @@ describe("at once", () => {
       for (const user of users) {
         await user.page.waitForFunction((calls) => window.peers.filter((peer) => peer.connectionState === "connected").length === calls, CALLS_A_PAGE, { timeout: 20_000 });
       }
+      await new Promise((done) => setTimeout(done, SETTLE_MS));
       const all = async (): Promise<Heard[]> => (await Promise.all(users.map((user) => Promise.all(Array.from({ length: CALLS_A_PAGE }, (_, n) => user.page.evaluate(inPage, n)))))).flat();
       const before = await all();
       const [begun, used] = [performance.now(), processorSeconds()];
