@@ -58,17 +58,17 @@ done_step
 step "In browsers, at $shop"
 cd "$ROOT/web"
 mkdir -p shots
-calls() {
+voicepay() {
     VOICEPAY__SERVICE__DATA_DIR="$work/data" "$VOICEPAY" "$@"
 }
 if ! VOICEPAY_SHOP="$shop" VOICEPAY_DEMO_PID="$demo" VOICEPAY_TURN=yes VOICEPAY_FIREFOX="$(command -v firefox-esr)" npm run --silent test:service -- "$@"; then
     tail -20 "$work/demo.log"
-    calls calls list --limit 40
-    for call in $(calls calls list --limit 40 | grep -o 'call_[0-9a-f]*'); do calls calls show "$call"; done >"$ROOT/web/shots/calls.txt"
+    voicepay calls list --limit 40 | tee "$work/calls"
+    for call in $(grep -o 'call_[0-9a-f]*' "$work/calls"); do voicepay calls show "$call"; done >"$ROOT/web/shots/calls.txt"
     fail "a browser test failed; what happened in each call: web/shots/calls.txt"
 fi
 done_step
 
 step "What was charged"
-calls payments list
+voicepay payments list
 done_step

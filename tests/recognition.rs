@@ -14,9 +14,12 @@ use voicepay::eval::people::People;
 use voicepay::eval::plan::Plan;
 use voicepay::eval::rivals::Rivals;
 use voicepay::eval::voiceprint::{self, Pairs};
+use voicepay::language::Language;
 use voicepay::media::wav::read_wav;
 use voicepay::models::{Model, cache_dir};
-use voicepay::speech::{NumberConfig, NumberEngine, NumberEngineName, Utterance, load_number_engine};
+use voicepay::speech::answer::answer_in;
+use voicepay::speech::whisper::WhisperWords;
+use voicepay::speech::{AnswerEngine, NumberConfig, NumberEngine, NumberEngineName, Utterance, load_number_engine};
 use voicepay::voiceprint::{Conditions, Embedder, Enrolment, Take, Template, score};
 
 const THREADS: usize = 2;
@@ -188,4 +191,21 @@ fn voices_of_real_callers_stay_as_far_apart_as_they_were() {
     println!("{text}");
     assert!(json["genuine_trials"].as_u64().unwrap() >= 35);
     assert!(json["eer"].as_f64().unwrap() <= 0.01, "{text}");
+}
+
+#[test]
+fn a_short_answer_is_read_as_it_is_at_length() {
+    let words = WhisperWords::load(Language::English, &Model::WhisperTinyEn.checked_path().unwrap(), 1).unwrap();
+    for (word, callers) in [
+        ("yes", "alice bob dave erin mallory"),
+        ("no", "alice bob dave erin mallory"),
+        ("not_yes", "alice"),
+        ("yes_no_wait", "alice"),
+    ] {
+        for caller in callers.split(' ') {
+            let sound = read_wav(&repository().join(format!("audio-fixtures/{caller}/{word}.wav"))).unwrap();
+            let said = Utterance::from_recording(&sound.samples, sound.rate);
+            assert_eq!(words.read_answer(&said).unwrap(), answer_in(&words.read_text(&said).unwrap()), "{caller}'s {word}");
+        }
+    }
 }

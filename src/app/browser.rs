@@ -81,7 +81,8 @@ impl AppCalls for BrowserCalls {
         if self.draining.is_cancelled() {
             return Err(OfferRefused::Closing);
         }
-        let (services, offered) = (Arc::clone(&self.services.borrow()), Instant::now());
+        let offered = Instant::now();
+        let services = Arc::clone(&self.services.borrow());
         let live = LiveCall { since: services.clock.now(), peer: origin.to_owned(), customer: Some(session.customer.clone()) };
         let id = CallId::fresh_at(live.since, services.entropy.as_ref());
         let place = services.registry.enter(id.clone(), live).ok_or(OfferRefused::Busy)?;

@@ -197,7 +197,6 @@ impl AppSessions {
         let detail = json!({ "customer": session.customer, "request": session.request, "card": session.card,
             "origin": session.origin, "expires_at": session.expires_at.to_string() });
         self.write(&session, Some(Told { actor, action: "app_session.created", detail, news: false })).await?;
-        metrics().app_sessions.inc(["made"]);
         Ok((session, token))
     }
 
@@ -305,11 +304,7 @@ impl AppSessions {
             let told = action.map(|action| Told { actor, action, detail: told(&after), news: !after.open() });
             match self.write(&after, told).await {
                 Err(StoreError::Conflict(_)) => {}
-                done => {
-                    done?;
-                    count(&after, action);
-                    return Ok(after);
-                }
+                done => return Ok(done.map(|()| after)?),
             }
         }
         Err(StoreError::Busy.into())
@@ -319,6 +314,7 @@ impl AppSessions {
         let inner = &*self.inner;
         let now = inner.clock.now();
         let (mut audit, mut news) = (Vec::new(), Vec::new());
+        let action = told.as_ref().map(|told| told.action);
         if let Some(Told { actor, action, detail, news: outside }) = told {
             if outside {
                 let id = OutboxId::fresh_at(now, &*inner.entropy);
@@ -326,7 +322,9 @@ impl AppSessions {
             }
             audit.push(AuditRecord::fresh(now, &*inner.entropy, actor, action, session.id.as_str(), detail));
         }
-        inner.store.write_papers(&[session.paper()?], &[], &audit, &news).await
+        inner.store.write_papers(&[session.paper()?], &[], &audit, &news).await?;
+        count(session, action);
+        Ok(())
     }
 }
 

@@ -72,7 +72,7 @@ families! {
     refusals: Gauge = "voicepay_call_refusals_total", ["reason"], "Calls refused, by our own reason: draining, calls, unknown_peer, no_srtp and others.";
     call_setup: Histogram = "voicepay_call_setup_seconds", [] by SETUP_S, "From the INVITE to our 200, in seconds.";
     call_duration: Histogram = "voicepay_call_duration_seconds", [] by CALL_S, "From answer to end of a call, in seconds.";
-    app_sessions: Counter = "voicepay_app_sessions_total", ["step"], "Steps of app sessions: made, opened (a page used the token), returned (no call began), over, expired.";
+    app_sessions: Counter = "voicepay_app_sessions_total", ["step"], "Steps of app sessions: created, opened (a page used the token), returned (no call began), over, expired.";
     app_results: Counter = "voicepay_app_results_total", ["result"], "App sessions over, by their result: paid, refused, declined, waiting, cancelled, failed.";
     app_setup: Histogram = "voicepay_app_call_setup_seconds", [] by SETUP_S, "From a page's offer until its audio flows, in seconds.";
 

@@ -97,9 +97,9 @@ fn codecs(media: &NegotiatedMedia) -> Vec<RTCRtpCodecParameters> {
         payload_type,
     };
     let codec = media.codec;
-    let fmtp = if codec == Codec::Opus { OPUS_FMTP } else { "" };
     let name = format!("audio/{}", codec.encoding_name());
-    let speech = parameters(&name, codec.rtp_clock_hz(), u16::from(codec.rtpmap_channels()), fmtp, media.payload_type);
+    // Without a format: see `offer::without_format`.
+    let speech = parameters(&name, codec.rtp_clock_hz(), u16::from(codec.rtpmap_channels()), "", media.payload_type);
     let keys = media.telephone_event.map(|e| parameters("audio/telephone-event", e.clock_hz, 1, "0-15", e.payload_type));
     std::iter::once(speech).chain(keys).collect()
 }
@@ -122,13 +122,11 @@ impl Connection {
                 return Err(error);
             }
         };
-        // The crate repeats what the offer asked for, which was kept from it: what we ask for is told here.
-        let format = format!("a=fmtp:{} {OPUS_FMTP}", media.payload_type);
-        let answer = match media.codec {
-            Codec::Opus => offer::without_format(&answer, media.payload_type) + &format + "\r\n",
-            _ => answer, // PCMU has no parameters
-        };
-        let answer = published(&answer, &config.public_addresses);
+        let mut answer = published(&answer, &config.public_addresses);
+        // The crate knows of no formats: what we ask for is told here. The answer's only section is its last, too.
+        if media.codec == Codec::Opus {
+            answer += &format!("a=fmtp:{} {OPUS_FMTP}\r\n", media.payload_type);
+        }
         Ok(Self { peer, track, transport, ssrc, answer, media, news })
     }
 

@@ -161,15 +161,19 @@ pub fn is_reachable(candidate: &str) -> bool {
 
 /// The offer without the candidates that we can't reach.
 pub fn reachable(sdp: &str) -> String {
-    let kept = sdp.lines().filter(|line| line.strip_prefix("a=candidate:").is_none_or(is_reachable));
-    kept.fold(String::with_capacity(sdp.len()), |all, line| all + line.trim_end() + "\r\n")
+    with_lines(sdp, |line| line.strip_prefix("a=candidate:").is_none_or(is_reachable))
 }
 
-/// The offer without what it says of this payload type's format. The `webrtc` crate takes no codec whose parameters differ from ours, and then refuses all of
+/// The description with those of its lines that are to be kept.
+fn with_lines(sdp: &str, keep: impl Fn(&str) -> bool) -> String {
+    sdp.lines().filter(|line| keep(line)).fold(String::with_capacity(sdp.len()), |all, line| all + line.trim_end() + "\r\n")
+}
+
+/// The description without what it says of this payload type's format. The `webrtc` crate takes no codec whose parameters differ from ours, and then refuses all of
 /// the offer (Firefox says `stereo=1`); but each parameter is of what its sender would like to hear, and what matters of that is read by [`settled`].
 pub fn without_format(sdp: &str, payload_type: u8) -> String {
     let format = format!("a=fmtp:{payload_type} ");
-    sdp.lines().filter(|line| !line.starts_with(&format)).fold(String::with_capacity(sdp.len()), |all, line| all + line + "\r\n")
+    with_lines(sdp, |line| !line.starts_with(&format))
 }
 
 /// The same description under other ICE credentials (RFC 8839 section 4.4.1.1.1), and without candidates: those of before are gone.

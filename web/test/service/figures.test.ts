@@ -74,7 +74,6 @@ describe("how long people wait", () => {
           const then = seen.slice(index).find((event) => later(event.type, event.state ?? ""));
           return (then?.at ?? Number.NaN) - (seen[index]?.at ?? Number.NaN);
         };
-        if (process.env["VOICEPAY_SEEN"]) console.log(JSON.stringify(seen.map((e) => [Math.round(e.at ?? 0), e.state ?? e.result])), Math.round(spoke));
         digits.push(between(thinking[0] ?? 0, (_, state) => state === "prompting"));
         result.push(between(thinking.at(-1) ?? 0, (type) => type === "voicepay-result"));
         whole.push((told.at ?? Number.NaN) - spoke);

@@ -20,11 +20,11 @@ describe("in another voice", () => {
     await user.close();
   });
 
-  test("somebody else's yes after her digits pays nothing", async () => {
+  test("another voice that says yes after her digits pays nothing", async () => {
     user = await Visitor.at(browser, shopUrl(), { init: MICROPHONE + WATCH });
     await order(user.page, "power");
     await user.start();
-    await converse(user.page, { digits: "alice", answer: { voice: "bystander", words: "yes" } }, 180_000);
+    await converse(user.page, { digits: "alice", answer: { voice: "mallory", words: "yes" } }, 180_000);
     const { result: came } = await user.result(5_000);
     assert.ok(came === "refused" || came === "failed", came);
   });

@@ -1,21 +1,22 @@
 // Twenty calls at once in one browser, five to a page (twenty pages would keep this machine busy with drawing, and to one service a page has six connections, of
-// which each call's events take one), beside the service on the same machine: all connect, what each hears and says has no holes, and what that costs the service (VOICEPAY_DEMO_PID) while it speaks and listens.
+// which each call's events take one), beside the service on the same machine: all connect, what each hears and says has no holes, and what that costs the service
+// (VOICEPAY_DEMO_PID) while it speaks and listens.
 
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { after, before, describe, test } from "node:test";
 import type { Browser } from "playwright-core";
 import { launch, Visitor } from "../support/app.js";
-import { EAR } from "../support/ear.js";
+import { PEERS } from "../support/peers.js";
 import { MICROPHONE } from "../support/person.js";
 import { shopUrl, WATCH } from "../support/shop.js";
 
 const PAGES = 4;
 const CALLS_A_PAGE = 5;
 const CALLS = PAGES * CALLS_A_PAGE;
-/** From one Start to the next. */
+/** From one Start to the next, in milliseconds. */
 const START_MS = 500;
-/** After the last Start: the browser sets up its connections, and finds how long its jitter buffers have to be. */
+/** After the last Start: the browser sets up its connections, and finds how long its jitter buffers have to be; in milliseconds. */
 const SETTLE_MS = 4_000;
 /** For how long all are up together before it is counted, in milliseconds. */
 const TOGETHER_MS = 10_000;
@@ -83,7 +84,7 @@ describe("at once", () => {
   test(`${CALLS} calls, that hear and are heard without holes`, async () => {
     const users: Visitor[] = [];
     try {
-      for (let n = 0; n < PAGES; n += 1) users.push(await Visitor.at(browser, shopUrl(), { reduced: true, init: MICROPHONE + WATCH + EAR }));
+      for (let n = 0; n < PAGES; n += 1) users.push(await Visitor.at(browser, shopUrl(), { reduced: true, init: MICROPHONE + WATCH + PEERS }));
       for (let n = 0; n < CALLS_A_PAGE; n += 1) {
         for (const user of users) {
           await user.page.evaluate(another);

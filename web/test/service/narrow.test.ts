@@ -21,16 +21,17 @@ describe("over a narrow or bad network", () => {
     await browser.close();
   });
 
-  // Below 8 kbit/s, and with losses below 24, the voice is too far from itself to be known, and she is refused: the goal is 6 kbit/s at 10 % (docs/APP.md).
+  // The goal is 6 kbit/s, and 10 % lost. Where the voice is not known yet, she is refused (docs/APP.md): those fail without failing the run.
   for (const { bps, loss, known } of [
     { bps: 64_000, loss: 0, known: true },
     { bps: 12_000, loss: 0, known: true },
     { bps: 8_000, loss: 0, known: true },
     { bps: 6_000, loss: 0, known: false },
     { bps: 24_000, loss: 0.1, known: true },
+    { bps: 12_000, loss: 0.1, known: false },
     { bps: 6_000, loss: 0.1, known: false },
   ]) {
-    test(`${bps / 1_000} kbit/s, ${loss * 100} % lost: ${known ? "she is known, understood and pays" : "she pays, or is refused, in words"}`, async () => {
+    test(`${bps / 1_000} kbit/s, ${loss * 100} % lost: she is known, understood and pays`, { todo: known ? false : "her voice is not known at this rate" }, async () => {
       const user = await Visitor.at(browser, shopUrl(), { init: MICROPHONE + WATCH });
       const held = await relayed(user.page, { offer: atMost(bps), answer: atMost(bps) });
       try {
@@ -46,8 +47,7 @@ describe("over a narrow or bad network", () => {
         const rate = (bytes: number): number => Math.round((bytes * 8) / seconds / 100) / 10;
         const told = await user.result(10_000);
         console.log(`${bps / 1_000} kbit/s, ${loss * 100} % lost: ${told.result}; on the wire, with RTP, SRTP and RTCP, ${rate((held.relay?.bytes.up ?? 0) - begun.up)} kbit/s up, ${rate((held.relay?.bytes.down ?? 0) - begun.down)} down`);
-        if (known) assert.equal(told.result, "paid", JSON.stringify(told));
-        else assert.ok(told.result === "paid" || told.result === "refused", JSON.stringify(told));
+        assert.equal(told.result, "paid", JSON.stringify(told));
       } finally {
         await user.close();
         held.relay?.close();

@@ -4,26 +4,15 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { launch, Visitor } from "../support/app.js";
 import { converse, MICROPHONE } from "../support/person.js";
+import { RELAYED_PEERS } from "../support/peers.js";
 import { order, shopUrl, WATCH } from "../support/shop.js";
-
-/** Runs in the page before anything else: its connections use a relay or nothing. */
-const RELAY_ONLY = `(() => {
-  const Real = RTCPeerConnection;
-  window.peers = [];
-  window.RTCPeerConnection = class extends Real {
-    constructor(configuration, ...more) {
-      super({ ...configuration, iceTransportPolicy: "relay" }, ...more);
-      window.peers.push(this);
-    }
-  };
-})();`;
 
 const skip = process.env["VOICEPAY_TURN"] ? false : "VOICEPAY_TURN is not set: there is no TURN server";
 
 test("through a TURN server alone, a customer confirms and pays", { skip }, async () => {
   const browser = await launch(null);
   try {
-    const user = await Visitor.at(browser, shopUrl(), { init: MICROPHONE + WATCH + RELAY_ONLY });
+    const user = await Visitor.at(browser, shopUrl(), { init: MICROPHONE + WATCH + RELAYED_PEERS });
     await order(user.page, "water");
     await user.start();
     await user.until("listening", 40_000);

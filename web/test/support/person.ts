@@ -6,12 +6,10 @@ import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 
-/** Who speaks: Alice's voice is the one that the demo has enrolled (audio-fixtures/, scripts/make_fixtures.py), the others' are not. */
+/** Who speaks: Alice's voice is the one that the demo has enrolled (audio-fixtures/, scripts/make_fixtures.py), Mallory's is not. */
 const VOICES = {
   alice: { flite: "slt", pitchHz: 170, pace: { running: 1.15, short: 1 } },
   mallory: { flite: "rms", pitchHz: 105, pace: { running: 1, short: 1.3 } },
-  // Somebody else in the room. (Of Mallory's yes the voice check takes some for Alice's: docs/APP.md.)
-  bystander: { flite: "kal16", pitchHz: 100, pace: { running: 1.1, short: 1.2 } },
 };
 export type Voice = keyof typeof VOICES;
 
@@ -19,8 +17,8 @@ const WORDS = "zero one two three four five six seven eight nine".split(" ");
 
 declare global {
   interface Window {
-    /** Plays WAV files (base64) one after another; resolves when the last is over. */
-    speak(words: string[]): Promise<void>;
+    /** Plays a WAV file (base64); resolves when it is over. */
+    speak(wav: string): Promise<void>;
     /** When each thing was seen, on the page's clock. */
     marks: Record<string, number>;
   }
@@ -44,20 +42,14 @@ export const MICROPHONE = `(() => {
     window.marks.asked = performance.now();
     return new MediaStream(out.stream.getAudioTracks().map((track) => track.clone()));
   };
-  window.speak = async (words) => {
+  window.speak = async (wav) => {
     await context.resume();
-    let at = context.currentTime + 0.05;
-    let last = null;
-    for (const wav of words) {
-      const bytes = Uint8Array.from(atob(wav), (c) => c.charCodeAt(0));
-      const source = context.createBufferSource();
-      source.buffer = await context.decodeAudioData(bytes.buffer);
-      source.connect(out);
-      source.start(at);
-      at += source.buffer.duration;
-      last = source;
-    }
-    await new Promise((done) => (last ? last.addEventListener("ended", done) : done()));
+    const bytes = Uint8Array.from(atob(wav), (c) => c.charCodeAt(0));
+    const source = context.createBufferSource();
+    source.buffer = await context.decodeAudioData(bytes.buffer);
+    source.connect(out);
+    source.start(context.currentTime + 0.05);
+    await new Promise((done) => source.addEventListener("ended", done));
     window.marks.spoke = performance.now();
   };
 })();`;
@@ -94,12 +86,12 @@ function spoken(voice: Voice, words: string, pace: number): string {
 /** Says these digits in a voice. */
 export function sayDigits(page: Page, voice: Voice, digits: string): Promise<void> {
   const words = digits.replace(/\D/g, "").replace(/\d{3,4}(?=\d\d)/g, "$&,").replace(/\d/g, (digit) => ` ${WORDS[Number(digit)]}`);
-  return page.evaluate((words) => window.speak(words), [spoken(voice, words, VOICES[voice].pace.running)]);
+  return page.evaluate((wav) => window.speak(wav), spoken(voice, words, VOICES[voice].pace.running));
 }
 
 /** Says a word or two. */
 export function say(page: Page, voice: Voice, words: string): Promise<void> {
-  return page.evaluate((words) => window.speak(words), [spoken(voice, words, VOICES[voice].pace.short)]);
+  return page.evaluate((wav) => window.speak(wav), spoken(voice, words, VOICES[voice].pace.short));
 }
 
 /** Answers whatever is asked, as often as it is asked, until there is a result. */

@@ -1,5 +1,5 @@
-// A UDP relay between the page and whoever answers it, so that a test can cut the network under a call, or lose packets of it. The answerer learns of the page by its checks only,
-// as an ICE-lite service does.
+// A UDP relay between the page and whoever answers it, so that a test can cut the network under a call, or lose packets of it. The answerer learns of the page
+// by its checks only, as an ICE-lite service does.
 
 import { createSocket, type Socket } from "node:dgram";
 import type { Page } from "playwright-core";
