@@ -51,23 +51,17 @@ impl Act {
 /// The bank as people and its own news reach it.
 pub trait BankSide: Send + Sync {
     fn news(&self, dice: &mut Dice) -> Option<(String, Say)>;
-    fn differs(&self, reference: &str) -> bool;
-    fn correct(&self, reference: &str);
-    fn take_back(&self, reference: &str);
+    /// What differs from what was asked is put right (`done`) or taken back; whether it still differed. In one step: of two people who ask the
+    /// bank for the one and the other, one is told that it is settled already.
+    fn settle(&self, reference: &str, done: bool) -> bool;
 }
 
 impl BankSide for Bank {
     fn news(&self, dice: &mut Dice) -> Option<(String, Say)> {
         Self::news(self, dice)
     }
-    fn differs(&self, reference: &str) -> bool {
-        Self::differs(self, reference)
-    }
-    fn correct(&self, reference: &str) {
-        Self::correct(self, reference);
-    }
-    fn take_back(&self, reference: &str) {
-        Self::take_back(self, reference);
+    fn settle(&self, reference: &str, done: bool) -> bool {
+        Self::settle(self, reference, done)
     }
 }
 
@@ -146,11 +140,8 @@ impl Node {
     /// `done`: the bank puts the amount right; else it takes the money back.
     pub async fn settle_conflict(&self, payment: &Payment, done: bool) {
         let conflicted = payment.attempts.iter().find(|a| matches!(a.state, AttemptState::Conflicted { .. }));
-        let Some(attempt) = conflicted.filter(|a| self.bank.differs(a.id.as_str())) else { return };
-        if done {
-            self.bank.correct(attempt.id.as_str());
-        } else {
-            self.bank.take_back(attempt.id.as_str());
+        if !conflicted.is_some_and(|a| self.bank.settle(a.id.as_str(), done)) {
+            return;
         }
         // Who asks meanwhile may find it before the person does: then there is nothing left to resolve.
         drop(self.processor.resolve(&payment.intent.id, done, "a person", "asked the bank").await);

@@ -246,26 +246,20 @@ impl Bank {
         self.vaults().sent.get(reference).copied().unwrap_or(0)
     }
 
-    /// Whether what it did differs from what was asked.
-    pub fn differs(&self, reference: &str) -> bool {
-        let v = self.vaults();
-        v.entries.iter().any(|e| e.asked.reference == reference && e.stands().is_some_and(|m| m != e.asked.amount))
-    }
-
-    /// A person at the bank puts the amount right.
-    pub fn correct(&self, reference: &str) {
+    /// A person at the bank looks at what differs from what was asked, and puts the amount right (`done`) or takes the money back. Whether there
+    /// was anything left that differed.
+    pub fn settle(&self, reference: &str, done: bool) -> bool {
         let mut v = self.vaults();
-        for entry in v.entries.iter_mut().filter(|e| e.asked.reference == reference && e.moved.is_some()) {
-            entry.moved = Some(entry.asked.amount);
+        let of_it: Vec<&mut Entry> = v.entries.iter_mut().filter(|e| e.asked.reference == reference).collect();
+        let differs = of_it.iter().any(|e| e.stands().is_some_and(|m| m != e.asked.amount));
+        for entry in of_it.into_iter().filter(|e| differs && e.moved.is_some()) {
+            if done {
+                entry.moved = Some(entry.asked.amount);
+            } else {
+                entry.reversed = true;
+            }
         }
-    }
-
-    /// A person at the bank takes it back.
-    pub fn take_back(&self, reference: &str) {
-        let mut v = self.vaults();
-        for entry in v.entries.iter_mut().filter(|e| e.asked.reference == reference && e.moved.is_some()) {
-            entry.reversed = true;
-        }
+        differs
     }
 
     /// Everything that was still on its way arrives.

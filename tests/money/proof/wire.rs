@@ -28,9 +28,7 @@ enum Ask {
     Send(Wire),
     Resolve(String),
     News,
-    Differs(String),
-    Correct(String),
-    TakeBack(String),
+    Settle(String, bool),
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -109,15 +107,7 @@ fn serve(stream: UnixStream, bank: &Bank, dice: &Mutex<Dice>) -> std::io::Result
         }
         Ask::Resolve(reference) => Answer::Say(bank.resolve(&reference, &mut dice)),
         Ask::News => Answer::News(bank.news(&mut dice)),
-        Ask::Differs(reference) => Answer::Yes(bank.differs(&reference)),
-        Ask::Correct(reference) => {
-            bank.correct(&reference);
-            Answer::Yes(true)
-        }
-        Ask::TakeBack(reference) => {
-            bank.take_back(&reference);
-            Answer::Yes(true)
-        }
+        Ask::Settle(reference, done) => Answer::Yes(bank.settle(&reference, done)),
     };
     let mut text = serde_json::to_string(&answer)?;
     text.push('\n');
@@ -187,13 +177,7 @@ impl BankSide for Customer {
             _ => None,
         }
     }
-    fn differs(&self, reference: &str) -> bool {
-        matches!(self.ask_now(&Ask::Differs(reference.into())), Some(Answer::Yes(true)))
-    }
-    fn correct(&self, reference: &str) {
-        drop(self.ask_now(&Ask::Correct(reference.into())));
-    }
-    fn take_back(&self, reference: &str) {
-        drop(self.ask_now(&Ask::TakeBack(reference.into())));
+    fn settle(&self, reference: &str, done: bool) -> bool {
+        matches!(self.ask_now(&Ask::Settle(reference.into(), done)), Some(Answer::Yes(true)))
     }
 }
