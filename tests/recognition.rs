@@ -55,7 +55,16 @@ fn measured(plan: &Plan) -> NumberResult {
 }
 
 fn plan(split: Split, list: &str, line: Line, limit: Option<usize>) -> Plan {
-    Plan { split, list: Some(list.to_owned()), line, noise_name: Some("noise".to_owned()), limit, seed: 0, threads: THREADS }
+    Plan {
+        split,
+        list: Some(list.to_owned()),
+        line,
+        enrol_codec: None,
+        noise_name: Some("noise".to_owned()),
+        limit,
+        seed: 0,
+        threads: THREADS,
+    }
 }
 
 /// Speech data beside the repository, if it is there.

@@ -517,7 +517,7 @@ impl Call {
                 self.scored_number = true;
                 self.compare_keyed(accepted, customer, cards, digits);
             }
-            Effect::ReadAnswer { check_voice } => self.read_answer(check_voice),
+            Effect::ReadAnswer { voice } => self.read_answer(voice),
             Effect::SendCode { customer: _, request } => self.send_code(request),
             Effect::ScoreCode { customer, request: _ } => self.score_code(customer),
             Effect::CheckCode { customer: _, request, given } => self.check_code(request, given),

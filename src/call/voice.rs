@@ -20,6 +20,14 @@ pub(super) struct Claim {
     pub(super) now: Timestamp,
 }
 
+/// What a yes should be in the same voice as.
+pub(super) enum Other {
+    /// An utterance of this call.
+    Utterance(Embedding),
+    /// Somebody's template.
+    Template(Claim),
+}
+
 /// What came of comparing.
 pub(super) struct Compared {
     pub(super) heard: VoiceHeard,
@@ -31,6 +39,14 @@ pub(super) struct Compared {
 }
 
 impl Services {
+    /// Centred cosine of an answer's voice with that one, −1 to 1: no judgement of who speaks, but of whether somebody else does.
+    pub(super) async fn likeness(self: &Arc<Self>, other: &Other, findings: &Findings) -> Result<f32, ScoreTrouble> {
+        match other {
+            Other::Utterance(before) => Ok(voiceprint::continuity(before, &self.voice_of(findings).await?.embedding)),
+            Other::Template(claim) => Ok(self.compare_voice(claim, findings).await?.heard.score.cosine),
+        }
+    }
+
     /// Compares an utterance's voice with the customer's template.
     pub(super) async fn compare_voice(self: &Arc<Self>, claim: &Claim, findings: &Findings) -> Result<Compared, ScoreTrouble> {
         let Claim { customer, caller, attested, now } = claim;

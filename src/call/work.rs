@@ -10,10 +10,10 @@ use super::ahead::Question;
 use super::driver::Call;
 use super::figures;
 use super::timeline::Who;
-use super::voice::{Claim, Compared};
+use super::voice::{Claim, Compared, Other};
 use crate::decision::{PhraseVerdict, VoiceAccepted, judge_phrase};
 use crate::dialogue::{
-    AnswerHeard, Consent, EnrolOutcome, IdentityOutcome, Input, InviteOutcome, NumberHeard, PaymentOutcome, ScoreTrouble,
+    AnswerHeard, AnswerVoice, Consent, EnrolOutcome, IdentityOutcome, Input, InviteOutcome, NumberHeard, PaymentOutcome, ScoreTrouble,
     StoreOutcome,
 };
 use crate::e164::E164;
@@ -22,7 +22,7 @@ use crate::media::leg::{Leg, Sound};
 use crate::secret::SecretBytes;
 use crate::speech::SpeechError;
 use crate::speech::turn::Readiness;
-use crate::voiceprint::{self, EmbedError, Embedding, Take};
+use crate::voiceprint::{EmbedError, Embedding, Take};
 
 type Figures = serde_json::Map<String, serde_json::Value>;
 
@@ -210,43 +210,40 @@ impl Call {
         });
     }
 
-    pub(super) fn read_answer(&mut self, check_voice: bool) {
+    pub(super) fn read_answer(&mut self, voice: AnswerVoice) {
         let (services, findings, customer) = (Arc::clone(&self.services), self.findings.clone(), self.customer.clone());
-        let before = if check_voice { self.voice.clone() } else { None };
+        let other = match voice {
+            AnswerVoice::Any => None,
+            AnswerVoice::AsBefore => self.voice.clone().map(Other::Utterance),
+            AnswerVoice::AsEnrolled(customer) => Some(Other::Template(self.claim(customer))),
+        };
         self.jobs.spawn(async move {
             let trouble = |t| Done::tell(Input::Answer(Err(t)));
             let Some(findings) = findings else { return trouble(ScoreTrouble::Failed) };
             // Both may have been worked out at the pause already; else side by side.
-            let voice = async {
-                match &before {
-                    Some(_) => Some(services.voice_of(&findings).await),
-                    None => None,
+            let cosine = async {
+                match other {
+                    Some(other) => services.likeness(&other, &findings).await.map(Some),
+                    None => Ok(None),
                 }
             };
             let reused = services.is_reused(&findings, customer.as_ref());
-            let (answer, voice, reused) = tokio::join!(services.answer_in(&findings), voice, reused);
+            let (answer, cosine, reused) = tokio::join!(services.answer_in(&findings), cosine, reused);
             let (answer, heard_before) = match (answer, reused) {
                 (Ok(answer), Ok(reused)) => (answer, reused),
                 (Err(t), _) | (_, Err(t)) => return trouble(t),
             };
+            let continuity_cosine = match cosine {
+                Ok(cosine) => cosine,
+                // Too little sound for a voice is an answer by itself: no yes is taken on it.
+                Err(ScoreTrouble::Unusable) => None,
+                Err(t) => return trouble(t),
+            };
             let mut numbers = figures([("answer", format!("{answer:?}").into())]);
             let mut what = format!("answer: {answer:?}");
-            let mut continuity_cosine = None;
-            if let (Some(before), Some(voice)) = (before, voice) {
-                match voice {
-                    Ok(now) => {
-                        let cosine = voiceprint::continuity(&before, &now.embedding);
-                        numbers.insert("continuity_cosine".into(), cosine.into());
-                        what = format!(
-                            "{what}; same voice as before: {cosine:.2} (from {:.2})",
-                            services.voice.continuity_min_cosine
-                        );
-                        continuity_cosine = Some(cosine);
-                    }
-                    // Too little sound for a voice is an answer by itself: no yes is taken on it.
-                    Err(ScoreTrouble::Unusable) => {}
-                    Err(t) => return trouble(t),
-                }
+            if let Some(cosine) = continuity_cosine {
+                numbers.insert("continuity_cosine".into(), cosine.into());
+                what = format!("{what}; same voice: {cosine:.2} (from {:.2})", services.voice.continuity_min_cosine);
             }
             Done::tell(Input::Answer(Ok(AnswerHeard { answer, continuity_cosine, heard_before }))).line(what, numbers)
         });

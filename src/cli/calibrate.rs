@@ -103,6 +103,7 @@ impl How {
         Ok(Plan {
             split: Split::open(&self.data, &self.split)?,
             list: None,
+            enrol_codec: None,
             line: Line { seed: self.seed, ..Line::clean(self.codec) },
             noise_name: None,
             limit: self.limit.and_then(|n| usize::try_from(n).ok()),

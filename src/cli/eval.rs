@@ -129,9 +129,12 @@ struct Common {
     /// A seeded sample of this size instead of the whole list.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     limit: Option<u32>,
-    /// The line's codec, at 8 kHz.
+    /// The line's codec, at 8 kHz; Opus codes 16 kHz.
     #[arg(long, value_enum, default_value_t = Codec::Mulaw)]
     codec: Codec,
+    /// Another codec that voices are enrolled over: whoever enrolled by telephone may confirm in an app.
+    #[arg(long, value_enum)]
+    enrol_codec: Option<Codec>,
     /// Speech level over noise level, in dB; needs --noise.
     #[arg(long, value_name = "DB", requires = "noise", allow_negative_numbers = true)]
     snr: Option<f64>,
@@ -189,11 +192,12 @@ impl Common {
         let network = (self.loss.is_some() || self.jitter.is_some())
             .then(|| Network { loss_permille: self.loss.unwrap_or(0) * 10, jitter_ms: self.jitter.unwrap_or(0) });
         if network.is_some() && self.codec == Codec::None {
-            return Err(EvalError::Conditions("--loss and --jitter need packets: give --codec mulaw or alaw".to_owned()));
+            return Err(EvalError::Conditions("--loss and --jitter need packets: give --codec mulaw, alaw or Opus".to_owned()));
         }
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         Ok(Plan {
             line: Line { codec: self.codec, noise, snr_db: self.snr.unwrap_or(SNR_DEFAULT_DB), network, seed: self.seed },
+            enrol_codec: self.enrol_codec,
             split,
             list: self.list,
             noise_name: self.noise,

@@ -174,6 +174,11 @@ impl Challenge {
         Drawing { challenge: self, heard_at, why }.into()
     }
 
+    /// Whether the caller has not answered anything before it: neither a number nor, to an app's page, the question.
+    fn opens(&self) -> bool {
+        self.first.is_none() && !matches!(&self.who, Who::Payer(payer) if payer.agreed.is_some())
+    }
+
     /// How many digits: a few more where there is no other speech to judge.
     fn length(&self, desk: &Desk<'_>) -> usize {
         let more = if self.first.is_none() { ALONE_MORE_DIGITS } else { 0 };
@@ -247,7 +252,7 @@ impl AskingDigits {
     fn say(mut self, desk: &mut Desk<'_>, why: Again, repeated: bool) -> Stage {
         let (digits, attempt) = (self.digits.clone(), nth(self.challenge.who.person().tally.challenges));
         // Where nothing went before there is no step before it either: "please repeat these digits after me".
-        let plain = repeated || (self.challenge.first.is_none() && why == Again::First);
+        let plain = repeated || (self.challenge.opens() && why == Again::First);
         let prompt = Prompt::SayDigits { digits: digits.clone(), repeated: plain, attempt, why };
         desk.ask(prompt, ListenFor::Challenge { digits }, false);
         self.into()

@@ -27,7 +27,7 @@ pub(super) struct Charging {
 pub(super) fn begin(desk: &mut Desk<'_>, payer: Payer, proven: Proven, continuity_cosine: f32) -> Stage {
     desk.rest();
     let (code, fresh_digits) = (proven.code(), proven.fresh_digits());
-    let Payer { person, cards: _, request } = payer;
+    let Payer { person, cards: _, request, agreed: _ } = payer;
     let asks = &request.asks;
     // The stages before come here with all of it. Should one of them not, nobody is charged.
     let in_app = asks.bound.is_some();

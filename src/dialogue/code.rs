@@ -1,5 +1,5 @@
 //! A one-time code, where the terms ask for one, and wherever a mandate stands for the card's number: sent once voice and number (or fresh
-//! digits) hold, given by voice or by keypad, and used up before anything is read back.
+//! digits) hold, given by voice or by keypad, and used up before anything is read back (or, to an app's page, charged).
 //!
 //! Spoken, it is judged like fresh digits: words and voice must both hold. Keyed, it is compared by its digest. Whatever does not hold is a
 //! wrong try at the code and a failed factor of the call, answered in the one shape of all refusals. The code itself is never known here.
@@ -71,12 +71,12 @@ pub(super) struct CheckingCode {
     by: Option<CodeBy>,
 }
 
-/// Sends a code where one is due, else reads back at once.
+/// Sends a code where one is due, else goes on at once.
 pub(super) fn or_read_back(desk: &mut Desk<'_>, payer: Payer, proven: Proven) -> Stage {
     if payer.request.asks.needs_code() {
         return Box::new(Owing { payer, proven, sent: 0, asked: 0, silences: 0 }).send(desk, Again::First);
     }
-    confirm::read_back(desk, payer, proven)
+    confirm::or_charge(desk, payer, proven)
 }
 
 impl Owing {
@@ -283,7 +283,7 @@ impl CheckingCode {
                 (CodeChecked::Good, Some(by)) => {
                     desk.answered();
                     let Owing { payer, proven, .. } = *self.owing;
-                    confirm::read_back(desk, payer, proven.with_code(by))
+                    confirm::or_charge(desk, payer, proven.with_code(by))
                 }
                 (CodeChecked::Good, None) => judging::hold(desk, self.heard_at, Reply::End(closing::service_trouble)),
                 (CodeChecked::Wrong { left }, _) => self.wrong(desk, left == 0),

@@ -1,11 +1,15 @@
 //! Payee and amount are read back and a spoken yes is taken, in the voice that was accepted. No barge-in: the yes belongs
 //! to a question that was heard to its end.
+//!
+//! On the telephone the yes is the last word. Before an app's page it is the first: a lone word says too little of whose it is, so fresh digits
+//! come after it there, and what charges is ten digits in the payer's voice. The yes is held against the template all the same.
 
 use super::advice;
 use super::charging;
 use super::closing;
-use super::effect::{Effect, ListenFor};
-use super::input::AnswerHeard;
+use super::challenge;
+use super::effect::{AnswerVoice, Effect, ListenFor};
+use super::input::{AnswerHeard, CardOnFile};
 use super::judging::{self, Proven};
 use super::line::{Desk, Heard, nth};
 use super::payer::Payer;
@@ -18,7 +22,8 @@ use crate::decision::Answer;
 #[derive(Debug)]
 pub(super) struct Confirming {
     payer: Payer,
-    proven: Proven,
+    /// Voice and number, which hold; `None`: fresh digits are still to come.
+    proven: Option<Proven>,
     /// How often "yes or no" was asked after the read-back.
     asked: u32,
     silences: u32,
@@ -32,15 +37,27 @@ pub(super) struct HearingAnswer {
     heard_at: Timestamp,
 }
 
-/// Reads back.
-pub(super) fn read_back(desk: &mut Desk<'_>, payer: Payer, proven: Proven) -> Stage {
+/// Everything holds but the yes: reads back. Charges where it was said before.
+pub(super) fn or_charge(desk: &mut Desk<'_>, payer: Payer, proven: Proven) -> Stage {
+    match payer.agreed {
+        Some(cosine) => charging::begin(desk, payer, proven, cosine),
+        None => {
+            let last4 = proven.card().last4;
+            read_back(desk, payer, last4, Some(proven))
+        }
+    }
+}
+
+/// Begins with the question: an app has bound this card.
+pub(super) fn first(desk: &mut Desk<'_>, payer: Payer, card: &CardOnFile) -> Stage {
+    desk.rest();
+    read_back(desk, payer, card.last4, None)
+}
+
+fn read_back(desk: &mut Desk<'_>, payer: Payer, last4: [u8; 4], proven: Option<Proven>) -> Stage {
     let request = &payer.request;
-    let prompt = Prompt::ReadBack {
-        amount: request.amount,
-        payee: request.payee.clone(),
-        last4: proven.card().last4,
-        others: request.asks.others,
-    };
+    let prompt =
+        Prompt::ReadBack { amount: request.amount, payee: request.payee.clone(), last4, others: request.asks.others };
     desk.ask(prompt, ListenFor::Answer, false);
     Confirming { payer, proven, asked: 0, silences: 0, unclear: 0 }.into()
 }
@@ -63,7 +80,11 @@ impl Confirming {
             Heard::Utterance(facts) => match advice::unfit_for_words(facts) {
                 None => {
                     self.silences = 0;
-                    desk.push(Effect::ReadAnswer { check_voice: true });
+                    let voice = match self.proven {
+                        Some(_) => AnswerVoice::AsBefore,
+                        None => AnswerVoice::AsEnrolled(self.payer.person.customer.clone()),
+                    };
+                    desk.push(Effect::ReadAnswer { voice });
                     desk.expect_answer(desk.cfg.score_wait_ms);
                     HearingAnswer { confirming: Box::new(self), heard_at: desk.now }.into()
                 }
@@ -120,7 +141,10 @@ impl HearingAnswer {
             // NaN on either side compares as false: no yes.
             (Answer::Yes, Some(cosine)) if cosine >= desk.cfg.continuity_cosine => {
                 let Confirming { payer, proven, .. } = *self.confirming;
-                charging::begin(desk, payer, proven, cosine)
+                match proven {
+                    Some(proven) => charging::begin(desk, payer, proven, cosine),
+                    None => challenge::without_number(desk, Payer { agreed: Some(cosine), ..payer }),
+                }
             }
             (Answer::Yes, Some(_)) => judging::other_voice(desk, self.confirming, self.heard_at),
         }

@@ -2,7 +2,7 @@
 
 use super::advice;
 use super::closing;
-use super::effect::{Consent, Effect, ListenFor};
+use super::effect::{AnswerVoice, Consent, Effect, ListenFor};
 use super::enrol;
 use super::line::{Desk, Heard, nth};
 use super::prompt::{Again, Prompt};
@@ -44,7 +44,7 @@ impl AskingConsent {
             Heard::Utterance(facts) => match advice::unfit_for_words(facts) {
                 None => {
                     self.silences = 0;
-                    desk.push(Effect::ReadAnswer { check_voice: false });
+                    desk.push(Effect::ReadAnswer { voice: AnswerVoice::Any });
                     desk.expect_answer(desk.cfg.score_wait_ms);
                     HearingConsent { asking: self }.into()
                 }

@@ -45,9 +45,8 @@ pub enum Effect {
     ReadNumber { accepted: VoiceAccepted, customer: CustomerId, cards: Vec<CardId> },
     /// Compare keyed digits (digit values 0 to 9) with these cards by keyed digest. Answered by `Input::NumberRead`.
     CompareKeyed { accepted: VoiceAccepted, customer: CustomerId, cards: Vec<CardId>, digits: SecretBytes },
-    /// What does the last utterance answer? With `check_voice` also compare its voice with the utterance whose voice was
-    /// accepted in this call. Answered by `Input::Answer`.
-    ReadAnswer { check_voice: bool },
+    /// What does the last utterance answer, and in whose voice? Answered by `Input::Answer`.
+    ReadAnswer { voice: AnswerVoice },
     /// Send the customer a one-time code for this request; an older one for it is void from now on. Answered by `Input::CodeSent`.
     SendCode { customer: CustomerId, request: RequestId },
     /// Compare the last utterance with the customer's template, and its words with the code that was sent. Answered by `Input::CodeScored`.
@@ -153,6 +152,17 @@ pub struct MandateGrant {
     pub continuity_cosine: f32,
 }
 
+/// With what the voice of an answer is compared.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AnswerVoice {
+    /// With nothing.
+    Any,
+    /// With the utterance whose voice was accepted in this call.
+    AsBefore,
+    /// With this customer's template: in this call nothing was accepted before it.
+    AsEnrolled(CustomerId),
+}
+
 /// That the caller agreed: to the voiceprint being kept or erased, to a mandate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Consent {
@@ -196,7 +206,7 @@ pub struct Approval {
     pub code: Option<CodeBy>,
     /// Whether others had to agree, as far as this call knew.
     pub others: bool,
-    /// Cosine of the yes with the accepted utterance.
+    /// Cosine of the yes with the accepted utterance; in an app's call with the template.
     pub continuity_cosine: f32,
     /// Thresholds and limits in force.
     pub policy_version: String,

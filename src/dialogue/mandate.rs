@@ -5,7 +5,7 @@
 use super::advice;
 use super::closing::{self, close};
 use super::code;
-use super::effect::{CallVerdict, Consent, Effect, ListenFor, MandateGrant};
+use super::effect::{AnswerVoice, CallVerdict, Consent, Effect, ListenFor, MandateGrant};
 use super::input::{AnswerHeard, DeadlineKind, Keypress};
 use super::judging::Proven;
 use super::line::{Desk, Heard, nth};
@@ -101,7 +101,7 @@ impl Offering {
         match desk.hear(event) {
             Heard::Utterance(facts) => match advice::unfit_for_words(facts) {
                 None => {
-                    desk.push(Effect::ReadAnswer { check_voice: true });
+                    desk.push(Effect::ReadAnswer { voice: AnswerVoice::AsBefore });
                     desk.expect_answer(desk.cfg.score_wait_ms);
                     HearingOffer { offering: self }.into()
                 }

@@ -14,10 +14,10 @@
 //!                            │ └───────────── Holding (padded reply) ◄────┴─────┴────────────┘                   │
 //!                            ▼ limits                                                                           ▼
 //!                          Closing ◄──────────────────────── outcome, or none in time ───────────────────── Charging
-//! an app's page ─────────→ payer (no greeting), with a bound card
-//! payer, by mandate or with a bound card ─→ Drawing → Holding → AskingDigits → ScoringDigits ─┐
-//! ReadingNumber ─accepted, and a code is due→ SendingCode ◄──────────────────┘
-//!                  SendingCode → AskingCode ⇄ KeyingCode, ScoringCode → CheckingCode ─good→ Confirming
+//! an app's page ─→ payer (no greeting), with a bound card ─→ Confirming ⇄ HearingAnswer ─yes─┐
+//! payer, by mandate ─────────────────→ Drawing → Holding → AskingDigits → ScoringDigits ─┐   │
+//! ReadingNumber ─accepted, and a code is due→ SendingCode ◄──────────────────────────────┘ ◄─┘ (by Drawing)
+//!                  SendingCode → AskingCode ⇄ KeyingCode, ScoringCode → CheckingCode ─good→ Confirming, or Charging where the yes was said
 //! Charging ─paid, and a mandate may be offered→ Offering ⇄ HearingOffer ─yes→ Granting → Closing (paid, whatever comes)
 //! Welcoming ─9, and known→ Drawing → … → ScoringDigits ─accepted→ AskingDelete ⇄ HearingDelete ─yes→ Deleting → Closing
 //! a call that we place, to a person who picked up: Introducing → … → Closing (`approver/`)
@@ -27,7 +27,8 @@
 //!
 //! What holds (and is held by `tests/properties.rs` over random inputs in any order):
 //! - `Charge` is emitted once at most, and only after an accepted voice, an accepted number and a yes in the same voice, in this
-//!   order: `judging::Proven` is made from a `VoiceAccepted` alone, and `charging::begin` consumes it.
+//!   order: `judging::Proven` is made from a `VoiceAccepted` alone, and `charging::begin` consumes it. Before an app's page the yes comes first,
+//!   and the accepted voice, which says fresh digits, last.
 //! - What the payment's terms ask for holds before it is charged: fresh digits, a one-time code; who is denied is asked for nothing. Without a
 //!   number (by mandate) fresh digits and a code always hold; with a card that an app has bound, fresh digits do. What others have to agree to is handed over as such, and promised as no more.
 //! - A voice is deleted, and a mandate given, once at most, and only by a yes in the voice that said fresh digits, or that paid.
@@ -77,6 +78,7 @@ pub use app::AppPrompt;
 pub use approver::{CallbackPrompt, Decision, DecisionOutcome, Errand, ErrandEffect, ErrandNews, Matter, Purpose, Told};
 pub use config::{ChallengeConfig, DialogueConfig};
 pub use effect::{
+    AnswerVoice,
     Approval, CallVerdict, Charge, CodeBy, CodeGiven, Consent, Effect, Factor, ListenFor, MandateGrant, Notice, NumberSummary,
     PlayId,
 };

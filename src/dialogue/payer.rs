@@ -3,6 +3,7 @@
 use super::challenge;
 use super::closing::close;
 use super::config::DialogueConfig;
+use super::confirm;
 use super::effect::{CallVerdict, Effect, Factor, Notice};
 use super::input::{CardOnFile, DeadlineKind, Known, OpenRequest, Usable, VoiceHeard, VoiceOnFile};
 use super::invite;
@@ -36,6 +37,8 @@ pub(super) struct Payer {
     /// Usable ones, at least one.
     pub(super) cards: Vec<CardOnFile>,
     pub(super) request: OpenRequest,
+    /// The yes was said already, as in an app's call, where fresh digits are the last word: its cosine with the template.
+    pub(super) agreed: Option<f32>,
 }
 
 /// Evidence of a verdict that is not reached yet.
@@ -294,10 +297,13 @@ fn pays(desk: &mut Desk<'_>, person: Person, cards: Vec<CardOnFile>, request: Op
     if request.asks.denied {
         return close(desk, CallVerdict::Refused, Prompt::NotByPhone);
     }
-    let payer = Payer { person, cards, request };
+    let payer = Payer { person, cards, request, agreed: None };
     // A mandate on a card that is no longer good is none.
     let payer = if payer.mandated().is_some() { payer } else { payer.without_mandate() };
-    request::read(desk, payer)
+    match payer.bound() {
+        Some(card) => confirm::first(desk, payer, &card),
+        None => request::read(desk, payer),
+    }
 }
 
 fn may_be_charged(usable: Usable) -> bool {

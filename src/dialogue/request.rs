@@ -25,12 +25,8 @@ pub(super) fn read(desk: &mut Desk<'_>, payer: Payer) -> Stage {
 impl ReadingRequest {
     pub(super) fn on(self, desk: &mut Desk<'_>, event: Event) -> Stage {
         match event {
-            Event::PromptDone if self.payer.bound().or_else(|| self.payer.mandated()).is_some() => {
-                challenge::without_number(desk, self.payer)
-            }
+            Event::PromptDone if self.payer.mandated().is_some() => challenge::without_number(desk, self.payer),
             Event::PromptDone => card::ask(desk, self.payer, Again::First),
-            // An app's payment is paid with its card, whatever is keyed.
-            Event::Key(Keypress::Digit(_)) if self.payer.bound().is_some() => self.into(),
             // Who keys a card number wants to pay with that one, whatever a mandate says.
             Event::Key(Keypress::Digit(d)) => card::keyed_first(desk, self.payer.without_mandate(), d),
             Event::Key(Keypress::Star | Keypress::Pound)

@@ -4,7 +4,7 @@
 use super::advice;
 use super::challenge;
 use super::closing::{self, close};
-use super::effect::{CallVerdict, Consent, Effect, ListenFor};
+use super::effect::{AnswerVoice, CallVerdict, Consent, Effect, ListenFor};
 use super::input::AnswerHeard;
 use super::line::{Desk, Heard, nth};
 use super::payer::Person;
@@ -67,7 +67,7 @@ impl AskingDelete {
             Heard::Utterance(facts) => match advice::unfit_for_words(facts) {
                 None => {
                     self.silences = 0;
-                    desk.push(Effect::ReadAnswer { check_voice: true });
+                    desk.push(Effect::ReadAnswer { voice: AnswerVoice::AsBefore });
                     desk.expect_answer(desk.cfg.score_wait_ms);
                     HearingDelete { asking: self }.into()
                 }

@@ -1,4 +1,4 @@
-//! Does to speech what a telephone does: level, noise, G.711, 16 bits. Follows the data's own renderer: speech-active level
+//! Does to speech what a telephone does: level, noise, G.711 (or an app's Opus), 16 bits. Follows the data's own renderer: speech-active level
 //! −23 dBFS, noise against the speech-active level, peaks held at 0.97.
 
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ use crate::media::config::MediaConfig;
 use crate::media::frame::SampleRate;
 use crate::media::impair::{BadLine, carry};
 use crate::media::leg::Sound;
-use crate::media::negotiated::NegotiatedMedia;
+use crate::media::negotiated::{NegotiatedMedia, OpusBitrate};
 
 use super::EvalError;
 use super::random::Random;
@@ -25,6 +25,8 @@ pub const RATE: u32 = 8000;
 pub const LEVEL_DBFS: f64 = -23.0;
 /// Highest peak.
 const PEAK: f64 = 0.97;
+/// A dynamic one: which does not matter here.
+const OPUS_PAYLOAD_TYPE: u8 = 111;
 /// Windows this far below the loudest are no speech (30 dB of power).
 const ACTIVE_BELOW_PEAK: f64 = 1e-3;
 
@@ -38,6 +40,14 @@ pub enum Codec {
     Mulaw,
     /// G.711 A-law.
     Alaw,
+    /// Opus at 6 kbit/s, as an app's page may send; without FEC.
+    Opus6,
+    /// At 8 kbit/s.
+    Opus8,
+    /// At 12 kbit/s.
+    Opus12,
+    /// At 24 kbit/s.
+    Opus24,
 }
 
 /// What is heard behind the speech.
@@ -99,7 +109,8 @@ impl Line {
             x.iter_mut().for_each(|s| *s *= PEAK / peak);
         }
         let samples = x.into_iter().map(sixteen_bits);
-        match (self.network, self.codec.on_the_wire()) {
+        let clean = self.codec.kbps().map(|_| Network { loss_permille: 0, jitter_ms: 0 });
+        match (self.network.or(clean), self.codec.on_the_wire()) {
             (Some(network), Some(codec)) => {
                 let sound = Sound { rate: SampleRate::HZ_8000, samples: samples.collect() };
                 let line = BadLine {
@@ -108,8 +119,12 @@ impl Line {
                     seed: random.below(usize::MAX) as u64,
                     ..BadLine::CLEAN
                 };
-                let media = NegotiatedMedia::new(codec, codec.static_payload_type().unwrap_or(0));
-                carry(&sound, &media, &MediaConfig::default(), line).0.samples
+                let opus = self.codec.kbps().map(|kbps| OpusBitrate::of(&format!("maxaveragebitrate={kbps}000")));
+                let media = NegotiatedMedia {
+                    opus: opus.unwrap_or_default(),
+                    ..NegotiatedMedia::new(codec, codec.static_payload_type().unwrap_or(OPUS_PAYLOAD_TYPE))
+                };
+                carry(&sound, &media, &MediaConfig::default(), line).0.at(SampleRate::HZ_8000).samples
             }
             (Some(_) | None, _) => samples.map(|s| self.codec.round_trip(s)).collect(),
         }
@@ -117,10 +132,10 @@ impl Line {
 }
 
 impl Codec {
-    /// Encodes and decodes one sample.
+    /// Encodes and decodes one sample. Opus codes none by itself.
     pub fn round_trip(self, sample: i16) -> i16 {
         match self {
-            Self::None => sample,
+            Self::None | Self::Opus6 | Self::Opus8 | Self::Opus12 | Self::Opus24 => sample,
             Self::Mulaw => mulaw(sample),
             Self::Alaw => alaw(sample),
         }
@@ -132,6 +147,18 @@ impl Codec {
             Self::None => None,
             Self::Mulaw => Some(LineCodec::Pcmu),
             Self::Alaw => Some(LineCodec::Pcma),
+            Self::Opus6 | Self::Opus8 | Self::Opus12 | Self::Opus24 => Some(LineCodec::Opus),
+        }
+    }
+
+    /// Of Opus.
+    fn kbps(self) -> Option<u32> {
+        match self {
+            Self::None | Self::Mulaw | Self::Alaw => None,
+            Self::Opus6 => Some(6),
+            Self::Opus8 => Some(8),
+            Self::Opus12 => Some(12),
+            Self::Opus24 => Some(24),
         }
     }
 
@@ -141,6 +168,10 @@ impl Codec {
             Self::None => "none",
             Self::Mulaw => "mulaw",
             Self::Alaw => "alaw",
+            Self::Opus6 => "opus6",
+            Self::Opus8 => "opus8",
+            Self::Opus12 => "opus12",
+            Self::Opus24 => "opus24",
         }
     }
 }

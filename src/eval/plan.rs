@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::EvalError;
 use super::data::{Material, Recipe, Split};
-use super::degrade::{Line, Noise};
+use super::degrade::{Codec, Line, Noise};
 use super::metrics::{Interval, bootstrap_95, bootstrap_95_of, ratio};
 use super::random::Random;
 use super::results::{Condition, Figure, Rate, finite};
@@ -23,6 +23,8 @@ pub struct Plan {
     pub list: Option<String>,
     /// The telephone line.
     pub line: Line,
+    /// Of the line that voices are enrolled over; `None`: the same.
+    pub enrol_codec: Option<Codec>,
     /// `--noise`, as it was given.
     pub noise_name: Option<String>,
     /// How many to draw from the list; all if `None`.
@@ -107,7 +109,7 @@ impl Plan {
             "snr_db": if noise.is_null() { Value::Null } else { json!(self.line.snr_db) },
             "noise": noise,
             "network": self.line.network,
-            "enrolment": "same codec, no noise",
+            "enrolment": format!("{}, no noise", self.enrol_codec.map_or("same codec", Codec::name)),
             "threads": self.threads,
             "models": models.iter().map(|(k, v)| ((*k).to_owned(), json!(v))).collect::<serde_json::Map<_, _>>(),
             "version": env!("CARGO_PKG_VERSION"),
@@ -203,7 +205,7 @@ mod tests {
         let recipes = read_recipes(&split.trials("card_utterances.csv")).unwrap();
         let recipe = recipes.iter().find(|r| r.id == "dev-fsdd_en-george-card00").unwrap();
         let line = Line::clean(Codec::Mulaw);
-        let plan = Plan { split, list: None, line, noise_name: None, limit: None, seed: 0, threads: 1 };
+        let plan = Plan { split, list: None, line, enrol_codec: None, noise_name: None, limit: None, seed: 0, threads: 1 };
         let ours: Vec<f64> = plan.samples(recipe).unwrap().into_iter().map(|s| f64::from(s) / 32768.0).collect();
         let (theirs, rate) = read_sound(&golden).unwrap();
         assert_eq!((ours.len(), rate), (theirs.len(), 8000));
@@ -227,7 +229,7 @@ mod tests {
         std::fs::create_dir_all(dir.path().join("dev/trials")).unwrap();
         let split = Split::open(dir.path(), "dev").unwrap();
         let line = Line::clean(Codec::None);
-        let plan = Plan { split, list: None, line, noise_name: None, limit: Some(5), seed: 3, threads: 1 };
+        let plan = Plan { split, list: None, line, enrol_codec: None, noise_name: None, limit: Some(5), seed: 3, threads: 1 };
         let all: Vec<u32> = (0..50).collect();
         let drawn = plan.draw(&all);
         assert_eq!(drawn.len(), 5);

@@ -137,8 +137,9 @@ pub fn enrol(
     takes: &BTreeMap<Who, Vec<Recipe>>,
 ) -> Result<Gallery, EvalError> {
     let recipes: Vec<Recipe> = takes.values().flatten().cloned().collect();
-    // Voices are enrolled over the same codec but without the noise of the call that is measured: an enrolment call is its own.
-    let clean = Plan { line: Line::clean(plan.line.codec), ..plan.clone() };
+    // Voices are enrolled over the same codec (or the one that is asked for) but without the noise of the call that is measured: an enrolment
+    // call is its own.
+    let clean = Plan { line: Line::clean(plan.enrol_codec.unwrap_or(plan.line.codec)), ..plan.clone() };
     let heard = work::map(&recipes, plan.threads, &Progress::new("enrolments", recipes.len()), |r| take_of(&clean, embedder, r));
     let mut heard = heard?.into_iter();
     let mut gallery = Gallery::default();

@@ -8,7 +8,7 @@ use crate::clock::Timestamp;
 use crate::decision::{Answer, PhraseEvidence, VoiceAccepted};
 use crate::dialogue::advice;
 use crate::dialogue::closing::{self, close};
-use crate::dialogue::effect::{CallVerdict, Effect, Factor, ListenFor};
+use crate::dialogue::effect::{AnswerVoice, CallVerdict, Effect, Factor, ListenFor};
 use crate::dialogue::input::AnswerHeard;
 use crate::dialogue::judging::{self, Reply};
 use crate::dialogue::line::{Desk, Heard, nth};
@@ -123,7 +123,7 @@ impl AskingAgreement {
             Heard::Utterance(facts) => match advice::unfit_for_words(facts) {
                 None => {
                     self.silences = 0;
-                    desk.push(Effect::ReadAnswer { check_voice: true });
+                    desk.push(Effect::ReadAnswer { voice: AnswerVoice::AsBefore });
                     desk.expect_answer(desk.cfg.score_wait_ms);
                     HearingAgreement { asking: Box::new(self), heard_at: desk.now }.into()
                 }

@@ -1,4 +1,4 @@
-//! An app's page on the line: one request, one card that the app has bound; fresh digits and a yes in the same voice pay, and nothing else.
+//! An app's page on the line: one request, one card that the app has bound; a yes and then fresh digits in the payer's voice pay, and nothing else.
 
 use super::challenge::challenging;
 use super::*;
@@ -17,23 +17,23 @@ impl Edge {
         edge
     }
 
-    /// The request was read out, and fresh digits are asked for.
-    fn app_digits(asks: Asks) -> Self {
+    /// What is to be paid was read out, and the yes is listened for.
+    fn app_question(asks: Asks) -> Self {
+        let others = asks.others;
         let mut edge = Self::in_app(bound(asks));
-        assert!(matches!(edge.prompt(), Prompt::ReadRequest { .. }), "{:?}", edge.playing);
+        let Prompt::ReadBack { last4, others: told, .. } = edge.prompt() else { panic!("{:?}", edge.playing) };
+        assert_eq!((*last4, *told), (card(1).last4, others));
         edge.prompt_done();
-        assert_eq!(edge.state.name(), "drawing digits");
-        edge.draw_ten();
-        assert!(matches!(edge.prompt(), Prompt::SayDigits { repeated: true, attempt: 1, why: Again::First, .. }));
         edge
     }
 
-    /// Everything holds but the yes, which is listened for.
-    fn app_read_back(asks: Asks) -> Self {
-        let mut edge = Self::app_digits(asks);
-        edge.say_digits(0.9, 5.0);
-        assert!(matches!(edge.prompt(), Prompt::ReadBack { .. }), "{:?}", edge.playing);
-        edge.prompt_done();
+    /// The yes was said, and fresh digits are asked for.
+    fn app_digits(asks: Asks) -> Self {
+        let mut edge = Self::app_question(asks);
+        edge.answer(Answer::Yes, Some(0.5));
+        assert_eq!(edge.state.name(), "drawing digits");
+        edge.draw_ten();
+        assert!(matches!(edge.prompt(), Prompt::SayDigits { repeated: false, attempt: 1, why: Again::First, .. }));
         edge
     }
 
@@ -47,12 +47,13 @@ impl Edge {
 }
 
 #[test]
-fn fresh_digits_and_a_yes_pay_with_the_bound_card_and_no_number_is_asked_for() {
-    let mut edge = Edge::app_read_back(Asks::default());
-    edge.answer(Answer::Yes, Some(0.5));
+fn a_yes_and_fresh_digits_pay_with_the_bound_card_and_no_number_is_asked_for() {
+    let mut edge = Edge::app_digits(Asks::default());
+    edge.say_digits(0.9, 5.0);
     let Charge { card: charged, approval, .. } = edge.charge();
     assert_eq!(charged, &card(1).id);
     assert_eq!((&approval.number, approval.fresh_digits, approval.code), (&NumberSummary::Bound, true, None));
+    assert!((approval.continuity_cosine - 0.5).abs() < 1e-6, "of the yes, which went before");
     assert!(edge.playing.is_none(), "nothing is said that the outcome would wait for");
     edge.give(Input::Payment(PaymentOutcome::Paid { reference: vec![4] }));
     assert!(matches!(edge.prompt(), Prompt::Paid { .. }));
@@ -64,9 +65,9 @@ fn fresh_digits_and_a_yes_pay_with_the_bound_card_and_no_number_is_asked_for() {
 
 #[test]
 fn a_payment_that_takes_its_time_is_waited_for_aloud() {
-    let mut edge = Edge::app_read_back(Asks::default());
+    let mut edge = Edge::app_digits(Asks::default());
     let patience_ms = u64::from(edge.cfg.patience_ms);
-    edge.answer(Answer::Yes, Some(0.5)).wait(patience_ms + 10);
+    edge.say_digits(0.9, 5.0).wait(patience_ms + 10);
     assert_eq!(edge.prompt(), &Prompt::OneMoment);
     edge.give(Input::Payment(PaymentOutcome::Declined));
     assert_eq!(edge.prompt(), &Prompt::Declined);
@@ -116,7 +117,9 @@ fn another_voice_or_other_digits_get_other_digits_and_then_a_refusal_never_a_car
         assert!((2..=4).contains(&tries), "{tries}");
         assert_eq!(edge.prompt(), &Prompt::Refused);
         assert_eq!((edge.verdict(), edge.charges()), (CallVerdict::Refused, 0));
-        assert!(!edge.prompts().iter().any(|p| matches!(p, Prompt::AskCard { .. } | Prompt::ReadBack { .. })));
+        let prompts = edge.prompts();
+        assert!(!prompts.iter().any(|p| matches!(p, Prompt::AskCard { .. })));
+        assert_eq!(prompts.iter().filter(|p| matches!(p, Prompt::ReadBack { .. })).count(), 1, "the question is not put again");
         let counted = |e: &Effect| match e {
             Effect::RecordFailure { caller, attested, factor, .. } => {
                 assert_eq!(
@@ -154,7 +157,7 @@ fn a_voice_that_is_not_sure_by_itself_or_says_too_little_is_not_enough() {
 }
 
 #[test]
-fn no_yes_but_a_plain_one_in_the_same_voice_pays() {
+fn no_yes_but_a_plain_one_in_the_payers_voice_leads_to_the_digits() {
     let ends: [(&dyn Fn(&mut Edge), CallVerdict); 7] = [
         (&|e| _ = e.answer(Answer::No, Some(0.5)), CallVerdict::Cancelled),
         (&|e| _ = e.answer(Answer::Cancel, None), CallVerdict::Cancelled),
@@ -185,9 +188,10 @@ fn no_yes_but_a_plain_one_in_the_same_voice_pays() {
         ),
     ];
     for (n, (end, verdict)) in ends.iter().enumerate() {
-        let mut edge = Edge::app_read_back(Asks::default());
+        let mut edge = Edge::app_question(Asks::default());
         end(&mut edge);
         assert_eq!((edge.verdict(), edge.charges()), (*verdict, 0), "{n}");
+        assert_eq!(edge.count(|e| matches!(e, Effect::DrawChallenge { .. })), 0, "{n}");
     }
 }
 
@@ -195,9 +199,8 @@ fn no_yes_but_a_plain_one_in_the_same_voice_pays() {
 fn what_rules_ask_beyond_is_asked_too() {
     let mut edge = Edge::app_digits(Asks { code: true, others: true, ..Asks::default() });
     edge.say_digits(0.9, 5.0).give(Input::CodeSent(CodeSent::Sent));
+    assert_eq!(edge.charges(), 0, "the code is still to come");
     edge.key("402917").give(Input::CodeChecked(CodeChecked::Good));
-    assert!(matches!(edge.prompt(), Prompt::ReadBack { others: true, .. }));
-    edge.prompt_done().answer(Answer::Yes, Some(0.5));
     assert_eq!((edge.charge().approval.code, edge.charge().approval.others), (Some(CodeBy::Keyed), true));
     edge.give(Input::Payment(PaymentOutcome::Waiting));
     assert_eq!(edge.prompt(), &Prompt::Waiting);
@@ -208,7 +211,7 @@ fn what_rules_ask_beyond_is_asked_too() {
 fn keys_neither_name_another_card_nor_reach_a_person_and_a_page_s_words_speak_of_no_telephone() {
     let mut edge = Edge::in_app(bound(Asks::default()));
     edge.key("4111111111111111");
-    assert!(matches!(edge.prompt(), Prompt::ReadRequest { .. }));
+    assert!(matches!(edge.prompt(), Prompt::ReadBack { .. }));
     edge.cfg.person = "sip:desk@192.0.2.1".to_owned();
     edge.key("0");
     assert_eq!(edge.prompt(), &Prompt::App(AppPrompt::NotHere));

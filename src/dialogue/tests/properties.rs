@@ -1,6 +1,7 @@
 //! Whatever happens in whatever order: no panic, no charge without voice, number and yes in this order, at most one charge,
 //! no comparing before the voice was accepted, nothing that the payment's terms ask for left out, no voice deleted and no mandate given
-//! without a yes in the owner's voice, exactly one verdict. An app's page pays by fresh digits with the card that is bound, and by nothing else.
+//! without a yes in the owner's voice, exactly one verdict. An app's page pays by a yes and then fresh digits with the card that is bound, and by
+//! nothing else.
 
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
@@ -26,6 +27,9 @@ enum Proof {
     NumberHolds(CardId),
     YesAsked(CardId),
     YesHolds(CardId),
+    /// The same before an app's page, where it comes first.
+    FirstYesAsked,
+    FirstYesHolds,
     /// After a charge, and whether it is known to be paid.
     Charged {
         paid: bool,
@@ -64,6 +68,8 @@ struct Watch {
     asks: Asks,
     /// Nothing was said before the fresh digits.
     alone: bool,
+    /// An app's question was answered with yes.
+    agreed: bool,
     /// Fresh digits were part of what was proven.
     fresh: bool,
     code: Code,
@@ -114,9 +120,9 @@ impl Watch {
 
     fn at(edge: Edge, cosine: f32, asks: Asks) -> Self {
         let (proof, code) = (Proof::Nothing, Code::Nothing);
-        let (first, passed, proven, alone, fresh) = (None, None, None, false, false);
+        let (first, passed, proven, alone, fresh, agreed) = (None, None, None, false, false, false);
         let (seen, charged, deleted, granted) = (0, 0, 0, 0);
-        Self { edge, proof, seen, charged, cosine, first, passed, asks, alone, fresh, code, proven, deleted, granted }
+        Self { edge, proof, seen, charged, cosine, first, passed, asks, alone, agreed, fresh, code, proven, deleted, granted }
     }
 
     /// Where the rules want one, and wherever no number was given but to an app.
@@ -179,6 +185,11 @@ impl Watch {
                 }
                 Ok(_) | Err(_) => Proof::NumberHolds(card),
             },
+            (Input::Answer(Ok(heard)), Proof::FirstYesAsked) if yes(cfg, heard) => {
+                self.agreed = true;
+                Proof::FirstYesHolds
+            }
+            (Input::Answer(_), Proof::FirstYesAsked) => Proof::Nothing,
             (Input::Answer(Ok(heard)), Proof::OfferAsked) if yes(cfg, heard) => Proof::OfferHolds,
             (Input::Answer(Ok(heard)), Proof::DeleteAsked) if yes(cfg, heard) => Proof::DeleteHolds,
             (Input::Answer(_), Proof::OfferAsked) => Proof::Charged { paid: true },
@@ -224,9 +235,13 @@ impl Watch {
                     Proof::VoiceAsked
                 }
                 (Effect::DrawChallenge { .. }, Proof::Unsure | Proof::VoiceHolds) => Proof::Unsure,
+                (Effect::DrawChallenge { .. }, Proof::FirstYesHolds) => {
+                    self.alone = true;
+                    Proof::Unsure
+                }
                 (Effect::DrawChallenge { .. }, Proof::Nothing) => {
-                    let named = self.asks.mandate.is_some() || self.asks.bound.is_some();
-                    assert!(named || deleting(&self.edge), "digits out of nothing");
+                    assert!(self.asks.bound.is_none(), "digits before the yes");
+                    assert!(self.asks.mandate.is_some() || deleting(&self.edge), "digits out of nothing");
                     self.alone = true;
                     Proof::Unsure
                 }
@@ -250,12 +265,17 @@ impl Watch {
                 }
                 // Whoever is handed to a person is charged nothing by this call.
                 (Effect::Transfer, _) => Proof::Nothing,
-                (Effect::ReadAnswer { check_voice: true }, Proof::NumberHolds(card)) => {
+                (Effect::ReadAnswer { voice: AnswerVoice::AsBefore }, Proof::NumberHolds(card)) => {
                     assert!(!self.needs_code() || self.code == Code::Holds, "read back without its code: {:?}", self.code);
                     Proof::YesAsked(card)
                 }
-                (Effect::ReadAnswer { check_voice: true }, Proof::Charged { paid: true }) => Proof::OfferAsked,
-                (Effect::ReadAnswer { check_voice: true }, Proof::OwnerHolds) => Proof::DeleteAsked,
+                (Effect::ReadAnswer { voice: AnswerVoice::AsBefore }, Proof::Charged { paid: true }) => Proof::OfferAsked,
+                (Effect::ReadAnswer { voice: AnswerVoice::AsBefore }, Proof::OwnerHolds) => Proof::DeleteAsked,
+                (Effect::ReadAnswer { voice: AnswerVoice::AsEnrolled(who) }, proof) => {
+                    assert_eq!((proof, who), (Proof::Nothing, &known().customer), "asked for a first yes");
+                    assert!(self.asks.bound.is_some() && !self.agreed);
+                    Proof::FirstYesAsked
+                }
                 (Effect::SendCode { .. }, proof) => {
                     assert!(matches!(proof, Proof::NumberHolds(_)) && self.needs_code(), "a code sent with {proof:?}");
                     self.code = Code::Sent;
@@ -286,9 +306,14 @@ impl Watch {
                     self.deleted += 1;
                     Proof::Nothing
                 }
-                (Effect::ReadAnswer { check_voice: true }, proof) => panic!("asked for a yes with {proof:?}"),
+                (Effect::ReadAnswer { voice: AnswerVoice::AsBefore }, proof) => panic!("asked for a yes with {proof:?}"),
                 (Effect::Charge(charge), proof) => {
-                    assert_eq!(proof, Proof::YesHolds(charge.card.clone()), "charged without proof");
+                    let in_order = match self.agreed {
+                        true => Proof::NumberHolds(charge.card.clone()),
+                        false => Proof::YesHolds(charge.card.clone()),
+                    };
+                    assert_eq!(proof, in_order, "charged without proof");
+                    assert_eq!(self.agreed, self.asks.bound.is_some(), "the yes is the last word but to a page");
                     self.charged += 1;
                     assert_eq!(self.charged, 1, "charged twice");
                     let Asks { denied, fresh_digits, others, .. } = self.asks;

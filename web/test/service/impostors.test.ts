@@ -20,13 +20,21 @@ describe("in another voice", () => {
     await user.close();
   });
 
-  test("another voice that says yes after her digits pays nothing", async () => {
+  test("another voice's yes pays nothing: whether it passes for hers or not, nobody says her digits", async () => {
     user = await Visitor.at(browser, shopUrl(), { init: MICROPHONE + WATCH });
     await order(user.page, "power");
     await user.start();
-    await converse(user.page, { digits: "alice", answer: { voice: "mallory", words: "yes" } }, 180_000);
+    await converse(user.page, { digits: null, answer: { voice: "mallory", words: "yes" } }, 180_000);
     const { result: came } = await user.result(5_000);
     assert.ok(came === "refused" || came === "failed", came);
+  });
+
+  test("her own yes and another's digits pay nothing", async () => {
+    user = await Visitor.at(browser, shopUrl(), { init: MICROPHONE + WATCH });
+    await order(user.page, "power");
+    await user.start();
+    await converse(user.page, { digits: "mallory", answer: { voice: "alice", words: "yes" } }, 180_000);
+    assert.equal((await user.result(5_000)).result, "refused");
   });
 
   test("an impostor who knows everything is refused", async () => {

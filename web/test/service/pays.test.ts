@@ -5,7 +5,7 @@ import assert from "node:assert/strict";
 import { after, afterEach, before, describe, test } from "node:test";
 import type { Browser } from "playwright-core";
 import { launch, type SeenEvent, Visitor } from "../support/app.js";
-import { converse, MICROPHONE, sayDigits } from "../support/person.js";
+import { converse, MICROPHONE, say } from "../support/person.js";
 import { order, shopUrl, WATCH } from "../support/shop.js";
 
 const SHOP = shopUrl();
@@ -34,15 +34,18 @@ describe("in Chromium", () => {
   };
   const result = async (user: Visitor): Promise<SeenEvent> => user.result(5_000);
 
-  test("a customer confirms: shown and spoken, digits and yes in her voice, charged, told with a reference", async () => {
+  test("a customer confirms: shown and spoken, yes and digits in her voice, charged, told with a reference", async () => {
     const user = await visit();
     const bill = await order(user.page, "water");
     await user.until("ready");
     assert.ok((await user.text()).includes(bill.payee) && (await user.text()).includes(bill.amount_text));
     await user.start();
     await user.until("listening", 30_000);
-    await user.page.screenshot({ path: `${SHOTS}/service-digits.png` });
+    await user.page.screenshot({ path: `${SHOTS}/service-question.png` });
+    const digits = user.page.locator("voicepay-confirm .digits .number").waitFor({ timeout: 60_000 });
+    const shown = digits.then(() => user.page.screenshot({ path: `${SHOTS}/service-digits.png` }));
     await converse(user.page, { digits: "alice", answer: { voice: "alice", words: "yes" } });
+    await shown;
     const told = await result(user);
     await user.page.screenshot({ path: `${SHOTS}/service-result.png` });
     assert.equal(told.result, "paid", JSON.stringify(told));
@@ -116,7 +119,7 @@ describe("in Chromium", () => {
     await order(user.page, "power");
     await user.start();
     await user.until("listening", 30_000);
-    await sayDigits(user.page, "alice", "1 2");
+    await say(user.page, "alice", "yes");
     await user.page.close({ runBeforeUnload: false });
     visitor = null;
   });

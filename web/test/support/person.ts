@@ -61,8 +61,8 @@ export interface Page {
 
 /** What a person does when asked. */
 export interface Answers {
-  /** Who says the digits. */
-  readonly digits: Voice;
+  /** Who says the digits; null: nobody. */
+  readonly digits: Voice | null;
   /** Who answers the question of yes or no, and how; null: nobody. */
   readonly answer: { readonly voice: Voice; readonly words: string } | null;
 }
@@ -114,8 +114,9 @@ export async function converse(page: Page, answers: Answers, limitMs = 120_000):
     if (now.state === "listening" && now.asked > asked) {
       asked = now.asked;
       await new Promise((done) => setTimeout(done, 350));
-      if (/after me|these digits|other digits/i.test(now.last)) await sayDigits(page, answers.digits, now.digits);
-      else if (/yes/i.test(now.last) && answers.answer) await say(page, answers.answer.voice, answers.answer.words);
+      if (/after me|these digits|other digits/i.test(now.last)) {
+        if (answers.digits) await sayDigits(page, answers.digits, now.digits);
+      } else if (/yes/i.test(now.last) && answers.answer) await say(page, answers.answer.voice, answers.answer.words);
     }
     await new Promise((done) => setTimeout(done, 60));
   }
