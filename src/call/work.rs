@@ -13,8 +13,8 @@ use super::timeline::Who;
 use super::voice::{Claim, Compared, Other};
 use crate::decision::{PhraseVerdict, VoiceAccepted, judge_phrase};
 use crate::dialogue::{
-    AnswerHeard, AnswerVoice, Consent, EnrolOutcome, IdentityOutcome, Input, InviteOutcome, NumberHeard, PaymentOutcome, ScoreTrouble,
-    StoreOutcome,
+    AnswerHeard, AnswerVoice, Consent, EnrolOutcome, IdentityOutcome, Input, InviteOutcome, NumberHeard, PaymentOutcome,
+    ScoreTrouble, StoreOutcome,
 };
 use crate::e164::E164;
 use crate::ids::{CardId, CustomerId, IntentId, PayeeId};

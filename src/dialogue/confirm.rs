@@ -5,9 +5,9 @@
 //! come after it there, and what charges is ten digits in the payer's voice. The yes is held against the template all the same.
 
 use super::advice;
+use super::challenge;
 use super::charging;
 use super::closing;
-use super::challenge;
 use super::effect::{AnswerVoice, Effect, ListenFor};
 use super::input::{AnswerHeard, CardOnFile};
 use super::judging::{self, Proven};
@@ -56,8 +56,7 @@ pub(super) fn first(desk: &mut Desk<'_>, payer: Payer, card: &CardOnFile) -> Sta
 
 fn read_back(desk: &mut Desk<'_>, payer: Payer, last4: [u8; 4], proven: Option<Proven>) -> Stage {
     let request = &payer.request;
-    let prompt =
-        Prompt::ReadBack { amount: request.amount, payee: request.payee.clone(), last4, others: request.asks.others };
+    let prompt = Prompt::ReadBack { amount: request.amount, payee: request.payee.clone(), last4, others: request.asks.others };
     desk.ask(prompt, ListenFor::Answer, false);
     Confirming { payer, proven, asked: 0, silences: 0, unclear: 0 }.into()
 }

@@ -78,9 +78,8 @@ pub use app::AppPrompt;
 pub use approver::{CallbackPrompt, Decision, DecisionOutcome, Errand, ErrandEffect, ErrandNews, Matter, Purpose, Told};
 pub use config::{ChallengeConfig, DialogueConfig};
 pub use effect::{
-    AnswerVoice,
-    Approval, CallVerdict, Charge, CodeBy, CodeGiven, Consent, Effect, Factor, ListenFor, MandateGrant, Notice, NumberSummary,
-    PlayId,
+    AnswerVoice, Approval, CallVerdict, Charge, CodeBy, CodeGiven, Consent, Effect, Factor, ListenFor, MandateGrant, Notice,
+    NumberSummary, PlayId,
 };
 pub use input::{
     AnswerHeard, Asks, Caller, CardOnFile, ChallengeHeard, ChallengeOutcome, CodeChecked, CodeSent, DeadlineKind, EnrolOutcome,

@@ -350,7 +350,16 @@ mod tests {
             std::fs::write(dir.join("dev/trials").join(name), text).unwrap();
         }
         let split = Split::open(dir, "dev").unwrap();
-        Plan { split, list: None, line: Line::clean(Codec::Mulaw), enrol_codec: None, noise_name: None, limit: None, seed: 0, threads: 1 }
+        Plan {
+            split,
+            list: None,
+            line: Line::clean(Codec::Mulaw),
+            enrol_codec: None,
+            noise_name: None,
+            limit: None,
+            seed: 0,
+            threads: 1,
+        }
     }
 
     const HEAD: &str = "trial_id,source,enrol_speaker,utt_id,test_speaker,target,same_gender\n";

@@ -67,7 +67,7 @@ fn agreeing() -> [Step; 2] {
 /// The question is answered with yes, and these are the digits.
 fn saying(digits: Step) -> [Step; 5] {
     let [question, yes] = agreeing();
-    [question, yes, hear(8_000), digits, hung_up()]
+    [question, yes, hear(4_000), digits, hung_up()]
 }
 
 /// All of it, in her voice.
@@ -142,7 +142,7 @@ async fn an_impostor_is_refused_after_three_strings_and_it_counts_against_the_cu
     let world = alice().await;
     // With her own yes: nothing but the voice of the digits is in the way.
     let mut steps = agreeing().to_vec();
-    steps.extend(DIGITS.iter().flat_map(|asked| [hear(8_000), digits("mallory", asked)]));
+    steps.extend(DIGITS.iter().flat_map(|asked| [hear(4_000), digits("mallory", asked)]));
     let shown = world.page_calls(steps.into_iter().chain([hung_up()])).await;
     came_to(&world, &shown, CallVerdict::Refused, AppResult::Refused, 0);
     assert_eq!(shown.digits().len(), 3, "other digits each time");
@@ -151,7 +151,7 @@ async fn an_impostor_is_refused_after_three_strings_and_it_counts_against_the_cu
     let counts = world.office.store.failure_counts(Some(&world.customer), None, "", since).await.unwrap();
     assert_eq!(counts.customer_attested, 3);
     // Two more, and the line is closed, in an app as by telephone.
-    world.page_calls(agreeing().into_iter().chain([hear(8_000), repeat_while_asked("mallory"), hung_up()])).await;
+    world.page_calls(agreeing().into_iter().chain([hear(4_000), repeat_while_asked("mallory"), hung_up()])).await;
     let shown = world.page_calls([hung_up()]).await;
     came_to(&world, &shown, CallVerdict::LockedOut, AppResult::Refused, 0);
     assert!(shown.digits().is_empty());
@@ -160,7 +160,7 @@ async fn an_impostor_is_refused_after_three_strings_and_it_counts_against_the_cu
 #[tokio::test]
 async fn other_digits_in_her_own_voice_do_not() {
     let world = alice().await;
-    let leaves = [hear(8_000), digits("alice", DIGITS[1]), hear(4_000), Action::HangUp.into()];
+    let leaves = [hear(4_000), digits("alice", DIGITS[1]), hear(4_000), Action::HangUp.into()];
     let shown = world.page_calls(agreeing().into_iter().chain(leaves)).await;
     came_to(&world, &shown, CallVerdict::Abandoned, AppResult::Cancelled, 0);
     assert!(shown.record.events.iter().any(|e| e.what.contains("a factor failed")), "\n{}", story(&shown.record));
@@ -214,7 +214,7 @@ async fn a_bystander_s_yes_is_none() {
         came_to(&world, &shown, CallVerdict::Abandoned, AppResult::Failed, 0);
         assert!(!shown.digits().is_empty(), "\n{}", story(&shown.record));
         let world = World::with_fresh_digits(&DIGITS, careless).await;
-        let both = yes.into_iter().chain([hear(8_000), digits("mallory", DIGITS[0]), hear(4_000), Action::HangUp.into()]);
+        let both = yes.into_iter().chain([hear(4_000), digits("mallory", DIGITS[0]), hear(4_000), Action::HangUp.into()]);
         let shown = world.page_calls(both).await;
         came_to(&world, &shown, CallVerdict::Abandoned, AppResult::Cancelled, 0);
     }
@@ -227,12 +227,13 @@ async fn what_the_service_said_itself_confirms_nothing_when_it_comes_back() {
         let world = alice().await;
         let shown = world.page_echoes(Duration::from_millis(delay_ms)).await;
         assert!(
-            matches!(shown.record.verdict, CallVerdict::Abandoned | CallVerdict::Refused),
+            // Our "say no" may stop it: whoever says no, a no is heard.
+            matches!(shown.record.verdict, CallVerdict::Abandoned | CallVerdict::Refused | CallVerdict::Cancelled),
             "{delay_ms}\n{}",
             story(&shown.record)
         );
         assert_eq!(world.charges(), 0, "{delay_ms}");
-        assert!(matches!(shown.result.result, AppResult::Failed | AppResult::Refused), "{delay_ms}: {:?}", shown.result);
+        assert_ne!(shown.result.result, AppResult::Paid, "{delay_ms}");
     }
     // And as one answer: neither question is a yes.
     let payee = |world: &World| SpokenPayee { id: world.payee.clone(), name: "City Water".into() };
@@ -260,7 +261,8 @@ async fn what_was_recorded_of_an_earlier_payment_pays_nothing() {
     nothing_more(&world, &shown);
     assert!(shown.digits().is_empty(), "\n{}", story(&shown.record));
     // nor, after another one, the digits.
-    let steps = [hear(8_000), say("alice/yes_please"), hear(8_000), digits("alice", DIGITS[0]), hear(4_000), Action::HangUp.into()];
+    let steps =
+        [hear(8_000), say("alice/yes_please"), hear(4_000), digits("alice", DIGITS[0]), hear(4_000), Action::HangUp.into()];
     let shown = world.page_calls(steps).await;
     nothing_more(&world, &shown);
     assert!(!shown.digits().is_empty(), "\n{}", story(&shown.record));
@@ -432,7 +434,7 @@ async fn the_page_s_language_is_spoken_and_shown() {
 async fn a_yes_in_place_of_the_digits_is_too_little() {
     let world = alice().await;
     let steps =
-        [hear(8_000), say("alice/yes"), hear(8_000), say("alice/yes_please"), hear(5_000), digits("alice", DIGITS[1]), hung_up()];
+        [hear(8_000), say("alice/yes"), hear(4_000), say("alice/yes_please"), hear(4_000), digits("alice", DIGITS[1]), hung_up()];
     let shown = world.page_calls(steps).await;
     came_to(&world, &shown, CallVerdict::Paid, AppResult::Paid, 1);
     assert_eq!(shown.digits().len(), 2, "a lone yes is never enough");

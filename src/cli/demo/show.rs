@@ -177,7 +177,7 @@ impl<'a> Show<'a> {
             format!("\nOpen {shop} in a browser on this machine. Its customer is Alice, who is a synthetic voice: any other is refused, and so is yours.")
         });
         let text = format!(
-            "\nThe service stays up; Ctrl-C stops it. Dial {target} as {} from any softphone on this machine, or:\n  voicepay call {target} --from {} --script audio-fixtures/scripts/pay.toml{page}",
+            "\nThe service stays up; Ctrl-C stops it. Dial {target} as {} from any softphone on this machine, or:\n  voicepay call {target} --from {} --script audio-fixtures/scripts/pay_by_keypad.toml\nwhich pays once: the recordings of any call are refused in the next as heard before.{page}",
             seed.number(1),
             seed.number(1)
         );

@@ -31,6 +31,8 @@ interface Heard {
   readonly lostUp: number;
   readonly concealed: number;
   readonly samples: number;
+  /** Between packets, as the page sees it, in seconds (RFC 3550 section 6.4.1). */
+  readonly jitter: number;
 }
 
 /** Processor time that the service has used so far, in seconds; NaN where its process is not known. */
@@ -54,6 +56,7 @@ function inPage(n: number): Promise<Heard> {
       lostUp: Number(said.packetsLost ?? Number.NaN),
       concealed: Number(audio.concealedSamples ?? 0) - Number(audio.silentConcealedSamples ?? 0),
       samples: Number(audio.totalSamplesReceived ?? 0),
+      jitter: Number(audio.jitter ?? Number.NaN),
     };
   })();
 }
@@ -106,7 +109,7 @@ describe("at once", () => {
       const percent = (share: number | undefined): string => `${((share ?? Number.NaN) * 100).toFixed(2)} %`;
       console.log(
         `${CALLS} calls, ${TOGETHER_MS / 1_000} s of them together: lost ${heard.reduce((n, h) => n + h.lost, 0)} packets down, ${heard.reduce((n, h) => n + h.lostUp, 0)} up; made up by the browser ` +
-          `${percent(madeUp[Math.floor(CALLS / 2)])} (median), ${percent(madeUp.at(-1))} (worst); the service: ${cpu.toFixed(2)} % of a core a call`,
+          `${percent(madeUp[Math.floor(CALLS / 2)])} (median), ${percent(madeUp.at(-1))} (worst); jitter ${Math.round(Math.max(...heard.map((h) => h.jitter)) * 1_000)} ms (worst); the service: ${cpu.toFixed(2)} % of a core a call`,
       );
       assert.ok(states.every((state) => state === "connected"), states.join());
       const least = TOGETHER_MS / 20 - 25;

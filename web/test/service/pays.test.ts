@@ -11,6 +11,17 @@ import { order, shopUrl, WATCH } from "../support/shop.js";
 const SHOP = shopUrl();
 const SHOTS = process.env["VOICEPAY_SHOTS"] ?? "shots";
 
+const DAY_MS = 24 * 3_600_000;
+
+/** Runs in the page before anything else: its clock is so much wrong. */
+const clockIs = (wrongMs: number): string => `(() => {
+  const Right = Date;
+  window.Date = class extends Right {
+    constructor(...parts) { super(...(parts.length ? parts : [Right.now() + ${wrongMs}])); }
+    static now() { return Right.now() + ${wrongMs}; }
+  };
+})();`;
+
 describe("in Chromium", () => {
   let browser: Browser;
   let visitor: Visitor | null = null;
@@ -51,6 +62,18 @@ describe("in Chromium", () => {
     assert.equal(told.result, "paid", JSON.stringify(told));
     assert.match(told.reference ?? "", /^\d{4,}$/);
     assert.match(told.text ?? "", /Paid/);
+  });
+
+  test("a page whose clock is a day wrong confirms like any other", async () => {
+    for (const way of ["ahead", "behind"] as const) {
+      visitor = await Visitor.at(browser, `${SHOP}`, { init: `${MICROPHONE}${WATCH}${clockIs(way === "ahead" ? DAY_MS : -DAY_MS)}` });
+      const user = visitor;
+      await order(user.page, "water");
+      await user.start();
+      await converse(user.page, { digits: "alice", answer: { voice: "alice", words: "yes" } });
+      assert.equal((await result(user)).result, "paid", way);
+      await user.close();
+    }
   });
 
   test("no is no", async () => {
