@@ -60,6 +60,7 @@ fn plan(split: Split, list: &str, line: Line, limit: Option<usize>) -> Plan {
         list: Some(list.to_owned()),
         line,
         enrol_codec: None,
+        wide: false,
         noise_name: Some("noise".to_owned()),
         limit,
         seed: 0,

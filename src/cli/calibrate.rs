@@ -104,6 +104,7 @@ impl How {
             split: Split::open(&self.data, &self.split)?,
             list: None,
             enrol_codec: None,
+            wide: false,
             line: Line { seed: self.seed, ..Line::clean(self.codec) },
             noise_name: None,
             limit: self.limit.and_then(|n| usize::try_from(n).ok()),

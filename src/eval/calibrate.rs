@@ -355,6 +355,7 @@ mod tests {
             list: None,
             line: Line::clean(Codec::Mulaw),
             enrol_codec: None,
+            wide: false,
             noise_name: None,
             limit: None,
             seed: 0,

@@ -96,19 +96,12 @@ impl Line {
     /// Speech as it comes out of the far end: 16-bit values at [`RATE`].
     pub fn through(&self, id: &str, mut x: Vec<f64>) -> Vec<i16> {
         let mut random = Random::from_text(&format!("{}{id}", self.seed));
-        let mean = x.iter().sum::<f64>() / x.len().max(1) as f64;
-        x.iter_mut().for_each(|s| *s -= mean);
-        let gain = 10f64.powf(LEVEL_DBFS / 20.0) / active_rms(&x).max(1e-6);
-        x.iter_mut().for_each(|s| *s *= gain);
+        level(&mut x);
         if let Some(noise) = self.noise.take(x.len(), &mut random) {
             let gain = active_rms(&x) * 10f64.powf(-self.snr_db / 20.0) / rms(&noise);
             x.iter_mut().zip(noise).for_each(|(s, n)| *s += n * gain);
         }
-        let peak = x.iter().fold(0f64, |p, s| p.max(s.abs()));
-        if peak > PEAK {
-            x.iter_mut().for_each(|s| *s *= PEAK / peak);
-        }
-        let samples = x.into_iter().map(sixteen_bits);
+        let samples = held(x);
         let clean = self.codec.kbps().map(|_| Network { loss_permille: 0, jitter_ms: 0 });
         match (self.network.or(clean), self.codec.on_the_wire()) {
             (Some(network), Some(codec)) => {
@@ -129,6 +122,29 @@ impl Line {
             (Some(_) | None, _) => samples.map(|s| self.codec.round_trip(s)).collect(),
         }
     }
+}
+
+/// Speech at the usual level, on no line at all; at any rate.
+pub(super) fn at_level(mut x: Vec<f64>) -> Vec<i16> {
+    level(&mut x);
+    held(x).collect()
+}
+
+/// Without what is constant, and speech at [`LEVEL_DBFS`].
+fn level(x: &mut [f64]) {
+    let mean = x.iter().sum::<f64>() / x.len().max(1) as f64;
+    x.iter_mut().for_each(|s| *s -= mean);
+    let gain = 10f64.powf(LEVEL_DBFS / 20.0) / active_rms(x).max(1e-6);
+    x.iter_mut().for_each(|s| *s *= gain);
+}
+
+/// As 16 bits, with peaks held.
+fn held(mut x: Vec<f64>) -> impl Iterator<Item = i16> {
+    let peak = x.iter().fold(0f64, |p, s| p.max(s.abs()));
+    if peak > PEAK {
+        x.iter_mut().for_each(|s| *s *= PEAK / peak);
+    }
+    x.into_iter().map(sixteen_bits)
 }
 
 impl Codec {

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::EvalError;
 use super::data::{Material, Recipe, Split};
-use super::degrade::{Codec, Line, Noise};
+use super::degrade::{Codec, Line, Noise, at_level};
 use super::metrics::{Interval, bootstrap_95, bootstrap_95_of, ratio};
 use super::random::Random;
 use super::results::{Condition, Figure, Rate, finite};
@@ -25,6 +25,8 @@ pub struct Plan {
     pub line: Line,
     /// Of the line that voices are enrolled over; `None`: the same.
     pub enrol_codec: Option<Codec>,
+    /// Recordings as they are at 16 kHz, on no line: no codec, noise or network.
+    pub wide: bool,
     /// `--noise`, as it was given.
     pub noise_name: Option<String>,
     /// How many to draw from the list; all if `None`.
@@ -61,6 +63,10 @@ impl Plan {
 
     /// An utterance as the speech rooms take it.
     pub fn utterance(&self, recipe: &Recipe) -> Result<Utterance, EvalError> {
+        if self.wide {
+            let samples = at_level(assemble(&self.split, recipe, SampleRate::HZ_16000.hz())?);
+            return Ok(Utterance::from_recording(&samples, SampleRate::HZ_16000));
+        }
         Ok(Self::heard_as(&self.samples(recipe)?))
     }
 
@@ -105,7 +111,7 @@ impl Plan {
             "list": list,
             "limit": self.limit,
             "seed": self.seed,
-            "codec": self.line.codec.name(),
+            "codec": if self.wide { "none, 16 kHz" } else { self.line.codec.name() },
             "snr_db": if noise.is_null() { Value::Null } else { json!(self.line.snr_db) },
             "noise": noise,
             "network": self.line.network,
@@ -205,7 +211,8 @@ mod tests {
         let recipes = read_recipes(&split.trials("card_utterances.csv")).unwrap();
         let recipe = recipes.iter().find(|r| r.id == "dev-fsdd_en-george-card00").unwrap();
         let line = Line::clean(Codec::Mulaw);
-        let plan = Plan { split, list: None, line, enrol_codec: None, noise_name: None, limit: None, seed: 0, threads: 1 };
+        let plan =
+            Plan { split, list: None, line, enrol_codec: None, wide: false, noise_name: None, limit: None, seed: 0, threads: 1 };
         let ours: Vec<f64> = plan.samples(recipe).unwrap().into_iter().map(|s| f64::from(s) / 32768.0).collect();
         let (theirs, rate) = read_sound(&golden).unwrap();
         assert_eq!((ours.len(), rate), (theirs.len(), 8000));
@@ -229,7 +236,17 @@ mod tests {
         std::fs::create_dir_all(dir.path().join("dev/trials")).unwrap();
         let split = Split::open(dir.path(), "dev").unwrap();
         let line = Line::clean(Codec::None);
-        let plan = Plan { split, list: None, line, enrol_codec: None, noise_name: None, limit: Some(5), seed: 3, threads: 1 };
+        let plan = Plan {
+            split,
+            list: None,
+            line,
+            enrol_codec: None,
+            wide: false,
+            noise_name: None,
+            limit: Some(5),
+            seed: 3,
+            threads: 1,
+        };
         let all: Vec<u32> = (0..50).collect();
         let drawn = plan.draw(&all);
         assert_eq!(drawn.len(), 5);

@@ -82,6 +82,8 @@ pub struct Embedder {
     version: ModelVersion,
     filterbank: Filterbank,
     network: CampPlus,
+    /// Measurements only: what lies above the telephone's band counts, too.
+    wide: bool,
 }
 
 impl Embedder {
@@ -100,7 +102,15 @@ impl Embedder {
         let centring = centring
             .ok_or_else(|| corrupt(format!("its sha256 begins {weights}: it is not the model that voices are centred for")))?;
         let version = format!("campplus-zh-en+{weights}+{}", centring.version);
-        Ok(Self { version: ModelVersion::new(&version), filterbank: Filterbank::new(), network })
+        Ok(Self { version: ModelVersion::new(&version), filterbank: Filterbank::new(), network, wide: false })
+    }
+
+    /// The same over the whole band of 8 kHz, for measuring what that would bring: voices are still centred as the telephone's, and its embeddings
+    /// are of another model version, so that none meets a template of the service.
+    pub fn over_the_whole_band(mut self) -> Self {
+        self.version = ModelVersion::new(&format!("{}+wide", self.version));
+        self.wide = true;
+        self
     }
 
     /// The embedding of `samples_16k`: mono, 16 kHz, −1 to 1. Of the telephone's band alone, whatever the line carries, and more of
@@ -109,7 +119,9 @@ impl Embedder {
         self.run(samples_16k, &self.version, |mels| {
             let weights = band::speech_weights(mels);
             without_mean(mels);
-            band::keep_telephone(mels);
+            if !self.wide {
+                band::keep_telephone(mels);
+            }
             Some(weights)
         })
     }
