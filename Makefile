@@ -7,7 +7,7 @@ SHELL := bash
 CARGO := PATH="$$HOME/.cargo/bin:$$PATH" cargo
 VOICEPAY := $(CARGO) run --quiet --locked --
 
-.PHONY: help setup build models test test-peers crash-test test-webhooks test-web test-browser simulate bench-calls bench-payments bench-policy bench-api test-api demo bench eval train-digits prompts fixtures fuzz lint clean
+.PHONY: help setup build models test test-peers crash-test test-webhooks test-web test-browser simulate bench-calls bench-payments bench-policy bench-api test-api demo bench eval eval-opus train-digits prompts fixtures fuzz lint clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -22,8 +22,8 @@ build: setup ## build library, binary and tests, once
 models: build ## fetch and verify the speech models (outside the repo)
 	@. scripts/lib.sh; step "Speech models"; $(VOICEPAY) models fetch; done_step
 
-test: models ## set up, build, run every test
-	@scripts/test.sh
+test: models ## set up, build, run every test; how <voicepay-confirm> looks and whether everybody can use it (axe, in Chromium)
+	@web=0; scripts/web-test.sh looks || web=$$?; scripts/test.sh && exit $$web
 
 test-peers: models ## calls by Asterisk 16 and 22, baresip, linphonec, SIPp, Kamailio (CASES="asterisk22-*"); writes docs/PEERS.md
 	@scripts/peers/run.sh $(CASES)
@@ -70,6 +70,10 @@ bench-policy: setup ## how long 1,000 rules take to answer; writes benches/POLIC
 
 eval: models ## recognition, decisions and peers on ../shared/speechdata (DATA=folder SPLIT=name); writes models/REPORT.md
 	@scripts/eval.sh $(ARGS)
+
+eval-opus: models ## voices over Opus as browsers send it, at 6 to 64 kbit/s and with losses (DATA=folder SPLIT=name LIMIT=utterances)
+	@. scripts/lib.sh; debian_packages opus-tools libopus0
+	@python3 scripts/eval-opus.py --voicepay "$${CARGO_TARGET_DIR:-target}/debug/voicepay" --data $(or $(DATA),../shared/speechdata) --split $(or $(SPLIT),dev) --limit $(or $(LIMIT),0)
 
 train-digits: ## train models/digits/head.safetensors again (FSDD=, AN4=: folders of the two sets, scripts/digit-head/README.md; hours)
 	@scripts/digit-head/run.sh "$(FSDD)" "$(AN4)"

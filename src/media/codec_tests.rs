@@ -343,6 +343,28 @@ proptest! {
 }
 
 #[test]
+fn where_there_are_few_bits_opus_carries_the_telephones_band_and_all_of_the_speech() {
+    let said = speech(SampleRate::HZ_16000);
+    let loud = |samples: &[i16]| samples.iter().map(|s| f64::from(*s).powi(2)).sum::<f64>();
+    for (format, narrow) in
+        [("maxaveragebitrate=6000", true), ("maxaveragebitrate=8999", true), ("maxaveragebitrate=9000", false)]
+    {
+        let (mut encoder, mut decoder) = (Codec::Opus.encoder(OpusBitrate::of(format)), Codec::Opus.decoder());
+        let mut heard = Vec::new();
+        for chunk in said.chunks_exact(320) {
+            let mut payload = Vec::new();
+            assert!(encoder.encode(chunk, &mut payload));
+            // RFC 6716 table 2: configurations 0 to 3 are SILK's narrow band.
+            assert_eq!(payload[0] >> 3 < 4, narrow, "{format}");
+            assert!(decoder.decode(&payload, &mut heard));
+        }
+        assert_eq!(heard.len(), said.len() / 320 * 320);
+        let share = loud(&heard) / loud(&said);
+        assert!((0.5..1.5).contains(&share), "{format}: {share}");
+    }
+}
+
+#[test]
 fn opus_is_sent_at_most_at_the_rate_that_the_other_end_asks_for() {
     let said = speech(SampleRate::HZ_16000);
     let bps = |format: &str| {

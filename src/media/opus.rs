@@ -1,4 +1,4 @@
-//! Opus for voice: 16 kHz mono both ways, over `opus-rs`. `audio-codec` wraps the same crate, but cuts packets at 20 ms, starts
+//! Opus for voice: 16 kHz mono both ways (8 kHz where there are few bits), over `opus-rs`. `audio-codec` wraps the same crate, but cuts packets at 20 ms, starts
 //! the decoder anew whenever a peer changes between mono and stereo, and passes on neither concealment nor FEC.
 //!
 //! The decoder meets bytes from the network, so a panic within it is caught: the stream then begins anew.
@@ -7,6 +7,9 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use opus_rs::{Application, OpusDecoder, OpusEncoder};
+
+use super::frame::SampleRate;
+use super::resample::Resampler;
 
 /// Of the samples.
 const RATE_HZ: i32 = 16_000;
@@ -24,6 +27,13 @@ const CONCEAL_STEP_SAMPLES: usize = 40;
 const BITRATE_BPS: i32 = 32_000;
 /// The least that an Opus encoder is asked for (RFC 7587 section 6.1).
 const BITRATE_MIN_BPS: i32 = 6_000;
+/// With fewer bits than this the telephone's band is worth more than all of it: where libopus, too, changes over. `opus-rs` codes the band of the rate
+/// that it is given, at any number of bits.
+const NARROW_BELOW_BPS: i32 = 9_000;
+/// Of the samples that are coded then.
+const NARROW_RATE_HZ: i32 = 8_000;
+/// What goes before them, in samples (2 ms): the resampler keeps back half its length, and each packet has to be full.
+const NARROW_LEAD_SAMPLES: usize = 16;
 /// 0 to 10. Prompts are clean speech; beyond 5 only the processor hears a difference.
 const COMPLEXITY: i32 = 5;
 
@@ -79,19 +89,40 @@ impl OpusBitrate {
 pub struct OpusVoiceEncoder {
     bitrate: OpusBitrate,
     encoder: Option<Box<OpusEncoder>>,
+    /// Where there are bits for the telephone's band alone.
+    narrow: Option<Narrow>,
+}
+
+/// On the way to the telephone's band.
+struct Narrow {
+    resampler: Resampler,
+    waiting: Vec<i16>,
 }
 
 impl OpusVoiceEncoder {
     /// The encoder itself (about 250 kB) is made with the first frame.
     pub fn new(bitrate: OpusBitrate) -> Self {
-        Self { bitrate, encoder: None }
+        let narrow = (bitrate.0 < NARROW_BELOW_BPS).then(|| Narrow {
+            resampler: Resampler::new(SampleRate::HZ_16000, SampleRate::HZ_8000),
+            waiting: vec![0; NARROW_LEAD_SAMPLES],
+        });
+        Self { bitrate, encoder: None, narrow }
     }
 
     /// Appends the packet of 10, 20, 40 or 60 ms.
     pub fn encode(&mut self, samples: &[i16], payload: &mut Vec<u8>) -> bool {
+        let Some(Narrow { resampler, waiting }) = &mut self.narrow else { return self.packet(RATE_HZ, samples, payload) };
+        resampler.push(samples, waiting);
+        let count = samples.len() / 2;
+        let Some(piece) = waiting.get(..count).map(<[i16]>::to_vec) else { return false };
+        waiting.drain(..count);
+        self.packet(NARROW_RATE_HZ, &piece, payload)
+    }
+
+    fn packet(&mut self, rate_hz: i32, samples: &[i16], payload: &mut Vec<u8>) -> bool {
         if self.encoder.is_none() {
             // The rate is one that Opus has: it can't fail.
-            self.encoder = OpusEncoder::new(RATE_HZ, 1, Application::Voip).ok().map(|mut encoder| {
+            self.encoder = OpusEncoder::new(rate_hz, 1, Application::Voip).ok().map(|mut encoder| {
                 encoder.bitrate_bps = self.bitrate.0;
                 encoder.complexity = COMPLEXITY;
                 Box::new(encoder)
