@@ -61,7 +61,7 @@ fn digits(persona: &str, text: &str) -> Step {
 
 /// The question is heard and answered with yes.
 fn agreeing() -> [Step; 2] {
-    [hear(8_000), say("alice/yes")]
+    [hear(6_000), say("alice/yes")]
 }
 
 /// The question is answered with yes, and these are the digits.
@@ -77,7 +77,7 @@ fn confirming() -> [Step; 5] {
 
 /// This is the answer to the question; whoever gives it leaves when it is not enough.
 fn answering(answer: Step) -> [Step; 4] {
-    [hear(8_000), answer, hear(4_000), Action::HangUp.into()]
+    [hear(6_000), answer, hear(4_000), Action::HangUp.into()]
 }
 
 /// What it came to: the call's verdict, the page's result, and how often money was taken. The page's events are as they always are.
@@ -151,7 +151,8 @@ async fn an_impostor_is_refused_after_three_strings_and_it_counts_against_the_cu
     let counts = world.office.store.failure_counts(Some(&world.customer), None, "", since).await.unwrap();
     assert_eq!(counts.customer_attested, 3);
     // Two more, and the line is closed, in an app as by telephone.
-    world.page_calls(agreeing().into_iter().chain([hear(4_000), repeat_while_asked("mallory"), hung_up()])).await;
+    let again = [hear(6_000), say("alice/yes_please"), hear(4_000), repeat_while_asked("mallory"), hung_up()];
+    world.page_calls(again).await;
     let shown = world.page_calls([hung_up()]).await;
     came_to(&world, &shown, CallVerdict::LockedOut, AppResult::Refused, 0);
     assert!(shown.digits().is_empty());
@@ -209,7 +210,7 @@ async fn a_bystander_s_yes_is_none() {
     let careless = |config: &mut Config| config.voice.continuity_min_cosine = -1.0;
     for bystander in ["bob", "mallory"] {
         let world = World::with_fresh_digits(&DIGITS, careless).await;
-        let yes = [hear(8_000), say(&format!("{bystander}/yes"))];
+        let yes = [hear(6_000), say(&format!("{bystander}/yes"))];
         let shown = world.page_calls(yes.clone().into_iter().chain([hung_up()])).await;
         came_to(&world, &shown, CallVerdict::Abandoned, AppResult::Failed, 0);
         assert!(!shown.digits().is_empty(), "\n{}", story(&shown.record));
@@ -262,7 +263,7 @@ async fn what_was_recorded_of_an_earlier_payment_pays_nothing() {
     assert!(shown.digits().is_empty(), "\n{}", story(&shown.record));
     // nor, after another one, the digits.
     let steps =
-        [hear(8_000), say("alice/yes_please"), hear(4_000), digits("alice", DIGITS[0]), hear(4_000), Action::HangUp.into()];
+        [hear(6_000), say("alice/yes_please"), hear(4_000), digits("alice", DIGITS[0]), hear(4_000), Action::HangUp.into()];
     let shown = world.page_calls(steps).await;
     nothing_more(&world, &shown);
     assert!(!shown.digits().is_empty(), "\n{}", story(&shown.record));
@@ -409,8 +410,8 @@ async fn where_a_supervisor_has_to_agree_it_waits_and_is_charged_by_that_yes_alo
 async fn whoever_leaves_midway_is_charged_nothing() {
     let leaving: [Vec<Step>; 3] = [
         vec![hear(2_000), Action::HangUp.into()],
-        vec![hear(8_000), say("alice/yes"), Action::HangUp.into()],
-        vec![hear(8_000), say("alice/yes"), hear(4_000), Action::HangUp.into()],
+        vec![hear(6_000), say("alice/yes"), Action::HangUp.into()],
+        vec![hear(6_000), say("alice/yes"), hear(4_000), Action::HangUp.into()],
     ];
     for steps in leaving {
         let world = alice().await;
@@ -434,7 +435,7 @@ async fn the_page_s_language_is_spoken_and_shown() {
 async fn a_yes_in_place_of_the_digits_is_too_little() {
     let world = alice().await;
     let steps =
-        [hear(8_000), say("alice/yes"), hear(4_000), say("alice/yes_please"), hear(4_000), digits("alice", DIGITS[1]), hung_up()];
+        [hear(6_000), say("alice/yes"), hear(4_000), say("alice/yes_please"), hear(4_000), digits("alice", DIGITS[1]), hung_up()];
     let shown = world.page_calls(steps).await;
     came_to(&world, &shown, CallVerdict::Paid, AppResult::Paid, 1);
     assert_eq!(shown.digits().len(), 2, "a lone yes is never enough");
