@@ -60,10 +60,10 @@ class Decoder:
         self.library.opus_decoder_destroy(self.state)
 
 
-def heard(library, stream: bytes, percent_lost: int, seed: str) -> bytes:
+def heard(library, sent, percent_lost: int, seed: str) -> bytes:
     """What comes out, with lost packets taken from the next one's FEC, or concealed."""
     dice = random.Random(seed)
-    there = [None if dice.random() * 100 < percent_lost else packet for packet in packets(stream)]
+    there = [None if dice.random() * 100 < percent_lost else packet for packet in sent]
     decoder, sound = Decoder(library), b""
     for n, packet in enumerate(there):
         following = there[n + 1] if n + 1 < len(there) else None
@@ -114,8 +114,7 @@ def main():
         (split / "coded").mkdir()
         table = []
         for kbps, percent_lost in [(None, 0)] + CONDITIONS:
-            sent = 0
-            seconds = 0.0
+            sent_bytes, seconds = 0, 0.0
             for n, row in enumerate(listed):
                 name = row["utt_id"]
                 source, target = whole / f"{name}.wav", split / "coded" / f"{name}.wav"
@@ -125,9 +124,9 @@ def main():
                     continue
                 coded = work / "coded.opus"
                 subprocess.run(["opusenc", "--quiet", "--speech", "--bitrate", str(kbps), "--framesize", "20", "--expect-loss", str(percent_lost), source, coded], check=True)
-                stream = coded.read_bytes()
-                sound = heard(library, stream, percent_lost, name)
-                sent += sum(len(packet) for packet in packets(stream))
+                sent = list(packets(coded.read_bytes()))
+                sound = heard(library, sent, percent_lost, name)
+                sent_bytes += sum(map(len, sent))
                 seconds += len(sound) / 2 / RATE
                 target.unlink(missing_ok=True)
                 with wave.open(str(target), "wb") as file:
@@ -144,7 +143,7 @@ def main():
             at = told["at_thresholds"]
             row = {
                 "line": line,
-                "kbps_sent": round(sent * 8 / seconds / 1_000, 1) if seconds else None,
+                "kbps_sent": round(sent_bytes * 8 / seconds / 1_000, 1) if seconds else None,
                 "genuine": told["genuine_trials"],
                 "impostor": told["impostor_trials"],
                 "eer": told["eer"],
@@ -155,7 +154,7 @@ def main():
             }
             print(json.dumps(row), flush=True)
             table.append(row)
-    print("\n| line | sent | EER (95 %) | genuine accepted | asked again | impostors accepted |\n|---|---|---|---|---|---|")
+    print("\n| line | sent | EER (95 %) | known at once | asked for other digits | somebody else known |\n|---|---|---|---|---|---|")
     for row in table:
         between = "" if not row["eer_95"] else f" ({row['eer_95']['low'] * 100:.1f}–{row['eer_95']['high'] * 100:.1f})"
         unsure = 1 - row["genuine_accepted"] - row["genuine_rejected"]

@@ -55,17 +55,8 @@ fn measured(plan: &Plan) -> NumberResult {
 }
 
 fn plan(split: Split, list: &str, line: Line, limit: Option<usize>) -> Plan {
-    Plan {
-        split,
-        list: Some(list.to_owned()),
-        line,
-        enrol_codec: None,
-        wide: false,
-        noise_name: Some("noise".to_owned()),
-        limit,
-        seed: 0,
-        threads: THREADS,
-    }
+    let (list, noise_name) = (Some(list.to_owned()), Some("noise".to_owned()));
+    Plan { list, noise_name, limit, threads: THREADS, ..Plan::new(split, line) }
 }
 
 /// Speech data beside the repository, if it is there.

@@ -101,15 +101,10 @@ impl How {
         }
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         Ok(Plan {
-            split: Split::open(&self.data, &self.split)?,
-            list: None,
-            enrol_codec: None,
-            wide: false,
-            line: Line { seed: self.seed, ..Line::clean(self.codec) },
-            noise_name: None,
             limit: self.limit.and_then(|n| usize::try_from(n).ok()),
             seed: self.seed,
             threads: self.threads.map_or(cores, usize::from),
+            ..Plan::new(Split::open(&self.data, &self.split)?, Line { seed: self.seed, ..Line::clean(self.codec) })
         })
     }
 

@@ -198,16 +198,15 @@ impl Common {
             return Err(EvalError::Conditions("--loss and --jitter need packets: give --codec mulaw, alaw or Opus".to_owned()));
         }
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let line = Line { codec: self.codec, noise, snr_db: self.snr.unwrap_or(SNR_DEFAULT_DB), network, seed: self.seed };
         Ok(Plan {
-            line: Line { codec: self.codec, noise, snr_db: self.snr.unwrap_or(SNR_DEFAULT_DB), network, seed: self.seed },
             enrol_codec: self.enrol_codec,
-            wide: false,
-            split,
             list: self.list,
             noise_name: self.noise,
             limit: self.limit.and_then(|n| usize::try_from(n).ok()),
             seed: self.seed,
             threads: self.threads.map_or(cores, usize::from),
+            ..Plan::new(split, line)
         })
     }
 }

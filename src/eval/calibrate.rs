@@ -350,17 +350,7 @@ mod tests {
             std::fs::write(dir.join("dev/trials").join(name), text).unwrap();
         }
         let split = Split::open(dir, "dev").unwrap();
-        Plan {
-            split,
-            list: None,
-            line: Line::clean(Codec::Mulaw),
-            enrol_codec: None,
-            wide: false,
-            noise_name: None,
-            limit: None,
-            seed: 0,
-            threads: 1,
-        }
+        Plan::new(split, Line::clean(Codec::Mulaw))
     }
 
     const HEAD: &str = "trial_id,source,enrol_speaker,utt_id,test_speaker,target,same_gender\n";

@@ -102,20 +102,16 @@ impl Line {
             x.iter_mut().zip(noise).for_each(|(s, n)| *s += n * gain);
         }
         let samples = held(x);
-        let clean = self.codec.kbps().map(|_| Network { loss_permille: 0, jitter_ms: 0 });
-        match (self.network.or(clean), self.codec.on_the_wire()) {
-            (Some(network), Some(codec)) => {
+        // Opus comes in packets alone.
+        let network = self.network.or(self.codec.kbps().map(|_| Network { loss_permille: 0, jitter_ms: 0 }));
+        match (network, self.codec.on_the_wire()) {
+            (Some(network), Some(media)) => {
                 let sound = Sound { rate: SampleRate::HZ_8000, samples: samples.collect() };
                 let line = BadLine {
                     loss_permille: network.loss_permille,
                     jitter_ms: network.jitter_ms,
                     seed: random.below(usize::MAX) as u64,
                     ..BadLine::CLEAN
-                };
-                let opus = self.codec.kbps().map(|kbps| OpusBitrate::of(&format!("maxaveragebitrate={kbps}000")));
-                let media = NegotiatedMedia {
-                    opus: opus.unwrap_or_default(),
-                    ..NegotiatedMedia::new(codec, codec.static_payload_type().unwrap_or(OPUS_PAYLOAD_TYPE))
                 };
                 carry(&sound, &media, &MediaConfig::default(), line).0.at(SampleRate::HZ_8000).samples
             }
@@ -158,13 +154,16 @@ impl Codec {
     }
 
     /// What packets carry it, if any do.
-    fn on_the_wire(self) -> Option<LineCodec> {
-        match self {
-            Self::None => None,
-            Self::Mulaw => Some(LineCodec::Pcmu),
-            Self::Alaw => Some(LineCodec::Pcma),
-            Self::Opus6 | Self::Opus8 | Self::Opus12 | Self::Opus24 => Some(LineCodec::Opus),
-        }
+    fn on_the_wire(self) -> Option<NegotiatedMedia> {
+        let codec = match self {
+            Self::None => return None,
+            Self::Mulaw => LineCodec::Pcmu,
+            Self::Alaw => LineCodec::Pcma,
+            Self::Opus6 | Self::Opus8 | Self::Opus12 | Self::Opus24 => LineCodec::Opus,
+        };
+        let asked = self.kbps().map(|kbps| OpusBitrate::of(&format!("maxaveragebitrate={kbps}000")));
+        let media = NegotiatedMedia::new(codec, codec.static_payload_type().unwrap_or(OPUS_PAYLOAD_TYPE));
+        Some(NegotiatedMedia { opus: asked.unwrap_or_default(), ..media })
     }
 
     /// Of Opus.

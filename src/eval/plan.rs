@@ -38,6 +38,16 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// Everything over this line, one inference at once: what a run chooses otherwise is changed from here.
+    pub fn new(split: Split, line: Line) -> Self {
+        Self { split, list: None, line, enrol_codec: None, wide: false, noise_name: None, limit: None, seed: 0, threads: 1 }
+    }
+
+    /// What is between a speaker and us, as results name it.
+    fn line_name(&self) -> &'static str {
+        if self.wide { "none, 16 kHz" } else { self.line.codec.name() }
+    }
+
     /// An utterance as 16-bit samples at 8 kHz, as they come out of the line.
     pub fn samples(&self, recipe: &Recipe) -> Result<Vec<i16>, EvalError> {
         Ok(self.line.through(&recipe.id, assemble(&self.split, recipe, super::degrade::RATE)?))
@@ -77,7 +87,7 @@ impl Plan {
             Noise::White | Noise::Pink | Noise::Files(_) => self.noise_name.clone(),
         };
         let snr_db = noise.is_some().then_some(self.line.snr_db.round() as i32);
-        Condition { list: list.to_owned(), codec: self.line.codec.name().to_owned(), noise, snr_db, digits }
+        Condition { list: list.to_owned(), codec: self.line_name().to_owned(), noise, snr_db, digits }
     }
 
     /// The conditions in words, for progress.
@@ -111,7 +121,7 @@ impl Plan {
             "list": list,
             "limit": self.limit,
             "seed": self.seed,
-            "codec": if self.wide { "none, 16 kHz" } else { self.line.codec.name() },
+            "codec": self.line_name(),
             "snr_db": if noise.is_null() { Value::Null } else { json!(self.line.snr_db) },
             "noise": noise,
             "network": self.line.network,
@@ -211,8 +221,7 @@ mod tests {
         let recipes = read_recipes(&split.trials("card_utterances.csv")).unwrap();
         let recipe = recipes.iter().find(|r| r.id == "dev-fsdd_en-george-card00").unwrap();
         let line = Line::clean(Codec::Mulaw);
-        let plan =
-            Plan { split, list: None, line, enrol_codec: None, wide: false, noise_name: None, limit: None, seed: 0, threads: 1 };
+        let plan = Plan::new(split, line);
         let ours: Vec<f64> = plan.samples(recipe).unwrap().into_iter().map(|s| f64::from(s) / 32768.0).collect();
         let (theirs, rate) = read_sound(&golden).unwrap();
         assert_eq!((ours.len(), rate), (theirs.len(), 8000));
@@ -236,17 +245,7 @@ mod tests {
         std::fs::create_dir_all(dir.path().join("dev/trials")).unwrap();
         let split = Split::open(dir.path(), "dev").unwrap();
         let line = Line::clean(Codec::None);
-        let plan = Plan {
-            split,
-            list: None,
-            line,
-            enrol_codec: None,
-            wide: false,
-            noise_name: None,
-            limit: Some(5),
-            seed: 3,
-            threads: 1,
-        };
+        let plan = Plan { limit: Some(5), seed: 3, ..Plan::new(split, line) };
         let all: Vec<u32> = (0..50).collect();
         let drawn = plan.draw(&all);
         assert_eq!(drawn.len(), 5);
