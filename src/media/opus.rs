@@ -1,5 +1,5 @@
-//! Opus for voice: 16 kHz mono both ways (8 kHz where there are few bits), over `opus-rs`. `audio-codec` wraps the same crate, but cuts packets at 20 ms, starts
-//! the decoder anew whenever a peer changes between mono and stereo, and passes on neither concealment nor FEC.
+//! Opus for voice: 16 kHz mono both ways (8 kHz where there are few bits), over `opus-rs`. `audio-codec` wraps the same crate, but cuts
+//! packets at 20 ms, starts the decoder anew whenever a peer changes between mono and stereo, and passes on neither concealment nor FEC.
 //!
 //! The decoder meets bytes from the network, so a panic within it is caught: the stream then begins anew.
 #![deny(clippy::indexing_slicing, clippy::as_conversions)]
@@ -114,8 +114,10 @@ impl OpusVoiceEncoder {
         let Some(Narrow { resampler, waiting }) = &mut self.narrow else { return self.packet(RATE_HZ, samples, payload) };
         resampler.push(samples, waiting);
         let count = samples.len() / 2;
-        let Some(piece) = waiting.get(..count).map(<[i16]>::to_vec) else { return false };
-        waiting.drain(..count);
+        if waiting.len() < count {
+            return false;
+        }
+        let piece: Vec<i16> = waiting.drain(..count).collect();
         self.packet(NARROW_RATE_HZ, &piece, payload)
     }
 
