@@ -32,7 +32,6 @@ impl AppPrompt {
 pub(super) fn in_an_app(prompt: Prompt) -> Prompt {
     let words = match prompt {
         Prompt::App(_)
-        | Prompt::ReadRequest { .. }
         | Prompt::SayDigits { .. }
         | Prompt::OneMoment
         | Prompt::AskCode { .. }
@@ -56,6 +55,7 @@ pub(super) fn in_an_app(prompt: Prompt) -> Prompt {
         Prompt::Busy => AppPrompt::Busy,
         Prompt::ServiceProblem
         | Prompt::Greeting
+        | Prompt::ReadRequest { .. }
         | Prompt::AskCustomerNumber { .. }
         | Prompt::UnknownCaller
         | Prompt::AskCard { .. }

@@ -141,7 +141,7 @@ pub(super) fn begin(desk: &mut Desk<'_>, payer: Payer, first: VoiceScore, keyed:
     Challenge { who: Who::Payer(payer), first: Some(first), keyed, silences: 0 }.draw(desk, Some(heard_at), Again::First)
 }
 
-/// Asks a payer whose card a mandate names, or an app has bound, for fresh digits, which nothing goes before.
+/// Asks a payer whose card a mandate names, or an app has bound, for fresh digits: no number goes before them.
 pub(super) fn without_number(desk: &mut Desk<'_>, payer: Payer) -> Stage {
     desk.rest();
     Challenge { who: Who::Payer(payer), first: None, keyed: None, silences: 0 }.draw(desk, None, Again::First)
