@@ -184,6 +184,8 @@ def utterances(persona):
             yield f"fresh_{n}", [spoken(g) for g in groups(digits)], GROUP_PAUSE_S, f"fresh digits: {digits}"
     if persona == "alice":
         yield "yes_please", ["yes please"], 0, ""
+        # A further call's: the demo has said the other two by then, and would be known again.
+        yield "yes_i_confirm", ["yes I confirm"], 0, ""
         yield "not_yes", ["not yes"], 0, "no yes"
         yield "yes_no_wait", ["yes", "no wait"], YES_TAKEN_BACK_PAUSE_S, "a yes that is taken back"
         yield "card_long_pauses", [spoken(g) for g in groups(CARD)], LONG_PAUSE_S, f"{CARD} with pauses of 2.4 s"
