@@ -185,7 +185,7 @@ def utterances(persona):
     if persona == "alice":
         yield "yes_please", ["yes please"], 0, ""
         # A further call's: the demo has said the other two by then, and would be known again.
-        yield "yes_i_confirm", ["yes I confirm"], 0, ""
+        yield "yes_thank_you", ["yes thank you"], 0, ""
         yield "not_yes", ["not yes"], 0, "no yes"
         yield "yes_no_wait", ["yes", "no wait"], YES_TAKEN_BACK_PAUSE_S, "a yes that is taken back"
         yield "card_long_pauses", [spoken(g) for g in groups(CARD)], LONG_PAUSE_S, f"{CARD} with pauses of 2.4 s"
